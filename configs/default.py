@@ -1,0 +1,110 @@
+"""Every setting there is, with its default: the paper's method at the paper's size. Other files here change a few of them."""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The proposed method of Yoshihashi et al. (2022): pix2pix at 256 px, width 64, with the C1 and C2 losses."""
+    config = ConfigDict()
+
+    # What is trained: 'unmask' (the GAN of the paper) or 'landmarks' (the network that the C1 loss looks through).
+    config.task = "unmask"
+    # Seed of everything random: data, initial weights, order of the records, dropout.
+    config.seed = 0
+
+    # ---- data set: used by `maskgan build` ----
+    config.data = data = ConfigDict()
+    # Side of the aligned faces, in pixels; a power of two, at least 64. The networks are built for the same size.
+    data.size = 256
+    # Which part of each source goes where: {split: {source: share}}; '*' stands for every source not named. A float is the
+    # share of the identities (from a hash, so that adding photos moves nobody); an int is an exact number of photos. An
+    # identity is in one split only. What is left over is used nowhere.
+    data.splits = ConfigDict({"train": {"*": 0.8}, "validation": {"*": 0.05}, "test": {"*": 0.15}})
+    # Camera angles taken from KDEF: FL, HL, S (straight), HR, FR.
+    data.kdef_angles = ("S",)
+    # dlib shape predictor with 68 points; '' is the stock one that `maskgan weights` fetches.
+    data.shape_predictor = ""
+    # The masks that are drawn, as {type: weight}: surgical, n95, kn95, cloth, and 'template' (from `mask_templates`).
+    data.masks = ConfigDict({"surgical": 1.0, "n95": 1.0, "kn95": 1.0, "cloth": 1.0})
+    # Folder of MaskTheFace-style templates (masks.cfg and RGBA pictures); '' if there is none.
+    data.mask_templates = ""
+    # How much the fit of a mask varies from face to face: shift (share of the mask's width), rotation (degrees), scale.
+    data.mask_shift = 0.03
+    data.mask_rotation = 3.0
+    data.mask_scale = 0.06
+
+    # ---- input pipeline ----
+    config.input = inputs = ConfigDict()
+    # Records per step over all devices and processes.
+    inputs.batch_size = 16
+    # Mirror half of the pictures (target, region and landmarks with them).
+    inputs.flip = True
+    # pix2pix's jitter: enlarge by this factor (286 / 256 in the paper's predecessor) and crop back; 1.0 leaves faces aligned.
+    inputs.jitter = 1.0
+    # Reader threads and records read ahead, in each process.
+    inputs.threads = 4
+    inputs.prefetch = 64
+
+    # ---- networks ----
+    config.generator = generator = ConfigDict()
+    # Channels of the first layer; deeper ones have up to eight times as many (pix2pix: 64).
+    generator.width = 64
+    # 'instance' (per picture; no traffic between devices), 'batch' (over the global batch) or 'none'.
+    generator.norm = "instance"
+    # Dropout in the decoder: probability, and the sides in pixels of the feature maps it acts on. pix2pix in PyTorch: 4, 8,
+    # 16; in Lua and TensorFlow: 2, 4, 8. It acts in training only, so that a picture always gives the same result.
+    generator.dropout = 0.5
+    generator.dropout_sides = (4, 8, 16)
+
+    config.discriminator = discriminator = ConfigDict()
+    # Channels of the first layer (pix2pix: 64).
+    discriminator.width = 64
+    # Strided layers after the first; 3 gives the patches of 70 x 70 pixels.
+    discriminator.layers = 3
+    # As for the generator. Always with the statistics of the batch at hand: it is only ever used in training.
+    discriminator.norm = "instance"
+
+    config.landmark_net = landmark_net = ConfigDict()
+    # Channels of the first layer.
+    landmark_net.width = 32
+    # For 'unmask': where the trained landmark network is (workdir or .safetensors); needed unless `losses.contour` is 0.
+    landmark_net.weights = ""
+
+    # ---- losses: weights of the terms of Eq. 3 ----
+    config.losses = losses = ConfigDict()
+    # The adversarial term, log D_fake.
+    losses.adversarial = 1.0
+    # lambda 1: mean absolute error over the whole picture, on [-1, 1].
+    losses.l1 = 100.0
+    # lambda 2: C1 (Eq. 4), in pixels. docs/losses.md tells how this and lambda 3 were chosen.
+    losses.contour = 0.1
+    # lambda 3: C2 (Eq. 5), on the 0-255 scale.
+    losses.masked = 0.002
+
+    # ---- optimisation: Adam for both networks ----
+    config.optimizer = optimizer = ConfigDict()
+    optimizer.learning_rate = 2e-4
+    optimizer.b1 = 0.5
+    optimizer.b2 = 0.999
+    # The rate is constant for this share of the steps and then falls linearly to 0.
+    optimizer.constant = 0.5
+    # Moving average of the generator's weights, used for validation and results; 0 turns it off.
+    optimizer.ema = 0.0
+
+    # ---- run ----
+    config.training = training = ConfigDict()
+    # Length: in epochs of the training split, or in steps if `steps` is not 0.
+    training.epochs = 300.0
+    training.steps = 0
+    # 'float32' or 'bfloat16' arithmetic in the networks; parameters and losses are float32 always.
+    training.compute = "float32"
+    # Steps between log lines, between validations (with pictures), between checkpoints; 0 for the last two: once an epoch.
+    training.log_every = 50
+    training.validate_every = 0
+    training.checkpoint_every = 0
+    # Latest checkpoints kept, beside the best one.
+    training.keep = 3
+    # Records of the validation split that are scored (0: all), and faces shown in the picture grids.
+    training.validation_records = 0
+    training.pictures = 8
+    return config

