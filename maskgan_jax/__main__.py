@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 from maskgan_jax.errors import UserError
@@ -31,6 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"maskgan: error: there is no command {name!r}; the commands are {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
+    # A broken picture is reported by its UserError; OpenCV's own lines about it would only stand in between.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     try:
         return importlib.import_module(f"maskgan_jax.commands.{name}").main(rest) or 0
     except UserError as error:

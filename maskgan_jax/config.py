@@ -2,62 +2,143 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import re
+import runpy
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from maskgan_jax import configs
+from maskgan_jax.configs import default
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import write_text
+from maskgan_jax.files import write_json
+
+# Fields that hold a dict of the user's own keys.
+_FREE_DICTS = ("data.masks", "data.splits")
 
 
-def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
     """Runs `get_config()` of a config file and applies overrides of the form `--config.KEY=VALUE`.
 
     Args:
-      path: a file; if there is none at that path, one of the same name among the configs that come with the package.
-      overrides: as on the command line. Values take the type of the field they replace.
+      path: a file; `NAME` or `configs/NAME.py`, if there is no such file, is the one that comes with the package.
+      overrides: as on the command line. Values take the type of the field they replace; a dict replaces a whole dict.
+
+    Returns:
+      The config, locked: fields can be changed, but not added.
 
     Raises:
       UserError: no such file, a fault in it, an unknown key or a value of the wrong type.
     """
-    file = Path(path)
-    if not file.is_file():
-        shipped = {p.stem: p for folder in configs.__path__ for p in Path(folder).glob("*.py") if p.stem != "__init__"}
-        if file.stem not in shipped:
-            raise UserError(f"no config file {path}; give a path, or one of {', '.join(sorted(shipped))}")
-        file = shipped[file.stem]
-    values = flags.FlagValues()
-    arguments = ["maskgan", f"--config={file}", *overrides]
-    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
+    config = _run(_find(Path(path)))
+    _check_names(config, default.get_config(), f"config {path}")
+    for override in overrides:
+        config = _override(config, override)
+    return config.lock()
+
+
+def _find(path: Path) -> Path:
+    """The config file at `path`, or the shipped one that it names."""
+    if path.is_file():
+        return path
+    shipped = {file.stem: file for folder in configs.__path__ for file in Path(folder).glob("[!_]*.py")}
+    if path.parent not in (Path("."), Path("configs")) or path.stem not in shipped:
+        raise UserError(f"there is no config file {path}; give a path, or one of {', '.join(sorted(shipped))}")
+    return shipped[path.stem]
+
+
+def _run(file: Path) -> ConfigDict:
+    """What `get_config()` of a config file returns."""
     try:
-        rest = values(arguments)
-        config = values.config
+        config = runpy.run_path(str(file))["get_config"]()
     except Exception as error:  # A config file is a program: anything can be wrong with it.
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"config {path}: {reason[0]}") from error
-    if len(rest) > 1:
-        raise UserError(f"unknown argument {rest[1]}; settings are given as --config.KEY=VALUE")
+        if isinstance(error, KeyError) and error.args == ("get_config",):
+            raise UserError(f"config {file} has no function get_config()") from error
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+        place = f"{file}, line {lines[-1]}" if lines else str(file)
+        raise UserError(f"config {place}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"get_config() of config {file} returns {config!r:.40}, not a ConfigDict")
     return config
+
+
+def _check_names(config: ConfigDict, reference: ConfigDict, where: str, section: str = "") -> None:
+    """Raises UserError unless `config` has the fields of `reference`, no more and no fewer."""
+    for name in dict.fromkeys((*config, *reference)):
+        key = section + name
+        if name not in reference:
+            raise UserError(f"{where}: there is no setting {key}{_suggestion(name, reference)}")
+        if name not in config:
+            raise UserError(f"{where}: the setting {key} is missing; configs/default.py has all of them")
+        if isinstance(reference[name], ConfigDict) and key not in _FREE_DICTS:
+            if not isinstance(config[name], ConfigDict):
+                raise UserError(f"{where}: {key} is a group of settings, not {config[name]!r:.40}")
+            _check_names(config[name], reference[name], where, f"{key}.")
+
+
+def _suggestion(name: str, section: ConfigDict) -> str:
+    """What was probably meant by `name`, to be put after a complaint about it."""
+    near = difflib.get_close_matches(name, list(section), n=1) or list(section)
+    return f"; did you mean {' or '.join(near)} instead of {name}?"
+
+
+def _override(config: ConfigDict, argument: str) -> ConfigDict:
+    """The config with one `--config.KEY=VALUE` applied."""
+    match = re.fullmatch(r"--config\.([^=]+)=(.*)", argument, re.DOTALL)
+    if not match:
+        raise UserError(f"unknown argument {argument}; settings are given as --config.KEY=VALUE")
+    key = match[1]
+    field = config
+    for name in key.split("."):
+        if not isinstance(field, ConfigDict):
+            raise UserError(f"{argument}: there is no setting {key}")
+        if not name.isidentifier():
+            raise UserError(f"{argument}: {name} cannot be set by itself; give the whole dict, such as '{field.to_json()}'")
+        if name not in field:
+            raise UserError(f"{argument}: there is no setting {key}{_suggestion(name, field)}")
+        field = field[name]
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=[argument])
+    try:
+        values(["maskgan", argument])
+    except (flags.Error, TypeError, ValueError) as error:
+        is_dict = isinstance(field, ConfigDict)
+        kind, example = ("dict", f"'{field.to_json()}'") if is_dict else (type(field).__name__, repr(field))
+        raise UserError(f"{argument}: the value must be of type {kind}, such as {example}") from error
+    _check_names(values.config, default.get_config(), argument)
+    return values.config
 
 
 def save_config(path: str | Path, config: ConfigDict) -> None:
     """Writes the config as JSON, which `read_config` and people can read."""
-    write_text(path, config.to_json_best_effort(indent=2, sort_keys=True) + "\n")
+    write_json(path, config.to_dict())
 
 
 def read_config(path: str | Path) -> ConfigDict:
-    """Reads a config written by `save_config`.
+    """Reads a config written by `save_config`; it equals the one that was saved.
 
     Raises:
       UserError: no such file, or it is not a saved config.
     """
     try:
-        return ConfigDict(json.loads(Path(path).read_text(encoding="utf-8")))
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("no object at the top of the JSON")
+        return ConfigDict(_with_tuples(values)).lock()
     except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror}); is it the folder of a training run?") from error
-    except (ValueError, TypeError) as error:
+        raise UserError(f"cannot read {path} ({error.strerror}); is it in the folder of a training run?") from error
+    except ValueError as error:
         raise UserError(f"{path} is not a saved config ({error})") from error
+
+
+def _with_tuples(value: Any) -> Any:
+    """`value` from JSON with its lists as tuples, which is what all sequences in configs are."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(item) for key, item in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """Gives a temporary path beside `path`, which takes its place when the block ends well.
+    """Gives an empty temporary file beside `path`, which takes its place when the block ends well.
 
     If the block fails, what stood at `path` before stands there still.
 
@@ -28,25 +28,19 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
       UserError: the folder or the file cannot be written (no permission, full disk).
     """
     path = Path(path)
-    temporary = None
+    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        # mkstemp makes files private to the user; give them the permissions of an ordinary new file.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        temporary.replace(path)
+        temporary.touch(exist_ok=False)
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
             f"cannot write {path} ({error.strerror or error}); check the folder's permissions and free space"
         ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -69,7 +63,8 @@ def find_pictures(folder: str | os.PathLike) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give the folder that holds the pictures")
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith("."))
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    paths = sorted(path for path in files if path.suffix.lower() in PICTURE_SUFFIXES)
     if not paths:
         raise UserError(f"no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}) in {folder}")
     return paths
@@ -77,17 +72,18 @@ def find_pictures(folder: str | os.PathLike) -> list[Path]:
 
 def encode_png(picture: np.ndarray) -> bytes:
     """PNG bytes of `picture`, `[H, W, 3]` RGB or `[H, W]` or `[H, W, 1]` grey, uint8 in 0..255."""
-    done, data = cv2.imencode(".png", picture[..., ::-1] if picture.shape[2:] == (3,) else picture)
-    if not done:
+    if picture.dtype != np.uint8 or picture.shape[2:] not in ((), (1,), (3,)):
         raise ValueError(f"cannot encode an array of shape {picture.shape} and type {picture.dtype} as PNG")
-    return data.tobytes()
+    return cv2.imencode(".png", picture[..., ::-1] if picture.shape[2:] == (3,) else picture)[1].tobytes()
 
 
 def decode_picture(data: bytes, *, grey: bool = False) -> np.ndarray:
     """The picture in the bytes of an image file: `[H, W, 3]` RGB (or `[H, W]` if `grey`), uint8, EXIF orientation applied.
 
+    An alpha channel is dropped, and 16 bits are reduced to 8.
+
     Raises:
-      UserError: the bytes are not a picture that OpenCV can decode.
+      UserError: the bytes are not a whole picture that OpenCV can decode.
     """
     try:
         # imdecode takes an empty buffer as a programming error.

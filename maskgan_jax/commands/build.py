@@ -1,0 +1,43 @@
+"""`maskgan build`: photos in, a data set of masked and unmasked pairs out."""
+
+from __future__ import annotations
+
+import argparse
+
+from maskgan_jax.config import load_config
+from maskgan_jax.data.build import build_data_set
+
+
+def main(arguments: list[str]) -> None:
+    """Builds a data set and prints its card."""
+    parser = argparse.ArgumentParser(
+        prog="maskgan build",
+        description="Finds the faces in photos, aligns them, draws masks on them and stores the pairs as a TFDS data set.",
+    )
+    parser.add_argument("--config", default="default", metavar="FILE", help="config file; settings: --config.KEY=VALUE")
+    parser.add_argument(
+        "--source",
+        action="append",
+        required=True,
+        dest="sources",
+        metavar="KIND=FOLDER",
+        help="photos: ffhq, kdef, utkface, celeba, expressions or folder (with a faces.csv or without), or rendered=N for "
+        "rendered faces; can be given many times",
+    )
+    parser.add_argument("--data_dir", required=True, metavar="DIR", help="where the data set goes")
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one per core)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the data set in --data_dir")
+    options, overrides = parser.parse_known_args(arguments)
+    config = load_config(options.config, overrides)
+    card = build_data_set(options.sources, config, options.data_dir, options.workers, options.overwrite)
+    for split, counts in card["splits"].items():
+        print(f"{split}: {counts['records']} faces of {counts['identities']} people")
+        print(f"  sources: {_listed(counts['sources'])}")
+        print(f"  masks:   {_listed(counts['mask_types'])}")
+    if card["skipped"]:
+        print(f"skipped: {_listed(card['skipped'])} (see {options.data_dir}/skipped.csv)")
+    print(f"{card['records']} faces in {options.data_dir}; look at {options.data_dir}/contact_sheet.png")
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())

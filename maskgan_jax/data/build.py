@@ -1,0 +1,174 @@
+"""The whole way from photos to a finished data set."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import csv
+import functools
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from maskgan_jax.config import save_config
+from maskgan_jax.data import masked_faces
+from maskgan_jax.data.contact_sheet import contact_sheet
+from maskgan_jax.data.landmarks import load_predictor
+from maskgan_jax.data.masked_faces.masked_faces_dataset_builder import Builder
+from maskgan_jax.data.records import Face, find_face, make_record, mapped
+from maskgan_jax.data.sources import Photo, Skipped, list_all_photos
+from maskgan_jax.data.splits import split_photos
+from maskgan_jax.errors import UserError
+from maskgan_jax.files import replacing, write_json, write_png
+
+SHEET_RECORDS = 12
+# Folders with this prefix are builds under way, or builds that were killed.
+UNFINISHED = ".unfinished-"
+# What the card counts.
+DESCRIPTION = ("source", "mask_type", "identity")
+
+
+def build_data_set(
+    sources: Sequence[str], config: ConfigDict, data_dir: str | os.PathLike, workers: int = 0, overwrite: bool = False
+) -> dict[str, Any]:
+    """Makes a data set of faces with and without masks, the same for any number of workers.
+
+    `data_dir` then holds the data set (`masked_faces/`), `config.json`, `card.json`, `skipped.csv` and `contact_sheet.png`.
+    Nothing of it is there before all of it is done.
+
+    Args:
+      sources: as for `list_photos`.
+      config: the settings; `data` and `seed` are used.
+      data_dir: where the data set goes.
+      workers: number of processes; 0 for one per core.
+      overwrite: replace a data set that is there already.
+
+    Returns:
+      The data card: numbers of records by split, source and mask type, and of skipped photos by reason.
+
+    Raises:
+      UserError: there is a data set already, a source or setting is wrong, no photo is usable, or the disk cannot be written.
+    """
+    data_dir = Path(data_dir)
+    workers = workers or len(os.sched_getaffinity(0))
+    if (data_dir / masked_faces.NAME).exists() and not overwrite:
+        raise UserError(f"{data_dir} holds a data set already; give --overwrite to replace it, or another --data_dir")
+    photos, skipped = list_all_photos(sources, config)
+    with _unfinished(data_dir) as folder:
+        faces, faceless = _find_faces(photos, config, workers)
+        skipped += faceless
+        splits = split_photos([face.photo for face in faces.values()], config.data.splits, config.seed)
+        used = {photo.id for part in splits.values() for photo in part}
+        skipped += [Skipped(id_, face.photo.source, "not in any split") for id_, face in faces.items() if id_ not in used]
+        if not used:
+            raise UserError(f"none of the photos is usable; {skipped[0].id}, for one: {skipped[0].reason}")
+        written = _write_records(folder, splits, faces, config, workers)
+        card = _card(written, skipped)
+        write_json(folder / "card.json", card)
+        save_config(folder / "config.json", config)
+        _write_skipped(folder / "skipped.csv", skipped)
+        write_png(folder / "contact_sheet.png", contact_sheet(_examples(folder, written)))
+    return card
+
+
+@contextlib.contextmanager
+def _unfinished(data_dir: Path) -> Iterator[Path]:
+    """A folder to build in, whose contents take their places in `data_dir` when the block ends well."""
+    try:
+        for left in data_dir.glob(f"{UNFINISHED}*"):
+            shutil.rmtree(left)
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=data_dir) as name:
+            built, replaced = Path(name, "built"), Path(name, "replaced")
+            built.mkdir()
+            yield built
+            finished = data_dir / masked_faces.NAME
+            if finished.exists():
+                finished.rename(replaced)
+            # The data set last: where it is, the rest is.
+            for path in sorted(built.iterdir(), key=lambda path: path.name == finished.name):
+                path.replace(data_dir / path.name)
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {data_dir} ({error.strerror or error}); check its permissions and free space"
+        ) from error
+
+
+def _find_faces(photos: Sequence[Photo], config: ConfigDict, workers: int) -> tuple[dict[str, Face], list[Skipped]]:
+    """The faces by their photos' ids, and the photos without a usable one."""
+    if any(isinstance(photo.path, Path) for photo in photos):
+        load_predictor(config.data.shape_predictor)  # A missing one is told once here, and not for every photo.
+    search = functools.partial(find_face, shape_predictor=config.data.shape_predictor)
+    found = list(tqdm(mapped(search, photos, workers), "finding faces", len(photos), unit=" photos"))
+    return {one.photo.id: one for one in found if isinstance(one, Face)}, [one for one in found if isinstance(one, Skipped)]
+
+
+def _write_records(
+    folder: Path, splits: Mapping[str, Sequence[Photo]], faces: Mapping[str, Face], config: ConfigDict, workers: int
+) -> list[dict[str, Any]]:
+    """Writes the TFDS data set; returns where each record is, and its `DESCRIPTION`."""
+    written = []
+    counts = {split: len(part) for split, part in splits.items()}
+    inputs = (faces[photo.id] for part in splits.values() for photo in part)
+    make = functools.partial(make_record, data=config.data, seed=config.seed)
+
+    def noted(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        places = ((split, number) for split, count in counts.items() for number in range(count))
+        for (split, number), record in zip(places, records, strict=True):
+            written.append({"split": split, "number": number, **{key: record[key] for key in DESCRIPTION}})
+            yield record
+
+    with contextlib.closing(mapped(make, inputs, workers)) as made:
+        records = noted(tqdm(made, "drawing masks", sum(counts.values()), unit=" faces"))
+        parts = {split: (count, records) for split, count in counts.items()}
+        builder = Builder(size=config.data.size, splits=parts, data_dir=folder)
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # TFDS talks of downloads.
+            builder.download_and_prepare(download_dir=folder.parent / "downloads")
+    return written
+
+
+def _card(written: Sequence[Mapping[str, Any]], skipped: Sequence[Skipped]) -> dict[str, Any]:
+    """The data card."""
+    card: dict[str, Any] = {"records": len(written), "splits": {}}
+    for split in dict.fromkeys(entry["split"] for entry in written):
+        entries = [entry for entry in written if entry["split"] == split]
+        card["splits"][split] = {
+            "records": len(entries),
+            "identities": len({entry["identity"] for entry in entries}),
+            "sources": _counted(entry["source"] for entry in entries),
+            "mask_types": _counted(entry["mask_type"] for entry in entries),
+        }
+    card["skipped"] = _counted(photo.reason.replace(photo.id, "") for photo in skipped)
+    return card
+
+
+def _counted(values: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(collections.Counter(values).items()))
+
+
+def _examples(folder: Path, written: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Records to show, of as many sources and mask types as there is room for."""
+    groups = collections.defaultdict(list)
+    for entry in written:
+        groups[entry["source"], entry["mask_type"]].append(entry)
+    sources, types = (sorted(set(column)) for column in zip(*groups, strict=True))
+    # Down the diagonals of the table sources x types, so that both change from one record to the next.
+    order = sorted(groups, key=lambda key: ((types.index(key[1]) - sources.index(key[0])) % len(types), key))
+    turns = itertools.zip_longest(*(groups[key] for key in order))
+    chosen = [entry for turn in turns for entry in turn if entry][:SHEET_RECORDS]
+    splits = {split: masked_faces.load_split(folder, split) for split in {entry["split"] for entry in chosen}}
+    return [splits[entry["split"]][entry["number"]] for entry in chosen]
+
+
+def _write_skipped(path: Path, skipped: Sequence[Skipped]) -> None:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["photo", "source", "reason"])
+        table.writerows((photo.id, photo.source, photo.reason) for photo in sorted(skipped, key=lambda photo: photo.id))

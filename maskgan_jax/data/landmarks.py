@@ -1,0 +1,72 @@
+"""Faces and their 68 landmarks in unmasked photos, by dlib."""
+
+from __future__ import annotations
+
+import functools
+
+import cv2
+import dlib
+import numpy as np
+
+from maskgan_jax.errors import UserError
+from maskgan_jax.weights import weight_file
+
+# Faces are searched for in at most this many pixels a side: the detector finds faces from 80 pixels on.
+LONGEST_SIDE = 1024
+# dlib rounds landmarks to whole pixels, so they are located on a picture enlarged until the face is this many pixels wide.
+FACE_WIDTH = 400
+
+
+@functools.cache
+def _detector() -> dlib.fhog_object_detector:
+    return dlib.get_frontal_face_detector()
+
+
+@functools.cache
+def load_predictor(path: str = "") -> dlib.shape_predictor:
+    """A dlib shape predictor with 68 points, from a file or, with '', the stock one; loaded once per process.
+
+    Raises:
+      UserError: the file is missing or is no such predictor.
+    """
+    path = path or str(weight_file("shape_predictor_68_face_landmarks.dat"))
+    try:
+        predictor = dlib.shape_predictor(path)
+    except RuntimeError as error:
+        raise UserError(f"cannot load the shape predictor {path} ({error}); give a dlib .dat file with 68 points") from error
+    points = predictor(np.zeros((100, 100, 3), np.uint8), dlib.rectangle(0, 0, 99, 99)).num_parts
+    if points != 68:
+        raise UserError(f"the shape predictor {path} has {points} points; give one with 68")
+    return predictor
+
+
+def _resized(picture: np.ndarray, scale: float) -> np.ndarray:
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=interpolation)
+
+
+def find_landmarks(picture: np.ndarray, shape_predictor: str = "") -> np.ndarray:
+    """The 68 landmarks of the largest face in a photo without masks.
+
+    Args:
+      picture: `[H, W, 3]` RGB, uint8.
+      shape_predictor: file of a dlib shape predictor with 68 points; '' for the stock one.
+
+    Returns:
+      `[68, 2]` float32, (x, y) in pixels of `picture`, pixel centres at integers.
+
+    Raises:
+      UserError: no face is found, or the shape predictor is missing or unusable.
+    """
+    predictor = load_predictor(shape_predictor)
+    shrinkage = min(1.0, LONGEST_SIDE / max(picture.shape[:2]))
+    searched = _resized(picture, shrinkage) if shrinkage < 1 else np.ascontiguousarray(picture)
+    boxes = _detector()(searched) or _detector()(searched, 1)
+    if not boxes:
+        raise UserError("no face found")
+    box = max(boxes, key=lambda box: box.area())
+    enlargement = float(np.clip(FACE_WIDTH / box.width(), 1, 4))
+    left, top, right, bottom = (round(side * enlargement) for side in (box.left(), box.top(), box.right(), box.bottom()))
+    shape = predictor(_resized(searched, enlargement), dlib.rectangle(left, top, right, bottom))
+    points = np.array([(point.x, point.y) for point in shape.parts()], np.float64)
+    return ((points + 0.5) / (shrinkage * enlargement) - 0.5).astype(np.float32)

@@ -1,0 +1,73 @@
+"""The data set as TensorFlow Datasets sees it; TensorFlow itself is not needed."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from etils import epath
+
+# About 100 MB at 256 pixels; TFDS holds a file's records in memory while it writes it.
+RECORDS_PER_FILE = 512
+
+
+class Builder(tfds.core.ShardBasedBuilder):
+    """Pairs of faces with and without a mask.
+
+    A builder by shards, as TFDS's usual one keeps more than 1 GB on disk to shuffle it, which takes TensorFlow. The records
+    given come in random order already.
+    """
+
+    name = "masked_faces"
+    # Where TFDS looks for the files beside this one; its own way there takes a package that it does not install.
+    code_path = epath.Path(__file__)
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First version."}
+
+    def __init__(self, *, size: int, splits: Mapping[str, tuple[int, Iterator[dict[str, Any]]]], **kwargs):
+        """Sets up the builder.
+
+        Args:
+          size: side of the pictures in pixels.
+          splits: for each split, the number of its records and the records, in the order they are stored in.
+          **kwargs: as for every TFDS builder; `data_dir` among them.
+        """
+        self._size = size
+        self._splits = splits
+        super().__init__(file_format="array_record", **kwargs)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        picture = tfds.features.Image(shape=(self._size, self._size, 3), encoding_format="png")
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(
+                {
+                    "real": picture,
+                    "masked": picture,
+                    "mask": tfds.features.Image(shape=(self._size, self._size, 1), encoding_format="png"),
+                    "landmarks": tfds.features.Tensor(shape=(68, 2), dtype=np.float32),
+                    "source": tfds.features.Text(),
+                    "identity": tfds.features.Text(),
+                    "expression": tfds.features.Text(),
+                    "mask_type": tfds.features.Text(),
+                    "id": tfds.features.Text(),
+                    "alignment": tfds.features.Tensor(shape=(4, 2), dtype=np.float64),
+                }
+            ),
+            supervised_keys=("masked", "real"),
+        )
+
+    def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager) -> Mapping[str, Sequence[Any]]:
+        def shard(records: Iterator[dict[str, Any]], count: int) -> Iterator[tuple[str, dict[str, Any]]]:
+            for record in itertools.islice(records, count):
+                yield record["id"], record
+
+        shards = {}
+        for split, (count, records) in self._splits.items():
+            files = -(-count // RECORDS_PER_FILE)
+            ends = [count * number // files for number in range(files + 1)]
+            shards[split] = [functools.partial(shard, records, end - start) for start, end in itertools.pairwise(ends)]
+        return shards

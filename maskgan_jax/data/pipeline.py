@@ -1,0 +1,95 @@
+"""Records to batches: shuffled over the whole split, augmented, and divided among processes, with grain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import cv2
+import grain
+import numpy as np
+from ml_collections import ConfigDict
+
+Batch = dict[str, np.ndarray]
+
+ARRAYS = ("real", "masked", "mask", "landmarks")
+
+# What becomes of each of dlib's 68 points in a mirror: contour, brows, nose bridge, nostrils, eyes, outer lips, inner lips.
+MIRRORED_POINTS = np.array(
+    [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1)]
+    + [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
+    + [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
+)
+
+
+def mirror(record: Batch) -> Batch:
+    """The record as in a mirror: pictures and region flipped, landmarks moved and renumbered."""
+    side = record["real"].shape[1]
+    flipped = {name: np.ascontiguousarray(record[name][:, ::-1]) for name in ("real", "masked", "mask")}
+    landmarks = record["landmarks"][MIRRORED_POINTS] * np.float32([-1, 1]) + np.float32([side - 1, 0])
+    return {**flipped, "landmarks": landmarks}
+
+
+def enlarge_and_crop(record: Batch, factor: float, rng: np.random.Generator) -> Batch:
+    """pix2pix's jitter: everything enlarged by `factor` and cropped back to its size at a random place."""
+    side = record["real"].shape[0]
+    enlarged = round(side * factor)
+    left, top = (int(v) for v in rng.integers(0, enlarged - side + 1, 2))
+    window = np.s_[top : top + side, left : left + side]
+    scale = enlarged / side
+    resized = {n: cv2.resize(record[n], (enlarged, enlarged), interpolation=cv2.INTER_LINEAR)[window] for n in ("real", "masked")}
+    # The region must hold every pixel that the interpolation mixed with the mask.
+    mask = cv2.resize(record["mask"], (enlarged, enlarged), interpolation=cv2.INTER_LINEAR)[window]
+    resized["mask"] = np.where(mask > 0, 255, 0).astype(np.uint8)[..., None]
+    # Pixel centres are at integers: the left edge of the picture is at -0.5.
+    landmarks = (record["landmarks"] + 0.5) * scale - 0.5 - np.float32([left, top])
+    return {**resized, "landmarks": landmarks.astype(np.float32)}
+
+
+def training_batches(
+    source: Sequence[dict[str, Any]], config: ConfigDict, *, process_index: int = 0, process_count: int = 1
+) -> grain.DatasetIterator:
+    """An endless iterator over this process's share of the training batches; its state can be saved and restored.
+
+    Args:
+      source: the records of a split, as `load_split` gives them.
+      config: `input` and `seed` are read.
+      process_index: which of the processes this is.
+      process_count: how many there are; together they form batches of `config.input.batch_size`.
+
+    Returns:
+      An iterator of dicts: `real`, `masked` `[b, S, S, 3]` and `mask` `[b, S, S, 1]` uint8, `landmarks` `[b, 68, 2]` float32,
+      where b is the batch size divided by the number of processes.
+    """
+    settings = config.input
+
+    def augment(record: dict[str, Any], rng: np.random.Generator) -> Batch:
+        record = {name: record[name] for name in ARRAYS}
+        if settings.flip and rng.random() < 0.5:
+            record = mirror(record)
+        if settings.jitter != 1.0:
+            record = enlarge_and_crop(record, settings.jitter, rng)
+        return record
+
+    records = grain.MapDataset.source(source).seed(config.seed).shuffle()[process_index::process_count]
+    batches = records.repeat().random_map(augment).batch(settings.batch_size // process_count, drop_remainder=True)
+    # Batches, not records, are read ahead, by threads: decoding is OpenCV's and leaves the interpreter free.
+    ahead = max(1, settings.prefetch // settings.batch_size)
+    return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=settings.threads, prefetch_buffer_size=ahead)))
+
+
+def evaluation_batches(
+    source: Sequence[dict[str, Any]], batch_size: int, *, limit: int = 0, process_index: int = 0, process_count: int = 1
+) -> Iterator[Batch]:
+    """This process's share of a split, in order, once.
+
+    The last batch is filled up with copies of the last record. `weight` `[b]` is 1.0 for a record and 0.0 for such a copy; the
+    rest is as in `training_batches`. At most `limit` records are read (0: all).
+    """
+    count = min(limit, len(source)) if limit else len(source)
+    for start in range(0, count, batch_size):
+        share = range(start + process_index, start + batch_size, process_count)
+        records = [source[min(i, count - 1)] for i in share]
+        batch = {name: np.stack([record[name] for record in records]) for name in ARRAYS}
+        batch["weight"] = np.array([i < count for i in share], np.float32)
+        yield batch

@@ -1,0 +1,19 @@
+"""Ways to fill a masked region without learning, to compare with."""
+
+import cv2
+import numpy as np
+
+
+def telea(masked: np.ndarray, mask: np.ndarray, radius: float = 3) -> np.ndarray:
+    """Fast-marching inpainting (Telea, 2004), the paper's patch-based baseline, by OpenCV.
+
+    Args:
+      masked: `[H, W, 3]` uint8, the picture with the mask.
+      mask: `[H, W]` or `[H, W, 1]` uint8, above 127 = hidden.
+      radius: of the neighbourhood of a point that is filled, in pixels.
+
+    Returns:
+      `[H, W, 3]` uint8; what is not hidden is as in `masked`.
+    """
+    hidden = (mask.reshape(mask.shape[:2]) > 127).astype(np.uint8)
+    return cv2.inpaint(np.ascontiguousarray(masked), hidden, radius, cv2.INPAINT_TELEA)

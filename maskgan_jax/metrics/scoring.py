@@ -1,0 +1,139 @@
+"""All the scores of a method: picture by picture, and their means."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from maskgan_jax.errors import UserError
+from maskgan_jax.files import find_pictures, read_picture
+from maskgan_jax.metrics.image_quality import masked_mse, psnr, psnr_masked, ssim
+from maskgan_jax.models.lpips import PerceptualWeights, lpips
+from maskgan_jax.models.st_lpips import load_st_lpips, st_lpips
+
+# Name, prediction [H, W, 3], real [H, W, 3] and mask [H, W] or [H, W, 1] (above 127 = hidden), all uint8.
+Item = tuple[str, np.ndarray, np.ndarray, np.ndarray]
+
+# The networks of LPIPS run out of pixels below this.
+SMALLEST_SIDE = 32
+
+
+def score_pictures(
+    items: Iterable[Item], *, batch_size: int = 4, lpips_weights: PerceptualWeights | None = None
+) -> dict[str, Any]:
+    """Scores predictions against the real pictures.
+
+    The pictures are read as they are needed, so that any number of them fits into memory. A score over some of them only
+    could not be compared with others, so anything wrong with one stops it all.
+
+    Args:
+      items: (name, prediction, real, mask): `[H, W, 3]` twice and `[H, W]` or `[H, W, 1]`, uint8; mask above 127 = hidden.
+      batch_size: pictures that go through the networks of ST-LPIPS and LPIPS at once.
+      lpips_weights: from `load_lpips`; without them there is no `lpips`.
+
+    Returns:
+      `n`; the means over the pictures of `mse_masked` (sum over R, G, B), `psnr`, `psnr_masked` (dB, at most 100 for each
+      picture), `ssim`, `st_lpips` (AlexNet) and perhaps `lpips`; and `images`, the same for each picture with its `name`.
+
+    Raises:
+      UserError: sizes differ, a picture is smaller than 32 px, a mask hides nothing, there are no pictures, or the weights
+        of ST-LPIPS have not been fetched.
+    """
+    st_lpips_weights = load_st_lpips()
+    images = []
+    for batch in _batches(items, batch_size):
+        names, predictions, real, masks = zip(*batch, strict=True)
+        predictions, real = np.stack(predictions), np.stack(real)
+        regions = np.stack([mask.reshape(mask.shape[:2]) > 127 for mask in masks])
+        networks = [_padded(pictures, batch_size) for pictures in (predictions, real)]
+        # The networks run beside the metrics in NumPy until their values are asked for.
+        columns = {"st_lpips": st_lpips(st_lpips_weights, *networks)}
+        if lpips_weights is not None:
+            columns["lpips"] = lpips(lpips_weights, *networks)
+        columns = {
+            "mse_masked": masked_mse(predictions, real, regions),
+            "psnr": psnr(predictions, real),
+            "psnr_masked": psnr_masked(predictions, real, regions),
+            "ssim": ssim(predictions, real),
+        } | columns
+        values = zip(*(np.asarray(column)[: len(names)].tolist() for column in columns.values()), strict=True)
+        images += [{"name": name, **dict(zip(columns, row, strict=True))} for name, row in zip(names, values, strict=True)]
+    if not images:
+        raise UserError("there are no pictures to score")
+    means = {key: float(np.mean([image[key] for image in images])) for key in images[0] if key != "name"}
+    return {"n": len(images), **means, "images": images}
+
+
+def score_folders(
+    predictions: str | os.PathLike,
+    real: str | os.PathLike,
+    masks: str | os.PathLike,
+    *,
+    lpips_weights: PerceptualWeights | None = None,
+) -> dict[str, Any]:
+    """Scores a folder of pictures against the real ones, as `score_pictures` does.
+
+    Files belong together when their paths below the three folders are equal but for the suffix: `a/1.png` and `a/1.jpg`.
+
+    Raises:
+      UserError: also if a folder has pictures that another one lacks, two of one name, or one that cannot be read.
+    """
+    folders = [_pictures_by_name(folder) for folder in (predictions, real, masks)]
+    names = sorted(set().union(*folders))
+    for pictures, folder in zip(folders, (predictions, real, masks), strict=True):
+        if missing := [name for name in names if name not in pictures]:
+            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+            raise UserError(
+                f"{folder} lacks pictures that the other folders have: {', '.join(missing[:5])}{more}; "
+                "scores are over the same pictures in all three folders"
+            )
+
+    def items() -> Iterator[Item]:
+        for name in tqdm(names, desc="score", unit="picture"):
+            prediction, real_picture, mask = (pictures[name] for pictures in folders)
+            yield name, read_picture(prediction), read_picture(real_picture), read_picture(mask, grey=True)
+
+    return score_pictures(items(), lpips_weights=lpips_weights)
+
+
+def _pictures_by_name(folder: str | os.PathLike) -> dict[str, Path]:
+    """The pictures below `folder` by their path there without suffix."""
+    pictures: dict[str, Path] = {}
+    for path in find_pictures(folder):
+        other = pictures.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
+        if other != path:
+            raise UserError(f"{other} and {path} have the same name; keep one of them")
+    return pictures
+
+
+def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Runs of at most `size` items of one picture size, each item checked."""
+    for _, same_size in itertools.groupby(map(_checked, items), key=lambda item: item[2].shape):
+        while batch := list(itertools.islice(same_size, size)):
+            yield batch
+
+
+def _checked(item: Item) -> Item:
+    name, prediction, real, mask = item
+    sizes = {"prediction": prediction.shape[:2], "real picture": real.shape[:2], "mask": mask.shape[:2]}
+    if len(set(sizes.values())) > 1:
+        sides = ", ".join(f"{what} {width} x {height}" for what, (height, width) in sizes.items())
+        raise UserError(f"{name}: the sizes differ ({sides}); scale none of them after the fact, save all at one size")
+    if min(real.shape[:2]) < SMALLEST_SIDE:
+        raise UserError(f"{name} is smaller than {SMALLEST_SIDE} px a side, too small for ST-LPIPS")
+    if not (mask > 127).any():
+        raise UserError(f"{name}: its mask hides nothing (no pixel above 127), so that there is nothing to score; leave it out")
+    return item
+
+
+def _padded(pictures: Sequence[np.ndarray], size: int) -> np.ndarray:
+    """`[size, H, W, 3]` float32 in -1..1, filled up with grey, so that a last, shorter batch is not compiled anew."""
+    batch = np.zeros((size, *pictures[0].shape), np.float32)
+    batch[: len(pictures)] = np.asarray(pictures) / np.float32(127.5) - 1
+    return batch

@@ -1,0 +1,50 @@
+"""The discriminator: pix2pix's PatchGAN (Isola et al. 2017)."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from ml_collections import ConfigDict
+
+from maskgan_jax.models.convolutions import Conv
+from maskgan_jax.models.normalization import Normalization
+
+
+class PatchGAN(nn.Module):
+    """Judges overlapping patches of a picture, given the masked picture it was made from.
+
+    With three strided layers a patch is 70 x 70 pixels; at width 64 there are 2,768,705 parameters.
+
+    Attributes:
+      width: channels of the first layer; the next ones have 2, 4 and then 8 times as many.
+      layers: strided layers, the first included.
+      norm: see `Normalization`; always with the statistics of the batch at hand.
+      dtype: type of the arithmetic; parameters are float32.
+    """
+
+    width: int = 64
+    layers: int = 3
+    norm: str = "instance"
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, masked: jax.Array, picture: jax.Array) -> jax.Array:
+        """Logits `[B, h, w]` (positive: real) for pictures `[B, S, S, 3]` and their masked ones, both in [-1, 1]."""
+        x = jnp.concatenate([masked, picture], axis=-1)
+        for i in range(self.layers + 1):
+            last = i == self.layers
+            features = self.width * min(2**i, 8)
+            x = Conv(features, stride=1 if last else 2, bias=i == 0, dtype=self.dtype, name=f"conv_{i}")(x)
+            if i > 0:
+                x = Normalization(self.norm, name=f"norm_{i}")(x)
+            x = nn.leaky_relu(x, 0.2)
+        x = Conv(1, stride=1, bias=True, dtype=self.dtype, name="logits")(x)
+        return x[..., 0].astype(jnp.float32)
+
+
+def create_discriminator(config: ConfigDict) -> PatchGAN:
+    """The discriminator that a config describes."""
+    settings = config.discriminator
+    return PatchGAN(settings.width, settings.layers, settings.norm, jnp.dtype(config.training.compute))

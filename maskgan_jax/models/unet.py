@@ -1,0 +1,72 @@
+"""The generator: pix2pix's U-Net (Isola et al. 2017)."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from ml_collections import ConfigDict
+
+from maskgan_jax.errors import UserError
+from maskgan_jax.models.convolutions import Conv
+from maskgan_jax.models.normalization import Normalization
+
+
+class UNet(nn.Module):
+    """Halves the picture down to one pixel and doubles it back, with a skip connection at every size.
+
+    At 256 px and width 64: 54,413,955 parameters (instance or batch norm).
+
+    Attributes:
+      width: channels of the first layer; the next ones have 2, 4 and then 8 times as many.
+      norm: see `Normalization`; none on the first layer and on the innermost one.
+      dropout: probability of dropout in the decoder while training.
+      dropout_sides: sides, in pixels, of the decoder's feature maps that dropout acts on.
+      dtype: type of the arithmetic; parameters are float32.
+    """
+
+    width: int = 64
+    norm: str = "instance"
+    dropout: float = 0.5
+    dropout_sides: tuple[int, ...] = (4, 8, 16)
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, picture: jax.Array, train: bool = False) -> jax.Array:
+        """Maps masked faces `[B, S, S, 3]` to unmasked ones, both in [-1, 1]; S is a power of two from 64 up.
+
+        Raises:
+          UserError: pictures of another shape.
+        """
+        side = picture.shape[1]
+        if picture.shape[1:] != (side, side, 3) or side < 64 or side & (side - 1):
+            raise UserError(f"the generator takes square RGB pictures of 64, 128, 256, ... pixels, not {picture.shape[1:]}")
+        depth = side.bit_length() - 1
+        channels = [self.width * min(2**i, 8) for i in range(depth)]
+
+        x = picture
+        skips = []
+        for i, features in enumerate(channels):
+            if i > 0:
+                skips.append(x)
+                x = nn.leaky_relu(x, 0.2)
+            x = Conv(features, dtype=self.dtype, name=f"down_{i}")(x)
+            if 0 < i < depth - 1:
+                x = Normalization(self.norm, running=True, name=f"down_norm_{i}")(x, train)
+        for i in reversed(range(1, depth)):
+            x = Conv(channels[i - 1], transpose=True, dtype=self.dtype, name=f"up_{i}")(nn.relu(x))
+            x = Normalization(self.norm, running=True, name=f"up_norm_{i}")(x, train)
+            if x.shape[1] in self.dropout_sides:
+                x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            x = jnp.concatenate([skips.pop(), x], axis=-1)
+        x = Conv(3, transpose=True, bias=True, dtype=self.dtype, name="up_0")(nn.relu(x))
+        return jnp.tanh(x.astype(jnp.float32))
+
+
+def create_generator(config: ConfigDict) -> UNet:
+    """The generator that a config describes."""
+    settings = config.generator
+    return UNet(
+        settings.width, settings.norm, settings.dropout, tuple(settings.dropout_sides), jnp.dtype(config.training.compute)
+    )

@@ -1,0 +1,100 @@
+"""Checkpoints of a run, with Orbax; every call to Orbax is in this file.
+
+A workdir holds `checkpoints/STEP` (the whole state, the config and the iterator's position: what resuming needs) and
+`best/STEP` (the variables of the network whose results count and their scores: what using it needs).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
+
+from maskgan_jax.errors import UserError
+from maskgan_jax.training.state import TrainState, Variables
+
+
+def open_checkpoints(workdir: Path, keep: int) -> ocp.CheckpointManager:
+    """The checkpoints to resume from, of which the `keep` latest are kept. Saving goes on in the background."""
+    return ocp.CheckpointManager(
+        (workdir / "checkpoints").absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+    )
+
+
+def open_best(workdir: Path) -> ocp.CheckpointManager:
+    """The best checkpoint by validation, alone."""
+    return ocp.CheckpointManager((workdir / "best").absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=1, create=True))
+
+
+def save_state(manager: ocp.CheckpointManager, state: TrainState, config: ConfigDict, iterator: grain.DatasetIterator) -> None:
+    """Saves the state after `state.step` steps, with the config and the iterator's position."""
+    manager.save(
+        int(state.step),
+        args=ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            config=ocp.args.JsonSave(json.loads(config.to_json_best_effort())),
+            iterator=grain.checkpoint.CheckpointSave(iterator),
+        ),
+    )
+
+
+def restore_state(manager: ocp.CheckpointManager, state: TrainState, iterator: grain.DatasetIterator) -> TrainState:
+    """The state of the latest checkpoint, with the shapes and shardings of `state`; moves `iterator` to its position.
+
+    Raises:
+      UserError: the checkpoint is of another network.
+    """
+    step = manager.latest_step()
+    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+    try:
+        restored = manager.restore(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(target), iterator=grain.checkpoint.CheckpointRestore(iterator)
+            ),
+        )
+    except (ValueError, KeyError) as error:
+        raise UserError(
+            f"the checkpoint in {manager.directory} does not fit the config; use another --workdir, or the config it was made with"
+        ) from error
+    return restored.state
+
+
+def save_best(manager: ocp.CheckpointManager, step: int, variables: Variables, scores: dict[str, float]) -> None:
+    """Saves the best network so far in place of the last best one."""
+    manager.save(step, args=ocp.args.Composite(network=ocp.args.StandardSave(variables), scores=ocp.args.JsonSave(scores)))
+
+
+def best_scores(manager: ocp.CheckpointManager) -> dict[str, float] | None:
+    """The validation scores of the best checkpoint; None if there is none yet."""
+    step = manager.latest_step()
+    if step is None:
+        return None
+    return manager.restore(step, args=ocp.args.Composite(scores=ocp.args.JsonRestore())).scores
+
+
+def read_best(workdir: Path) -> tuple[int, Variables]:
+    """The step and the variables (NumPy) of the best network of a run.
+
+    Raises:
+      UserError: there is none.
+    """
+    if not (workdir / "best").is_dir():
+        raise UserError(f"{workdir} holds no trained network yet; it appears there after the first validation of `maskgan train`")
+    with open_best(workdir) as manager:
+        step = manager.latest_step()
+        if step is None:
+            raise UserError(f"{workdir}/best holds no checkpoint yet; it appears there after the first validation")
+        shapes = manager.item_metadata(step)["network"]
+
+        def target(leaf: Any) -> np.ndarray:
+            return np.empty(leaf.shape, leaf.dtype)
+
+        network = ocp.args.StandardRestore(jax.tree.map(target, shapes.tree if hasattr(shapes, "tree") else shapes))
+        return step, manager.restore(step, args=ocp.args.Composite(network=network)).network

@@ -1,0 +1,208 @@
+"""Training the mask remover: one step of the GAN with the paper's loss (Eq. 2 and 3), its validation and its pictures."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from clu import metrics
+from ml_collections import ConfigDict
+
+from maskgan_jax import losses
+from maskgan_jax.data.pipeline import Batch
+from maskgan_jax.errors import UserError
+from maskgan_jax.models.landmark_net import LandmarkNet
+from maskgan_jax.models.patchgan import create_discriminator
+from maskgan_jax.models.stored import load_network
+from maskgan_jax.models.unet import create_generator
+from maskgan_jax.training.state import (
+    Task,
+    TrainState,
+    Tree,
+    Variables,
+    average,
+    create_optimizer,
+    mean_of,
+    put_back,
+    to_levels,
+    to_unit,
+)
+
+
+# Means over the validation records. `_raw` is of the generator's output; the others are of the known pixels put back.
+Validation = mean_of("mse_masked", "psnr", "psnr_raw", "l1_raw")
+
+
+def load_landmark_net(config: ConfigDict) -> tuple[LandmarkNet | None, Variables]:
+    """The frozen network that C1 looks through, and its variables; none where C1 has no weight and no network is given.
+
+    Raises:
+      UserError: C1 has a weight but there is no network, or it is one for another size.
+    """
+    path = config.landmark_net.weights
+    if not path:
+        if config.losses.contour:
+            raise UserError(
+                "the contour loss needs a landmark network: train one with --config=configs/landmarks.py and give its workdir as "
+                "--config.landmark_net.weights=DIR, or set --config.losses.contour=0"
+            )
+        return None, {}
+    stored, variables = load_network(path, "landmarks")
+    if stored.data.size != config.data.size:
+        raise UserError(f"the landmark network {path} is for {stored.data.size} px, not {config.data.size}; train one for that size")
+    return LandmarkNet(stored.landmark_net.width), variables
+
+
+def picture_losses(
+    config: ConfigDict,
+    generated: jax.Array,
+    batch: Batch,
+    landmark_net: LandmarkNet | None,
+    landmark_variables: Variables,
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    """The terms of Eq. 3 that look at the picture alone (L1, C1, C2), and the gradient of each in the picture, both unweighted.
+
+    Args:
+      config: `losses` is read.
+      generated: the generator's output `[B, S, S, 3]` in [-1, 1].
+      batch: the records, uint8.
+      landmark_net: the frozen network of C1, or None to leave C1 out.
+      landmark_variables: its variables.
+
+    Returns:
+      Two dicts with the names of `config.losses`: values, and gradients of the shape of `generated`.
+    """
+    real = to_unit(batch["real"])
+    mask = (batch["mask"] > 127).astype(jnp.float32)
+    terms = {
+        "l1": lambda picture: losses.l1_loss(picture, real),
+        "masked": lambda picture: losses.masked_loss(picture, real, mask),
+    }
+    if landmark_net is not None:
+        terms["contour"] = lambda picture: losses.contour_loss(
+            landmark_net.apply(landmark_variables, picture), batch["landmarks"]
+        )
+    values_and_gradients = {name: jax.value_and_grad(term)(generated) for name, term in terms.items()}
+    return {n: v for n, (v, _) in values_and_gradients.items()}, {n: g for n, (_, g) in values_and_gradients.items()}
+
+
+def create_task(config: ConfigDict, steps: int) -> Task:
+    """The task 'unmask'.
+
+    Args:
+      config: the whole config.
+      steps: length of the run, for the learning rate.
+
+    Raises:
+      UserError: see `load_landmark_net`.
+    """
+    generator = create_generator(config)
+    discriminator = create_discriminator(config)
+    optimizer = create_optimizer(config, steps)
+    landmark_net, landmark_variables = load_landmark_net(config)
+    weights = config.losses
+
+    def init(key: jax.Array) -> TrainState:
+        picture = jnp.zeros((1, config.data.size, config.data.size, 3))
+        generator_key, discriminator_key = jax.random.split(key)
+        variables = generator.init(generator_key, picture)
+        params = {
+            "generator": variables["params"],
+            "discriminator": discriminator.init(discriminator_key, picture, picture)["params"],
+        }
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            batch_stats=variables.get("batch_stats", {}),
+            optimizer={name: optimizer.init(tree) for name, tree in params.items()},
+            ema=jax.tree.map(jnp.copy, params["generator"]) if config.optimizer.ema else {},
+        )
+
+    def train_step(state: TrainState, frozen: Tree, batch: Batch, key: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
+        masked, real = to_unit(batch["masked"]), to_unit(batch["real"])
+        params = state.params
+
+        def generate(generator_params):
+            fake, updated = generator.apply(
+                {"params": generator_params, "batch_stats": state.batch_stats},
+                masked,
+                train=True,
+                rngs={"dropout": jax.random.fold_in(key, state.step)},
+                mutable=["batch_stats"],
+            )
+            return fake, updated.get("batch_stats", {})
+
+        def discriminate(discriminator_params, picture):
+            return discriminator.apply({"params": discriminator_params}, masked, picture)
+
+        # Both networks take their gradients from one forward pass: D's judgement of the fake serves the loss of either.
+        fake, pull_generator, batch_stats = jax.vjp(generate, params["generator"], has_aux=True)
+        fake_logits, pull_fake = jax.vjp(discriminate, params["discriminator"], fake)
+        real_logits, pull_real = jax.vjp(lambda p: discriminate(p, real), params["discriminator"])
+
+        discriminator_loss, (real_cotangent, fake_cotangent) = jax.value_and_grad(losses.discriminator_loss, (0, 1))(
+            real_logits, fake_logits
+        )
+        discriminator_gradient = jax.tree.map(jnp.add, pull_real(real_cotangent)[0], pull_fake(fake_cotangent)[0])
+
+        terms, picture_gradients = picture_losses(config, fake, batch, landmark_net, frozen)
+        terms["adversarial"], cotangent = jax.value_and_grad(losses.adversarial_loss)(fake_logits)
+        picture_gradients["adversarial"] = pull_fake(cotangent)[1]
+        (generator_gradient,) = pull_generator(sum(weights[name] * g for name, g in picture_gradients.items()))
+
+        gradients = {"generator": generator_gradient, "discriminator": discriminator_gradient}
+        new_params, new_optimizer = {}, {}
+        for name, gradient in gradients.items():
+            updates, new_optimizer[name] = optimizer.update(gradient, state.optimizer[name], params[name])
+            new_params[name] = jax.tree.map(jnp.add, params[name], updates)
+        weighted = {name: weights[name] * value for name, value in terms.items()}
+        logged = {
+            **terms,
+            **{f"weighted_{name}": value for name, value in weighted.items()},
+            "generator": sum(weighted.values()),
+            "discriminator": discriminator_loss,
+        }
+        new_state = TrainState(
+            step=state.step + 1,
+            params=new_params,
+            batch_stats=batch_stats,
+            optimizer=new_optimizer,
+            ema=average(state.ema, new_params["generator"], config.optimizer.ema),
+        )
+        return new_state, logged
+
+    def results(state: TrainState) -> Variables:
+        params = state.ema if config.optimizer.ema else state.params["generator"]
+        return {"params": params, "batch_stats": state.batch_stats}
+
+    def unmask(variables: Variables, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        raw = to_levels(generator.apply(variables, to_unit(batch["masked"])))
+        return raw, put_back(raw, batch["masked"], batch["mask"])
+
+    def validate(variables: Variables, batch: Batch) -> metrics.Collection:
+        raw, composite = (picture.astype(jnp.float32) for picture in unmask(variables, batch))
+        real = batch["real"].astype(jnp.float32)
+        region = (batch["mask"] > 127).astype(jnp.float32)
+
+        def psnr(picture):
+            # One part in 10^10 of the range keeps a perfect picture finite, at 100 dB.
+            return -10 * jnp.log10(jnp.square((picture - real) / 255).mean((1, 2, 3)) + 1e-10)
+
+        squared = (jnp.square(composite - real) * region).sum((1, 2, 3))
+        return Validation.single_from_model_output(
+            mse_masked=squared / jnp.maximum(region.sum((1, 2, 3)), 1),
+            psnr=psnr(composite),
+            psnr_raw=psnr(raw),
+            l1_raw=jnp.abs(raw - real).mean((1, 2, 3)),
+            mask=batch["weight"],
+        )
+
+    unmask_jitted = jax.jit(unmask)
+
+    def draw(variables: Variables, batch: Batch) -> np.ndarray:
+        """One row a face: masked, raw output, known pixels put back, real."""
+        raw, composite = unmask_jitted(variables, batch)
+        columns = np.concatenate([batch["masked"], raw, composite, batch["real"]], axis=2)
+        return columns.reshape(-1, *columns.shape[2:])
+
+    return Task(landmark_variables, init, train_step, results, validate, draw, criterion="mse_masked")

@@ -1,0 +1,100 @@
+"""Training the landmark network: dlib's points from masked and unmasked faces in equal parts (paper, section 4.2)."""
+
+from __future__ import annotations
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+from clu import metrics
+from ml_collections import ConfigDict
+
+from maskgan_jax.data.pipeline import Batch
+from maskgan_jax.models.landmark_net import create_landmark_net
+from maskgan_jax.training.state import Task, TrainState, Tree, Variables, average, create_optimizer, mean_of, to_unit
+
+LEFT_EYE, RIGHT_EYE = slice(36, 42), slice(42, 48)
+
+
+# Means over the validation records of the distance from dlib's points on the unmasked face, as a fraction of the inter-ocular
+# distance: of all 68 points and of the contour.
+Validation = mean_of("error", "error_unmasked", "error_masked", "contour_unmasked", "contour_masked")
+
+
+def landmark_errors(predicted: jax.Array, landmarks: jax.Array) -> jax.Array:
+    """Distance of each point `[B, 68, 2]` from the true one as a fraction of the distance of the eyes' centres: `[B, 68]`."""
+    interocular = jnp.linalg.norm(landmarks[:, LEFT_EYE].mean(1) - landmarks[:, RIGHT_EYE].mean(1), axis=-1)
+    return jnp.linalg.norm(predicted - landmarks, axis=-1) / interocular[:, None]
+
+
+def create_task(config: ConfigDict, steps: int) -> Task:
+    """The task 'landmarks'; `steps` is the length of the run, for the learning rate."""
+    network = create_landmark_net(config)
+    optimizer = create_optimizer(config, steps)
+
+    def init(key: jax.Array) -> TrainState:
+        variables = network.init(key, jnp.zeros((1, config.data.size, config.data.size, 3)))
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params={"landmark_net": variables["params"]},
+            batch_stats=variables["batch_stats"],
+            optimizer={"landmark_net": optimizer.init(variables["params"])},
+            ema=jax.tree.map(jnp.copy, variables["params"]) if config.optimizer.ema else {},
+        )
+
+    def train_step(state: TrainState, frozen: Tree, batch: Batch, key: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
+        del frozen, key
+        # The records come in random order: every other one is shown with its mask.
+        odd = jnp.arange(batch["real"].shape[0]) % 2 == 1
+        pictures = to_unit(jnp.where(odd[:, None, None, None], batch["masked"], batch["real"]))
+
+        def loss(params):
+            variables = {"params": params, "batch_stats": state.batch_stats}
+            predicted, updated = network.apply(variables, pictures, train=True, mutable=["batch_stats"])
+            return jnp.abs(predicted - batch["landmarks"]).sum(-1).mean(), updated["batch_stats"]
+
+        params = state.params["landmark_net"]
+        (value, batch_stats), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        updates, new_optimizer = optimizer.update(gradient, state.optimizer["landmark_net"], params)
+        new_params = jax.tree.map(jnp.add, params, updates)
+        new_state = TrainState(
+            step=state.step + 1,
+            params={"landmark_net": new_params},
+            batch_stats=batch_stats,
+            optimizer={"landmark_net": new_optimizer},
+            ema=average(state.ema, new_params, config.optimizer.ema),
+        )
+        return new_state, {"landmarks": value}
+
+    def results(state: TrainState) -> Variables:
+        params = state.ema if config.optimizer.ema else state.params["landmark_net"]
+        return {"params": params, "batch_stats": state.batch_stats}
+
+    def validate(variables: Variables, batch: Batch) -> metrics.Collection:
+        unmasked, masked = (
+            landmark_errors(network.apply(variables, to_unit(batch[name])), batch["landmarks"]) for name in ("real", "masked")
+        )
+        return Validation.single_from_model_output(
+            error=(unmasked.mean(1) + masked.mean(1)) / 2,
+            error_unmasked=unmasked.mean(1),
+            error_masked=masked.mean(1),
+            contour_unmasked=unmasked[:, :17].mean(1),
+            contour_masked=masked[:, :17].mean(1),
+            mask=batch["weight"],
+        )
+
+    predict = jax.jit(lambda variables, pictures: network.apply(variables, to_unit(pictures)))
+
+    def draw(variables: Variables, batch: Batch) -> np.ndarray:
+        """One row a face, unmasked and masked, enlarged twice: dlib's points in green, the network's in red."""
+        columns = []
+        for name in ("real", "masked"):
+            faces = [cv2.resize(face, None, fx=2, fy=2) for face in np.asarray(batch[name])]
+            for points, colour in ((batch["landmarks"], (0, 255, 0)), (predict(variables, batch[name]), (255, 0, 0))):
+                for face, face_points in zip(faces, np.asarray(points), strict=True):
+                    for point in face_points:
+                        cv2.circle(face, tuple(int(v) for v in np.round(point * 2 + 0.5)), 1, colour, -1, cv2.LINE_AA)
+            columns.append(np.concatenate(faces))
+        return np.concatenate(columns, axis=1)
+
+    return Task({}, init, train_step, results, validate, draw, criterion="error")

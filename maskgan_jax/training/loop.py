@@ -1,0 +1,194 @@
+"""The training loop: records in; checkpoints, metrics and pictures out. Resumes by itself from its workdir."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from clu import metrics
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from maskgan_jax.config import save_config
+from maskgan_jax.data.masked_faces import load_split
+from maskgan_jax.data.pipeline import Batch, evaluation_batches, training_batches
+from maskgan_jax.errors import UserError
+from maskgan_jax.files import write_png, write_text
+from maskgan_jax.training import checkpoints, gan, landmark_regression
+from maskgan_jax.training.mesh import create_mesh, replicated, shard_batch
+from maskgan_jax.training.state import Task, TrainState, Variables, mean_of
+
+TASKS: dict[str, Callable[[ConfigDict, int], Task]] = {
+    "unmask": gan.create_task,
+    "landmarks": landmark_regression.create_task,
+}
+
+
+def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> TrainState:
+    """Trains what `config.task` names, from the latest checkpoint in `workdir` if there is one, and gives the last state.
+
+    The workdir gets `config.json`, `checkpoints/`, `best/`, `metrics.jsonl`, `events.*` (TensorBoard) and `pictures/`.
+
+    Raises:
+      UserError: something is wrong with the config or the data, or a term of the loss stopped being finite.
+    """
+    workdir = Path(workdir)
+    if config.task not in TASKS:
+        raise UserError(f"there is no task {config.task!r}; choose one of {', '.join(TASKS)}")
+    records = load_split(data_dir, "train")
+    validation = load_split(data_dir, "validation")
+    _check_records(records, config, data_dir)
+    steps_per_epoch = max(1, len(records) // config.input.batch_size)
+    steps = config.training.steps or math.ceil(config.training.epochs * steps_per_epoch)
+    validate_every = config.training.validate_every or steps_per_epoch
+    checkpoint_every = config.training.checkpoint_every or steps_per_epoch
+
+    mesh = create_mesh(config.input.batch_size)
+    task = TASKS[config.task](config, steps)
+    frozen = jax.device_put(task.frozen, replicated(mesh))
+    init_key, step_key = jax.random.split(jax.random.key(config.seed))
+    # Parameters are born where they will live.
+    state = jax.jit(task.init, out_shardings=replicated(mesh))(init_key)
+    step_key = jax.device_put(step_key, replicated(mesh))
+    train_step = jax.jit(task.train_step, donate_argnums=0, out_shardings=replicated(mesh))
+    batches = training_batches(
+        records, config, process_index=jax.process_index(), process_count=jax.process_count()
+    )
+
+    with checkpoints.open_checkpoints(workdir, config.training.keep) as latest, checkpoints.open_best(workdir) as best:
+        if latest.latest_step() is not None:
+            state = checkpoints.restore_state(latest, state, batches)
+        start = int(state.step)
+        save_config(workdir / "config.json", config)
+        writer = MetricsFiles(workdir, start)
+        validator = _validator(task, validation, config, mesh)
+        pending: list[dict[str, jax.Array]] = []
+        since = time.monotonic()
+        progress = tqdm(range(start, steps), initial=start, total=steps, unit="step", desc=f"train {config.task}")
+        for step in progress:
+            state, terms = train_step(state, frozen, shard_batch(next(batches), mesh), step_key)
+            pending.append(terms)
+            done = step + 1
+            saves, validates = (done % every == 0 or done == steps for every in (checkpoint_every, validate_every))
+            if saves or validates or done % config.training.log_every == 0:
+                # Nothing is saved that has not been found finite.
+                means = _mean_of_finite(jax.device_get(pending), done)
+                rate = len(pending) * config.input.batch_size / (time.monotonic() - since)
+                writer.write(done, "train", {**means, "pictures_per_second": rate})
+                progress.set_postfix_str(f"{means.get('generator', means.get('landmarks')):.3g}")
+                pending = []
+            if validates:
+                scores = validator(task.results(state), done, writer)
+                known = checkpoints.best_scores(best)
+                if known is None or scores[task.criterion] < known[task.criterion]:
+                    checkpoints.save_best(best, done, task.results(state), scores)
+            if saves:
+                checkpoints.save_state(latest, state, config, batches)
+            if not pending:
+                since = time.monotonic()
+        latest.wait_until_finished()
+        best.wait_until_finished()
+        writer.close()
+    return state
+
+
+def _check_records(records: Any, config: ConfigDict, data_dir: str | Path) -> None:
+    if len(records) < config.input.batch_size:
+        raise UserError(f"{data_dir} has {len(records)} training records, fewer than a batch of {config.input.batch_size}")
+    side = records[0]["real"].shape[0]
+    if side != config.data.size:
+        raise UserError(f"the faces in {data_dir} are {side} px, but data.size is {config.data.size}; build or configure them alike")
+
+
+def _mean_of_finite(steps: list[dict[str, np.ndarray]], done: int) -> dict[str, float]:
+    """Means of the terms over the last steps, of which `done` is the number of the last."""
+    for step, terms in enumerate(steps, start=done - len(steps) + 1):
+        for name, value in terms.items():
+            if not np.isfinite(value):
+                raise UserError(
+                    f"at step {step} the term '{name}' became {value}; nothing was saved after the last checkpoint: "
+                    "lower optimizer.learning_rate, or the weight of that term in losses"
+                )
+    means = mean_of(*steps[0])
+    return _merged(means.single_from_model_output(**terms) for terms in steps)
+
+
+def _merged(collections: Iterable[metrics.Collection]) -> dict[str, float]:
+    return {name: float(value) for name, value in reduce(lambda a, b: a.merge(b), collections).compute().items()}
+
+
+def _validator(
+    task: Task, records: Any, config: ConfigDict, mesh: Mesh
+) -> Callable[[Variables, int, MetricsFiles], dict[str, float]]:
+    """A function that scores the variables on the validation split, writes the scores and the pictures, and gives the scores."""
+    validate = jax.jit(task.validate, out_shardings=replicated(mesh))
+    shown = next(evaluation_batches(records, config.training.pictures, limit=config.training.pictures))
+
+    def run(variables: Variables, step: int, writer: MetricsFiles) -> dict[str, float]:
+        batches: Iterable[Batch] = evaluation_batches(
+            records,
+            config.input.batch_size,
+            limit=config.training.validation_records,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        scores = _merged(validate(variables, shard_batch(batch, mesh)) for batch in batches)
+        writer.write(step, "validation", scores)
+        writer.draw(step, task.draw(variables, shown))
+        return scores
+
+    return run
+
+
+class MetricsFiles:
+    """The numbers and pictures of a run: `metrics.jsonl`, TensorBoard event files, `pictures/`; written by process 0 alone."""
+
+    def __init__(self, workdir: Path, start: int):
+        """Opens the files in `workdir`, and drops what was written after step `start`: that part of the run comes again."""
+        self.first = jax.process_index() == 0
+        if not self.first:
+            return
+        self.workdir = workdir
+        path = workdir / "metrics.jsonl"
+        kept = []
+        if path.exists():
+            for line in path.read_text().splitlines():
+                try:
+                    if json.loads(line)["step"] <= start:
+                        kept.append(line + "\n")
+                except ValueError:  # The last line of a run that was killed while it wrote.
+                    continue
+        write_text(path, "".join(kept))
+        self.lines = path.open("a")
+        self.board = SummaryWriter(str(workdir), purge_step=start + 1)
+
+    def write(self, step: int, phase: str, values: dict[str, float]) -> None:
+        """Writes values as of `step`, under `phase` ('train' or 'validation')."""
+        if not self.first:
+            return
+        self.lines.write(json.dumps({"step": step, "phase": phase, **values}) + "\n")
+        self.lines.flush()
+        for name, value in values.items():
+            self.board.add_scalar(f"{phase}/{name}", value, step)
+
+    def draw(self, step: int, picture: np.ndarray) -> None:
+        """Writes a picture `[H, W, 3]` uint8 as of `step`."""
+        if not self.first:
+            return
+        write_png(self.workdir / "pictures" / f"step_{step:08d}.png", picture)
+        self.board.add_image("pictures", picture, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Closes the files."""
+        if self.first:
+            self.lines.close()
+            self.board.close()
