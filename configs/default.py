@@ -19,13 +19,13 @@ def get_config() -> ConfigDict:
     # Which part of each source goes where: {split: {source: share}}; '*' stands for every source not named. A float is the
     # share of the identities (from a hash, so that adding photos moves nobody); an int is an exact number of photos. An
     # identity is in one split only. What is left over is used nowhere.
-    data.splits = ConfigDict({"train": {"*": 0.8}, "validation": {"*": 0.05}, "test": {"*": 0.15}})
+    data.splits = splits(train={"*": 0.8}, validation={"*": 0.05}, test={"*": 0.15})
     # Camera angles taken from KDEF: FL, HL, S (straight), HR, FR.
     data.kdef_angles = ("S",)
     # dlib shape predictor with 68 points; '' is the stock one that `maskgan weights` fetches.
     data.shape_predictor = ""
     # The masks that are drawn, as {type: weight}: surgical, n95, kn95, cloth, and 'template' (from `mask_templates`).
-    data.masks = ConfigDict({"surgical": 1.0, "n95": 1.0, "kn95": 1.0, "cloth": 1.0})
+    data.masks = ConfigDict({"surgical": 1.0, "n95": 1.0, "kn95": 1.0, "cloth": 1.0, "template": 0.0})
     # Folder of MaskTheFace-style templates (masks.cfg and RGBA pictures); '' if there is none.
     data.mask_templates = ""
     # How much the fit of a mask varies from face to face: shift (share of the mask's width), rotation (degrees), scale.
@@ -108,3 +108,9 @@ def get_config() -> ConfigDict:
     training.validation_records = 0
     training.pictures = 8
     return config
+
+
+def splits(**shares: dict[str, float | int]) -> ConfigDict:
+    """A value for `data.splits`: {source: share} for `train`, `validation` and `test`; see there."""
+    # Not type-safe: a share may become a count, and a count a share.
+    return ConfigDict(shares, type_safe=False)

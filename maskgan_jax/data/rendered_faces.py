@@ -20,13 +20,14 @@ from maskgan_jax.errors import UserError
 PICTURES_PER_IDENTITY = 2
 
 # fmt: off
-# The left half of an average face (right halves mirror it), by dlib's numbers: x, y, z in mm. The proportions are those on which
-# dlib's shape predictor agrees with the drawn faces.
+# The left half of an average face (right halves mirror it), by dlib's numbers: x, y, z in mm. The proportions are those
+# on which dlib's shape predictor agrees with the drawn faces.
 _LEFT_HALF = {
     0: (-71.5, -3, -50), 1: (-70.5, 17, -48), 2: (-68.5, 36.5, -46), 3: (-64.5, 55.5, -43), 4: (-57, 73.5, -38),
     5: (-46, 88.5, -30), 6: (-32, 100.5, -18), 7: (-16.5, 109.5, -5), 8: (0, 112, 0),
     17: (-55, -16, -8), 18: (-46, -24, 2), 19: (-34, -26.5, 9), 20: (-22, -24, 14), 21: (-10.5, -18, 16),
-    27: (0, -1.5, 18), 28: (0, 11.5, 24), 29: (0, 25, 31), 30: (0, 38, 37), 31: (-13, 47.5, 20), 32: (-7, 49.5, 25), 33: (0, 51.5, 28),
+    27: (0, -1.5, 18), 28: (0, 11.5, 24), 29: (0, 25, 31), 30: (0, 38, 37),
+    31: (-13, 47.5, 20), 32: (-7, 49.5, 25), 33: (0, 51.5, 28),
     36: (-41.5, 0, 0), 37: (-35, -5.5, 6), 38: (-26, -5.5, 8), 39: (-18, 1.5, 5), 40: (-26.5, 4.5, 7), 41: (-35, 4.5, 5),
     48: (-24.5, 71.3, 8), 49: (-15.5, 66, 17), 50: (-6.5, 63, 22), 51: (0, 64.5, 23), 57: (0, 82.3, 21), 58: (-7, 81.8, 20),
     59: (-15.5, 78.5, 15), 60: (-20.5, 71.5, 9), 61: (-7, 70.9, 18), 62: (0, 71.2, 19), 66: (0, 72.5, 19), 67: (-7, 72.2, 18),
@@ -130,7 +131,7 @@ def render_face(index: int, seed: int, size: int = 320) -> RenderedFace:
     _paint_head(picture, head, person, points, lamp, rng)
     _paint_hair(picture, head, person, lamp)
     picture = cv2.GaussianBlur(picture, (0, 0), size / 320 * rng.uniform(0.3, 0.7))
-    picture += rng.normal(0, rng.uniform(0.004, 0.014), picture.shape)
+    picture += np.float32(rng.uniform(0.004, 0.014)) * rng.standard_normal(picture.shape, dtype=np.float32)
     return RenderedFace(
         picture=np.clip(picture * 255, 0, 255).round().astype(np.uint8),
         landmarks=head.project(points).astype(np.float32),
@@ -203,9 +204,8 @@ def _draw_person(rng: np.random.Generator) -> _Person:
     # Mouth: width, and fullness of the lips about the line where they meet.
     x[_MOUTH] *= rng.normal(1, 0.05)
     meeting = y[48]
-    y[48:60] = meeting + (y[48:60] - meeting) * (
-        rng.normal(1.0, 0.1) + 0.05 * (tone - 2) + 0.2 * (0.5 - masculinity) - 0.15 * age
-    )
+    fullness = rng.normal(1.0, 0.1) + 0.05 * (tone - 2) + 0.2 * (0.5 - masculinity) - 0.15 * age
+    y[48:60] = meeting + (y[48:60] - meeting) * fullness
     points += rng.normal(0, 0.35, points.shape)
     return _Person(
         landmarks=points,
@@ -225,13 +225,13 @@ def _draw_person(rng: np.random.Generator) -> _Person:
 def _express(landmarks: np.ndarray, expression: str, rng: np.random.Generator) -> np.ndarray:
     """The landmarks `[68, 3]` with an expression, of random strength."""
     points = landmarks.copy()
-    strength = rng.uniform(0.6, 1.0)
+    strength = rng.uniform(0.65, 1.0)
     pull = {name: strength * value for name, value in _EXPRESSIONS[expression].items()}
     opening = pull["open"] * (1 if expression == "surprised" else rng.choice([0, 0.4, 1]))
     x, y = points[:, 0], points[:, 1]
     corner = np.clip(np.abs(x[_MOUTH]) / 25, 0, 1) ** 1.5
     x[_MOUTH] *= 1 + (0.2 if pull["smile"] > 0 else 0.05) * pull["smile"] - 0.008 * opening * (expression == "surprised")
-    y[_MOUTH] -= corner * 6 * pull["smile"] - 1.5 * max(pull["smile"], 0)
+    y[_MOUTH] -= corner * 7 * pull["smile"] - 1.5 * max(pull["smile"], 0)
     middle = (y[62] + y[66]) / 2
     y[48:60] = middle + (y[48:60] - middle) * (1 - pull["press"])
     # The jaw turns about the ears: lower lip and chin go down with the mouth's opening, the sides less.
@@ -286,9 +286,8 @@ class _Lamp:
 
 def _draw_lamp(rng: np.random.Generator) -> _Lamp:
     azimuth, elevation = np.radians(rng.uniform(-55, 55)), np.radians(rng.uniform(5, 50))
-    direction = np.array(
-        [np.sin(azimuth) * np.cos(elevation), -np.sin(elevation), np.cos(azimuth) * np.cos(elevation)], np.float32
-    )
+    level = np.cos(elevation)
+    direction = np.float32([np.sin(azimuth) * level, -np.sin(elevation), np.cos(azimuth) * level])
     warmth = rng.normal(0, 0.05) * np.array([1, 0.1, -1])
     ambient = rng.uniform(0.22, 0.45)
     colour = (rng.uniform(0.9, 1.06) - ambient) * (1 + warmth)
@@ -303,11 +302,10 @@ def _spline(points: np.ndarray, closed: bool = True, steps: int = 8) -> np.ndarr
     else:
         ends = np.concatenate([points[:1], points, points[-1:]])
         before, start, end, after = ends[:-3], ends[1:-2], ends[2:-1], ends[3:]
-    t = np.linspace(0, 1, steps, endpoint=closed is False)[None, :, None]
     before, start, end, after = (p[:, None] for p in (before, start, end, after))
-    curve = start + 0.5 * t * (
-        end - before + t * (2 * before - 5 * start + 4 * end - after + t * (3 * (start - end) + after - before))
-    )
+    t = np.linspace(0, 1, steps, endpoint=not closed)[None, :, None]
+    bend, twist = 2 * before - 5 * start + 4 * end - after, 3 * (start - end) + after - before
+    curve = start + 0.5 * t * (end - before + t * (bend + t * twist))
     return curve.reshape(-1, points.shape[1])
 
 
@@ -335,14 +333,6 @@ def _coverage(outline: np.ndarray, size: int, softness: float = 0.0) -> tuple[tu
     return (slice(low[1], high[1]), slice(low[0], high[0])), alpha
 
 
-def _ribbon(curve: np.ndarray, width: np.ndarray | float) -> np.ndarray:
-    """Outline of a line of the given full width (a number, or one for each vertex) along `curve` `[N, 2]`."""
-    along = np.gradient(curve, axis=0)
-    across = np.stack([-along[:, 1], along[:, 0]], 1) / (np.linalg.norm(along, axis=1, keepdims=True) + 1e-9)
-    across *= np.broadcast_to(width, len(curve))[:, None] / 2
-    return np.concatenate([curve + across, (curve - across)[::-1]])
-
-
 @dataclass(frozen=True)
 class _Brush:
     """Paints smooth shapes on `canvas` `[size, size, 3]`, in place, in face coordinates; widths and softness are in mm."""
@@ -357,9 +347,12 @@ class _Brush:
     def line(self, points: np.ndarray, width: float | list, colour: np.ndarray, softness: float, opacity: float = 1.0) -> None:
         """Draws an open curve through `points` `[N, 3]`; several widths are spread evenly along it."""
         curve = _spline(self.camera.project(points), closed=False)
-        widths = np.atleast_1d(width)
-        widths = np.interp(np.linspace(0, 1, len(curve)), np.linspace(0, 1, len(widths)), widths)
-        self._fill(_ribbon(curve, widths * self.camera.scale), colour, softness, opacity)
+        width = np.atleast_1d(width) * self.camera.scale
+        width = np.interp(np.linspace(0, 1, len(curve)), np.linspace(0, 1, len(width)), width)
+        along = np.gradient(curve, axis=0)
+        across = np.stack([-along[:, 1], along[:, 0]], 1) / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
+        across *= width[:, None] / 2
+        self._fill(np.concatenate([curve + across, (curve - across)[::-1]]), colour, softness, opacity)
 
     def spot(self, point: np.ndarray, radius: float | tuple, colour: np.ndarray, softness: float, opacity: float = 1.0) -> None:
         """Fills a disc, or an ellipse of radii (x, y), about `point` `[3]`."""
@@ -436,9 +429,7 @@ def _paint_background(size: int, rng: np.random.Generator) -> np.ndarray:
     """A blurred wall or room: `[size, size, 3]` float32 in 0..1."""
     colour = np.float32(rng.uniform(0.25, 0.8) * (1 + rng.normal(0, 0.07, 3)))
     cells = int(rng.integers(3, 9))
-    blobs = rng.normal(0, rng.uniform(0.0, 0.025), (cells, cells, 3)) + rng.normal(
-        0, rng.uniform(0.02, 0.12), (cells, cells, 1)
-    )
+    blobs = rng.normal(0, rng.uniform(0.02, 0.12), (cells, cells, 1)) + rng.normal(0, 0.012, (cells, cells, 3))
     blobs = cv2.resize(blobs.astype(np.float32), (64, 64), interpolation=cv2.INTER_CUBIC)
     blobs = cv2.GaussianBlur(blobs, (0, 0), rng.uniform(1, 6))
     return np.clip(colour + cv2.resize(blobs, (size, size), interpolation=cv2.INTER_CUBIC), 0.04, 0.98)
@@ -460,7 +451,7 @@ def _paint_body(picture: np.ndarray, camera: _Camera, person: _Person, lamp: _La
     outline = _spline(camera.project(np.concatenate([column, column[::-1] * mirrored])))
     alpha = _whole(outline, size)
     relief = _inflate(alpha, 45 * mm)
-    _compose(picture, alpha, np.float32(person.skin * 0.94), relief, lamp, gloss=0.04, shadow=4 * mm)
+    _compose(picture, alpha, np.float32(person.skin * 0.86), relief, lamp, gloss=0.04, shadow=2 * mm)
     cloth = np.concatenate([shoulders, shoulders[::-1] * mirrored, collar])
     alpha = _whole(_spline(camera.project(cloth)), size)
     folds = cv2.resize(rng.normal(0, 3 * mm, (5, 9)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
@@ -483,11 +474,8 @@ def _paint_head(
     size, mm = len(picture), camera.scale
     skin = np.float32(person.skin)
     for side in (-1, 1):
-        ear = np.array([(68, -4, -75), (79, -10, -84), (85, 0, -90), (82, 20, -86), (76, 38, -80), (68, 38, -75)]) * (
-            side,
-            1,
-            1,
-        )
+        ear = np.array([(68, -4, -75), (79, -10, -84), (85, 0, -90), (82, 20, -86), (76, 38, -80), (68, 38, -75)])
+        ear = ear * (side, 1, 1)
         alpha = _whole(_spline(camera.project(ear)), size)
         albedo = np.tile(np.float32(skin * (1, 0.93, 0.92)), (size, size, 1))
         hollow = ear.mean(0) + (ear - ear.mean(0)) * (0.45, 0.55, 1)
@@ -508,34 +496,35 @@ def _paint_head(
 
 def _relief(camera: _Camera, person: _Person, points: np.ndarray, size: int) -> np.ndarray:
     """Nose, eye sockets, cheeks, lips and chin as bumps, in pixels, `[size, size]`."""
-    left, right = points[36:42].mean(0), points[42:48].mean(0)
-    chin, smile = points[8], max(0.0, (points[51, 1] - points[[48, 54], 1].mean()) + 6.5) / 6
-    bumps = []  # Centre; radius across and along in mm; height in mm.
-    for i, width, height in ((27, 6, 4), (28, 6, 5), (29, 7, 6), (30, 9.5, 10)):
-        bumps.append((points[i], width, 8, height * person.nose))
-    bumps.append((points[33] + (0, -7, 0), 14, 8, 6 * person.nose))
-    for i, side in ((31, -1), (35, 1)):
-        bumps.append((points[i] + (side * -1, -4, 0), 5, 5.5, 5.0))
-        bumps.append((points[i] + (side * 7, 0, 0), 5, 8, -2.0))
-    for eye, side in ((left, -1), (right, 1)):
-        bumps += [
-            (eye + (side * -2, -2, 0), 17, 10, -6.5),
-            (eye, 11, 7, 4.5),
-            (eye + (side * -12, -2, 0), 6, 8, -3.0),
-            (eye + (side * 2, -21, 0), 22, 7, 2.5 + 2.5 * person.masculinity),
-            (eye + (side * 9, 32 - 3 * smile, 0), 19, 15, 5.0 + 3.0 * smile),
-            (eye + (side * 10, 62, 0), 12, 16, -3.0 - 2 * person.age),
-        ]
     upper, lower = points[[50, 51, 52, 61, 62, 63]].mean(0), points[[56, 57, 58, 65, 66, 67]].mean(0)
-    bumps += [
-        ((upper + lower) / 2, 24, 17, 5.0),
-        (upper, 13, 4.5, 3.0),
-        (lower, 12, 4.5, 4.0),
-        (lower + (0, 10, 0), 14, 4.5, -3.5),
-        (chin + (0, -13, 0), 15, 11, 6.5 + 2 * person.masculinity),
-        ((points[33] + points[51]) / 2 + (0, 1, 0), 3.5, 6, -1.6),
-        (np.array([0, -55, 5]), 40, 24, 5.0),
+    smile = max(0.0, points[51, 1] - points[[48, 54], 1].mean() + 6.5) / 6
+    # Centre; radius across and along the face in mm; height in mm.
+    bumps = [
+        (points[27], 6, 8, 4 * person.nose),  # bridge of the nose, down to the tip
+        (points[28], 6, 8, 5 * person.nose),
+        (points[29], 7, 8, 6 * person.nose),
+        (points[30], 9.5, 8, 10 * person.nose),
+        (points[33] + (0, -7, 0), 14, 8, 6 * person.nose),  # base of the nose
+        ((points[33] + points[51]) / 2 + (0, 1, 0), 3.5, 6, -1.6),  # groove above the lip
+        ((upper + lower) / 2, 24, 17, 5),  # the jaws behind the lips
+        (upper, 13, 4.5, 3),
+        (lower, 12, 4.5, 4),
+        (lower + (0, 10, 0), 14, 4.5, -3.5),  # hollow above the chin
+        (points[8] + (0, -13, 0), 15, 11, 6.5 + 2 * person.masculinity),  # chin
+        (np.array([0, -55, 5]), 40, 24, 5),  # forehead
     ]
+    for side, eye, wing in ((-1, points[36:42].mean(0), points[31]), (1, points[42:48].mean(0), points[35])):
+        outwards = np.array([side, 1, 1])
+        bumps += [
+            (wing + (-1, -4, 0) * outwards, 5, 5.5, 5),
+            (wing + (7, 0, 0) * outwards, 5, 8, -2),  # beside the nose
+            (eye + (-2, -2, 0) * outwards, 17, 10, -6.5),  # socket
+            (eye, 11, 7, 4.5),  # eyeball
+            (eye + (-12, -2, 0) * outwards, 6, 8, -3),  # inner corner
+            (eye + (2, -21, 0) * outwards, 22, 7, 2.5 + 2.5 * person.masculinity),  # brow ridge
+            (eye + (9, 32 - 3 * smile, 0) * outwards, 19, 15, 5 + 3 * smile),  # cheekbone
+            (eye + (10, 62, 0) * outwards, 12, 16, -3 - 2 * person.age),  # hollow of the cheek
+        ]
     relief = np.zeros((size, size), np.float32)
     for centre, across, along, height in bumps:
         middle = camera.project(centre)
@@ -656,7 +645,7 @@ def _paint_hair(picture: np.ndarray, camera: _Camera, person: _Person, lamp: _La
         centre = outline.mean(0)
         outline = centre + (outline - centre) * (1 + 0.025 * rng.standard_normal((len(outline), 1)))
     line, parting = style.hairline - 6 * rng.random(), rng.uniform(-30, 30)
-    temple = 65 if style.over_ears else 66
+    temple = 65
     if style.over_ears:
         beside = [(temple, 20, -45), (temple + 2, 80, -50), (50, 150, -40), (50, 260, -40)]
     else:
@@ -676,5 +665,5 @@ def _paint_hair(picture: np.ndarray, camera: _Camera, person: _Person, lamp: _La
         strands = cv2.warpPolar(rays, (size, size), tuple(root), 1.2 * size, cv2.WARP_INVERSE_MAP)
     strands = cv2.GaussianBlur(strands, (0, 0), 0.6 * mm)
     albedo = np.float32(person.hair) * (1 + 0.22 * strands[..., None])
-    relief = _inflate(alpha, 26 * mm) + strands * (1.5 if style.curls else 0.5) * mm
+    relief = _inflate(alpha, 26 * mm) + strands * (1.0 if style.curls else 0.5) * mm
     _compose(picture, alpha, albedo, relief, lamp, gloss=0.12, shadow=3 * mm)

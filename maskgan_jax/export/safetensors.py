@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -11,9 +14,12 @@ from ml_collections import ConfigDict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from maskgan_jax.config import parse_config
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing
 from maskgan_jax.training.state import Variables
+
+FORMAT = "maskgan_jax"
 
 
 def save_safetensors(path: str | Path, variables: Variables, config: ConfigDict) -> None:
@@ -24,21 +30,36 @@ def save_safetensors(path: str | Path, variables: Variables, config: ConfigDict)
     """
     arrays = {name: np.ascontiguousarray(array) for name, array in flatten_dict(variables, sep="/").items()}
     with replacing(path) as temporary:
-        save_file(arrays, temporary, metadata={"format": "maskgan_jax", "config": config.to_json_best_effort(sort_keys=True)})
+        save_file(arrays, temporary, metadata={"format": FORMAT, "config": json.dumps(config.to_dict(), sort_keys=True)})
 
 
-def load_safetensors(path: str | Path) -> tuple[ConfigDict, Variables]:
-    """Reads a file written by `save_safetensors`: config and variables (NumPy).
+def read_header(path: str | Path) -> ConfigDict:
+    """The config in a file written by `save_safetensors`.
 
     Raises:
       UserError: no such file, or not one of ours.
     """
+    with _opened(path) as file:
+        return parse_config(file.metadata()["config"])
+
+
+def load_safetensors(path: str | Path) -> Variables:
+    """The variables (NumPy) in a file written by `save_safetensors`.
+
+    Raises:
+      UserError: no such file, or not one of ours.
+    """
+    with _opened(path) as file:
+        arrays = {name: file.get_tensor(name) for name in file.offset_keys()}
+    return {"batch_stats": {}, **unflatten_dict(arrays, sep="/")}
+
+
+@contextlib.contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118: not a dict
-        if header.get("format") != "maskgan_jax":
-            raise UserError(f"{path} was not written by maskgan; give a workdir or a file made by `maskgan export`")
-        return ConfigDict(json.loads(header["config"])), {"batch_stats": {}, **unflatten_dict(arrays, sep="/")}
+            if (file.metadata() or {}).get("format") != FORMAT:
+                raise UserError(f"{path} was not written by maskgan; give a workdir, or a file made by `maskgan export`")
+            yield file
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise UserError(f"cannot read the network in {path} ({error})") from error
+        raise UserError(f"cannot read the network in {path} ({error}); give a file made by `maskgan export`") from error

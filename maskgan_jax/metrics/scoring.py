@@ -124,7 +124,7 @@ def _checked(item: Item) -> Item:
     sizes = {"prediction": prediction.shape[:2], "real picture": real.shape[:2], "mask": mask.shape[:2]}
     if len(set(sizes.values())) > 1:
         sides = ", ".join(f"{what} {width} x {height}" for what, (height, width) in sizes.items())
-        raise UserError(f"{name}: the sizes differ ({sides}); scale none of them after the fact, save all at one size")
+        raise UserError(f"{name}: the sizes differ ({sides}); save all three at one size")
     if min(real.shape[:2]) < SMALLEST_SIDE:
         raise UserError(f"{name} is smaller than {SMALLEST_SIDE} px a side, too small for ST-LPIPS")
     if not (mask > 127).any():

@@ -23,7 +23,7 @@ MATMUL_SIDE = 2
 
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int = 2) -> jax.Array:
-    """Convolution with padding 1: `[B, H, W, C]` and `[4, 4, C, D]` to `[B, H/stride, W/stride, D]` (stride 1: one pixel less)."""
+    """Convolution with padding 1: `[B, H, W, C]` and `[4, 4, C, D]` to `[B, H/2, W/2, D]`, or at stride 1 `[B, H-1, W-1, D]`."""
     if stride == 2 and _small_on_cpu(x.shape[1] // 2):
         return convolve_as_matmul(x, kernel)
     return convolve_natively(x, kernel, stride)

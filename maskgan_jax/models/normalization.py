@@ -40,7 +40,10 @@ class Normalization(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, channels)
         axes = (1, 2) if self.kind == "instance" else (0, 1, 2)
         if self.kind == "batch" and self.running:
-            averages = self.variable("batch_stats", "mean", jnp.zeros, channels), self.variable("batch_stats", "variance", jnp.ones, channels)
+            averages = (
+                self.variable("batch_stats", "mean", jnp.zeros, channels),
+                self.variable("batch_stats", "variance", jnp.ones, channels),
+            )
         else:
             averages = None
         if averages and not train:

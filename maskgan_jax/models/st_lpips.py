@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from safetensors.numpy import load_file
 
 from maskgan_jax.models.lpips import (
     Convolution,
@@ -22,6 +21,7 @@ from maskgan_jax.models.lpips import (
     heads_of,
     standardise,
 )
+from maskgan_jax.state_dict import read_state_dict
 from maskgan_jax.weights import weight_file
 
 # VGG-16: convolutions in each block; features are taken after the last one of a block.
@@ -34,7 +34,7 @@ def load_st_lpips(network: str = "alex") -> PerceptualWeights:
     Raises:
       UserError: they have not been fetched yet.
     """
-    state = load_file(weight_file(f"st_lpips_{network}.safetensors"))
+    state = read_state_dict(weight_file(f"st_lpips_{network}.safetensors"))
     return PerceptualWeights(convolutions_of(state, "net."), heads_of(state))
 
 

@@ -6,9 +6,7 @@ A workdir holds `checkpoints/STEP` (the whole state, the config and the iterator
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import grain
 import jax
@@ -29,7 +27,9 @@ def open_checkpoints(workdir: Path, keep: int) -> ocp.CheckpointManager:
 
 def open_best(workdir: Path) -> ocp.CheckpointManager:
     """The best checkpoint by validation, alone."""
-    return ocp.CheckpointManager((workdir / "best").absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=1, create=True))
+    return ocp.CheckpointManager(
+        (workdir / "best").absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=1, create=True)
+    )
 
 
 def save_state(manager: ocp.CheckpointManager, state: TrainState, config: ConfigDict, iterator: grain.DatasetIterator) -> None:
@@ -38,7 +38,7 @@ def save_state(manager: ocp.CheckpointManager, state: TrainState, config: Config
         int(state.step),
         args=ocp.args.Composite(
             state=ocp.args.StandardSave(state),
-            config=ocp.args.JsonSave(json.loads(config.to_json_best_effort())),
+            config=ocp.args.JsonSave(config.to_dict()),
             iterator=grain.checkpoint.CheckpointSave(iterator),
         ),
     )
@@ -61,7 +61,7 @@ def restore_state(manager: ocp.CheckpointManager, state: TrainState, iterator: g
         )
     except (ValueError, KeyError) as error:
         raise UserError(
-            f"the checkpoint in {manager.directory} does not fit the config; use another --workdir, or the config it was made with"
+            f"the checkpoint in {manager.directory} does not fit the config; use its config, or another --workdir"
         ) from error
     return restored.state
 
@@ -79,22 +79,21 @@ def best_scores(manager: ocp.CheckpointManager) -> dict[str, float] | None:
     return manager.restore(step, args=ocp.args.Composite(scores=ocp.args.JsonRestore())).scores
 
 
-def read_best(workdir: Path) -> tuple[int, Variables]:
-    """The step and the variables (NumPy) of the best network of a run.
+def read_best(workdir: Path) -> Variables:
+    """The variables (NumPy) of the best network of a run.
 
     Raises:
       UserError: there is none.
     """
+    missing = UserError(
+        f"{workdir} holds no trained network yet; it appears there after the first validation of `maskgan train`"
+    )
     if not (workdir / "best").is_dir():
-        raise UserError(f"{workdir} holds no trained network yet; it appears there after the first validation of `maskgan train`")
+        raise missing
     with open_best(workdir) as manager:
         step = manager.latest_step()
         if step is None:
-            raise UserError(f"{workdir}/best holds no checkpoint yet; it appears there after the first validation")
-        shapes = manager.item_metadata(step)["network"]
-
-        def target(leaf: Any) -> np.ndarray:
-            return np.empty(leaf.shape, leaf.dtype)
-
-        network = ocp.args.StandardRestore(jax.tree.map(target, shapes.tree if hasattr(shapes, "tree") else shapes))
-        return step, manager.restore(step, args=ocp.args.Composite(network=network)).network
+            raise missing
+        stored = manager.item_metadata(step)["network"]
+        target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), getattr(stored, "tree", stored))
+        return manager.restore(step, args=ocp.args.Composite(network=ocp.args.StandardRestore(target))).network

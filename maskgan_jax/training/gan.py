@@ -28,7 +28,6 @@ from maskgan_jax.training.state import (
     to_unit,
 )
 
-
 # Means over the validation records. `_raw` is of the generator's output; the others are of the known pixels put back.
 Validation = mean_of("mse_masked", "psnr", "psnr_raw", "l1_raw")
 
@@ -43,13 +42,15 @@ def load_landmark_net(config: ConfigDict) -> tuple[LandmarkNet | None, Variables
     if not path:
         if config.losses.contour:
             raise UserError(
-                "the contour loss needs a landmark network: train one with --config=configs/landmarks.py and give its workdir as "
-                "--config.landmark_net.weights=DIR, or set --config.losses.contour=0"
+                "the contour loss needs a landmark network: train one with --config=configs/landmarks.py and give its workdir "
+                "as --config.landmark_net.weights=DIR, or set --config.losses.contour=0"
             )
         return None, {}
     stored, variables = load_network(path, "landmarks")
     if stored.data.size != config.data.size:
-        raise UserError(f"the landmark network {path} is for {stored.data.size} px, not {config.data.size}; train one for that size")
+        raise UserError(
+            f"the landmark network {path} is for {stored.data.size} px, not {config.data.size}; train one for that size"
+        )
     return LandmarkNet(stored.landmark_net.width), variables
 
 

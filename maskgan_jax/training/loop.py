@@ -60,9 +60,7 @@ def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> Trai
     state = jax.jit(task.init, out_shardings=replicated(mesh))(init_key)
     step_key = jax.device_put(step_key, replicated(mesh))
     train_step = jax.jit(task.train_step, donate_argnums=0, out_shardings=replicated(mesh))
-    batches = training_batches(
-        records, config, process_index=jax.process_index(), process_count=jax.process_count()
-    )
+    batches = training_batches(records, config, process_index=jax.process_index(), process_count=jax.process_count())
 
     with checkpoints.open_checkpoints(workdir, config.training.keep) as latest, checkpoints.open_best(workdir) as best:
         if latest.latest_step() is not None:
@@ -106,7 +104,7 @@ def _check_records(records: Any, config: ConfigDict, data_dir: str | Path) -> No
         raise UserError(f"{data_dir} has {len(records)} training records, fewer than a batch of {config.input.batch_size}")
     side = records[0]["real"].shape[0]
     if side != config.data.size:
-        raise UserError(f"the faces in {data_dir} are {side} px, but data.size is {config.data.size}; build or configure them alike")
+        raise UserError(f"the faces in {data_dir} are {side} px, not data.size, {config.data.size}; make them alike")
 
 
 def _mean_of_finite(steps: list[dict[str, np.ndarray]], done: int) -> dict[str, float]:
@@ -129,7 +127,7 @@ def _merged(collections: Iterable[metrics.Collection]) -> dict[str, float]:
 def _validator(
     task: Task, records: Any, config: ConfigDict, mesh: Mesh
 ) -> Callable[[Variables, int, MetricsFiles], dict[str, float]]:
-    """A function that scores the variables on the validation split, writes the scores and the pictures, and gives the scores."""
+    """A function that scores variables on the validation split, writes the scores and pictures, and gives the scores."""
     validate = jax.jit(task.validate, out_shardings=replicated(mesh))
     shown = next(evaluation_batches(records, config.training.pictures, limit=config.training.pictures))
 

@@ -6,10 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import decode_picture
 
 NAME = "masked_faces"
 VERSION = "1.0.0"
@@ -22,8 +19,8 @@ class Records(Sequence):
     float32, `alignment` `[4, 2]` float64, and the strings `source`, `identity`, `expression`, `mask_type` and `id`.
     """
 
-    def __init__(self, stored: Any):
-        """Takes a TFDS data source whose pictures are left encoded."""
+    def __init__(self, stored: Sequence[dict[str, Any]]):
+        """Takes a TFDS data source."""
         self._stored = stored
 
     def __len__(self) -> int:
@@ -31,16 +28,9 @@ class Records(Sequence):
         return len(self._stored)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Record number `index`, decoded."""
-        return {name: _decoded(name, value) for name, value in self._stored[index].items()}
-
-
-def _decoded(name: str, value: Any) -> Any:
-    if name == "mask":
-        return decode_picture(value, grey=True)[..., None]
-    if name in ("real", "masked"):
-        return decode_picture(value)
-    return value.decode() if isinstance(value, bytes) else np.asarray(value)
+        """Record number `index`."""
+        record = self._stored[index]
+        return {name: value.decode() if isinstance(value, bytes) else value for name, value in record.items()}
 
 
 def load_split(data_dir: str | Path, split: str) -> Records:
@@ -57,5 +47,4 @@ def load_split(data_dir: str | Path, split: str) -> Records:
     builder = tfds.builder_from_directory(folder)
     if split not in builder.info.splits:
         raise UserError(f"the data set in {data_dir} has no split {split!r}, only {', '.join(builder.info.splits)}")
-    encoded = {name: tfds.decode.SkipDecoding() for name in ("real", "masked", "mask")}
-    return Records(builder.as_data_source(split, decoders=encoded))
+    return Records(builder.as_data_source(split))

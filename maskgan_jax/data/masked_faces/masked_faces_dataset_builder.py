@@ -10,9 +10,20 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
+from tensorflow_datasets.proto import tf_example_pb2
+from tensorflow_datasets.core.writer import ExampleWriter
 
 # About 100 MB at 256 pixels; TFDS holds a file's records in memory while it writes it.
 RECORDS_PER_FILE = 512
+
+
+class _DeterministicWriter(ExampleWriter):
+    """Writes the fields of a record in the order of their names; protocol buffers alone take them as they come."""
+
+    def write(self, path: str, examples: Iterator[tuple[Any, bytes]]) -> Any:
+        """Writes serialized examples to a file."""
+        parsed = ((key, tf_example_pb2.Example.FromString(example)) for key, example in examples)
+        return super().write(path, ((key, example.SerializeToString(deterministic=True)) for key, example in parsed))
 
 
 class Builder(tfds.core.ShardBasedBuilder):
@@ -54,11 +65,14 @@ class Builder(tfds.core.ShardBasedBuilder):
                     "expression": tfds.features.Text(),
                     "mask_type": tfds.features.Text(),
                     "id": tfds.features.Text(),
-                    "alignment": tfds.features.Tensor(shape=(4, 2), dtype=np.float64),
+                    "alignment": tfds.features.Tensor(shape=(4, 2), dtype=np.float64, encoding="bytes"),
                 }
             ),
             supervised_keys=("masked", "real"),
         )
+
+    def _example_writer(self) -> ExampleWriter:
+        return _DeterministicWriter(self.info.file_format)
 
     def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager) -> Mapping[str, Sequence[Any]]:
         def shard(records: Iterator[dict[str, Any]], count: int) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -1,0 +1,55 @@
+"""`maskgan evaluate`: scores a trained network, or a baseline, on a split of a data set."""
+
+from __future__ import annotations
+
+import argparse
+
+from maskgan_jax.commands.score import add_lpips_flags, lpips_weights, print_scores
+from maskgan_jax.errors import UserError
+from maskgan_jax.files import write_json
+
+
+def main(arguments: list[str]) -> None:
+    """Reads the flags, scores, prints the scores and says where they are."""
+    parser = argparse.ArgumentParser(
+        prog="maskgan evaluate",
+        description="Scores a mask remover or a landmark network on a split of a data set, or a baseline for either.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--workdir", metavar="PATH", help="folder of a `maskgan train` run, or an exported network; for 'ours'")
+    parser.add_argument("--data_dir", required=True, metavar="DIR", help="data set made by `maskgan build`")
+    parser.add_argument(
+        "--method",
+        default="ours",
+        choices=["ours", "input", "telea", "dlib"],
+        help="ours: the trained network; input: the masked picture itself; telea: OpenCV's inpainting; dlib: its landmarks",
+    )
+    parser.add_argument("--split", default="test", choices=["train", "validation", "test"], help="records to score on")
+    parser.add_argument("--out", required=True, metavar="FILE.json", help="where the scores are written")
+    parser.add_argument("--examples", metavar="FILE.png", help="also draw 24 of the faces; for a mask remover")
+    add_lpips_flags(parser)
+    options = parser.parse_args(arguments)
+    if options.method == "ours" and not options.workdir:
+        raise UserError("the method 'ours' needs --workdir: the folder of a training run, or an exported network")
+
+    # JAX takes seconds to start; a mistyped flag should not.
+    from maskgan_jax.metrics.evaluation import evaluate, write_examples
+    from maskgan_jax.metrics.landmark_accuracy import evaluate_landmarks
+    from maskgan_jax.models.stored import stored_config
+
+    if options.method == "dlib" or (options.method == "ours" and stored_config(options.workdir).task == "landmarks"):
+        scores = evaluate_landmarks(options.method, options.data_dir, workdir=options.workdir, split=options.split)
+    else:
+        scores = evaluate(
+            options.method,
+            options.data_dir,
+            workdir=options.workdir,
+            split=options.split,
+            lpips_weights=lpips_weights(options),
+        )
+    write_json(options.out, scores)
+    print_scores(scores)
+    if options.examples:
+        write_examples(options.examples, options.data_dir, options.workdir, split=options.split)
+        print(f"examples are in {options.examples}")
+    print(f"scores are in {options.out}")

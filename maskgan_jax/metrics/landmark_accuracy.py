@@ -1,0 +1,86 @@
+"""How far landmarks are from dlib's on the unmasked face: found by a trained landmark network, or by dlib under the mask."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from maskgan_jax.data.landmarks import find_box, landmarks_in_box
+from maskgan_jax.data.masked_faces import load_split
+from maskgan_jax.data.pipeline import evaluation_batches
+from maskgan_jax.errors import UserError
+from maskgan_jax.models.landmark_net import create_landmark_net
+from maskgan_jax.models.stored import load_network
+from maskgan_jax.training.landmark_regression import landmark_errors
+from maskgan_jax.training.state import to_unit
+
+METHODS = ("ours", "dlib")
+BATCH = 32
+
+
+def evaluate_landmarks(
+    method: str, data_dir: str | Path, *, workdir: str | Path | None = None, split: str = "test"
+) -> dict[str, Any]:
+    """Scores landmarks on the records of a split, as distances from the records' own over the inter-ocular distance.
+
+    Args:
+      method: 'ours' (the network of `workdir`), or 'dlib' (the stock predictor on the aligned picture, in the box that its
+        detector finds on the unmasked one: better than it could do by itself where a mask hides the face from the detector).
+      data_dir: data set of `maskgan build`.
+      workdir: folder of a training run of 'landmarks', or an exported network; for 'ours'.
+      split: 'train', 'validation' or 'test'.
+
+    Returns:
+      `n`, and `unmasked` and `masked`: the mean over all 68 points (`error`), over the contour (`contour`) and, for dlib,
+      the share of these faces that its detector finds by itself (`detected`).
+
+    Raises:
+      UserError: no such method, network, data set or split.
+    """
+    records = load_split(data_dir, split)
+    if method == "ours":
+        if workdir is None:
+            raise UserError("the method 'ours' needs --workdir: the folder of a training run, or an exported network")
+        errors = _errors_of_network(records, workdir)
+        detected = {}
+    elif method == "dlib":
+        errors, detected = _errors_of_dlib(records)
+    else:
+        raise UserError(f"there is no method {method!r} for landmarks; choose one of {', '.join(METHODS)}")
+    result: dict[str, Any] = {"method": method, "split": split, "n": len(errors["masked"])}
+    for name, values in errors.items():
+        result[name] = {"error": float(values.mean()), "contour": float(values[:, :17].mean())}
+        if name in detected:
+            result[name]["detected"] = detected[name]
+    return result
+
+
+def _errors_of_network(records: Any, workdir: str | Path) -> dict[str, np.ndarray]:
+    config, variables = load_network(workdir, "landmarks")
+    network = create_landmark_net(config)
+    predict = jax.jit(lambda variables, pictures: network.apply(variables, to_unit(pictures)))
+    errors: dict[str, list[np.ndarray]] = {"unmasked": [], "masked": []}
+    for batch in tqdm(evaluation_batches(records, BATCH), "landmarks", -(-len(records) // BATCH), unit="batch"):
+        for name, key in (("unmasked", "real"), ("masked", "masked")):
+            distances = landmark_errors(predict(variables, batch[key]), batch["landmarks"])
+            errors[name].append(np.asarray(distances)[batch["weight"] > 0])
+    return {name: np.concatenate(parts) for name, parts in errors.items()}
+
+
+def _errors_of_dlib(records: Any) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    errors: dict[str, list[np.ndarray]] = {"unmasked": [], "masked": []}
+    found = {"unmasked": 0, "masked": 0}
+    for i in tqdm(range(len(records)), "landmarks", unit="face"):
+        record = records[i]
+        boxes = {name: find_box(record[key]) for name, key in (("unmasked", "real"), ("masked", "masked"))}
+        for name, key in (("unmasked", "real"), ("masked", "masked")):
+            found[name] += boxes[name] is not None
+            if boxes["unmasked"] is not None:
+                points = landmarks_in_box(record[key], boxes["unmasked"])
+                errors[name].append(np.asarray(landmark_errors(points[None], record["landmarks"][None]))[0])
+    count = len(records)
+    return {name: np.stack(rows) for name, rows in errors.items()}, {name: hits / count for name, hits in found.items()}

@@ -1,0 +1,41 @@
+"""A trained generator as a function from pictures to pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from maskgan_jax.models.stored import load_network
+from maskgan_jax.models.unet import create_generator
+from maskgan_jax.training.state import to_levels, to_unit
+
+
+class Unmasker:
+    """A trained generator. The same picture always gives the same result: dropout is off and statistics are fixed.
+
+    Attributes:
+      size: side of the faces it takes, in pixels.
+      batch_size: faces that go through it at once.
+    """
+
+    def __init__(self, weights: str | Path, batch_size: int = 8):
+        """Loads the network from the workdir of a run or from an exported file.
+
+        Raises:
+          UserError: there is no such network there.
+        """
+        config, variables = load_network(weights, "unmask")
+        generator = create_generator(config)
+        self.size: int = config.data.size
+        self.batch_size = batch_size
+        self._variables = jax.device_put(variables)
+        self._run = jax.jit(lambda variables, masked: to_levels(generator.apply(variables, to_unit(masked))))
+
+    def __call__(self, masked: np.ndarray) -> np.ndarray:
+        """Unmasked faces for aligned masked ones: `[B, size, size, 3]` uint8 to the same; any B from 1 to `batch_size`."""
+        # Always the same shape, so that a last, shorter batch is not compiled anew.
+        batch = np.zeros((self.batch_size, *masked.shape[1:]), np.uint8)
+        batch[: len(masked)] = masked
+        return np.asarray(self._run(self._variables, batch))[: len(masked)]

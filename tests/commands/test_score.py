@@ -1,0 +1,44 @@
+import json
+
+import numpy as np
+import pytest
+
+from maskgan_jax.__main__ import main
+from maskgan_jax.commands import score
+from maskgan_jax.files import write_png
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        write_png(tmp_path / "pred" / f"{name}.png", rng.integers(0, 256, (40, 40, 3), np.uint8))
+        write_png(tmp_path / "real" / f"{name}.png", rng.integers(0, 256, (40, 40, 3), np.uint8))
+        write_png(tmp_path / "mask" / f"{name}.png", np.full((40, 40), 255, np.uint8))
+    return [f"--{what}={tmp_path / what}" for what in ("pred", "real", "mask")] + [f"--out={tmp_path / 'new' / 'scores.json'}"]
+
+
+def test_writes_and_prints(arguments, tmp_path, capsys):
+    assert main(["score", *arguments]) == 0
+    scores = json.loads((tmp_path / "new" / "scores.json").read_text())
+    assert list(scores) == ["n", "mse_masked", "psnr", "psnr_masked", "ssim", "st_lpips", "images"]
+    assert scores["psnr"] == pytest.approx(scores["psnr_masked"])
+    printed = capsys.readouterr().out
+    assert f"{scores['mse_masked']:.4f}" in printed and "scores.json" in printed
+
+
+def test_lpips_when_its_weights_are_given(arguments, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(score, "load_lpips", lambda *files: given.append(files))
+    monkeypatch.setattr(score, "score_folders", lambda *_, lpips_weights: {"n": 0, "lpips": 0.5, "images": []})
+    score.main([*arguments, "--lpips_alexnet=A", "--lpips_heads=H"])
+    assert given == [("A", "H")]
+
+
+def test_one_line_on_errors(arguments, tmp_path, capsys):
+    assert main(["score", *arguments, "--lpips_heads=H"]) == 1
+    assert "needs both files" in capsys.readouterr().err
+    (tmp_path / "pred" / "a.png").unlink()
+    assert main(["score", *arguments]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("maskgan score: error:") and message.count("\n") == 1 and ": a;" in message

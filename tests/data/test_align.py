@@ -1,0 +1,129 @@
+import cv2
+import numpy as np
+import pytest
+
+from maskgan_jax.data.align import align, face_square, to_aligned, to_photo
+
+SIZE = 64
+
+
+def make_landmarks(centre: complex, scale: float, degrees: float) -> np.ndarray:
+    """A face of 68 points, 4 units wide, moved in the complex plane."""
+    rng = np.random.default_rng(5)
+    points = rng.uniform(-1.5, 1.5, 68) + 1j * rng.uniform(-1, 2, 68)
+    points[36:42] = -1 - 0.5j + 0.2 * np.exp(2j * np.pi * np.arange(6) / 6)
+    points[42:48] = 1 - 0.5j + 0.2 * np.exp(2j * np.pi * np.arange(6) / 6)
+    points[48], points[54] = -0.7 + 1.2j, 0.7 + 1.2j
+    points = centre + points * scale * np.exp(1j * np.radians(degrees))
+    return np.stack([points.real, points.imag], axis=1)
+
+
+def make_photo(landmarks: np.ndarray, height: int, width: int, radius: float) -> np.ndarray:
+    """A black photo with a soft white dot on every landmark."""
+    y, x = np.mgrid[:height, :width]
+    dots = sum(np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * radius**2)) for px, py in landmarks)
+    return np.repeat(np.clip(255 * dots, 0, 255).round().astype(np.uint8)[..., None], 3, axis=2)
+
+
+def test_square_of_an_upright_face():
+    landmarks = np.zeros((68, 2))
+    landmarks[36:42], landmarks[42:48] = (100, 100), (140, 100)
+    landmarks[48], landmarks[54] = (105, 140), (135, 140)
+    # Eyes 40 apart, mouth 40 below: half the side is max(2.0 * 40, 1.8 * 40) = 80, the centre 0.1 * 40 below the eyes.
+    np.testing.assert_allclose(face_square(landmarks), [(40, 24), (40, 184), (200, 184), (200, 24)])
+
+
+@pytest.mark.parametrize("degrees", [-40, 0, 25, 90])
+def test_square_turns_moves_and_grows_with_the_face(degrees):
+    upright = face_square(make_landmarks(0, 1, 0)) @ [1, 1j]
+    square = face_square(make_landmarks(120 + 80j, 30, degrees)) @ [1, 1j]
+    np.testing.assert_allclose(square, 120 + 80j + 30 * np.exp(1j * np.radians(degrees)) * upright, atol=1e-9)
+
+
+def test_points_go_to_the_aligned_face_and_back():
+    landmarks = make_landmarks(150 + 140j, 25, 17)
+    square = face_square(landmarks)
+    np.testing.assert_allclose(to_photo(to_aligned(landmarks, square, SIZE), square, SIZE), landmarks, atol=1e-9)
+    # The corners are outer edges of the corner pixels.
+    edges = [(-0.5, -0.5), (-0.5, SIZE - 0.5), (SIZE - 0.5, SIZE - 0.5), (SIZE - 0.5, -0.5)]
+    np.testing.assert_allclose(to_photo(edges, square, SIZE), square, atol=1e-9)
+    face = align(np.zeros((300, 300, 3), np.uint8), landmarks, SIZE)
+    np.testing.assert_allclose(to_photo(face.landmarks, face.alignment, SIZE), landmarks, atol=1e-4)
+    assert face.landmarks.dtype == np.float32
+    assert face.alignment.dtype == np.float64
+
+
+@pytest.mark.parametrize(("scale", "degrees"), [(9, 0), (9, 20), (20, -15), (70, 0), (70, 33)])
+def test_landmarks_are_where_their_dots_are(scale, degrees):
+    centre = 0.5 + 5 * scale * (1 + 1j)
+    landmarks = make_landmarks(centre, scale, degrees)
+    alone = [36, 45, 48, 54]
+    dots = make_photo(landmarks[alone], 10 * scale, 10 * scale + 3, radius=scale * 0.12)
+    face = align(dots, landmarks, 256)
+    for x, y in face.landmarks[alone]:
+        left, top = round(float(x)) - 16, round(float(y)) - 16
+        window = face.picture[top : top + 33, left : left + 33, 0].astype(float)
+        row, column = np.mgrid[:33, :33]
+        found = np.array([(window * column).sum(), (window * row).sum()]) / window.sum() + (left, top)
+        np.testing.assert_allclose(found, (x, y), atol=0.15)
+
+
+@pytest.mark.parametrize(("scale", "degrees"), [(8, 12), (19, 0), (19, -30), (60, 50)])
+def test_pixels_are_those_of_the_photo(scale, degrees):
+    """Against a photo that is a formula, evaluated at places found by complex arithmetic."""
+    centre = (5.2 + 4.9j) * scale
+    landmarks = make_landmarks(centre, scale, degrees)
+    side = 10 * scale
+
+    def formula(x, y):
+        return 127.5 + 100 * np.sin(6 * x / side + 0.3) * np.cos(5 * y / side)
+
+    y, x = np.mgrid[:side, :side]
+    photo = np.repeat(formula(x, y)[..., None], 3, axis=2).round().astype(np.uint8)
+    face = align(photo, landmarks, SIZE)
+    upright = face_square(make_landmarks(0, 1, 0)) @ [1, 1j]
+    steps = (np.arange(SIZE) + 0.5) / SIZE
+    places = upright[0] + steps * (upright[3] - upright[0]) + steps[:, None] * (upright[1] - upright[0])
+    places = centre + scale * np.exp(1j * np.radians(degrees)) * places
+    # The frame's fade into the padding reaches a little into the photo.
+    inside = (np.minimum(places.real, places.imag) > 0.1 * side) & (np.maximum(places.real, places.imag) < 0.9 * side)
+    assert inside.mean() > 0.8
+    np.testing.assert_allclose(face.picture[..., 0][inside], formula(places.real, places.imag)[inside], atol=1.5)
+
+
+@pytest.mark.parametrize("scale", [25, 40, 55, 90])
+def test_shrinking_does_not_alias(scale):
+    landmarks = make_landmarks(5 * scale * (1 + 1j), scale, 0)
+    stripes = np.zeros((10 * scale, 10 * scale, 3), np.uint8)
+    stripes[:, ::2] = 255
+    face = align(stripes, landmarks, SIZE)
+    assert np.abs(face.picture.astype(float) - 127.5).max() < 40
+    assert face.picture.std() < 12
+
+
+def test_beyond_the_photo_it_goes_on_by_reflection():
+    photo = np.full((90, 70, 3), (10, 120, 240), np.uint8)
+    landmarks = make_landmarks(30 + 40j, 20, 10)
+    assert (align(photo, landmarks, SIZE).picture == (10, 120, 240)).all()
+    photo[:, ::2] = 0
+    face = align(photo, landmarks, SIZE)
+    assert face.picture.shape == (SIZE, SIZE, 3)
+    assert face.picture.dtype == np.uint8
+
+
+def test_the_photo_is_left_alone():
+    photo = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    before = photo.copy()
+    align(photo, make_landmarks(20 + 30j, 30, 5), SIZE)
+    np.testing.assert_array_equal(photo, before)
+
+
+def test_against_scikit_image():
+    transform = pytest.importorskip("skimage.transform")
+    photo = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (240, 240, 3), dtype=np.uint8), (0, 0), 4)
+    landmarks = make_landmarks(120 + 115j, 12, -20)
+    face = align(photo, landmarks, 128)
+    corners = [(-0.5, -0.5), (-0.5, 127.5), (127.5, 127.5), (127.5, -0.5)]
+    to_square = transform.SimilarityTransform.from_estimate(np.array(corners), face.alignment)
+    theirs = transform.warp(photo, to_square, output_shape=(128, 128), order=3, preserve_range=True)
+    assert np.abs(theirs - face.picture).max() < 3

@@ -1,0 +1,52 @@
+import cv2
+import numpy as np
+import pytest
+
+from maskgan_jax.data.landmarks import find_landmarks, load_predictor
+from maskgan_jax.data.rendered_faces import render_face
+from maskgan_jax.errors import UserError
+
+
+def eye_distance(landmarks: np.ndarray) -> float:
+    return float(np.hypot(*(landmarks[36:42].mean(axis=0) - landmarks[42:48].mean(axis=0))))
+
+
+@pytest.mark.parametrize("size", [320, 1400])
+def test_landmarks_of_a_rendered_face(size):
+    """The true landmarks are known; 1400 pixels take the way through a smaller picture."""
+    face = render_face(0, seed=0, size=size)
+    found = find_landmarks(face.picture)
+    assert found.shape == (68, 2)
+    assert found.dtype == np.float32
+    error = np.hypot(*(found - face.landmarks).T).mean() / eye_distance(face.landmarks)
+    assert error < 0.15
+    # A systematic shift (half pixels, scales) would show in the mean.
+    assert np.abs((found - face.landmarks).mean(axis=0)).max() / eye_distance(face.landmarks) < 0.08
+
+
+def test_the_largest_face_is_taken():
+    large, small = render_face(0, seed=0, size=400), render_face(2, seed=0, size=250)
+    picture = np.full((400, 700, 3), 128, np.uint8)
+    picture[:250, :250] = small.picture
+    picture[:, 300:] = large.picture
+    assert find_landmarks(picture)[:, 0].min() > 300
+
+
+def test_scale_does_not_move_landmarks():
+    picture = render_face(0, seed=0, size=320).picture
+    larger = cv2.resize(picture, (640, 640), interpolation=cv2.INTER_LINEAR)
+    difference = (find_landmarks(larger) + 0.5) / 2 - 0.5 - find_landmarks(picture)
+    assert np.abs(difference.mean(axis=0)).max() < 1
+
+
+def test_no_face():
+    with pytest.raises(UserError, match="no face found"):
+        find_landmarks(np.full((200, 200, 3), 90, np.uint8))
+
+
+def test_faulty_predictors(tmp_path):
+    with pytest.raises(UserError, match="cannot load the shape predictor"):
+        load_predictor(str(tmp_path / "missing.dat"))
+    (tmp_path / "broken.dat").write_bytes(b"not a predictor")
+    with pytest.raises(UserError, match="68 points"):
+        load_predictor(str(tmp_path / "broken.dat"))
