@@ -57,6 +57,8 @@ def build_data_set(
       UserError: there is a data set already, a source or setting is wrong, no photo is usable, or the disk cannot be written.
     """
     data_dir = Path(data_dir)
+    if workers < 0:
+        raise UserError(f"--workers={workers}: give a number of processes, or 0 for one per core")
     workers = workers or len(os.sched_getaffinity(0))
     if (data_dir / masked_faces.NAME).exists() and not overwrite:
         raise UserError(f"{data_dir} holds a data set already; give --overwrite to replace it, or another --data_dir")

@@ -23,7 +23,7 @@ MATMUL_SIDE = 2
 
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int = 2) -> jax.Array:
-    """Convolution with padding 1: `[B, H, W, C]` and `[4, 4, C, D]` to `[B, H/2, W/2, D]`, or at stride 1 `[B, H-1, W-1, D]`."""
+    """Convolution, padding 1: `[B, H, W, C]` and `[4, 4, C, D]` to `[B, H/2, W/2, D]`; at stride 1 `[B, H-1, W-1, D]`."""
     if stride == 2 and _small_on_cpu(x.shape[1] // 2):
         return convolve_as_matmul(x, kernel)
     return convolve_natively(x, kernel, stride)
@@ -85,7 +85,7 @@ transpose_convolve_natively.defvjp(_transpose_convolve_forward, _transpose_convo
 
 
 def transpose_convolve_as_matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`transpose_convolve` as one matrix product: each output pixel of a 2x2 cell has two rows and two columns that reach it."""
+    """`transpose_convolve` as one matrix product: two rows and two columns of the input reach each pixel of a 2x2 cell."""
     batch, height, width, channels = x.shape
     features = kernel.shape[-1]
     # Output pixel 2 q + r - 1 gets x[q] * kernel[r] + x[q - 1] * kernel[r + 2]: a 2x2 convolution to four times the features.
