@@ -7,6 +7,9 @@ import argparse
 from maskgan_jax.commands.score import add_lpips_flags, lpips_weights, print_scores
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import write_json
+from maskgan_jax.metrics.evaluation import evaluate, write_examples
+from maskgan_jax.metrics.landmark_accuracy import evaluate_landmarks
+from maskgan_jax.models.stored import stored_config
 
 
 def main(arguments: list[str]) -> None:
@@ -31,11 +34,6 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     if options.method == "ours" and not options.workdir:
         raise UserError("the method 'ours' needs --workdir: the folder of a training run, or an exported network")
-
-    # JAX takes seconds to start; a mistyped flag should not.
-    from maskgan_jax.metrics.evaluation import evaluate, write_examples
-    from maskgan_jax.metrics.landmark_accuracy import evaluate_landmarks
-    from maskgan_jax.models.stored import stored_config
 
     if options.method == "dlib" or (options.method == "ours" and stored_config(options.workdir).task == "landmarks"):
         scores = evaluate_landmarks(options.method, options.data_dir, workdir=options.workdir, split=options.split)

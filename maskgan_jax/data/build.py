@@ -116,20 +116,23 @@ def _write_records(
     folder: Path, splits: Mapping[str, Sequence[Photo]], faces: Mapping[str, Face], config: ConfigDict, workers: int
 ) -> list[dict[str, Any]]:
     """Writes the TFDS data set; returns where each record is, and its `DESCRIPTION`."""
-    written = []
-    counts = {split: len(part) for split, part in splits.items()}
+    written: list[dict[str, Any]] = []
+    places = [(split, number) for split, part in splits.items() for number in range(len(part))]
     inputs = (faces[photo.id] for part in splits.values() for photo in part)
     make = functools.partial(make_record, data=config.data, seed=config.seed)
 
-    def noted(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        places = ((split, number) for split, count in counts.items() for number in range(count))
+    def noted(records: Iterable[dict[str, Any]], progress: tqdm) -> Iterator[dict[str, Any]]:
         for (split, number), record in zip(places, records, strict=True):
             written.append({"split": split, "number": number, **{key: record[key] for key in DESCRIPTION}})
+            progress.update()
             yield record
 
-    with contextlib.closing(mapped(make, inputs, workers)) as made:
-        records = noted(tqdm(made, "drawing masks", sum(counts.values()), unit=" faces"))
-        parts = {split: (count, records) for split, count in counts.items()}
+    with (
+        contextlib.closing(mapped(make, inputs, workers)) as made,
+        tqdm(None, "drawing masks", len(places), unit=" faces") as bar,
+    ):
+        records = noted(made, bar)
+        parts = {split: (len(part), records) for split, part in splits.items()}
         builder = Builder(size=config.data.size, splits=parts, data_dir=folder)
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # TFDS talks of downloads.
             builder.download_and_prepare(download_dir=folder.parent / "downloads")

@@ -51,7 +51,9 @@ def test_the_counts_of_the_paper():
 
 
 def test_counts_and_shares_of_one_source():
-    parts = split_photos(photos_of("a", 100, each=3), {"train": {"*": 0.9}, "validation": {"a": 0.1}, "test": {"a": 31}}, seed=0)
+    parts = split_photos(
+        photos_of("a", 100, each=3), {"train": {"*": 0.9}, "validation": {"a": 0.1}, "test": {"a": 31}}, seed=0
+    )
     check_nobody_is_in_two(parts)
     assert len(parts["test"]) == 31
     # The eleventh person gave one photo of three; the other two are used nowhere.

@@ -29,7 +29,7 @@ class Records(Sequence):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Record number `index`."""
-        record = self._stored[index]
+        record = self._stored[range(len(self))[index]]  # For negative numbers, and IndexError at the end.
         return {name: value.decode() if isinstance(value, bytes) else value for name, value in record.items()}
 
 

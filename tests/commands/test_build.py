@@ -1,0 +1,53 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from maskgan_jax.__main__ import main
+from maskgan_jax.data.masked_faces import load_split
+
+
+def test_build(capsys, tmp_path):
+    arguments = ["build", "--config=default", "--source=rendered=12", f"--data_dir={tmp_path}", "--workers=1"]
+    assert main([*arguments, "--config.data.size=64", "--config.seed=3"]) == 0
+    printed = capsys.readouterr().out
+    assert "train: " in printed
+    assert "sources: rendered " in printed
+    assert f"12 faces in {tmp_path}; look at {tmp_path}/contact_sheet.png" in printed
+    assert load_split(tmp_path, "train")[0]["real"].shape == (64, 64, 3)
+
+    assert main(arguments) == 1
+    assert "holds a data set already; give --overwrite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--source=lfw=x"], "no kind 'lfw'"),
+        (["--source=ffhq=/nowhere"], "/nowhere is not a folder"),
+        (["--source=rendered=2", "--config=nowhere"], "no config file nowhere"),
+        (["--source=rendered=2", "--typo"], "typo"),
+        (["--source=rendered=2", "--workers=-1"], "--workers"),
+    ],
+)
+def test_wrong_arguments(arguments, message, capsys, tmp_path):
+    assert main(["build", f"--data_dir={tmp_path}", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.skipif("MASKGAN_FACES" not in os.environ, reason="MASKGAN_FACES names no folder of real faces with a faces.csv")
+def test_real_faces(tmp_path):
+    faces = Path(os.environ["MASKGAN_FACES"])
+    header, *rows = (faces / "faces.csv").read_text().splitlines()
+    chosen = [row for row in rows[:: max(1, len(rows) // 20)] if (faces / row.split(",")[0]).is_file()]
+    for row in chosen:
+        link = tmp_path / "faces" / row.split(",")[0]
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to((faces / row.split(",")[0]).resolve())
+    (tmp_path / "faces" / "faces.csv").write_text("\n".join([header, *chosen]) + "\n")
+    assert main(["build", f"--source=folder={tmp_path / 'faces'}", f"--data_dir={tmp_path / 'data'}"]) == 0
+    card = json.loads((tmp_path / "data" / "card.json").read_text())
+    assert card["records"] >= 0.8 * len(chosen)

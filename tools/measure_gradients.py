@@ -1,0 +1,83 @@
+"""Measures the gradient that each term of Eq. 3 sends into the generator's output, to choose the weights by.
+
+    python tools/measure_gradients.py --config=configs/cpu.py --data_dir=DATA --workdir=RUN --config.landmark_net.weights=LANDMARKS
+
+reads the latest checkpoint of a run (train it for a few hundred steps first) and prints, for each term with weight 1 and with its
+weight in the config, the L2 norm of the gradient in one generated picture, inside the masked region and in the whole of it. What
+is compared is what reaches the generator: beyond its output, the way back is the same for all terms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from maskgan_jax import losses
+from maskgan_jax.config import load_config
+from maskgan_jax.data.masked_faces import load_split
+from maskgan_jax.data.pipeline import training_batches
+from maskgan_jax.errors import UserError
+from maskgan_jax.models.patchgan import create_discriminator
+from maskgan_jax.models.unet import create_generator
+from maskgan_jax.training import checkpoints, gan
+from maskgan_jax.training.state import to_unit
+
+
+def main() -> None:
+    """Reads the flags, measures, prints a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", required=True)
+    parser.add_argument("--data_dir", required=True)
+    parser.add_argument("--workdir", required=True)
+    parser.add_argument("--batches", type=int, default=8)
+    flags, overrides = parser.parse_known_args()
+    config = load_config(flags.config, overrides)
+
+    landmark_net, landmark_variables = gan.load_landmark_net(config)
+    generator, discriminator = create_generator(config), create_discriminator(config)
+    batches = training_batches(load_split(flags.data_dir, "train"), config)
+    state = jax.jit(gan.create_task(config, steps=1).init)(jax.random.key(0))
+    with checkpoints.open_checkpoints(Path(flags.workdir), keep=1) as manager:
+        state = checkpoints.restore_state(manager, state, batches)
+
+    @jax.jit
+    def gradients(batch):
+        masked = to_unit(batch["masked"])
+        variables = {"params": state.params["generator"], "batch_stats": state.batch_stats}
+        fake = generator.apply(variables, masked)
+
+        def adversarial(picture):
+            logits = discriminator.apply({"params": state.params["discriminator"]}, masked, picture)
+            return losses.adversarial_loss(logits)
+
+        values, terms = gan.picture_losses(config, fake, batch, landmark_net, landmark_variables)
+        values["adversarial"], terms["adversarial"] = jax.value_and_grad(adversarial)(fake)
+        region = batch["mask"] > 127
+
+        def norm(gradient):
+            # The loss is a mean over the batch; each picture's own gradient is as many times larger.
+            return (jnp.linalg.norm((gradient * len(masked)).reshape(len(masked), -1), axis=1)).mean()
+
+        return {name: (values[name], norm(g * region), norm(g)) for name, g in terms.items()}
+
+    measured = [jax.device_get(gradients(next(batches))) for _ in range(flags.batches)]
+    print(f"after {int(state.step)} steps, {flags.batches} batches of {config.input.batch_size}")
+    print(f"{'term':12} {'value':>10} {'in region':>12} {'whole':>12}   weight {'weighted, in region':>20} {'whole':>10}")
+    for name in sorted(measured[0]):
+        value, inside, whole = np.mean([batch[name] for batch in measured], axis=0)
+        weight = config.losses[name]
+        print(
+            f"{name:12} {value:10.4g} {inside:12.4g} {whole:12.4g} {weight:8g} {weight * inside:20.4g} {weight * whole:10.4g}"
+        )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"measure_gradients: {error}")
