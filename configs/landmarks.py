@@ -18,5 +18,5 @@ def get_config() -> ConfigDict:
     config.optimizer.b1 = 0.9
     config.optimizer.ema = 0.99
     config.optimizer.constant = 0.3
-    config.training.epochs = 20.0
+    config.training.epochs = 12.0
     return config

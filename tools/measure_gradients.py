@@ -1,10 +1,11 @@
 """Measures the gradient that each term of Eq. 3 sends into the generator's output, to choose the weights by.
 
-    python tools/measure_gradients.py --config=configs/cpu.py --data_dir=DATA --workdir=RUN --config.landmark_net.weights=LANDMARKS
+    python tools/measure_gradients.py --config=configs/cpu.py --data_dir=DATA --workdir=RUN \\
+        --config.landmark_net.weights=LANDMARKS
 
-reads the latest checkpoint of a run (train it for a few hundred steps first) and prints, for each term with weight 1 and with its
-weight in the config, the L2 norm of the gradient in one generated picture, inside the masked region and in the whole of it. What
-is compared is what reaches the generator: beyond its output, the way back is the same for all terms.
+reads the latest checkpoint of a run (train it for a few hundred steps first). For each term, with weight 1 and with its weight
+in the config, it prints the L2 norm of the gradient in one generated picture, inside the masked region and in all of it. What
+reaches the generator's output is what can be compared: from there on, the way back is the same for all terms.
 """
 
 from __future__ import annotations

@@ -162,6 +162,16 @@ def test_data_dir_is_a_file(config, tmp_path):
         build_data_set(["rendered=2"], config, tmp_path / "data", workers=1)
 
 
+def test_full_disk(config, tmp_path, monkeypatch):
+    def write(*_):
+        raise RuntimeError("write() failed: No space left on device; writing x; at byte 3")
+
+    monkeypatch.setattr("tensorflow_datasets.core.writer.ExampleWriter.write", write)
+    with pytest.raises(UserError, match="No space left on device"):
+        build_data_set(["rendered=2"], config, tmp_path, workers=1)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
 def test_interrupted(stop, config, tmp_path):
     """Nothing looks finished, no process is left over, and the next build clears away what is there."""
@@ -170,7 +180,7 @@ def test_interrupted(stop, config, tmp_path):
     until = time.monotonic() + 60
     while not list(tmp_path.glob(".unfinished-*")) and time.monotonic() < until:
         time.sleep(0.1)
-    time.sleep(2)
+    time.sleep(1)
     build.send_signal(stop)
     # The pipe ends only when the worker processes, which share it, have ended as well.
     message = build.communicate(timeout=60)[1].decode()

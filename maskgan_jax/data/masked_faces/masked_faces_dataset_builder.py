@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
-from tensorflow_datasets.proto import tf_example_pb2
 from tensorflow_datasets.core.writer import ExampleWriter
+from tensorflow_datasets.proto import tf_example_pb2
+
+from maskgan_jax.errors import UserError
 
 # About 100 MB at 256 pixels; TFDS holds a file's records in memory while it writes it.
 RECORDS_PER_FILE = 512
@@ -21,9 +23,14 @@ class _DeterministicWriter(ExampleWriter):
     """Writes the fields of a record in the order of their names; protocol buffers alone take them as they come."""
 
     def write(self, path: str, examples: Iterator[tuple[Any, bytes]]) -> Any:
-        """Writes serialized examples to a file."""
+        """Writes serialized examples to a file. Raises UserError if the disk is full."""
         parsed = ((key, tf_example_pb2.Example.FromString(example)) for key, example in examples)
-        return super().write(path, ((key, example.SerializeToString(deterministic=True)) for key, example in parsed))
+        try:
+            return super().write(path, ((key, example.SerializeToString(deterministic=True)) for key, example in parsed))
+        except RuntimeError as error:  # From array_record.
+            raise UserError(
+                f"cannot write the data set ({str(error).partition(';')[0]}); check the disk's free space"
+            ) from error
 
 
 class Builder(tfds.core.ShardBasedBuilder):

@@ -1,0 +1,189 @@
+import numpy as np
+import pytest
+
+from maskgan_jax.data.pipeline import MIRRORED_POINTS, enlarge_and_crop, evaluation_batches, mirror, training_batches
+from maskgan_jax.data.rendered_faces import MIRROR
+
+SIDE = 64
+
+
+def make_record(seed=0, side=SIDE):
+    """A dot at each of 68 places on black, and a hidden rectangle over some of them."""
+    rng = np.random.default_rng(seed)
+    places = rng.permutation(np.stack(np.mgrid[8 : side - 8 : 6, 8 : side - 8 : 6], axis=-1).reshape(-1, 2))[:68]
+    landmarks = (places + rng.uniform(-0.5, 0.5, places.shape)).astype(np.float32)
+    y, x = np.mgrid[:side, :side]
+    squared = (x[..., None] - landmarks[:, 0]) ** 2 + (y[..., None] - landmarks[:, 1]) ** 2
+    real = np.repeat(np.exp(-squared / 2).max(-1)[..., None] * 255, 3, axis=-1).astype(np.uint8)
+    mask = np.zeros((side, side, 1), np.uint8)
+    mask[side // 2 : side - 9, 11 : side - 20] = 255
+    masked = np.where(mask > 0, np.uint8(200), real)
+    # What is not for the networks must not stand in their way.
+    return {"real": real, "masked": masked, "mask": mask, "landmarks": landmarks, "id": f"face {seed}", "source": "drawn"}
+
+
+def dot_centres(picture, landmarks):
+    """The centre of brightness near each landmark that is well inside the picture, and those landmarks."""
+    inside = ((landmarks > 5) & (landmarks < len(picture) - 6)).all(-1)
+    centres = []
+    for x, y in landmarks[inside]:
+        left, top = int(round(x)) - 2, int(round(y)) - 2
+        window = picture[top : top + 5, left : left + 5, 0].astype(float)
+        window = window * (window > 25)
+        rows, columns = np.mgrid[top : top + 5, left : left + 5]
+        centres.append([(columns * window).sum() / window.sum(), (rows * window).sum() / window.sum()])
+    return np.array(centres), landmarks[inside]
+
+
+def test_mirrored_points_come_back_after_two_mirrors():
+    np.testing.assert_array_equal(MIRRORED_POINTS[MIRRORED_POINTS], np.arange(68))
+    np.testing.assert_array_equal(MIRRORED_POINTS, MIRROR)
+
+
+def test_symmetric_face_is_its_own_mirror_image():
+    from maskgan_jax.data.rendered_faces import _LEFT_HALF
+
+    points = np.zeros((68, 2), np.float32)
+    for i, (x, y, _) in _LEFT_HALF.items():
+        points[i] = x, y
+        points[MIRRORED_POINTS[i]] = -x, y
+    points = points / 4 + (SIDE - 1) / 2
+    np.testing.assert_allclose(mirror({**make_record(), "landmarks": points})["landmarks"], points, atol=1e-5)
+
+
+def test_mirror_flips_everything_together():
+    record = make_record()
+    flipped = mirror(record)
+    for name in ("real", "masked", "mask"):
+        np.testing.assert_array_equal(flipped[name], record[name][:, ::-1])
+    centres, landmarks = dot_centres(flipped["real"], flipped["landmarks"])
+    np.testing.assert_allclose(centres, landmarks, atol=0.3)
+    assert flipped["landmarks"].dtype == np.float32
+    again = mirror(flipped)
+    for name in again:
+        np.testing.assert_allclose(again[name], record[name], atol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [286 / 256, 1.25, 1.01])
+def test_jitter_keeps_landmarks_on_their_dots(factor):
+    rng = np.random.default_rng(0)
+    offsets = set()
+    for _ in range(10):
+        jittered = enlarge_and_crop(make_record(), factor, rng)
+        assert {name: array.shape for name, array in jittered.items()} == {
+            name: make_record()[name].shape for name in ("real", "masked", "mask", "landmarks")
+        }
+        centres, landmarks = dot_centres(jittered["real"], jittered["landmarks"])
+        assert len(centres) > 30
+        assert np.abs(np.mean(centres - landmarks, axis=0)).max() < 0.1
+        np.testing.assert_allclose(centres, landmarks, atol=0.4)
+        offsets.add(tuple(jittered["landmarks"][0]))
+    assert len(offsets) > 1
+
+
+@pytest.mark.parametrize("factor", [286 / 256, 1.25, 1.01])
+def test_jitter_keeps_every_changed_pixel_in_the_region(factor):
+    rng = np.random.default_rng(0)
+    for seed in range(20):
+        jittered = enlarge_and_crop(make_record(seed), factor, rng)
+        changed = (jittered["real"] != jittered["masked"]).any(-1, keepdims=True)
+        assert set(np.unique(jittered["mask"])) <= {0, 255} and changed.any()
+        assert not (changed & (jittered["mask"] == 0)).any()
+
+
+@pytest.fixture(scope="module")
+def records():
+    """Twelve records, each told by the value of its first landmark."""
+    base = make_record()
+    return [{**base, "landmarks": base["landmarks"] * 0 + number, "id": str(number)} for number in range(12)]
+
+
+@pytest.fixture
+def plain(config):
+    """A config that leaves the records as they are."""
+    config.input.flip = False
+    return config
+
+
+def numbers(batches, count):
+    return [int(n) for _ in range(count) for n in next(batches)["landmarks"][:, 0, 0]]
+
+
+def test_training_batches(config):
+    config.input.jitter = 1.25
+    batch = next(training_batches([make_record(seed) for seed in range(6)], config))
+    assert {name: (array.shape, array.dtype) for name, array in batch.items()} == {
+        "real": ((4, SIDE, SIDE, 3), np.uint8),
+        "masked": ((4, SIDE, SIDE, 3), np.uint8),
+        "mask": ((4, SIDE, SIDE, 1), np.uint8),
+        "landmarks": ((4, 68, 2), np.float32),
+    }
+
+
+def test_half_of_the_pictures_are_mirrored(records, config):
+    base = make_record()
+    batches = training_batches([base] * 8, config)
+    mirrored = 0
+    for _ in range(25):
+        batch = next(batches)
+        for real, landmarks in zip(batch["real"], batch["landmarks"], strict=True):
+            flipped = not np.array_equal(real, base["real"])
+            expected = mirror(base) if flipped else base
+            np.testing.assert_array_equal(real, expected["real"])
+            np.testing.assert_array_equal(landmarks, expected["landmarks"])
+            mirrored += flipped
+    assert 30 < mirrored < 70
+
+
+def test_every_epoch_has_each_record_once_in_another_order(records, plain):
+    batches = training_batches(records, plain)
+    epochs = [numbers(batches, 3) for _ in range(4)]
+    assert all(sorted(epoch) == list(range(12)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+    assert list(range(12)) not in epochs
+
+
+def test_order_depends_on_the_seed_alone(records, plain):
+    first = numbers(training_batches(records, plain), 6)
+    assert numbers(training_batches(records, plain), 6) == first
+    plain.seed = 1
+    assert numbers(training_batches(records, plain), 6) != first
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_processes_share_each_epoch(records, plain, processes):
+    shares = [training_batches(records, plain, process_index=i, process_count=processes) for i in range(processes)]
+    for _ in range(3):
+        epoch = [numbers(share, 3) for share in shares]
+        assert {len(share) for share in epoch} == {12 // processes}
+        assert sorted(sum(epoch, [])) == list(range(12))
+
+
+def test_saved_position_is_gone_on_from_exactly(config):
+    config.input.jitter = 1.25
+    source = [make_record(seed) for seed in range(10)]
+    batches = training_batches(source, config)
+    for _ in range(3):
+        next(batches)
+    position = batches.get_state()
+    expected = [next(batches) for _ in range(5)]
+    resumed = training_batches(source, config)
+    resumed.set_state(position)
+    for batch in expected:
+        for name, array in next(resumed).items():
+            np.testing.assert_array_equal(array, batch[name])
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+@pytest.mark.parametrize(("limit", "count"), [(0, 12), (7, 7), (3, 3), (99, 12)])
+def test_evaluation_reads_each_record_once(records, processes, limit, count):
+    shares = [
+        list(evaluation_batches(records, 8, limit=limit, process_index=i, process_count=processes)) for i in range(processes)
+    ]
+    assert {len(share) for share in shares} == {-(-count // 8)}
+    seen = []
+    for batch in sum(shares, []):
+        assert len(batch["real"]) == len(batch["weight"]) == 8 // processes
+        seen += batch["landmarks"][batch["weight"] == 1][:, 0, 0].astype(int).tolist()
+        assert set(batch["weight"]) <= {0, 1}
+    assert sorted(seen) == list(range(count))

@@ -1,0 +1,51 @@
+import jax
+import numpy as np
+import pytest
+
+from maskgan_jax.config import save_config
+from maskgan_jax.errors import UserError
+from maskgan_jax.models.stored import load_network, stored_config
+from maskgan_jax.training.checkpoints import open_best, save_best
+
+
+@pytest.fixture
+def workdir(tmp_path, config, generator_variables):
+    """The folder of a run with a best network."""
+    save_config(tmp_path / "config.json", config)
+    with open_best(tmp_path) as best:
+        save_best(best, 3, generator_variables, {"mse_masked": 1.0})
+    return tmp_path
+
+
+def test_run_and_exported_file_hold_the_same(workdir, generator_file, config, generator_variables):
+    for path in (workdir, generator_file, str(generator_file)):
+        stored, variables = load_network(path, "unmask")
+        assert stored == config == stored_config(path)
+        assert jax.tree.map(np.shape, variables["params"]) == jax.tree.map(np.shape, generator_variables["params"])
+        jax.tree.map(np.testing.assert_array_equal, variables["params"], generator_variables["params"])
+
+
+def test_the_other_network(workdir, landmark_file):
+    with pytest.raises(UserError, match="trained for 'unmask', but one for 'landmarks' is needed"):
+        load_network(workdir, "landmarks")
+    with pytest.raises(UserError, match="trained for 'landmarks', but one for 'unmask' is needed"):
+        load_network(landmark_file, "unmask")
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(UserError, match="there is no network at .*nowhere"):
+        load_network(tmp_path / "nowhere", "unmask")
+
+
+def test_folder_that_is_no_run(tmp_path):
+    with pytest.raises(UserError, match="cannot read .*config.json"):
+        load_network(tmp_path, "unmask")
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_run_without_a_validation(tmp_path, config, begun):
+    save_config(tmp_path / "config.json", config)
+    if begun:
+        open_best(tmp_path).close()
+    with pytest.raises(UserError, match="holds no trained network yet"):
+        load_network(tmp_path, "unmask")

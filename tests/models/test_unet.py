@@ -1,0 +1,126 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from maskgan_jax.errors import UserError
+from maskgan_jax.models.unet import UNet, create_generator
+
+
+def pictures(side=64, batch=2, seed=0):
+    return np.random.default_rng(seed).uniform(-1, 1, (batch, side, side, 3)).astype(np.float32)
+
+
+def abstract_output(model, shape, **kwargs):
+    """Shapes and types of the output and the variables, without computing anything."""
+    return jax.eval_shape(lambda key, x: model.init_with_output(key, x, **kwargs), jax.random.key(0), jnp.zeros(shape))
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_as_many_parameters_as_pix2pix(norm):
+    picture, variables = abstract_output(UNet(norm=norm), (1, 256, 256, 3))
+    assert picture.shape == (1, 256, 256, 3)
+    assert sum(array.size for array in jax.tree.leaves(variables["params"])) == 54_413_955
+
+
+@pytest.mark.parametrize("side", [64, 128, 512])
+def test_sizes(side):
+    picture, variables = abstract_output(UNet(width=4), (2, side, side, 3))
+    assert picture.shape == (2, side, side, 3)
+    downs = [name for name in variables["params"] if name.startswith("down_") and "norm" not in name]
+    assert 2 ** len(downs) == side
+
+
+@pytest.mark.parametrize("shape", [(96, 96, 3), (32, 32, 3), (64, 128, 3), (64, 64, 1)], ids=str)
+def test_impossible_shapes(shape):
+    with pytest.raises(UserError, match="square RGB pictures of 64, 128, 256"):
+        abstract_output(UNet(width=4), (1, *shape))
+
+
+def reference_unet(variables, x, norm):
+    """pix2pix's U-Net in PyTorch, from the inside out as its authors write it; `x` and the result are NumPy, NHWC."""
+    import torch
+    from torch.nn import functional
+
+    params = jax.tree.map(lambda array: torch.tensor(np.asarray(array)), variables["params"])
+    depth = x.shape[1].bit_length() - 1
+
+    def normalize(x, name):
+        scale, bias = params[name]["scale"], params[name]["bias"]
+        if norm == "instance":
+            return functional.instance_norm(x, weight=scale, bias=bias)
+        return functional.batch_norm(x, None, None, scale, bias, training=True)
+
+    def block(x, level):
+        outermost, innermost = level == 0, level == depth - 1
+        y = x if outermost else functional.leaky_relu(x, 0.2)
+        y = functional.conv2d(y, params[f"down_{level}"]["kernel"].permute(3, 2, 0, 1), stride=2, padding=1)
+        if not outermost and not innermost:
+            y = normalize(y, f"down_norm_{level}")
+        if not innermost:
+            y = block(y, level + 1)
+        up = params[f"up_{level}"]
+        weight = up["kernel"].permute(2, 3, 0, 1)
+        y = functional.conv_transpose2d(functional.relu(y), weight, up.get("bias"), stride=2, padding=1)
+        if outermost:
+            return torch.tanh(y)
+        return torch.cat([x, normalize(y, f"up_norm_{level}")], dim=1)
+
+    return block(torch.tensor(x).permute(0, 3, 1, 2), 0).permute(0, 2, 3, 1).numpy()
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_equals_pytorch(norm):
+    pytest.importorskip("torch")
+    model = UNet(width=4, norm=norm, dropout=0.0)
+    x = pictures()
+    variables = jax.jit(model.init)(jax.random.key(0), x)
+    # Larger weights than the initial ones, so that the output is not all but zero.
+    variables = {**variables, "params": jax.tree.map(lambda array: 3 * array, variables["params"])}
+    ours, _ = jax.jit(lambda v, x: model.apply(v, x, train=True, mutable=["batch_stats"]))(variables, x)
+    assert np.std(ours) > 0.1
+    np.testing.assert_allclose(ours, reference_unet(variables, x, norm), atol=1e-4)
+
+
+def test_dropout_acts_at_the_given_sides_and_in_training_alone():
+    def dropouts(train):
+        model = UNet(width=4, dropout_sides=(4, 16))
+
+        def run(key, x):
+            variables = model.init(key, x)
+            is_dropout = lambda module, _: isinstance(module, nn.Dropout) and not module.deterministic  # noqa: E731
+            return model.apply(
+                variables, x, train, rngs={"dropout": key}, mutable=["intermediates"], capture_intermediates=is_dropout
+            )[1]
+
+        return [x.shape[1:3] for x in jax.tree.leaves(jax.eval_shape(run, jax.random.key(0), jnp.zeros((1, 64, 64, 3))))]
+
+    assert dropouts(train=True) == [(4, 4), (16, 16)]
+    assert dropouts(train=False) == []
+
+
+def test_dropout_is_the_only_noise():
+    model = UNet(width=4)
+    x = pictures(batch=1)
+    variables = jax.jit(model.init)(jax.random.key(0), x)
+    run = jax.jit(lambda key: model.apply(variables, x, train=True, rngs={"dropout": key}))
+    first, again, other = (run(jax.random.key(seed)) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 1e-5
+
+
+def test_bfloat16_is_the_type_of_the_arithmetic_alone():
+    model = UNet(width=4, norm="batch", dtype=jnp.bfloat16)
+    picture, variables = abstract_output(model, (1, 64, 64, 3))
+    assert {array.dtype for array in jax.tree.leaves((picture, variables))} == {jnp.dtype("float32")}
+    program = jax.make_jaxpr(model.apply)(variables, jnp.zeros((1, 64, 64, 3)))
+    for equation in program.eqns:
+        if equation.primitive.name in ("conv_general_dilated", "dot_general"):
+            assert {variable.aval.dtype for variable in equation.invars} == {jnp.dtype("bfloat16")}
+
+
+def test_from_a_config(config):
+    config.generator.dropout_sides = (2, 4, 8)
+    config.training.compute = "bfloat16"
+    assert create_generator(config) == UNet(4, "instance", 0.5, (2, 4, 8), jnp.dtype("bfloat16"))

@@ -1,0 +1,182 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from maskgan_jax.losses import adversarial_loss, contour_loss, discriminator_loss, l1_loss, masked_loss
+from maskgan_jax.models.landmark_net import LandmarkNet
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def faces(rng):
+    """Two generated and two real pictures in [-1, 1]."""
+    return rng.uniform(-1, 1, (2, 2, 8, 8, 3))
+
+
+@pytest.fixture
+def landmarks(rng):
+    """Two generated and two real sets of points."""
+    return rng.uniform(0, 64, (2, 2, 68, 2))
+
+
+def test_equation_1_generator_makes_d_fake_close_to_one(rng):
+    logits = rng.normal(0, 3, (2, 5, 5))
+    assert adversarial_loss(logits) == pytest.approx(-np.log(sigmoid(logits)).mean(), rel=1e-5)
+    assert adversarial_loss(logits + 1) < adversarial_loss(logits)
+
+
+def test_equation_1_l1_over_the_whole_picture(faces):
+    generated, real = faces
+    assert l1_loss(generated, real) == pytest.approx(np.abs(generated - real).mean(), rel=1e-5)
+
+
+def test_equation_2_discriminator_halved(rng):
+    real, fake = rng.normal(0, 3, (2, 2, 5, 5))
+    expected = -(np.log(sigmoid(real)).mean() + np.log(1 - sigmoid(fake)).mean()) / 2
+    assert discriminator_loss(real, fake) == pytest.approx(expected, rel=1e-5)
+
+
+def test_adversarial_losses_are_finite_for_any_logits():
+    extreme = jnp.array([[[-1e4, 1e4]]])
+    for loss in (adversarial_loss, lambda logits: discriminator_loss(logits, logits)):
+        value, gradient = jax.value_and_grad(loss)(extreme)
+        assert np.isfinite(value) and np.isfinite(gradient).all()
+
+
+def test_equation_4_errors_of_seventeen_points(landmarks):
+    generated, real = landmarks
+    total = 0.0
+    for one, other in zip(generated, real, strict=True):
+        for i in range(17):
+            total += abs(one[i, 0] - other[i, 0]) + abs(one[i, 1] - other[i, 1])
+    assert contour_loss(generated, real) == pytest.approx(total / (2 * 17), rel=1e-5)
+
+
+def test_equation_4_sees_the_contour_alone(landmarks):
+    generated, real = landmarks
+    moved = generated.copy()
+    moved[:, 17:] += 10
+    assert contour_loss(moved, real) == contour_loss(generated, real)
+    gradient = jax.grad(contour_loss)(jnp.asarray(generated), real)
+    assert (gradient[:, :17] != 0).all() and not gradient[:, 17:].any()
+
+
+def test_equation_5_squared_error_of_the_hidden_pixels(faces, rng):
+    generated, real = faces
+    mask = (rng.random((2, 8, 8, 1)) < 0.3).astype(np.float32)
+    total = 0.0
+    for one, other, hidden in zip(generated, real, mask[..., 0], strict=True):
+        levels = 127.5 * (one - other)[hidden > 0]
+        total += (levels**2).sum() / len(levels)
+    assert masked_loss(generated, real, mask) == pytest.approx(total / 2, rel=1e-5)
+
+
+def test_equation_5_is_on_the_scale_of_saved_pictures():
+    mask = jnp.ones((1, 8, 8, 1))
+    white, black = jnp.ones((1, 8, 8, 3)), -jnp.ones((1, 8, 8, 3))
+    assert masked_loss(white, black, mask) == pytest.approx(3 * 255**2)
+
+
+def test_equation_5_ignores_what_is_visible(faces):
+    generated, real = faces
+    mask = np.zeros((2, 8, 8, 1), np.float32)
+    mask[:, 4:] = 1
+    changed = generated.copy()
+    changed[:, :4] = 0
+    assert masked_loss(changed, real, mask) == masked_loss(generated, real, mask)
+    gradient = jax.grad(masked_loss)(jnp.asarray(generated), real, mask)
+    assert gradient[:, 4:].any() and not gradient[:, :4].any()
+
+
+def test_equation_5_is_zero_where_nothing_is_hidden(faces):
+    value, gradient = jax.value_and_grad(masked_loss)(*map(jnp.asarray, faces), jnp.zeros((2, 8, 8, 1)))
+    assert value == 0 and not gradient.any()
+
+
+def test_gradients_equal_finite_differences(faces, landmarks, rng):
+    mask = (rng.random((2, 8, 8, 1)) < 0.5).astype(np.float64)
+    logits = rng.normal(0, 2, (2, 2, 5, 5))
+    cases = [
+        (adversarial_loss, logits[0]),
+        (lambda fake: discriminator_loss(logits[0], fake), logits[1]),
+        (lambda real: discriminator_loss(real, logits[1]), logits[0]),
+        (lambda generated: l1_loss(generated, faces[1]), faces[0]),
+        (lambda generated: contour_loss(generated, landmarks[1]), landmarks[0]),
+        (lambda generated: masked_loss(generated, faces[1], mask), faces[0]),
+    ]
+    with jax.enable_x64(True):
+        for loss, at in cases:
+            direction = rng.normal(size=at.shape)
+            slope = np.vdot(jax.grad(loss)(jnp.asarray(at)), direction)
+            step = 1e-7
+            difference = (loss(at + step * direction) - loss(at - step * direction)) / (2 * step)
+            assert slope == pytest.approx(float(difference), rel=1e-5)
+
+
+def draw_ellipses(rng, count, side=64):
+    """Bright ellipses `[N, S, S, 3]` in [-1, 1], and 68 points `[N, 68, 2]`: the lower rim from left to right, then the centre."""
+    centre = rng.uniform(0.42, 0.58, (count, 1, 2)) * side
+    axes = rng.uniform(0.2, 0.32, (count, 1, 2)) * side
+    angles = np.linspace(np.pi, 0, 17)
+    rim = centre + axes * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    points = np.concatenate([rim, np.repeat(centre, 51, axis=1)], axis=1)
+    y, x = np.mgrid[:side, :side]
+    distance = ((np.stack([x, y], axis=-1).reshape(1, -1, 2) - centre) / axes) ** 2
+    pictures = np.tanh(6 * (1 - distance.sum(-1))).reshape(count, side, side, 1)
+    return np.repeat(pictures, 3, axis=-1).astype(np.float32), points.astype(np.float32)
+
+
+def test_contour_gradient_reaches_the_picture_and_moves_the_contour_towards_the_real_one():
+    network = LandmarkNet(8)
+    rng = np.random.default_rng(0)
+    optimizer = optax.adam(3e-3)
+
+    @jax.jit
+    def train_step(variables, state, pictures, points):
+        def loss(params):
+            predicted, updated = network.apply({**variables, "params": params}, pictures, train=True, mutable=["batch_stats"])
+            return jnp.abs(predicted - points).mean(), updated
+
+        gradient, updated = jax.grad(loss, has_aux=True)(variables["params"])
+        changes, state = optimizer.update(gradient, state)
+        return {"params": optax.apply_updates(variables["params"], changes), **updated}, state
+
+    variables = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    state = optimizer.init(variables["params"])
+    for _ in range(150):
+        variables, state = train_step(variables, state, *draw_ellipses(rng, 16))
+
+    frozen = jax.jit(functools.partial(network.apply, variables))
+    pictures, points = draw_ellipses(rng, 16)
+    # The network has learnt where the contour is, to about a pixel.
+    assert contour_loss(frozen(pictures), points) < 2.5
+
+    # The real contours are those of other ellipses.
+    real = np.roll(points, 1, axis=0)
+
+    @jax.jit
+    def contours_and_gradient(pictures):
+        value, gradient = jax.value_and_grad(lambda p: contour_loss(network.apply(variables, p), real))(pictures)
+        return value, network.apply(variables, pictures)[:, :17], gradient
+
+    before, contours, gradient = contours_and_gradient(pictures)
+    assert (jnp.abs(gradient).max((1, 2, 3)) > 0).all()
+    step = 0.02 * gradient / jnp.abs(gradient).max((1, 2, 3), keepdims=True)
+    after, moved, _ = contours_and_gradient(pictures - step)
+    assert after < before
+    # In each picture the contour as a whole has moved in the direction of the real one.
+    assert (((moved - contours) * np.sign(real[:, :17] - contours)).sum((1, 2)) > 0).all()
+    # A step along the gradient does the opposite.
+    assert contours_and_gradient(pictures + step)[0] > before

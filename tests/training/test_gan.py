@@ -1,0 +1,205 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from maskgan_jax import losses
+from maskgan_jax.data.pipeline import evaluation_batches
+from maskgan_jax.errors import UserError
+from maskgan_jax.export.safetensors import load_safetensors, read_header, save_safetensors
+from maskgan_jax.models.landmark_net import LandmarkNet
+from maskgan_jax.models.patchgan import create_discriminator
+from maskgan_jax.models.unet import create_generator
+from maskgan_jax.training.gan import create_task, load_landmark_net
+from maskgan_jax.training.state import create_optimizer
+from conftest import make_config
+
+
+@pytest.fixture(scope="module")
+def batch():
+    rng = np.random.default_rng(0)
+    real, masked = rng.integers(0, 256, (2, 2, 64, 64, 3), np.uint8)
+    mask = np.where(rng.random((2, 64, 64, 1)) < 0.3, np.uint8(255), np.uint8(0))
+    landmarks = rng.uniform(0, 64, (2, 68, 2)).astype(np.float32)
+    return {"real": real, "masked": np.where(mask > 0, masked, real), "mask": mask, "landmarks": landmarks}
+
+
+@pytest.fixture(scope="module")
+def step(landmark_file, batch):
+    """One step with every term, batch norm, dropout and EMA: config, key, state before, state after, what was logged."""
+    config = make_config()
+    config.generator.norm = config.discriminator.norm = "batch"
+    config.losses.contour = 0.3
+    config.losses.adversarial = 2.0
+    config.landmark_net.weights = str(landmark_file)
+    config.optimizer.ema = 0.9
+    task = create_task(config, 10)
+    state = jax.jit(task.init)(jax.random.key(0))
+    # At the start nearly nothing comes out of the networks.
+    state = state.replace(params=jax.tree.map(lambda array: 3 * array, state.params))
+    key = jax.random.key(7)
+    after, logged = jax.jit(task.train_step)(state, task.frozen, batch, key)
+    return config, key, state, after, logged
+
+
+def naive_losses(config, generator_params, discriminator_params, state, batch, key):
+    """The discriminator's loss, and the terms of the generator's, each from forward passes of its own."""
+    generator, discriminator = create_generator(config), create_discriminator(config)
+    masked, real = (batch[name] / 127.5 - 1.0 for name in ("masked", "real"))
+
+    def fake():
+        variables = {"params": generator_params, "batch_stats": state.batch_stats}
+        rngs = {"dropout": jax.random.fold_in(key, state.step)}
+        return generator.apply(variables, masked, train=True, rngs=rngs, mutable=["batch_stats"])[0]
+
+    def judge(picture):
+        return discriminator.apply({"params": discriminator_params}, masked, picture)
+
+    points = LandmarkNet(4).apply(load_safetensors(config.landmark_net.weights), fake())
+    terms = {
+        "adversarial": losses.adversarial_loss(judge(fake())),
+        "l1": losses.l1_loss(fake(), real),
+        "contour": losses.contour_loss(points, batch["landmarks"]),
+        "masked": losses.masked_loss(fake(), real, batch["mask"] / 255.0),
+    }
+    return losses.discriminator_loss(judge(real), judge(jax.lax.stop_gradient(fake()))), terms
+
+
+def assert_trees_close(ours, expected):
+    for (path, one), other in zip(jax.tree.leaves_with_path(ours), jax.tree.leaves(expected), strict=True):
+        scale = np.abs(other).max()
+        np.testing.assert_allclose(one, other, atol=2e-4 * scale + 1e-7, err_msg=jax.tree_util.keystr(path))
+
+
+def test_gradients_equal_those_of_the_composed_losses(step, batch):
+    config, key, state, after, logged = step
+
+    def generator_loss(params):
+        _, terms = naive_losses(config, params, state.params["discriminator"], state, batch, key)
+        return sum(config.losses[name] * value for name, value in terms.items()), terms
+
+    def discriminator_loss(params):
+        return naive_losses(config, state.params["generator"], params, state, batch, key)[0]
+
+    (total, terms), generator_gradient = jax.jit(jax.value_and_grad(generator_loss, has_aux=True))(state.params["generator"])
+    value, discriminator_gradient = jax.jit(jax.value_and_grad(discriminator_loss))(state.params["discriminator"])
+    assert logged["generator"] == pytest.approx(float(total), rel=1e-4)
+    assert logged["discriminator"] == pytest.approx(float(value), rel=1e-4)
+    for name, term in terms.items():
+        assert logged[name] == pytest.approx(float(term), rel=1e-4)
+    # Adam's first moment after one step is the gradient times 1 - b1.
+    for name, expected in (("generator", generator_gradient), ("discriminator", discriminator_gradient)):
+        moment = after.optimizer[name][0].mu
+        assert_trees_close(jax.tree.map(lambda array: array / (1 - config.optimizer.b1), moment), expected)
+
+
+def test_every_term_is_logged_raw_and_weighted(step):
+    config, *_, logged = step
+    names = ("adversarial", "l1", "contour", "masked")
+    assert set(logged) == {*names, *(f"weighted_{name}" for name in names), "generator", "discriminator"}
+    for name in names:
+        assert logged[f"weighted_{name}"] == pytest.approx(config.losses[name] * float(logged[name]), rel=1e-5)
+    assert logged["generator"] == pytest.approx(sum(float(logged[f"weighted_{name}"]) for name in names), rel=1e-5)
+
+
+def test_moving_average_of_the_generator(step):
+    _, _, state, after, _ = step
+    expected = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, state.ema, after.params["generator"])
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=1e-6), after.ema, expected)
+
+
+def test_step_counts_and_moves_everything(step):
+    _, _, state, after, _ = step
+    assert (state.step, after.step) == (0, 1)
+    for trees in ((state.params, after.params), (state.batch_stats, after.batch_stats)):
+        assert all(np.any(old != new) for old, new in zip(*map(jax.tree.leaves, trees), strict=True))
+
+
+def test_results_are_the_moving_average_if_there_is_one(step):
+    config, _, _, after, _ = step
+    assert create_task(config, 10).results(after) == {"params": after.ema, "batch_stats": after.batch_stats}
+    assert create_task(make_config(), 10).results(after)["params"] is after.params["generator"]
+
+
+def test_learning_rate_is_constant_and_then_falls_to_zero(config):
+    config.optimizer.learning_rate = 0.1
+    config.optimizer.constant = 0.6
+    optimizer = create_optimizer(config, 10)
+    params, gradient = jnp.zeros(()), jnp.ones(())
+    state = optimizer.init(params)
+    rates = []
+    for _ in range(11):
+        # For a gradient that never changes, Adam's step is the rate.
+        update, state = optimizer.update(gradient, state)
+        rates.append(-float(update))
+    np.testing.assert_allclose(rates, [0.1] * 7 + [0.075, 0.05, 0.025, 0.0], atol=1e-5)
+    assert optax.tree.get(state, "count", filtering=lambda path, _: "ScaleByAdamState" in str(path)) == 11
+
+
+@pytest.fixture(scope="module")
+def plain_task():
+    return create_task(make_config(), 10)
+
+
+def test_validation_scores(plain_task, generator_variables, batch):
+    scores = jax.jit(plain_task.validate)(generator_variables, {**batch, "weight": np.ones(2, np.float32)}).compute()
+    generated = create_generator(make_config()).apply(generator_variables, batch["masked"] / np.float32(127.5) - 1)
+    raw = np.clip(np.round((np.asarray(generated, np.float64) + 1) * 127.5), 0, 255)
+    real, hidden = batch["real"].astype(float), batch["mask"] > 127
+    composite = np.where(hidden, raw, batch["masked"])
+
+    def psnr(picture):
+        return np.mean([10 * np.log10(255**2 / np.square(one - other).mean()) for one, other in zip(picture, real, strict=True)])
+
+    squared = np.square(composite - real).sum(-1)
+    expected = {
+        "mse_masked": np.mean([s[h].mean() for s, h in zip(squared, hidden[..., 0], strict=True)]),
+        "psnr": psnr(composite),
+        "psnr_raw": psnr(raw),
+        "l1_raw": np.abs(raw - real).mean(),
+    }
+    # The network's last digit may decide how a pixel is rounded.
+    assert {name: float(value) for name, value in scores.items()} == pytest.approx(expected, rel=1e-3)
+
+
+def test_copies_that_fill_the_last_batch_count_for_nothing(plain_task, generator_variables, batch):
+    records = [{name: array[i] for name, array in batch.items()} for i in range(2)]
+    validate = jax.jit(plain_task.validate)
+    (filled,) = evaluation_batches(records[:1], 2)
+    assert filled["weight"].tolist() == [1, 0]
+    alone = {name: array[:1] for name, array in filled.items()}
+    for name, score in validate(generator_variables, filled).compute().items():
+        assert score == pytest.approx(float(validate(generator_variables, alone).compute()[name]), rel=1e-4)
+
+
+def test_pictures_show_masked_raw_put_back_and_real(plain_task, generator_variables, batch):
+    drawn = plain_task.draw(generator_variables, batch)
+    assert drawn.shape == (2 * 64, 4 * 64, 3) and drawn.dtype == np.uint8
+    for i in range(2):
+        masked, raw, composite, real = np.split(drawn[64 * i : 64 * (i + 1)], 4, axis=1)
+        np.testing.assert_array_equal(masked, batch["masked"][i])
+        np.testing.assert_array_equal(real, batch["real"][i])
+        np.testing.assert_array_equal(composite, np.where(batch["mask"][i] > 127, raw, masked))
+
+
+def test_contour_loss_needs_a_landmark_network(config, landmark_file, generator_file, tmp_path):
+    assert load_landmark_net(config) == (None, {})
+    config.losses.contour = 0.1
+    with pytest.raises(UserError, match="the contour loss needs a landmark network"):
+        create_task(config, 10)
+    config.landmark_net.weights = str(generator_file)
+    with pytest.raises(UserError, match="trained for 'unmask'"):
+        create_task(config, 10)
+    config.landmark_net.weights = str(tmp_path / "other.safetensors")
+    other = read_header(landmark_file).copy_and_resolve_references().unlock()
+    other.data.size = 128
+    save_safetensors(config.landmark_net.weights, load_safetensors(landmark_file), other)
+    with pytest.raises(UserError, match="is for 128 px, not 64"):
+        create_task(config, 10)
+
+
+def test_contour_is_measured_without_a_weight_if_a_network_is_given(config, landmark_file):
+    config.landmark_net.weights = str(landmark_file)
+    network, variables = load_landmark_net(config)
+    assert network == LandmarkNet(4) and "params" in variables

@@ -1,0 +1,169 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from maskgan_jax.config import read_config, save_config
+from maskgan_jax.errors import UserError
+from maskgan_jax.files import read_picture
+from maskgan_jax.models.stored import load_network
+from maskgan_jax.training.loop import train
+from conftest import make_config
+
+STEPS = 6
+
+# Trains with the config and into the workdir of the command line, and kills itself once the numbers of step 5 are written.
+KILLED_AT_STEP_5 = """
+import os, signal, sys
+from maskgan_jax.config import read_config
+from maskgan_jax.training import loop
+
+write = loop.MetricsFiles.write
+
+def write_and_die(self, step, phase, values):
+    write(self, step, phase, values)
+    if step == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+loop.MetricsFiles.write = write_and_die
+config, data_dir, workdir = sys.argv[1:]
+loop.train(read_config(config), data_dir, workdir)
+"""
+
+
+def run_config():
+    """Six steps, of which every second is validated and saved."""
+    config = make_config()
+    config.training.steps = STEPS
+    config.training.validate_every = 2
+    config.training.checkpoint_every = 2
+    config.training.keep = 2
+    return config
+
+
+def lines(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_identical(one, other):
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def assert_same_numbers(workdir, other):
+    """The two runs have the same numbers at the same steps, each once; only the speed differs."""
+    numbers = [[{k: v for k, v in line.items() if k != "pictures_per_second"} for line in lines(w)] for w in (workdir, other)]
+    assert numbers[0] == numbers[1]
+    assert [line["step"] for line in numbers[0] if line["phase"] == "train"] == list(range(1, STEPS + 1))
+    assert [line["step"] for line in numbers[0] if line["phase"] == "validation"] == [2, 4, 6]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, data_dir):
+    """The workdir of a whole run, and its last state."""
+    workdir = tmp_path_factory.mktemp("uninterrupted")
+    return workdir, jax.device_get(train(run_config(), data_dir, workdir))
+
+
+def test_what_a_run_writes(uninterrupted):
+    workdir, state = uninterrupted
+    assert state.step == STEPS
+    assert read_config(workdir / "config.json") == run_config()
+    assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["4", "6"]
+    assert list(workdir.glob("events.*"))
+    pictures = sorted((workdir / "pictures").iterdir())
+    assert [path.name for path in pictures] == [f"step_{step:08d}.png" for step in (2, 4, 6)]
+    assert read_picture(pictures[0]).shape == (4 * 64, 4 * 64, 3)
+    first = lines(workdir)[0]
+    assert first["step"] == 1 and first["phase"] == "train"
+    assert {"l1", "weighted_l1", "generator", "discriminator", "pictures_per_second"} <= set(first)
+
+
+def test_best_checkpoint_has_the_smallest_validation_error(uninterrupted):
+    workdir, state = uninterrupted
+    scores = {line["step"]: line["mse_masked"] for line in lines(workdir) if line["phase"] == "validation"}
+    best = min(scores, key=scores.get)
+    assert [path.name for path in (workdir / "best").iterdir()] == [str(best)]
+    if best == STEPS:
+        assert_identical(load_network(workdir, "unmask")[1]["params"], state.params["generator"])
+
+
+def test_stopped_and_resumed_equals_uninterrupted(uninterrupted, data_dir, tmp_path, monkeypatch):
+    from maskgan_jax.training import loop
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        # At step 4, before its checkpoint.
+        patched.setattr(loop.checkpoints, "save_state", lambda m, s, *rest: stop() if s.step == 4 else save(m, s, *rest))
+        save = loop.checkpoints.__dict__["save_state"] if False else SAVE_STATE
+        with pytest.raises(KeyboardInterrupt):
+            train(run_config(), data_dir, tmp_path)
+    assert_identical(jax.device_get(train(run_config(), data_dir, tmp_path)), uninterrupted[1])
+    assert_same_numbers(tmp_path, uninterrupted[0])
+
+
+def test_killed_and_resumed_equals_uninterrupted(uninterrupted, data_dir, tmp_path):
+    workdir = tmp_path / "run"
+    save_config(tmp_path / "config.json", run_config())
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", KILLED_AT_STEP_5, str(tmp_path / "config.json"), str(data_dir), str(workdir)]
+    killed = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert lines(workdir)[-1]["step"] == 5 and (workdir / "checkpoints" / "2").is_dir()
+    # As if it had been killed in the middle of a line.
+    with (workdir / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "pha')
+    assert_identical(jax.device_get(train(run_config(), data_dir, workdir)), uninterrupted[1])
+    assert_same_numbers(workdir, uninterrupted[0])
+
+
+def test_finished_run_is_left_as_it_is(uninterrupted, data_dir):
+    workdir, state = uninterrupted
+    before = (workdir / "metrics.jsonl").read_text()
+    assert_identical(jax.device_get(train(run_config(), data_dir, workdir)), state)
+    assert (workdir / "metrics.jsonl").read_text() == before
+
+
+def test_workdir_of_another_network(uninterrupted, data_dir):
+    config = run_config()
+    config.generator.width = 8
+    with pytest.raises(UserError, match="does not fit the config; use its config, or another --workdir"):
+        train(config, data_dir, uninterrupted[0])
+    assert read_config(uninterrupted[0] / "config.json") == run_config()
+
+
+def test_loss_that_is_not_finite_stops_the_run_and_nothing_is_saved(data_dir, tmp_path):
+    config = run_config()
+    config.losses.l1 = float("nan")
+    with pytest.raises(UserError, match="at step 1 .*weighted_l1"):
+        train(config, data_dir, tmp_path)
+    assert not list((tmp_path / "checkpoints").iterdir()) and not list((tmp_path / "best").iterdir())
+
+
+def test_data_that_does_not_fit(data_dir, tmp_path):
+    config = run_config()
+    config.input.batch_size = 32
+    with pytest.raises(UserError, match="has 16 training records, fewer than a batch of 32"):
+        train(config, data_dir, tmp_path)
+    config = run_config()
+    config.data.size = 128
+    with pytest.raises(UserError, match="are 64 px, not data.size, 128"):
+        train(config, data_dir, tmp_path)
+    with pytest.raises(UserError, match="there is no data set in"):
+        train(run_config(), tmp_path, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_task(data_dir, tmp_path):
+    config = run_config()
+    config.task = "dance"
+    with pytest.raises(UserError, match="there is no task 'dance'; choose one of unmask, landmarks"):
+        train(config, data_dir, tmp_path)
