@@ -5,8 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-# dlib's points 0-16: the contour of the face, from ear to ear over the chin.
-CONTOUR = slice(0, 17)
+from maskgan_jax.data.points import CONTOUR
 
 # From [-1, 1], which the networks see, to the 0-255 scale that C2 is defined on.
 LEVELS_PER_UNIT = 127.5

@@ -32,8 +32,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--examples", metavar="FILE.png", help="also draw 24 of the faces; for a mask remover")
     add_lpips_flags(parser)
     options = parser.parse_args(arguments)
-    if options.method == "ours" and not options.workdir:
-        raise UserError("the method 'ours' needs --workdir: the folder of a training run, or an exported network")
+    for what, asked in (("the method 'ours'", options.method == "ours"), ("--examples", options.examples)):
+        if asked and not options.workdir:
+            raise UserError(f"{what} needs --workdir: the folder of a training run, or an exported network")
 
     if options.method == "dlib" or (options.method == "ours" and stored_config(options.workdir).task == "landmarks"):
         scores = evaluate_landmarks(options.method, options.data_dir, workdir=options.workdir, split=options.split)

@@ -7,6 +7,8 @@ import dataclasses
 import cv2
 import numpy as np
 
+from maskgan_jax.data.points import LEFT_EYE, RIGHT_EYE
+
 
 @dataclasses.dataclass(frozen=True)
 class AlignedFace:
@@ -33,7 +35,7 @@ def face_square(landmarks: np.ndarray) -> np.ndarray:
       `[4, 2]` float64: top left, bottom left, bottom right and top right corner in the same pixels.
     """
     landmarks = np.asarray(landmarks, np.float64)
-    left_eye, right_eye = landmarks[36:42].mean(axis=0), landmarks[42:48].mean(axis=0)
+    left_eye, right_eye = landmarks[LEFT_EYE].mean(axis=0), landmarks[RIGHT_EYE].mean(axis=0)
     eyes = (left_eye + right_eye) / 2
     eye_to_eye = right_eye - left_eye
     eye_to_mouth = (landmarks[48] + landmarks[54]) / 2 - eyes

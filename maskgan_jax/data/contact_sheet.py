@@ -8,6 +8,8 @@ from typing import Any
 import cv2
 import numpy as np
 
+from maskgan_jax.data.points import CONTOUR
+
 TILE = 192
 CAPTION = 22
 CONTOUR_COLOUR = (255, 64, 64)
@@ -20,7 +22,7 @@ def draw_landmarks(picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     for number, (x, y) in enumerate(np.asarray(landmarks, np.float64)):
         # The last three bits of the coordinates are fractions of a pixel.
         centre = (round(x * 8), round(y * 8))
-        cv2.circle(picture, centre, 10, CONTOUR_COLOUR if number < 17 else INNER_COLOUR, -1, cv2.LINE_AA, shift=3)
+        cv2.circle(picture, centre, 10, CONTOUR_COLOUR if number < CONTOUR.stop else INNER_COLOUR, -1, cv2.LINE_AA, shift=3)
     return picture
 
 

@@ -45,28 +45,50 @@ def _resized(picture: np.ndarray, scale: float) -> np.ndarray:
     return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=interpolation)
 
 
-def find_landmarks(picture: np.ndarray, shape_predictor: str = "") -> np.ndarray:
-    """The 68 landmarks of the largest face in a photo without masks.
+def find_box(picture: np.ndarray) -> dlib.rectangle | None:
+    """The box of the largest face in a picture `[H, W, 3]` RGB, uint8, or None; in pixels.
+
+    The picture is searched as it is, and, if there is nothing, enlarged twice.
+    """
+    picture = np.ascontiguousarray(picture)
+    boxes = _detector()(picture) or _detector()(picture, 1)
+    return max(boxes, key=lambda box: box.area(), default=None)
+
+
+def landmarks_in_box(picture: np.ndarray, box: dlib.rectangle, shape_predictor: str = "") -> np.ndarray:
+    """The 68 landmarks of the face in a box.
 
     Args:
       picture: `[H, W, 3]` RGB, uint8.
+      box: of the face, from `find_box`.
       shape_predictor: file of a dlib shape predictor with 68 points; '' for the stock one.
 
     Returns:
-      `[68, 2]` float32, (x, y) in pixels of `picture`, pixel centres at integers.
+      `[68, 2]` float32, (x, y) in pixels, pixel centres at integers.
+
+    Raises:
+      UserError: the shape predictor is missing or unusable.
+    """
+    enlargement = float(np.clip(FACE_WIDTH / box.width(), 1, 4))
+    left, top, right, bottom = (round(side * enlargement) for side in (box.left(), box.top(), box.right(), box.bottom()))
+    shape = load_predictor(shape_predictor)(_resized(picture, enlargement), dlib.rectangle(left, top, right, bottom))
+    points = np.array([(point.x, point.y) for point in shape.parts()], np.float64)
+    return ((points + 0.5) / enlargement - 0.5).astype(np.float32)
+
+
+def find_landmarks(picture: np.ndarray, shape_predictor: str = "") -> np.ndarray:
+    """The 68 landmarks of the largest face in a photo without masks.
+
+    Args and result as for `landmarks_in_box`.
 
     Raises:
       UserError: no face is found, or the shape predictor is missing or unusable.
     """
-    predictor = load_predictor(shape_predictor)
+    load_predictor(shape_predictor)  # A missing one is told even where there is no face.
     shrinkage = min(1.0, LONGEST_SIDE / max(picture.shape[:2]))
-    searched = _resized(picture, shrinkage) if shrinkage < 1 else np.ascontiguousarray(picture)
-    boxes = _detector()(searched) or _detector()(searched, 1)
-    if not boxes:
+    searched = _resized(picture, shrinkage) if shrinkage < 1 else picture
+    box = find_box(searched)
+    if box is None:
         raise UserError("no face found")
-    box = max(boxes, key=lambda box: box.area())
-    enlargement = float(np.clip(FACE_WIDTH / box.width(), 1, 4))
-    left, top, right, bottom = (round(side * enlargement) for side in (box.left(), box.top(), box.right(), box.bottom()))
-    shape = predictor(_resized(searched, enlargement), dlib.rectangle(left, top, right, bottom))
-    points = np.array([(point.x, point.y) for point in shape.parts()], np.float64)
-    return ((points + 0.5) / (shrinkage * enlargement) - 0.5).astype(np.float32)
+    landmarks = landmarks_in_box(searched, box, shape_predictor).astype(np.float64)
+    return ((landmarks + 0.5) / shrinkage - 0.5).astype(np.float32)

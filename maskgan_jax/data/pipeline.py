@@ -10,23 +10,18 @@ import grain
 import numpy as np
 from ml_collections import ConfigDict
 
+from maskgan_jax.data.points import MIRRORED
+
 Batch = dict[str, np.ndarray]
 
 ARRAYS = ("real", "masked", "mask", "landmarks")
-
-# What becomes of each of dlib's 68 points in a mirror: contour, brows, nose bridge, nostrils, eyes, outer lips, inner lips.
-MIRRORED_POINTS = np.array(
-    [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1)]
-    + [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
-    + [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
-)
 
 
 def mirror(record: Batch) -> Batch:
     """The record as in a mirror: pictures and region flipped, landmarks moved and renumbered."""
     side = record["real"].shape[1]
     flipped = {name: np.ascontiguousarray(record[name][:, ::-1]) for name in ("real", "masked", "mask")}
-    landmarks = record["landmarks"][MIRRORED_POINTS] * np.float32([-1, 1]) + np.float32([side - 1, 0])
+    landmarks = record["landmarks"][MIRRORED] * np.float32([-1, 1]) + np.float32([side - 1, 0])
     return {**flipped, "landmarks": landmarks}
 
 

@@ -38,7 +38,7 @@ def evaluate(
     Args:
       method: 'ours' (the generator of `workdir`), 'input' (the masked picture as it is) or 'telea' (OpenCV, radius 3).
       data_dir: data set of `maskgan build`.
-      workdir: folder of a training run, or an exported network; for 'ours'.
+      workdir: folder of a training run, or an exported network; needed for 'ours'.
       split: 'train', 'validation' or 'test'.
       lpips_weights: to score LPIPS too.
 
@@ -59,8 +59,6 @@ def evaluate(
             method
         ]
         return result | _score(records, lambda batch: [fill(record) for record in batch], 1, method, lpips_weights)
-    if workdir is None:
-        raise UserError("the method 'ours' needs --workdir: the folder of a training run, or an exported network")
     unmasker = Unmasker(workdir)
     raw, composite = _generated(unmasker)
     result |= _score(records, raw, unmasker.batch_size, "raw output", lpips_weights)

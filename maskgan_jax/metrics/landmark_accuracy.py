@@ -12,6 +12,7 @@ from tqdm import tqdm
 from maskgan_jax.data.landmarks import find_box, landmarks_in_box
 from maskgan_jax.data.masked_faces import load_split
 from maskgan_jax.data.pipeline import evaluation_batches
+from maskgan_jax.data.points import CONTOUR
 from maskgan_jax.errors import UserError
 from maskgan_jax.models.landmark_net import create_landmark_net
 from maskgan_jax.models.stored import load_network
@@ -31,7 +32,7 @@ def evaluate_landmarks(
       method: 'ours' (the network of `workdir`), or 'dlib' (the stock predictor on the aligned picture, in the box that its
         detector finds on the unmasked one: better than it could do by itself where a mask hides the face from the detector).
       data_dir: data set of `maskgan build`.
-      workdir: folder of a training run of 'landmarks', or an exported network; for 'ours'.
+      workdir: folder of a training run of 'landmarks', or an exported network; needed for 'ours'.
       split: 'train', 'validation' or 'test'.
 
     Returns:
@@ -43,8 +44,6 @@ def evaluate_landmarks(
     """
     records = load_split(data_dir, split)
     if method == "ours":
-        if workdir is None:
-            raise UserError("the method 'ours' needs --workdir: the folder of a training run, or an exported network")
         errors = _errors_of_network(records, workdir)
         detected = {}
     elif method == "dlib":
@@ -53,7 +52,7 @@ def evaluate_landmarks(
         raise UserError(f"there is no method {method!r} for landmarks; choose one of {', '.join(METHODS)}")
     result: dict[str, Any] = {"method": method, "split": split, "n": len(errors["masked"])}
     for name, values in errors.items():
-        result[name] = {"error": float(values.mean()), "contour": float(values[:, :17].mean())}
+        result[name] = {"error": float(values.mean()), "contour": float(values[:, CONTOUR].mean())}
         if name in detected:
             result[name]["detected"] = detected[name]
     return result

@@ -10,11 +10,9 @@ from clu import metrics
 from ml_collections import ConfigDict
 
 from maskgan_jax.data.pipeline import Batch
+from maskgan_jax.data.points import CONTOUR, LEFT_EYE, RIGHT_EYE
 from maskgan_jax.models.landmark_net import create_landmark_net
 from maskgan_jax.training.state import Task, TrainState, Tree, Variables, average, create_optimizer, mean_of, to_unit
-
-LEFT_EYE, RIGHT_EYE = slice(36, 42), slice(42, 48)
-
 
 # Means over the validation records of the distance from dlib's points on the unmasked face, as a fraction of the inter-ocular
 # distance: of all 68 points and of the contour.
@@ -78,8 +76,8 @@ def create_task(config: ConfigDict, steps: int) -> Task:
             error=(unmasked.mean(1) + masked.mean(1)) / 2,
             error_unmasked=unmasked.mean(1),
             error_masked=masked.mean(1),
-            contour_unmasked=unmasked[:, :17].mean(1),
-            contour_masked=masked[:, :17].mean(1),
+            contour_unmasked=unmasked[:, CONTOUR].mean(1),
+            contour_masked=masked[:, CONTOUR].mean(1),
             mask=batch["weight"],
         )
 

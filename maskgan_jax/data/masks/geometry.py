@@ -9,10 +9,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from maskgan_jax.data.points import CONTOUR, LEFT_EYE, RIGHT_EYE
 from maskgan_jax.errors import UserError
 
 NOSE_TOP, NOSE_TIP = 27, 30
-LEFT_EYE, RIGHT_EYE = slice(36, 42), slice(42, 48)
 LOWER_LIP = (48, 54, 55, 56, 57, 58, 59, 60, 64, 65, 66, 67)
 
 
@@ -31,7 +31,7 @@ def six_points(landmarks: np.ndarray) -> np.ndarray:
     landmarks = np.asarray(landmarks, np.float64)
     if landmarks.shape != (68, 2) or not np.isfinite(landmarks).all():
         raise UserError(f"landmarks must be 68 finite (x, y) points, not an array of shape {landmarks.shape} or with NaN")
-    jaw = landmarks[:17]
+    jaw = landmarks[CONTOUR]
     left_eye, right_eye = landmarks[LEFT_EYE].mean(axis=0), landmarks[RIGHT_EYE].mean(axis=0)
     eyes = (left_eye + right_eye) / 2
     across = right_eye - left_eye
