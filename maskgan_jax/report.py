@@ -105,9 +105,9 @@ def line_chart(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], cap
       HTML with the chart as SVG.
     """
     left, right, top, bottom = 48, 440, 12, 220
-    x_end = max((max(x) for x, _ in lines.values() if len(x)), default=1) or 1
-    x_step, y_step = _round_step(x_end), _round_step(max((max(y) for _, y in lines.values() if len(y)), default=1))
-    y_end = y_step * np.ceil(max((max(y) for _, y in lines.values() if len(y)), default=1) / y_step)
+    x_end, y_max = (max((value for line in lines.values() for value in line[axis]), default=0) or 1 for axis in (0, 1))
+    x_step, y_step = _round_step(x_end), _round_step(y_max)
+    y_end = y_step * np.ceil(y_max / y_step)
 
     def place(x: float, y: float) -> tuple[float, float]:
         return left + (right - left) * x / x_end, bottom - (bottom - top) * y / y_end
@@ -132,8 +132,6 @@ def line_chart(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], cap
 
 
 def _round_step(end: float) -> float:
-    """1, 2 or 5 times a power of ten, so that there are three to eight steps from 0 to `end`."""
-    if end <= 0:
-        return 1.0
+    """1, 2 or 5 times a power of ten, such that there are three to eight steps from 0 to `end`, which is above 0."""
     power = 10.0 ** np.floor(np.log10(end / 3))
     return float(power * max(factor for factor in (1, 2, 5) if factor * power <= end / 3))

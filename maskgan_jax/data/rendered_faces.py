@@ -1,10 +1,7 @@
 """Faces rendered from nothing but random numbers: the data source that needs no photos and no licence.
 
-A face is 68 landmarks with depth, in millimetres, shaped by a person's traits and bent by an expression. Everything else hangs
-on them: they are posed and projected, features are painted as smooth polygons through the projected points, and a relief of
-soft bumps on an inflated head is lit by one lamp and ambient light. So the landmarks returned are those that were drawn.
-
-Face coordinates: x to the right of the picture, y down, z towards the viewer; the eyes are at y = 0.
+Everything hangs on the landmarks of `head_model`: features are painted as smooth polygons through the projected points, and a
+relief of soft bumps on an inflated head is lit by one lamp and ambient light. So the landmarks returned are those drawn.
 """
 
 from __future__ import annotations
@@ -15,47 +12,12 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from maskgan_jax.data.head_model import EXPRESSIONS, Camera, Person, draw_person, express, rotation
+from maskgan_jax.data.painting import Brush, Lamp, compose, cover, coverage, draw_lamp, inflate, spline
+from maskgan_jax.data.points import CONTOUR
 from maskgan_jax.errors import UserError
 
 PICTURES_PER_IDENTITY = 2
-
-# fmt: off
-# The left half of an average face (right halves mirror it), by dlib's numbers: x, y, z in mm. The proportions are those
-# on which dlib's shape predictor agrees with the drawn faces.
-_LEFT_HALF = {
-    0: (-71.5, -3, -50), 1: (-70.5, 17, -48), 2: (-68.5, 36.5, -46), 3: (-64.5, 55.5, -43), 4: (-57, 73.5, -38),
-    5: (-46, 88.5, -30), 6: (-32, 100.5, -18), 7: (-16.5, 109.5, -5), 8: (0, 112, 0),
-    17: (-55, -16, -8), 18: (-46, -24, 2), 19: (-34, -26.5, 9), 20: (-22, -24, 14), 21: (-10.5, -18, 16),
-    27: (0, -1.5, 18), 28: (0, 11.5, 24), 29: (0, 25, 31), 30: (0, 38, 37),
-    31: (-13, 47.5, 20), 32: (-7, 49.5, 25), 33: (0, 51.5, 28),
-    36: (-41.5, 0, 0), 37: (-35, -5.5, 6), 38: (-26, -5.5, 8), 39: (-18, 1.5, 5), 40: (-26.5, 4.5, 7), 41: (-35, 4.5, 5),
-    48: (-24.5, 71.3, 8), 49: (-15.5, 66, 17), 50: (-6.5, 63, 22), 51: (0, 64.5, 23), 57: (0, 82.3, 21), 58: (-7, 81.8, 20),
-    59: (-15.5, 78.5, 15), 60: (-20.5, 71.5, 9), 61: (-7, 70.9, 18), 62: (0, 71.2, 19), 66: (0, 72.5, 19), 67: (-7, 72.2, 18),
-}
-# MIRROR[i] is the point on the other side of the face.
-MIRROR = np.array([
-    *range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31, 45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
-    54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
-])
-# fmt: on
-_JAW, _BROWS, _NOSE, _EYES, _MOUTH = (slice(0, 17), slice(17, 27), slice(27, 36), slice(36, 48), slice(48, 68))
-
-# At full strength: corners of the mouth up and out, opening of the mouth and rise of the brows' inner and outer ends in mm,
-# how far the eyes open beyond the usual, and how thin the lips are pressed.
-_EXPRESSIONS = {
-    "neutral": {"smile": 0.12, "open": 0.0, "inner": 0.0, "outer": 0.0, "lids": 0.0, "press": 0.0},
-    "happy": {"smile": 1.0, "open": 9.0, "inner": 0.5, "outer": 1.5, "lids": -0.2, "press": 0.15},
-    "sad": {"smile": -0.8, "open": 0.0, "inner": 6.0, "outer": -3.0, "lids": -0.25, "press": 0.1},
-    "surprised": {"smile": -0.1, "open": 17.0, "inner": 7.0, "outer": 6.0, "lids": 0.4, "press": 0.0},
-    "angry": {"smile": -0.4, "open": 5.0, "inner": -6.0, "outer": 1.5, "lids": -0.1, "press": 0.35},
-}
-
-# From pale to dark; a person lies somewhere between two neighbours.
-_SKIN_TONES = np.array(
-    [(242, 206, 188), (235, 192, 166), (224, 178, 146), (198, 148, 114), (158, 110, 82), (116, 79, 60)], np.float32
-)
-_HAIR_TONES = np.array([(30, 25, 24), (58, 40, 30), (98, 64, 40), (150, 104, 62), (206, 168, 112), (140, 66, 36)], np.float32)
-_EYE_TONES = np.array([(58, 36, 24), (92, 60, 34), (100, 108, 62), (82, 118, 140), (112, 138, 158)], np.float32)
 
 
 class _HairStyle(NamedTuple):
@@ -114,17 +76,17 @@ def render_face(index: int, seed: int, size: int = 320) -> RenderedFace:
     if size < 64:
         raise UserError(f"faces cannot be rendered at {size} pixels; ask for at least 64")
     number = index // PICTURES_PER_IDENTITY
-    person = _draw_person(np.random.default_rng([seed, 0, number]))
+    person = draw_person(np.random.default_rng([seed, 0, number]))
     rng = np.random.default_rng([seed, 1, index])
-    expression = str(rng.choice(list(_EXPRESSIONS)))
-    points = _express(person.landmarks, expression, rng)
+    expression = str(rng.choice(list(EXPRESSIONS)))
+    points = express(person.landmarks, expression, rng)
 
     scale = size / 320 * rng.uniform(0.96, 1.06)
     yaw, pitch, roll = np.radians(rng.triangular((-20, -14, -9), 0, (20, 14, 9)))
     centre = size * np.array([0.5, 0.47]) + size * rng.uniform(-0.02, 0.02, 2)
-    head = _Camera(_rotation(yaw, pitch, roll), scale, centre)
-    body = _Camera(_rotation(0.3 * yaw, 0, 0.2 * roll), scale, centre)
-    lamp = _draw_lamp(rng)
+    head = Camera(rotation(yaw, pitch, roll), scale, centre)
+    body = Camera(rotation(0.3 * yaw, 0, 0.2 * roll), scale, centre)
+    lamp = draw_lamp(rng)
 
     picture = _paint_background(size, rng)
     _paint_body(picture, body, person, lamp, rng)
@@ -140,291 +102,6 @@ def render_face(index: int, seed: int, size: int = 320) -> RenderedFace:
     )
 
 
-@dataclass(frozen=True)
-class _Person:
-    """What stays the same from picture to picture. Colours are RGB in 0..1."""
-
-    landmarks: np.ndarray  # [68, 3], mm, neutral
-    age: float  # 0 (young) .. 1 (old)
-    masculinity: float  # 0 .. 1
-    skin: np.ndarray
-    lips: np.ndarray
-    hair: np.ndarray
-    eyes: np.ndarray
-    hair_style: str
-    beard: float  # 0 (none) .. 1 (full)
-    nose: float  # how far it sticks out; 1 is average
-    texture: int  # seed of hair and skin texture
-
-
-def _draw_person(rng: np.random.Generator) -> _Person:
-    """Draws a person. Traits go together, so that what a mask leaves visible tells something about what it hides."""
-    masculinity, age = rng.beta(0.6, 0.6), rng.beta(1.2, 1.8)
-    tone = rng.uniform(0, len(_SKIN_TONES) - 1)
-    skin = np.array([np.interp(tone, range(len(_SKIN_TONES)), channel) for channel in _SKIN_TONES.T]) / 255
-    skin = np.clip(skin * (1 + rng.normal(0, 0.02, 3)), 0, 0.98)
-    # The darker the skin, the darker hair and eyes; the old are grey.
-    lightest = int(np.interp(tone, [0, 2.5, 3.5], [5, 3, 1]))
-    hair = _HAIR_TONES[rng.integers(0, lightest + 1)] / 255
-    grey = np.clip((age - 0.55) * rng.uniform(0.5, 4), 0, 0.9)
-    hair = hair * (1 - grey) + 0.72 * grey
-    eyes = _EYE_TONES[rng.integers(0, max(1, lightest))] / 255
-    lips = skin * (0.88, 0.62, 0.62) * (1 - 0.06 * age)
-    if masculinity < 0.5:
-        lipstick = np.array([0.72, 0.2, 0.26]) + rng.normal(0, 0.05, 3)
-        lips += rng.uniform(0, 0.6) * (lipstick - lips)
-    manly = ["short", "short", "receding", "cropped curls", "short"]
-    womanly = ["bob", "fringe", "long", "curls", "tied back", "long"]
-
-    points = np.zeros((68, 3))
-    for i, point in _LEFT_HALF.items():
-        points[i] = point
-        points[MIRROR[i]] = np.multiply(point, (-1, 1, 1))
-    x, y = points[:, 0], points[:, 1]
-    side = np.sign(x)
-    # Jaw and chin: the whole width, the corners of the jaw, and the length below the nose.
-    along = np.linspace(-1, 1, 17)
-    corner = np.exp(-(((np.abs(along) - 0.55) / 0.22) ** 2))
-    x[_JAW] *= rng.normal(1, 0.03) * (1 + corner * (0.1 * (masculinity - 0.5) + rng.normal(0, 0.03)))
-    below = y > 52
-    y[below] = 52 + (y[below] - 52) * (1 + 0.08 * (masculinity - 0.5) + rng.normal(0, 0.03))
-    y[6:11] += np.array([0.3, 0.8, 1, 0.8, 0.3]) * rng.normal(0, 2)
-    # Nose, with darker skin a little wider.
-    x[_NOSE] *= rng.normal(1, 0.07) + 0.035 * (tone - 2)
-    y[28:36] *= rng.normal(1, 0.035)
-    # Eyes and brows.
-    gap, raised, size = rng.normal(0, 1.2), rng.normal(0, 1.2) + 2 * (masculinity - 0.5), rng.normal(1, 0.05)
-    x[_EYES] += side[_EYES] * gap
-    x[_BROWS] += side[_BROWS] * gap
-    y[_BROWS] += raised
-    for eye in (slice(36, 42), slice(42, 48)):
-        middle = points[eye].mean(0)
-        points[eye] = middle + (points[eye] - middle) * (size, size * rng.normal(1 - 0.12 * age, 0.03), 1)
-    y[[36, 45]] += rng.normal(-0.5, 1) + age
-    # Mouth: width, and fullness of the lips about the line where they meet.
-    x[_MOUTH] *= rng.normal(1, 0.05)
-    meeting = y[48]
-    fullness = rng.normal(1.0, 0.1) + 0.05 * (tone - 2) + 0.2 * (0.5 - masculinity) - 0.15 * age
-    y[48:60] = meeting + (y[48:60] - meeting) * fullness
-    points += rng.normal(0, 0.35, points.shape)
-    return _Person(
-        landmarks=points,
-        age=age,
-        masculinity=masculinity,
-        skin=skin,
-        lips=np.clip(lips, 0, 1),
-        hair=hair,
-        eyes=eyes,
-        hair_style=str(rng.choice(manly if masculinity > 0.5 else womanly)),
-        beard=rng.uniform(0.1, 1) if masculinity > 0.6 and rng.random() < 0.45 else 0.0,
-        nose=rng.normal(1, 0.12),
-        texture=int(rng.integers(2**31)),
-    )
-
-
-def _express(landmarks: np.ndarray, expression: str, rng: np.random.Generator) -> np.ndarray:
-    """The landmarks `[68, 3]` with an expression, of random strength."""
-    points = landmarks.copy()
-    strength = rng.uniform(0.65, 1.0)
-    pull = {name: strength * value for name, value in _EXPRESSIONS[expression].items()}
-    opening = pull["open"] * (1 if expression == "surprised" else rng.choice([0, 0.4, 1]))
-    x, y = points[:, 0], points[:, 1]
-    corner = np.clip(np.abs(x[_MOUTH]) / 25, 0, 1) ** 1.5
-    x[_MOUTH] *= 1 + (0.2 if pull["smile"] > 0 else 0.05) * pull["smile"] - 0.008 * opening * (expression == "surprised")
-    y[_MOUTH] -= corner * 7 * pull["smile"] - 1.5 * max(pull["smile"], 0)
-    middle = (y[62] + y[66]) / 2
-    y[48:60] = middle + (y[48:60] - middle) * (1 - pull["press"])
-    # The jaw turns about the ears: lower lip and chin go down with the mouth's opening, the sides less.
-    lower, upper = np.array([55, 56, 57, 58, 59, 65, 66, 67]), np.array([49, 50, 51, 52, 53, 61, 62, 63])
-    y[lower] += 0.75 * opening * (1 - 0.35 * np.abs(x[lower]) / 25)
-    y[upper] -= 0.25 * opening * (1 - 0.35 * np.abs(x[upper]) / 25)
-    y[[48, 54, 60, 64]] += 0.25 * opening
-    x[[61, 67, 63, 65]] *= 1 + 0.03 * opening
-    x[[49, 53, 55, 59]] *= 1 + 0.012 * opening
-    y[_JAW] += 0.7 * opening * np.cos(np.linspace(-np.pi / 2, np.pi / 2, 17)) ** 2
-    # Brows and lids.
-    inner = np.array([0, 0.15, 0.4, 0.75, 1])
-    for brow in (np.arange(17, 22), np.arange(26, 21, -1)):
-        y[brow] -= inner * pull["inner"] + (1 - inner) * pull["outer"]
-        x[brow] += np.sign(-x[brow]) * inner * max(-pull["inner"], 0) * 0.4
-    for eye in (slice(36, 42), slice(42, 48)):
-        middle = y[eye].mean()
-        y[eye] = middle + (y[eye] - middle) * (1 + pull["lids"])
-    return points
-
-
-@dataclass(frozen=True)
-class _Camera:
-    """Pose of the head and projection to the picture: rotation `[3, 3]`, pixels per mm, and where the eyes' middle falls."""
-
-    rotation: np.ndarray
-    scale: float
-    centre: np.ndarray
-
-    def project(self, points: np.ndarray) -> np.ndarray:
-        """Pixels `[..., 2]` of points `[..., 3]` in mm. The head turns about the top of the neck; the lens is 0.9 m away."""
-        pivot = np.array([0, 40, -75])
-        turned = (np.asarray(points, np.float64) - pivot) @ self.rotation.T + pivot
-        return self.centre + self.scale * turned[..., :2] * 900 / (900 - turned[..., 2:])
-
-
-def _rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
-    turn, _ = cv2.Rodrigues(np.array([0.0, yaw, 0.0]))
-    nod, _ = cv2.Rodrigues(np.array([pitch, 0.0, 0.0]))
-    tilt, _ = cv2.Rodrigues(np.array([0.0, 0.0, roll]))
-    return tilt @ nod @ turn
-
-
-@dataclass(frozen=True)
-class _Lamp:
-    """Direction `[3]` towards the lamp, its colour and that of the ambient light `[3]`."""
-
-    direction: np.ndarray
-    colour: np.ndarray
-    ambient: np.ndarray
-
-
-def _draw_lamp(rng: np.random.Generator) -> _Lamp:
-    azimuth, elevation = np.radians(rng.uniform(-55, 55)), np.radians(rng.uniform(5, 50))
-    level = np.cos(elevation)
-    direction = np.float32([np.sin(azimuth) * level, -np.sin(elevation), np.cos(azimuth) * level])
-    warmth = rng.normal(0, 0.05) * np.array([1, 0.1, -1])
-    ambient = rng.uniform(0.22, 0.45)
-    colour = (rng.uniform(0.9, 1.06) - ambient) * (1 + warmth)
-    return _Lamp(direction, colour.astype(np.float32), (ambient * (1 - 0.5 * warmth)).astype(np.float32))
-
-
-def _spline(points: np.ndarray, closed: bool = True, steps: int = 8) -> np.ndarray:
-    """A smooth (Catmull-Rom) curve through `points` `[N, D]`, `steps` vertices to a segment."""
-    points = np.asarray(points, np.float64)
-    if closed:
-        before, start, end, after = (np.roll(points, shift, axis=0) for shift in (1, 0, -1, -2))
-    else:
-        ends = np.concatenate([points[:1], points, points[-1:]])
-        before, start, end, after = ends[:-3], ends[1:-2], ends[2:-1], ends[3:]
-    before, start, end, after = (p[:, None] for p in (before, start, end, after))
-    t = np.linspace(0, 1, steps, endpoint=not closed)[None, :, None]
-    bend, twist = 2 * before - 5 * start + 4 * end - after, 3 * (start - end) + after - before
-    curve = start + 0.5 * t * (end - before + t * (bend + t * twist))
-    return curve.reshape(-1, points.shape[1])
-
-
-def _coverage(outline: np.ndarray, size: int, softness: float = 0.0) -> tuple[tuple[slice, slice], np.ndarray]:
-    """How much of each pixel a polygon covers.
-
-    Args:
-      outline: `[N, 2]`, (x, y) in pixels.
-      size: side of the picture.
-      softness: standard deviation of the blur of the edge, in pixels.
-
-    Returns:
-      The window of the picture that is touched, and the coverage of its pixels, `[h, w]` in 0..1.
-    """
-    margin = 3 * softness + 2
-    low = np.clip(np.floor(outline.min(0) - margin), 0, size - 1).astype(int)
-    high = np.clip(np.ceil(outline.max(0) + margin), low + 1, size).astype(int)
-    width, height = high - low
-    # Twice as fine, then averaged: pixel i is the mean of 2i and 2i + 1.
-    fine = np.zeros((2 * height, 2 * width), np.uint8)
-    cv2.fillPoly(fine, [np.round((2 * (outline - low) + 0.5) * 16).astype(np.int32)], 255, cv2.LINE_AA, shift=4)
-    alpha = cv2.resize(fine, (int(width), int(height)), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    if softness > 0.3:
-        alpha = cv2.GaussianBlur(alpha, (0, 0), softness, borderType=cv2.BORDER_REPLICATE)
-    return (slice(low[1], high[1]), slice(low[0], high[0])), alpha
-
-
-@dataclass(frozen=True)
-class _Brush:
-    """Paints smooth shapes on `canvas` `[size, size, 3]`, in place, in face coordinates; widths and softness are in mm."""
-
-    canvas: np.ndarray
-    camera: _Camera
-
-    def shape(self, points: np.ndarray, colour: np.ndarray, softness: float, opacity: float = 1.0) -> None:
-        """Fills the closed curve through `points` `[N, 3]`."""
-        self._fill(_spline(self.camera.project(points)), colour, softness, opacity)
-
-    def line(self, points: np.ndarray, width: float | list, colour: np.ndarray, softness: float, opacity: float = 1.0) -> None:
-        """Draws an open curve through `points` `[N, 3]`; several widths are spread evenly along it."""
-        curve = _spline(self.camera.project(points), closed=False)
-        width = np.atleast_1d(width) * self.camera.scale
-        width = np.interp(np.linspace(0, 1, len(curve)), np.linspace(0, 1, len(width)), width)
-        along = np.gradient(curve, axis=0)
-        across = np.stack([-along[:, 1], along[:, 0]], 1) / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
-        across *= width[:, None] / 2
-        self._fill(np.concatenate([curve + across, (curve - across)[::-1]]), colour, softness, opacity)
-
-    def spot(self, point: np.ndarray, radius: float | tuple, colour: np.ndarray, softness: float, opacity: float = 1.0) -> None:
-        """Fills a disc, or an ellipse of radii (x, y), about `point` `[3]`."""
-        angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-        ring = np.stack([np.cos(angle), np.sin(angle)], 1) * radius * self.camera.scale
-        self._fill(self.camera.project(point) + ring, colour, softness, opacity)
-
-    def _fill(self, outline: np.ndarray, colour: np.ndarray, softness: float, opacity: float) -> None:
-        window, alpha = _coverage(outline, len(self.canvas), softness * self.camera.scale)
-        self.canvas[window] += opacity * alpha[..., None] * (np.asarray(colour, np.float32) - self.canvas[window])
-
-
-def _whole(outline: np.ndarray, size: int, softness: float = 0.0) -> np.ndarray:
-    """Coverage of the whole picture, `[size, size]`."""
-    alpha = np.zeros((size, size), np.float32)
-    window, part = _coverage(outline, size, softness)
-    alpha[window] = part
-    return alpha
-
-
-def _inflate(alpha: np.ndarray, radius: float) -> np.ndarray:
-    """A pillow over a shape: height in pixels, round at the edge, flat further than about `radius` pixels inside."""
-    small = cv2.resize(alpha, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
-    small = cv2.GaussianBlur(small, (0, 0), radius / 8, borderType=cv2.BORDER_REPLICATE)
-    inside = cv2.resize(small, alpha.shape[::-1], interpolation=cv2.INTER_CUBIC)
-    # The blurred shape is about a half at its edge, less at corners; the slope has to go on beyond both.
-    inside = np.clip((cv2.GaussianBlur(inside, (0, 0), 3) - 0.3) / 0.7, 0, 1)
-    return radius * np.sqrt(inside * (2 - inside) + 0.01)
-
-
-def _compose(
-    picture: np.ndarray, alpha: np.ndarray, albedo: np.ndarray, height: np.ndarray, lamp: _Lamp, gloss: float, shadow: float
-) -> None:
-    """Lights a surface and lays it over the picture, in place, with the soft shadow it throws on what lies below.
-
-    Args:
-      picture: `[size, size, 3]`.
-      alpha: where the surface is, `[size, size]` in 0..1.
-      albedo: its colour, `[size, size, 3]` or `[3]`.
-      height: its relief in pixels, `[size, size]`.
-      lamp: the light.
-      gloss: strength of the highlights.
-      shadow: distance of the shadow in pixels.
-    """
-    # Only the part of the picture that is touched.
-    left, top, width, length = cv2.boundingRect(np.uint8(alpha > 0))
-    margin = int(4 * shadow) + 2
-    window = slice(max(top - margin, 0), top + length + margin), slice(max(left - margin, 0), left + width + margin)
-    picture, alpha, height = picture[window], alpha[window], height[window]
-    albedo = albedo[window] if albedo.ndim == 3 else albedo
-
-    away = np.float32([[1, 0, -0.6 * shadow * lamp.direction[0]], [0, 1, shadow * max(0.5, -lamp.direction[1])]])
-    thrown = cv2.warpAffine(alpha, away, alpha.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
-    picture *= 1 - 0.5 * cv2.GaussianBlur(thrown, (0, 0), shadow)[..., None]
-
-    dx, dy = (cv2.Sobel(height, cv2.CV_32F, *order, scale=1 / 8) for order in ((1, 0), (0, 1)))
-    upright = 1 / np.sqrt(dx * dx + dy * dy + 1)
-    x, y, z = lamp.direction
-    facing = (z - x * dx - y * dy) * upright
-    x, y, z = (lamp.direction + (0, 0, 1)) / np.linalg.norm(lamp.direction + (0, 0, 1))
-    shine = gloss * cv2.pow(np.clip((z - x * dx - y * dy) * upright, 0, 1), 24)
-    # The ambient light comes more from above than from below; red light goes further round corners, as in skin.
-    fill = 0.85 + 0.25 * dy * upright
-    planes = []
-    for channel, wrap in enumerate((0.45, 0.3, 0.25)):
-        diffuse = np.maximum((facing + wrap) / (1 + wrap), 0)
-        # Colours are square roots of light, near enough to sRGB: so the root of the light multiplies them.
-        planes.append(np.sqrt(lamp.ambient[channel] * fill + lamp.colour[channel] * diffuse))
-    lit = cv2.merge(planes) * albedo + cv2.merge([shine] * 3)
-    picture += cv2.merge([alpha] * 3) * (lit - picture)
-
-
 def _paint_background(size: int, rng: np.random.Generator) -> np.ndarray:
     """A blurred wall or room: `[size, size, 3]` float32 in 0..1."""
     colour = np.float32(rng.uniform(0.25, 0.8) * (1 + rng.normal(0, 0.07, 3)))
@@ -435,7 +112,7 @@ def _paint_background(size: int, rng: np.random.Generator) -> np.ndarray:
     return np.clip(colour + cv2.resize(blobs, (size, size), interpolation=cv2.INTER_CUBIC), 0.04, 0.98)
 
 
-def _paint_body(picture: np.ndarray, camera: _Camera, person: _Person, lamp: _Lamp, rng: np.random.Generator) -> None:
+def _paint_body(picture: np.ndarray, camera: Camera, person: Person, lamp: Lamp, rng: np.random.Generator) -> None:
     """Neck, shoulders and clothes."""
     size, mm = len(picture), camera.scale
     neck = 44 + 10 * person.masculinity
@@ -448,15 +125,15 @@ def _paint_body(picture: np.ndarray, camera: _Camera, person: _Person, lamp: _La
     depth = rng.uniform(8, 45)
     collar = np.array([(-0.6 * neck, 150 + 0.7 * depth, -35), (0, 150 + depth, -30), (0.6 * neck, 150 + 0.7 * depth, -35)])
     mirrored = np.array([-1, 1, 1])
-    outline = _spline(camera.project(np.concatenate([column, column[::-1] * mirrored])))
-    alpha = _whole(outline, size)
-    relief = _inflate(alpha, 45 * mm)
-    _compose(picture, alpha, np.float32(person.skin * 0.86), relief, lamp, gloss=0.04, shadow=2 * mm)
+    outline = spline(camera.project(np.concatenate([column, column[::-1] * mirrored])))
+    alpha = cover(outline, size)
+    relief = inflate(alpha, 45 * mm)
+    compose(picture, alpha, np.float32(person.skin * 0.86), relief, lamp, gloss=0.04, shadow=2 * mm)
     cloth = np.concatenate([shoulders, shoulders[::-1] * mirrored, collar])
-    alpha = _whole(_spline(camera.project(cloth)), size)
+    alpha = cover(spline(camera.project(cloth)), size)
     folds = cv2.resize(rng.normal(0, 3 * mm, (5, 9)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
     colour = np.float32(np.clip(rng.uniform(0.1, 0.8) + rng.normal(0, 0.1, 3), 0.03, 0.95))
-    _compose(picture, alpha, colour, _inflate(alpha, 40 * mm) + folds, lamp, gloss=0.0, shadow=3 * mm)
+    compose(picture, alpha, colour, inflate(alpha, 40 * mm) + folds, lamp, gloss=0.0, shadow=3 * mm)
 
 
 def _skull(thickness: float) -> np.ndarray:
@@ -468,7 +145,7 @@ def _skull(thickness: float) -> np.ndarray:
 
 
 def _paint_head(
-    picture: np.ndarray, camera: _Camera, person: _Person, points: np.ndarray, lamp: _Lamp, rng: np.random.Generator
+    picture: np.ndarray, camera: Camera, person: Person, points: np.ndarray, lamp: Lamp, rng: np.random.Generator
 ) -> None:
     """Ears, skin and everything on it."""
     size, mm = len(picture), camera.scale
@@ -476,25 +153,25 @@ def _paint_head(
     for side in (-1, 1):
         ear = np.array([(68, -4, -75), (79, -10, -84), (85, 0, -90), (82, 20, -86), (76, 38, -80), (68, 38, -75)])
         ear = ear * (side, 1, 1)
-        alpha = _whole(_spline(camera.project(ear)), size)
+        alpha = cover(spline(camera.project(ear)), size)
         albedo = np.tile(np.float32(skin * (1, 0.93, 0.92)), (size, size, 1))
         hollow = ear.mean(0) + (ear - ear.mean(0)) * (0.45, 0.55, 1)
-        _Brush(albedo, camera).shape(hollow, skin * 0.72, 1.5)
-        _compose(picture, alpha, albedo, _inflate(alpha, 8 * mm), lamp, gloss=0.03, shadow=2 * mm)
+        Brush(albedo, camera).shape(hollow, skin * 0.72, 1.5)
+        compose(picture, alpha, albedo, inflate(alpha, 8 * mm), lamp, gloss=0.03, shadow=2 * mm)
 
-    outline = cv2.convexHull(np.float32(camera.project(np.concatenate([points[_JAW], _skull(0)]))))[:, 0]
-    alpha = _whole(_spline(outline, steps=4), size)
-    brush = _Brush(np.tile(skin, (size, size, 1)), camera)
+    outline = cv2.convexHull(np.float32(camera.project(np.concatenate([points[CONTOUR], _skull(0)]))))[:, 0]
+    alpha = cover(spline(outline, steps=4), size)
+    brush = Brush(np.tile(skin, (size, size, 1)), camera)
     _paint_skin(brush, person, points)
     for eye in (points[36:42], points[42:48]):
         _paint_eye(brush, person, eye)
     _paint_mouth(brush, person, points)
     _paint_brows(brush, person, points)
-    relief = _inflate(alpha, 62 * mm) + _relief(camera, person, points, size)
-    _compose(picture, alpha, brush.canvas, relief, lamp, gloss=rng.uniform(0.04, 0.14), shadow=10 * mm)
+    relief = inflate(alpha, 62 * mm) + _relief(camera, person, points, size)
+    compose(picture, alpha, brush.canvas, relief, lamp, gloss=rng.uniform(0.04, 0.14), shadow=10 * mm)
 
 
-def _relief(camera: _Camera, person: _Person, points: np.ndarray, size: int) -> np.ndarray:
+def _relief(camera: Camera, person: Person, points: np.ndarray, size: int) -> np.ndarray:
     """Nose, eye sockets, cheeks, lips and chin as bumps, in pixels, `[size, size]`."""
     upper, lower = points[[50, 51, 52, 61, 62, 63]].mean(0), points[[56, 57, 58, 65, 66, 67]].mean(0)
     smile = max(0.0, points[51, 1] - points[[48, 54], 1].mean() + 6.5) / 6
@@ -539,7 +216,7 @@ def _relief(camera: _Camera, person: _Person, points: np.ndarray, size: int) -> 
     return relief
 
 
-def _paint_skin(brush: _Brush, person: _Person, points: np.ndarray) -> None:
+def _paint_skin(brush: Brush, person: Person, points: np.ndarray) -> None:
     """Mottling, blush, folds, nostrils and beard."""
     size, skin, age = len(brush.canvas), person.skin, person.age
     rng = np.random.default_rng(person.texture)
@@ -570,16 +247,16 @@ def _paint_skin(brush: _Brush, person: _Person, points: np.ndarray) -> None:
         below, above = points[1:16] + (0, 3, 0), points[[14, 54, 35, 33, 31, 48, 2]]
         above *= [(0.9, 1, 1), *[(1, 1, 1)] * 5, (0.9, 1, 1)]
         above += [(0, 0, 0), (12, -3, 0), (0, 5, 0), (0, 5, 0), (0, 5, 0), (-12, -3, 0), (0, 0, 0)]
-        outline = _spline(brush.camera.project(np.concatenate([below, above])))
+        outline = spline(brush.camera.project(np.concatenate([below, above])))
         grain = np.clip(rng.normal(0.85, 0.3, (size, size)), 0, 1).astype(np.float32)
-        alpha = person.beard * grain * _whole(outline, size, 3 * brush.camera.scale)
+        alpha = person.beard * grain * cover(outline, size, 3 * brush.camera.scale)
         brush.canvas[...] += alpha[..., None] * (np.float32(person.hair * 0.85) - brush.canvas)
 
 
-def _paint_eye(brush: _Brush, person: _Person, points: np.ndarray) -> None:
+def _paint_eye(brush: Brush, person: Person, points: np.ndarray) -> None:
     """One eye, from its six landmarks `[6, 3]`: ball, iris, pupil, highlight, lids and lashes."""
     skin, upper = person.skin, points[:4]
-    ball = _Brush(brush.canvas.copy(), brush.camera)
+    ball = Brush(brush.canvas.copy(), brush.camera)
     middle = points.mean(0) + (0, -0.6, 0)
     ball.shape(points, (0.93, 0.9, 0.88), 3)
     ball.spot(middle, 6.3, person.eyes * 0.55, 0.4)
@@ -593,14 +270,14 @@ def _paint_eye(brush: _Brush, person: _Person, points: np.ndarray) -> None:
     brush.line(upper + (0, -4.2, 0), 1.3, skin * 0.45, 0.7, 0.5)
 
 
-def _uncover(brush: _Brush, below: _Brush, points: np.ndarray) -> None:
+def _uncover(brush: Brush, below: Brush, points: np.ndarray) -> None:
     """Opens a hole in the skin, the closed curve through `points` `[N, 3]`, that shows what is painted below."""
-    outline = _spline(brush.camera.project(points))
-    window, hole = _coverage(outline, len(brush.canvas), 0.4 * brush.camera.scale)
+    outline = spline(brush.camera.project(points))
+    window, hole = coverage(outline, len(brush.canvas), 0.4 * brush.camera.scale)
     brush.canvas[window] += hole[..., None] * (below.canvas[window] - brush.canvas[window])
 
 
-def _paint_mouth(brush: _Brush, person: _Person, points: np.ndarray) -> None:
+def _paint_mouth(brush: Brush, person: Person, points: np.ndarray) -> None:
     """Lips; teeth, tongue and the dark behind them if the mouth is open."""
     lips, seam = person.lips, points[60:68]
     brush.line(points[[59, 58, 57, 56, 55]] + (0, 3.5, 0), 4, person.skin * 0.6, 2, 0.4)
@@ -611,7 +288,7 @@ def _paint_mouth(brush: _Brush, person: _Person, points: np.ndarray) -> None:
         middle = (seam[1:4] + seam[[7, 6, 5]]) / 2
         brush.line(np.concatenate([points[[48]], middle, points[[54]]]), 1.7, lips * 0.3, 0.6, 0.9)
         return
-    inside = _Brush(np.tile(np.float32([0.2, 0.06, 0.06]), (*brush.canvas.shape[:2], 1)), brush.camera)
+    inside = Brush(np.tile(np.float32([0.2, 0.06, 0.06]), (*brush.canvas.shape[:2], 1)), brush.camera)
     if gap > 10:
         inside.spot(points[66] + (0, 0, -8), (11, 6), (0.62, 0.28, 0.28), 1.5, 0.8)
     # The upper row of teeth is nearly straight, and bends up with the corners in a smile.
@@ -625,13 +302,13 @@ def _paint_mouth(brush: _Brush, person: _Person, points: np.ndarray) -> None:
     _uncover(brush, inside, seam)
 
 
-def _paint_brows(brush: _Brush, person: _Person, points: np.ndarray) -> None:
+def _paint_brows(brush: Brush, person: Person, points: np.ndarray) -> None:
     colour = np.minimum(person.hair * 0.7, person.skin * 0.6)
     for brow in (points[17:22], points[26:21:-1]):
         brush.line(brow + (0, 1, 0), np.array([0.25, 0.8, 0.9, 1, 0.7]) * (4.5 + 3 * person.masculinity), colour, 0.8, 0.85)
 
 
-def _paint_hair(picture: np.ndarray, camera: _Camera, person: _Person, lamp: _Lamp) -> None:
+def _paint_hair(picture: np.ndarray, camera: Camera, person: Person, lamp: Lamp) -> None:
     """Hair: a shell around the skull and down the sides, with an opening for the face."""
     style, size, mm = _HAIR_STYLES[person.hair_style], len(picture), camera.scale
     rng = np.random.default_rng(person.texture)
@@ -640,7 +317,7 @@ def _paint_hair(picture: np.ndarray, camera: _Camera, person: _Person, lamp: _La
     spread = 75 + thick + (0.06 * fall if style.over_ears else -2)
     ends = np.array([(spread, 0.5 * fall, -75), (spread - 4, fall, -70)])
     outline = cv2.convexHull(np.float32(project(np.concatenate([shell, ends, ends * (-1, 1, 1)]))))[:, 0]
-    outline = _spline(outline, steps=4)
+    outline = spline(outline, steps=4)
     if style.curls:
         centre = outline.mean(0)
         outline = centre + (outline - centre) * (1 + 0.025 * rng.standard_normal((len(outline), 1)))
@@ -652,8 +329,8 @@ def _paint_hair(picture: np.ndarray, camera: _Camera, person: _Person, lamp: _La
         beside = [(68, 2, -50), (71, 10, -60), (78, -4, -80), (100, -14, -90), (130, 60, -90), (130, 200, -90)]
     right = np.array([(0.45 * temple, line + 3, -6), (0.85 * temple, line + 16, -24), (temple, -22, -38), *beside])
     hairline = np.concatenate([[(0.4 * parting, line, 0)], right, right[::-1] * (-1, 1, 1)])
-    opening = _whole(_spline(project(hairline)), size, (2.0 if style.curls else 1.2) * mm)
-    alpha = _whole(outline, size, 0.8 * mm) * (1 - opening)
+    opening = cover(spline(project(hairline)), size, (2.0 if style.curls else 1.2) * mm)
+    alpha = cover(outline, size, 0.8 * mm) * (1 - opening)
 
     # Strands run from the parting outwards: noise that is long in radius and short in angle.
     if style.curls:
@@ -665,5 +342,5 @@ def _paint_hair(picture: np.ndarray, camera: _Camera, person: _Person, lamp: _La
         strands = cv2.warpPolar(rays, (size, size), tuple(root), 1.2 * size, cv2.WARP_INVERSE_MAP)
     strands = cv2.GaussianBlur(strands, (0, 0), 0.6 * mm)
     albedo = np.float32(person.hair) * (1 + 0.22 * strands[..., None])
-    relief = _inflate(alpha, 26 * mm) + strands * (1.0 if style.curls else 0.5) * mm
-    _compose(picture, alpha, albedo, relief, lamp, gloss=0.12, shadow=3 * mm)
+    relief = inflate(alpha, 26 * mm) + strands * (1.0 if style.curls else 0.5) * mm
+    compose(picture, alpha, albedo, relief, lamp, gloss=0.12, shadow=3 * mm)

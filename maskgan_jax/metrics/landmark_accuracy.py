@@ -81,5 +81,7 @@ def _errors_of_dlib(records: Any) -> tuple[dict[str, np.ndarray], dict[str, floa
             if boxes["unmasked"] is not None:
                 points = landmarks_in_box(record[key], boxes["unmasked"])
                 errors[name].append(np.asarray(landmark_errors(points[None], record["landmarks"][None]))[0])
+    if not errors["unmasked"]:
+        raise UserError("dlib finds no face in any of the pictures; its detector needs faces of about 100 px or more")
     count = len(records)
     return {name: np.stack(rows) for name, rows in errors.items()}, {name: hits / count for name, hits in found.items()}

@@ -6,7 +6,9 @@ A workdir holds `checkpoints/STEP` (the whole state, the config and the iterator
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import grain
 import jax
@@ -33,7 +35,8 @@ def open_best(workdir: Path) -> ocp.CheckpointManager:
 
 
 def save_state(manager: ocp.CheckpointManager, state: TrainState, config: ConfigDict, iterator: grain.DatasetIterator) -> None:
-    """Saves the state after `state.step` steps, with the config and the iterator's position."""
+    """Saves the state after `state.step` steps, config and iterator with it; raises UserError on a full disk."""
+    _check_space(manager, state)
     manager.save(
         int(state.step),
         args=ocp.args.Composite(
@@ -66,8 +69,20 @@ def restore_state(manager: ocp.CheckpointManager, state: TrainState, iterator: g
     return restored.state
 
 
+def _check_space(manager: ocp.CheckpointManager, tree: Any) -> None:
+    # Orbax writes in the background, where a full disk ends in a storm of messages: look before.
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+    free = shutil.disk_usage(manager.directory).free
+    if free < 1.1 * needed + 1e6:
+        raise UserError(
+            f"a checkpoint of {needed / 1e6:.0f} MB does not fit into {manager.directory} ({free / 1e6:.0f} MB free); the ones "
+            "before it are whole: free some space and start again to go on from there"
+        )
+
+
 def save_best(manager: ocp.CheckpointManager, step: int, variables: Variables, scores: dict[str, float]) -> None:
-    """Saves the best network so far in place of the last best one."""
+    """Saves the best network so far in place of the last best one; raises UserError on a full disk."""
+    _check_space(manager, variables)
     manager.save(step, args=ocp.args.Composite(network=ocp.args.StandardSave(variables), scores=ocp.args.JsonSave(scores)))
 
 

@@ -110,12 +110,12 @@ def _check_records(records: Any, config: ConfigDict, data_dir: str | Path) -> No
 def _mean_of_finite(steps: list[dict[str, np.ndarray]], done: int) -> dict[str, float]:
     """Means of the terms over the last steps, of which `done` is the number of the last."""
     for step, terms in enumerate(steps, start=done - len(steps) + 1):
-        for name, value in terms.items():
-            if not np.isfinite(value):
-                raise UserError(
-                    f"at step {step} the term '{name}' became {value}; nothing was saved after the last checkpoint: "
-                    "lower optimizer.learning_rate, or the weight of that term in losses"
-                )
+        # All of them are named: a sum is not finite because one of its terms is not.
+        if broken := [f"'{name}' became {value}" for name, value in terms.items() if not np.isfinite(value)]:
+            raise UserError(
+                f"at step {step} the term {', '.join(broken)}; nothing was saved after the last checkpoint: "
+                "lower optimizer.learning_rate, or the weight of that term in losses"
+            )
     means = mean_of(*steps[0])
     return _merged(means.single_from_model_output(**terms) for terms in steps)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from maskgan_jax.errors import UserError
 from maskgan_jax.models.stored import load_network
 from maskgan_jax.models.unet import create_generator
 from maskgan_jax.training.state import to_levels, to_unit
@@ -34,7 +35,15 @@ class Unmasker:
         self._run = jax.jit(lambda variables, masked: to_levels(generator.apply(variables, to_unit(masked))))
 
     def __call__(self, masked: np.ndarray) -> np.ndarray:
-        """Unmasked faces for aligned masked ones: `[B, size, size, 3]` uint8 to the same; any B from 1 to `batch_size`."""
+        """Unmasked faces for aligned masked ones: `[B, size, size, 3]` uint8 to the same; any B from 1 to `batch_size`.
+
+        Raises:
+          UserError: the faces are of another size.
+        """
+        if masked.shape[1:] != (self.size, self.size, 3):
+            raise UserError(
+                f"the network takes faces of {self.size} px, not {masked.shape[2]} x {masked.shape[1]}; use one for that size"
+            )
         # Always the same shape, so that a last, shorter batch is not compiled anew.
         batch = np.zeros((self.batch_size, *masked.shape[1:]), np.uint8)
         batch[: len(masked)] = masked
