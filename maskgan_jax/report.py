@@ -33,7 +33,7 @@ table.words th, table.words td { text-align: left; vertical-align: top }
 img { max-width: 100%; height: auto; display: block }
 figure { margin: .8rem 0; overflow-x: auto }
 figcaption { color: #667; font-size: .88rem; margin-top: .4rem }
-figure.chart { display: inline-block; vertical-align: top; margin-right: 1rem }
+figure.chart { display: inline-block; vertical-align: top; width: 450px; max-width: 100%; margin-right: 1rem }
 svg text { font-size: 12px; fill: #556 }
 pre { overflow-x: auto; background: #f4f5f7; padding: .8rem; font-size: .85rem; line-height: 1.4 }
 """
@@ -120,15 +120,14 @@ def line_chart(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], cap
     for x in np.arange(0, x_end + x_step / 1000, x_step):
         parts.append(f'<text x="{place(x, 0)[0]:.1f}" y="{bottom + 16}" text-anchor="middle">{x:g}</text>')
     parts.append(f'<text x="{right}" y="{bottom + 32}" text-anchor="end">{escape(x_label)}</text>')
+    keys = []
     for number, (name, (x, y)) in enumerate(lines.items()):
         colour = COLOURS[number % len(COLOURS)]
         points = " ".join("{:.1f},{:.1f}".format(*place(*point)) for point in zip(x, y, strict=True))
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        height = top + 8 + 17 * number
-        parts.append(f'<path d="M{right - 14} {height - 4}h14" stroke="{colour}" stroke-width="3"/>')
-        parts.append(f'<text x="{right - 20}" y="{height}" text-anchor="end">{escape(name)}</text>')
+        keys.append(f'<span style="color:{colour}">&#9644;</span> {escape(name)}')
     chart = f'<svg viewBox="0 0 450 256" width="450" height="256" role="img">{"".join(parts)}</svg>'
-    return f'<figure class="chart">{chart}<figcaption>{escape(caption)}</figcaption></figure>'
+    return f'<figure class="chart">{chart}<figcaption>{" &ensp; ".join(keys)}<br>{escape(caption)}</figcaption></figure>'
 
 
 def _round_step(end: float) -> float:

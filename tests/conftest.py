@@ -1,16 +1,16 @@
 """What many tests share: a small config, a small data set and small networks, each made once."""
 
 import os
-import tempfile
-
-# Tests, and the processes they start, compile the same small programs again and again. Set before JAX is imported.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"maskgan-tests-jax-{os.getuid()}"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
-
+from collections.abc import Callable
 from pathlib import Path
 
+# Tests, and the processes they start, compile the same small programs again and again. To be set before JAX is imported.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+import flax.linen as nn
 import jax
-import jax.numpy as jnp
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
@@ -24,7 +24,7 @@ from maskgan_jax.training.state import Variables
 SIDE = 64
 
 
-def make_config() -> ConfigDict:
+def small_config() -> ConfigDict:
     config = get_config()
     config.data.size = SIDE
     config.data.splits = splits(train={"*": 16}, validation={"*": 4}, test={"*": 4})
@@ -40,43 +40,63 @@ def make_config() -> ConfigDict:
     return config
 
 
+@pytest.fixture(scope="session")
+def make_config() -> Callable[[], ConfigDict]:
+    """What makes a small config of one's own: 64 px, width 4, batches of 4, no C1."""
+    return small_config
+
+
 @pytest.fixture
 def config() -> ConfigDict:
-    """64 px, width 4, batches of 4, no C1."""
-    return make_config()
+    """A small config."""
+    return small_config()
 
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory) -> Path:
     """A data set of rendered faces at 64 px: 16 to train on, 4 for validation, 4 for testing."""
     folder = tmp_path_factory.mktemp("data")
-    build_data_set(["rendered=24"], make_config(), folder, workers=1)
+    build_data_set(["rendered=24"], small_config(), folder, workers=1)
     return folder
+
+
+def random_variables(model: nn.Module, *inputs: jax.Array, spread: float = 0.06) -> Variables:
+    rng = np.random.default_rng(0)
+
+    def value(path, leaf):
+        middle = 1.0 if path[-1].key in ("scale", "variance") else 0.0
+        noise = 0.0 if path[-1].key in ("mean", "variance") else spread * rng.normal(size=leaf.shape)
+        return np.asarray(middle + noise + np.zeros(leaf.shape), np.float32)
+
+    return jax.tree.map_with_path(value, jax.eval_shape(model.init, jax.random.key(0), *inputs))
+
+
+@pytest.fixture(scope="session")
+def draw_variables() -> Callable[..., Variables]:
+    """What draws variables (NumPy) for a network, three times as far spread as the initial ones; nothing is compiled for it."""
+    return random_variables
 
 
 @pytest.fixture(scope="session")
 def generator_variables() -> Variables:
-    """An untrained generator for `config`, its outputs enlarged so that pictures differ visibly."""
-    picture = jnp.zeros((1, SIDE, SIDE, 3))
-    variables = jax.device_get(jax.jit(create_generator(make_config()).init)(jax.random.key(1), picture))
-    variables["params"]["up_0"]["kernel"] *= 20
-    return variables
+    """An untrained generator for `config`, whose results differ visibly from picture to picture."""
+    return random_variables(create_generator(small_config()), np.zeros((1, SIDE, SIDE, 3), np.float32))
 
 
 @pytest.fixture(scope="session")
 def generator_file(tmp_path_factory, generator_variables) -> Path:
     """That generator, exported."""
     path = tmp_path_factory.mktemp("generator") / "generator.safetensors"
-    save_safetensors(path, generator_variables, make_config())
+    save_safetensors(path, generator_variables, small_config())
     return path
 
 
 @pytest.fixture(scope="session")
 def landmark_file(tmp_path_factory) -> Path:
     """An untrained landmark network for `config`, exported."""
-    config = make_config()
+    config = small_config()
     config.task = "landmarks"
-    variables = jax.jit(create_landmark_net(config).init)(jax.random.key(2), jnp.zeros((1, SIDE, SIDE, 3)))
+    variables = random_variables(create_landmark_net(config), np.zeros((1, SIDE, SIDE, 3), np.float32))
     path = tmp_path_factory.mktemp("landmarks") / "landmarks.safetensors"
-    save_safetensors(path, jax.device_get(variables), config)
+    save_safetensors(path, variables, config)
     return path

@@ -126,7 +126,7 @@ def test_gradients_equal_finite_differences(faces, landmarks, rng):
 
 
 def draw_ellipses(rng, count, side=64):
-    """Bright ellipses `[N, S, S, 3]` in [-1, 1], and 68 points `[N, 68, 2]`: the lower rim from left to right, then the centre."""
+    """Bright ellipses `[N, S, S, 3]` in [-1, 1], and 68 points `[N, 68, 2]`: 17 along the lower rim, the rest in the centre."""
     centre = rng.uniform(0.42, 0.58, (count, 1, 2)) * side
     axes = rng.uniform(0.2, 0.32, (count, 1, 2)) * side
     angles = np.linspace(np.pi, 0, 17)
@@ -138,7 +138,7 @@ def draw_ellipses(rng, count, side=64):
     return np.repeat(pictures, 3, axis=-1).astype(np.float32), points.astype(np.float32)
 
 
-def test_contour_gradient_reaches_the_picture_and_moves_the_contour_towards_the_real_one():
+def test_contour_gradient_reaches_the_picture_and_moves_the_contour_towards_the_real_one(draw_variables):
     network = LandmarkNet(8)
     rng = np.random.default_rng(0)
     optimizer = optax.adam(3e-3)
@@ -153,7 +153,7 @@ def test_contour_gradient_reaches_the_picture_and_moves_the_contour_towards_the_
         changes, state = optimizer.update(gradient, state)
         return {"params": optax.apply_updates(variables["params"], changes), **updated}, state
 
-    variables = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    variables = draw_variables(network, jnp.zeros((1, 64, 64, 3)))
     state = optimizer.init(variables["params"])
     for _ in range(150):
         variables, state = train_step(variables, state, *draw_ellipses(rng, 16))

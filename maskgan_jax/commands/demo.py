@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for everything that the demo makes")
     out = Path(parser.parse_args(arguments).out)
     headings, *rows = run_demo(out, demo.get_config(), demo_landmarks.get_config())
-    print("\n" + "\n".join(f"{row[0]:26}" + "".join(f"{cell:>21}" for cell in row[1:]) for row in (headings, *rows)))
+    print("\n" + "\n".join(f"{row[0]:28}" + "".join(f"{cell:>21}" for cell in row[1:]) for row in (headings, *rows)))
     print(f"\nexamples are in {out / 'examples.png'}; the report is {out / 'report.html'}")
 
 
@@ -73,7 +73,7 @@ def run_demo(out: Path, config: ConfigDict, landmark_config: ConfigDict) -> list
         if not (out / DATA / "masked_faces").exists():
             count = sum(sum(sources.values()) for sources in config.data.splits.values())
             build_data_set([f"rendered={count}"], config, out / DATA)
-        elif read_config(out / DATA / "config.json") != config:
+        elif read_config(out / DATA / "config.json").to_dict() != config.to_dict():
             raise UserError(f"the data set in {out / DATA} was built with other settings than the demo's; give another --out")
 
     def train(settings: ConfigDict, workdir: Path) -> None:

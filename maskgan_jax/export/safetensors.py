@@ -51,7 +51,7 @@ def load_safetensors(path: str | Path) -> Variables:
     """
     with _opened(path) as file:
         arrays = {name: file.get_tensor(name) for name in file.offset_keys()}
-    return {"batch_stats": {}, **unflatten_dict(arrays, sep="/")}
+        return {"batch_stats": {}, **unflatten_dict(arrays, sep="/")}
 
 
 @contextlib.contextmanager
@@ -61,5 +61,6 @@ def _opened(path: str | Path) -> Iterator[Any]:
             if (file.metadata() or {}).get("format") != FORMAT:
                 raise UserError(f"{path} was not written by maskgan; give a workdir, or a file made by `maskgan export`")
             yield file
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    # An IndexError comes from names that contradict each other: `a` and `a/b`.
+    except (OSError, SafetensorError, LookupError, ValueError) as error:
         raise UserError(f"cannot read the network in {path} ({error}); give a file made by `maskgan export`") from error

@@ -30,7 +30,10 @@ def open_checkpoints(workdir: Path, keep: int) -> ocp.CheckpointManager:
 def open_best(workdir: Path) -> ocp.CheckpointManager:
     """The best checkpoint by validation, alone."""
     return ocp.CheckpointManager(
-        (workdir / "best").absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=1, create=True)
+        (workdir / "best").absolute(),
+        options=ocp.CheckpointManagerOptions(max_to_keep=1, create=True),
+        # Named here, or Orbax cannot tell the shapes of what it finds, which `read_best` asks for.
+        item_handlers={"network": ocp.StandardCheckpointHandler(), "scores": ocp.JsonCheckpointHandler()},
     )
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from maskgan_jax.data.pipeline import MIRRORED_POINTS, enlarge_and_crop, evaluation_batches, mirror, training_batches
-from maskgan_jax.data.rendered_faces import MIRROR
+from maskgan_jax.data.pipeline import enlarge_and_crop, evaluation_batches, mirror, training_batches
+from maskgan_jax.data.points import MIRRORED
 
 SIDE = 64
 
@@ -10,7 +10,7 @@ SIDE = 64
 def make_record(seed=0, side=SIDE):
     """A dot at each of 68 places on black, and a hidden rectangle over some of them."""
     rng = np.random.default_rng(seed)
-    places = rng.permutation(np.stack(np.mgrid[8 : side - 8 : 6, 8 : side - 8 : 6], axis=-1).reshape(-1, 2))[:68]
+    places = rng.permutation(np.stack(np.mgrid[6 : side - 6 : 6, 6 : side - 6 : 6], axis=-1).reshape(-1, 2))[:68]
     landmarks = (places + rng.uniform(-0.5, 0.5, places.shape)).astype(np.float32)
     y, x = np.mgrid[:side, :side]
     squared = (x[..., None] - landmarks[:, 0]) ** 2 + (y[..., None] - landmarks[:, 1]) ** 2
@@ -36,17 +36,16 @@ def dot_centres(picture, landmarks):
 
 
 def test_mirrored_points_come_back_after_two_mirrors():
-    np.testing.assert_array_equal(MIRRORED_POINTS[MIRRORED_POINTS], np.arange(68))
-    np.testing.assert_array_equal(MIRRORED_POINTS, MIRROR)
+    np.testing.assert_array_equal(MIRRORED[MIRRORED], np.arange(68))
 
 
 def test_symmetric_face_is_its_own_mirror_image():
-    from maskgan_jax.data.rendered_faces import _LEFT_HALF
+    from maskgan_jax.data.head_model import LEFT_HALF
 
     points = np.zeros((68, 2), np.float32)
-    for i, (x, y, _) in _LEFT_HALF.items():
+    for i, (x, y, _) in LEFT_HALF.items():
         points[i] = x, y
-        points[MIRRORED_POINTS[i]] = -x, y
+        points[MIRRORED[i]] = -x, y
     points = points / 4 + (SIDE - 1) / 2
     np.testing.assert_allclose(mirror({**make_record(), "landmarks": points})["landmarks"], points, atol=1e-5)
 

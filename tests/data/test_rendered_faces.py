@@ -4,7 +4,8 @@ import dlib
 import numpy as np
 import pytest
 
-from maskgan_jax.data.rendered_faces import MIRROR, render_face
+from maskgan_jax.data.points import MIRRORED
+from maskgan_jax.data.rendered_faces import render_face
 from maskgan_jax.errors import UserError
 
 FACES = 40
@@ -78,9 +79,9 @@ def test_landmarks_are_in_dlib_order(faces):
 
 
 def test_mirror_pairs_points_of_the_two_halves(faces):
-    np.testing.assert_array_equal(MIRROR[MIRROR], np.arange(68))
+    np.testing.assert_array_equal(MIRRORED[MIRRORED], np.arange(68))
     average = np.mean([upright(face) for face in faces], 0)
-    np.testing.assert_allclose(average[MIRROR] * (-1, 1), average, atol=0.12)
+    np.testing.assert_allclose(average[MIRRORED] * (-1, 1), average, atol=0.12)
 
 
 def test_dlib_finds_the_faces(faces):

@@ -16,17 +16,16 @@ def test_sixty_eight_points_for_each_picture(side):
 
 
 @pytest.fixture(scope="module")
-def network():
+def network(draw_variables):
     """A network, its variables, and the jitted function of variables and pictures."""
     model = LandmarkNet(4)
-    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    variables = draw_variables(model, jnp.zeros((1, 64, 64, 3)))
     return model, variables, jax.jit(model.apply)
 
 
 def test_points_are_in_pixels(network):
     _, variables, run = network
     pictures = np.random.default_rng(0).uniform(-1, 1, (2, 64, 64, 3)).astype(np.float32)
-    assert np.abs(run(variables, pictures) - 32).max() < 2  # The untrained network puts all of them in the middle.
     last = {"kernel": jnp.zeros_like(variables["params"]["points"]["kernel"]), "bias": jnp.tile(jnp.array([1.0, -2.0]), 68)}
     variables = {**variables, "params": {**variables["params"], "points": last}}
     np.testing.assert_allclose(run(variables, pictures), np.tile((48.0, 0.0), (2, 68, 1)), atol=1e-4)
@@ -34,7 +33,6 @@ def test_points_are_in_pixels(network):
 
 def test_frozen_network_sees_each_picture_by_itself(network):
     _, variables, run = network
-    variables = {**variables, "params": jax.tree.map(lambda array: 5 * array, variables["params"])}
     pictures = np.random.default_rng(0).uniform(-1, 1, (2, 64, 64, 3)).astype(np.float32)
     together = run(variables, pictures)
     other = run(variables, np.stack([pictures[0], -pictures[1]]))

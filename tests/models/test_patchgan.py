@@ -19,25 +19,23 @@ def test_as_many_parameters_and_logits_as_pix2pix(norm):
     assert list(variables) == ["params"]
 
 
-def test_a_patch_is_70_pixels():
+def test_a_patch_is_70_pixels(draw_variables):
     model = PatchGAN(width=1, norm="none")
     picture = jnp.zeros((1, 128, 128, 3))
-    variables = jax.jit(model.init)(jax.random.key(0), picture, picture)
     # Positive weights, so that nothing cancels.
-    variables = jax.tree.map(lambda array: jnp.abs(array) + 0.1, variables)
+    variables = jax.tree.map(lambda array: np.abs(array) + 0.1, draw_variables(model, picture, picture))
     gradient = jax.jit(jax.grad(lambda x: model.apply(variables, picture, x)[0, 7, 7]))(picture)
     rows, columns = np.nonzero(np.asarray(gradient)[0].sum(-1))
     assert np.ptp(rows) + 1 == np.ptp(columns) + 1 == 70
 
 
 @pytest.mark.parametrize("norm", ["instance", "batch"])
-def test_equals_pytorch(norm):
+def test_equals_pytorch(norm, draw_variables):
     torch = pytest.importorskip("torch")
     functional = torch.nn.functional
     model = PatchGAN(width=4, norm=norm)
     masked, picture = np.random.default_rng(0).uniform(-1, 1, (2, 2, 64, 64, 3)).astype(np.float32)
-    variables = jax.jit(model.init)(jax.random.key(0), masked, picture)
-    variables = jax.tree.map(lambda array: 3 * array, variables)
+    variables = draw_variables(model, masked, picture)
     ours = jax.jit(model.apply)(variables, masked, picture)
 
     params = jax.tree.map(lambda array: torch.tensor(np.asarray(array)), variables["params"])

@@ -71,13 +71,11 @@ def reference_unet(variables, x, norm):
 
 
 @pytest.mark.parametrize("norm", ["instance", "batch"])
-def test_equals_pytorch(norm):
+def test_equals_pytorch(norm, draw_variables):
     pytest.importorskip("torch")
     model = UNet(width=4, norm=norm, dropout=0.0)
     x = pictures()
-    variables = jax.jit(model.init)(jax.random.key(0), x)
-    # Larger weights than the initial ones, so that the output is not all but zero.
-    variables = {**variables, "params": jax.tree.map(lambda array: 3 * array, variables["params"])}
+    variables = draw_variables(model, x)
     ours, _ = jax.jit(lambda v, x: model.apply(v, x, train=True, mutable=["batch_stats"]))(variables, x)
     assert np.std(ours) > 0.1
     np.testing.assert_allclose(ours, reference_unet(variables, x, norm), atol=1e-4)
@@ -100,10 +98,10 @@ def test_dropout_acts_at_the_given_sides_and_in_training_alone():
     assert dropouts(train=False) == []
 
 
-def test_dropout_is_the_only_noise():
+def test_dropout_is_the_only_noise(draw_variables):
     model = UNet(width=4)
     x = pictures(batch=1)
-    variables = jax.jit(model.init)(jax.random.key(0), x)
+    variables = draw_variables(model, x)
     run = jax.jit(lambda key: model.apply(variables, x, train=True, rngs={"dropout": key}))
     first, again, other = (run(jax.random.key(seed)) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)

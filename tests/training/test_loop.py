@@ -1,9 +1,7 @@
 import json
-import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -13,8 +11,8 @@ from maskgan_jax.config import read_config, save_config
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import read_picture
 from maskgan_jax.models.stored import load_network
+from maskgan_jax.training import checkpoints
 from maskgan_jax.training.loop import train
-from conftest import make_config
 
 STEPS = 6
 
@@ -37,14 +35,19 @@ loop.train(read_config(config), data_dir, workdir)
 """
 
 
-def run_config():
-    """Six steps, of which every second is validated and saved."""
-    config = make_config()
-    config.training.steps = STEPS
-    config.training.validate_every = 2
-    config.training.checkpoint_every = 2
-    config.training.keep = 2
-    return config
+@pytest.fixture(scope="module")
+def run_config(make_config):
+    """What makes the config of these runs: six steps, of which every second is validated and saved."""
+
+    def make():
+        config = make_config()
+        config.training.steps = STEPS
+        config.training.validate_every = 2
+        config.training.checkpoint_every = 2
+        config.training.keep = 2
+        return config
+
+    return make
 
 
 def lines(workdir):
@@ -65,16 +68,16 @@ def assert_same_numbers(workdir, other):
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory, data_dir):
+def uninterrupted(tmp_path_factory, data_dir, run_config):
     """The workdir of a whole run, and its last state."""
     workdir = tmp_path_factory.mktemp("uninterrupted")
     return workdir, jax.device_get(train(run_config(), data_dir, workdir))
 
 
-def test_what_a_run_writes(uninterrupted):
+def test_what_a_run_writes(uninterrupted, run_config):
     workdir, state = uninterrupted
     assert state.step == STEPS
-    assert read_config(workdir / "config.json") == run_config()
+    assert read_config(workdir / "config.json").to_dict() == run_config().to_dict()
     assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["4", "6"]
     assert list(workdir.glob("events.*"))
     pictures = sorted((workdir / "pictures").iterdir())
@@ -94,28 +97,27 @@ def test_best_checkpoint_has_the_smallest_validation_error(uninterrupted):
         assert_identical(load_network(workdir, "unmask")[1]["params"], state.params["generator"])
 
 
-def test_stopped_and_resumed_equals_uninterrupted(uninterrupted, data_dir, tmp_path, monkeypatch):
-    from maskgan_jax.training import loop
+def test_stopped_and_resumed_equals_uninterrupted(uninterrupted, data_dir, tmp_path, monkeypatch, run_config):
+    save_state = checkpoints.save_state
 
-    def stop(*args):
-        raise KeyboardInterrupt
+    def stop_at_step_4(manager, state, *rest):
+        if state.step == 4:
+            raise KeyboardInterrupt
+        save_state(manager, state, *rest)
 
     with monkeypatch.context() as patched:
-        # At step 4, before its checkpoint.
-        patched.setattr(loop.checkpoints, "save_state", lambda m, s, *rest: stop() if s.step == 4 else save(m, s, *rest))
-        save = loop.checkpoints.__dict__["save_state"] if False else SAVE_STATE
+        patched.setattr(checkpoints, "save_state", stop_at_step_4)
         with pytest.raises(KeyboardInterrupt):
             train(run_config(), data_dir, tmp_path)
     assert_identical(jax.device_get(train(run_config(), data_dir, tmp_path)), uninterrupted[1])
     assert_same_numbers(tmp_path, uninterrupted[0])
 
 
-def test_killed_and_resumed_equals_uninterrupted(uninterrupted, data_dir, tmp_path):
+def test_killed_and_resumed_equals_uninterrupted(uninterrupted, data_dir, tmp_path, run_config):
     workdir = tmp_path / "run"
     save_config(tmp_path / "config.json", run_config())
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     command = [sys.executable, "-c", KILLED_AT_STEP_5, str(tmp_path / "config.json"), str(data_dir), str(workdir)]
-    killed = subprocess.run(command, env=environment, capture_output=True, text=True)
+    killed = subprocess.run(command, capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert lines(workdir)[-1]["step"] == 5 and (workdir / "checkpoints" / "2").is_dir()
     # As if it had been killed in the middle of a line.
@@ -125,22 +127,22 @@ def test_killed_and_resumed_equals_uninterrupted(uninterrupted, data_dir, tmp_pa
     assert_same_numbers(workdir, uninterrupted[0])
 
 
-def test_finished_run_is_left_as_it_is(uninterrupted, data_dir):
+def test_finished_run_is_left_as_it_is(uninterrupted, data_dir, run_config):
     workdir, state = uninterrupted
     before = (workdir / "metrics.jsonl").read_text()
     assert_identical(jax.device_get(train(run_config(), data_dir, workdir)), state)
     assert (workdir / "metrics.jsonl").read_text() == before
 
 
-def test_workdir_of_another_network(uninterrupted, data_dir):
+def test_workdir_of_another_network(uninterrupted, data_dir, run_config):
     config = run_config()
     config.generator.width = 8
     with pytest.raises(UserError, match="does not fit the config; use its config, or another --workdir"):
         train(config, data_dir, uninterrupted[0])
-    assert read_config(uninterrupted[0] / "config.json") == run_config()
+    assert read_config(uninterrupted[0] / "config.json").to_dict() == run_config().to_dict()
 
 
-def test_loss_that_is_not_finite_stops_the_run_and_nothing_is_saved(data_dir, tmp_path):
+def test_loss_that_is_not_finite_stops_the_run_and_nothing_is_saved(data_dir, tmp_path, run_config):
     config = run_config()
     config.losses.l1 = float("nan")
     with pytest.raises(UserError, match="at step 1 .*weighted_l1"):
@@ -148,7 +150,7 @@ def test_loss_that_is_not_finite_stops_the_run_and_nothing_is_saved(data_dir, tm
     assert not list((tmp_path / "checkpoints").iterdir()) and not list((tmp_path / "best").iterdir())
 
 
-def test_data_that_does_not_fit(data_dir, tmp_path):
+def test_data_that_does_not_fit(data_dir, tmp_path, run_config):
     config = run_config()
     config.input.batch_size = 32
     with pytest.raises(UserError, match="has 16 training records, fewer than a batch of 32"):
@@ -162,7 +164,7 @@ def test_data_that_does_not_fit(data_dir, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_unknown_task(data_dir, tmp_path):
+def test_unknown_task(data_dir, tmp_path, run_config):
     config = run_config()
     config.task = "dance"
     with pytest.raises(UserError, match="there is no task 'dance'; choose one of unmask, landmarks"):

@@ -1,0 +1,113 @@
+import json
+
+import numpy as np
+import pytest
+
+from maskgan_jax.__main__ import main
+from maskgan_jax.data.masked_faces import load_split
+from maskgan_jax.data.sheet import HEADING
+from maskgan_jax.errors import UserError
+from maskgan_jax.export.safetensors import save_safetensors
+from maskgan_jax.files import read_picture
+from maskgan_jax.metrics.baselines import telea
+from maskgan_jax.metrics.evaluation import evaluate, write_examples
+from maskgan_jax.metrics.scoring import score_pictures
+from maskgan_jax.unmasking.generate import Unmasker
+
+MEANS = ("mse_masked", "psnr", "psnr_masked", "ssim", "st_lpips")
+
+
+@pytest.fixture(scope="module")
+def records(data_dir):
+    split = load_split(data_dir, "test")
+    return [split[i] for i in range(len(split))]
+
+
+@pytest.fixture(scope="module")
+def ours(data_dir, generator_file):
+    return evaluate("ours", data_dir, workdir=generator_file)
+
+
+def scored(records, predictions):
+    return score_pictures(
+        (record["id"], prediction, record["real"], record["mask"])
+        for record, prediction in zip(records, predictions, strict=True)
+    )
+
+
+def assert_scores(result, expected):
+    assert result["n"] == expected["n"] and {image["name"] for image in result["images"]} == {
+        image["name"] for image in expected["images"]
+    }
+    for name in MEANS:
+        assert result[name] == pytest.approx(expected[name], rel=1e-4)
+
+
+@pytest.mark.parametrize("method", ["input", "telea"])
+def test_baselines(method, data_dir, records):
+    result = evaluate(method, data_dir)
+    fill = {"input": lambda r: r["masked"], "telea": lambda r: telea(r["masked"], r["mask"])}[method]
+    assert_scores(result, scored(records, map(fill, records)))
+    assert (result["method"], result["split"]) == (method, "test")
+    assert "put_back" not in result
+
+
+def test_ours_is_scored_raw_and_with_the_known_pixels_put_back(ours, records, generator_file):
+    raw = Unmasker(generator_file)(np.stack([record["masked"] for record in records]))
+    assert_scores(ours, scored(records, raw))
+    composite = [np.where(r["mask"] > 127, one, r["masked"]) for r, one in zip(records, raw, strict=True)]
+    assert_scores(ours["put_back"], scored(records, composite))
+    assert ours["put_back"]["psnr"] > ours["psnr"]
+    assert ours["put_back"]["mse_masked"] == pytest.approx(ours["mse_masked"])
+    assert json.loads(json.dumps(ours, allow_nan=False)) == ours
+
+
+def test_means_by_source_and_mask_type(ours, records):
+    assert set(ours["by_source"]) == {"rendered"}
+    assert ours["by_source"]["rendered"] == {"n": 4, **{name: pytest.approx(ours[name]) for name in MEANS}}
+    kinds = {record["id"]: record["mask_type"] for record in records}
+    assert set(ours["by_mask_type"]) == set(kinds.values())
+    for kind, means in ours["by_mask_type"].items():
+        images = [image for image in ours["images"] if kinds[image["name"]] == kind]
+        assert means["n"] == len(images)
+        assert means["ssim"] == pytest.approx(np.mean([image["ssim"] for image in images]))
+
+
+def test_examples(data_dir, generator_file, records, tmp_path):
+    write_examples(tmp_path / "examples.png", data_dir, generator_file, count=3)
+    sheet = read_picture(tmp_path / "examples.png")
+    assert sheet.shape[0] == HEADING + 64
+    row = np.split(sheet[HEADING:, : 5 * 64], 5, axis=1)
+    np.testing.assert_array_equal(row[0], records[0]["masked"])
+    np.testing.assert_array_equal(row[1], telea(records[0]["masked"], records[0]["mask"]))
+    np.testing.assert_array_equal(row[3], np.where(records[0]["mask"] > 127, row[2], row[0]))
+    np.testing.assert_array_equal(row[4], records[0]["real"])
+
+
+def test_wrong_requests(data_dir, tmp_path, landmark_file):
+    with pytest.raises(UserError, match="there is no method 'magic'; choose one of ours, input, telea"):
+        evaluate("magic", data_dir)
+    with pytest.raises(UserError, match="trained for 'landmarks'"):
+        evaluate("ours", data_dir, workdir=landmark_file)
+    with pytest.raises(UserError, match="has no split 'holiday'"):
+        evaluate("input", data_dir, split="holiday")
+    with pytest.raises(UserError, match="there is no data set in"):
+        evaluate("input", tmp_path)
+
+
+def test_network_of_another_size(data_dir, tmp_path, generator_variables, config):
+    config.data.size = 128
+    save_safetensors(tmp_path / "network.safetensors", generator_variables, config)
+    with pytest.raises(UserError, match="takes faces of 128 px, not 64 x 64"):
+        evaluate("ours", data_dir, workdir=tmp_path / "network.safetensors")
+
+
+def test_command_without_a_network(data_dir, tmp_path, capsys):
+    assert main(["evaluate", f"--data_dir={data_dir}", f"--out={tmp_path / 'scores.json'}"]) == 1
+    assert "needs --workdir" in capsys.readouterr().err
+
+
+def test_command_with_a_baseline_and_examples(data_dir, tmp_path, capsys):
+    arguments = ["evaluate", "--method=input", f"--data_dir={data_dir}", f"--out={tmp_path / 'scores.json'}"]
+    assert main([*arguments, f"--examples={tmp_path / 'examples.png'}"]) == 1
+    assert "--examples" in capsys.readouterr().err

@@ -1,0 +1,171 @@
+import cv2
+import numpy as np
+import pytest
+
+from maskgan_jax.__main__ import main
+from maskgan_jax.config import save_config
+from maskgan_jax.errors import UserError
+from maskgan_jax.files import find_pictures, read_picture, write_png
+from maskgan_jax.training.checkpoints import open_best, save_best
+from maskgan_jax.unmasking.aligned import unmask_aligned
+from maskgan_jax.unmasking.generate import Unmasker
+
+
+def blotches(side, seed=0):
+    noise = np.random.default_rng(seed).uniform(0, 255, (side, side, 3))
+    return cv2.normalize(cv2.GaussianBlur(noise, (0, 0), side / 16), None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+
+
+@pytest.fixture
+def faces(tmp_path):
+    """A folder of three faces: the network's size, larger, and smaller in a folder of its own."""
+    folder = tmp_path / "faces"
+    for seed, (name, side) in enumerate({"same.png": 64, "large.png": 150, "inner/small.png": 40}.items()):
+        write_png(folder / name, blotches(side, seed))
+    return folder
+
+
+@pytest.fixture
+def masks(tmp_path, faces):
+    """The regions of these faces: their lower halves."""
+    folder = tmp_path / "masks"
+    for path in find_pictures(faces):
+        mask = np.zeros(read_picture(path).shape[:2], np.uint8)
+        mask[len(mask) // 2 :] = 255
+        write_png(folder / path.relative_to(faces), mask)
+    return folder
+
+
+def written(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in find_pictures(folder))
+
+
+@pytest.fixture(scope="module")
+def unmasker(generator_file):
+    return Unmasker(generator_file)
+
+
+def test_results_have_the_names_and_sizes_of_the_inputs(faces, tmp_path, generator_file, unmasker):
+    out = tmp_path / "out"
+    assert unmask_aligned([faces], out, generator_file) == 0
+    assert written(out) == ["inner/small.png", "large.png", "same.png"]
+    for name in written(out):
+        assert read_picture(out / name).shape == read_picture(faces / name).shape
+    same = read_picture(faces / "same.png")
+    np.testing.assert_array_equal(read_picture(out / "same.png"), unmasker(same[None])[0])
+    assert (read_picture(out / "same.png") != same).any()
+
+
+def test_another_size_goes_through_the_network_at_its_own(tmp_path, generator_file, unmasker):
+    large = cv2.resize(blotches(64), (128, 128), interpolation=cv2.INTER_CUBIC)
+    write_png(tmp_path / "large.png", large)
+    unmask_aligned([tmp_path / "large.png"], tmp_path / "out", generator_file)
+    small = cv2.resize(large, (64, 64), interpolation=cv2.INTER_AREA)
+    expected = cv2.resize(unmasker(small[None])[0], (128, 128), interpolation=cv2.INTER_CUBIC)
+    np.testing.assert_array_equal(read_picture(tmp_path / "out" / "large.png"), expected)
+
+
+def test_known_pixels_are_put_back_exactly(faces, masks, tmp_path, generator_file):
+    unmask_aligned([faces], tmp_path / "raw", generator_file)
+    unmask_aligned([faces], tmp_path / "out", generator_file, masks)
+    for name in written(faces):
+        hidden = read_picture(masks / name, grey=True) > 127
+        result, raw, face = (read_picture(folder / name) for folder in (tmp_path / "out", tmp_path / "raw", faces))
+        np.testing.assert_array_equal(result[~hidden], face[~hidden])
+        np.testing.assert_array_equal(result[hidden], raw[hidden])
+
+
+def test_files_and_folders_together_and_other_formats(faces, tmp_path, generator_file):
+    cv2.imwrite(str(tmp_path / "photo.JPEG"), blotches(64))
+    assert unmask_aligned([tmp_path / "photo.JPEG", faces / "inner"], tmp_path / "out", generator_file) == 0
+    assert written(tmp_path / "out") == ["photo.png", "small.png"]
+
+
+def test_more_faces_than_go_through_at_once(tmp_path, generator_file, unmasker):
+    pictures = {f"{i:02}.png": blotches(64, i) for i in range(11)}
+    for name, picture in pictures.items():
+        write_png(tmp_path / "faces" / name, picture)
+    unmask_aligned([tmp_path / "faces"], tmp_path / "out", generator_file)
+    for name, picture in pictures.items():
+        np.testing.assert_array_equal(read_picture(tmp_path / "out" / name), unmasker(picture[None])[0])
+
+
+def test_bad_files_are_reported_and_the_rest_is_done(faces, masks, tmp_path, generator_file, capsys):
+    (faces / "broken.png").write_bytes(b"no picture")
+    write_png(faces / "oblong.png", blotches(64)[:40])
+    write_png(faces / "maskless.png", blotches(64))
+    write_png(faces / "misfit.png", blotches(64))
+    write_png(masks / "misfit.png", np.zeros((32, 32), np.uint8))
+    out = tmp_path / "out"
+    arguments = ["unmask", "--aligned", str(faces), f"--out={out}", f"--weights={generator_file}", f"--mask={masks}"]
+    assert main(arguments) == 1
+    captured = capsys.readouterr()
+    for message in (
+        "broken.png is not a readable picture",
+        "oblong.png is 64 x 40; an aligned face is square",
+        "maskless.png has no region of the same name",
+        "misfit.png is 64 x 64 but its region is 32 x 32",
+    ):
+        assert message in captured.err
+    assert "4 inputs could not be used" in captured.out
+    assert written(out) == ["inner/small.png", "large.png", "same.png"]
+
+
+def test_all_good_is_exit_code_0(faces, tmp_path, generator_file, capsys):
+    assert main(["unmask", "--aligned", str(faces), f"--out={tmp_path / 'out'}", f"--weights={generator_file}"]) == 0
+    assert capsys.readouterr().out == f"unmasked faces are in {tmp_path / 'out'}\n"
+
+
+def test_two_inputs_with_one_name(faces, tmp_path, generator_file):
+    cv2.imwrite(str(faces / "same.jpg"), blotches(64))
+    with pytest.raises(UserError, match="same.* and .*same.* would both be written to"):
+        unmask_aligned([faces], tmp_path / "out", generator_file)
+    assert not (tmp_path / "out").exists()
+
+
+def test_input_given_twice_is_done_once(faces, tmp_path, generator_file):
+    assert unmask_aligned([faces / "same.png", faces / "same.png"], tmp_path / "out", generator_file) == 0
+    assert written(tmp_path / "out") == ["same.png"]
+
+
+@pytest.mark.parametrize("as_file", [False, True])
+def test_inputs_are_never_overwritten(faces, generator_file, as_file):
+    before = (faces / "same.png").read_bytes()
+    with pytest.raises(UserError, match="same.png would be overwritten|large.png would be overwritten|small.png would be"):
+        unmask_aligned([faces / "same.png" if as_file else faces], faces, generator_file)
+    assert (faces / "same.png").read_bytes() == before
+
+
+def test_nothing_that_can_be_used(tmp_path, generator_file, landmark_file, faces):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no pictures"):
+        unmask_aligned([tmp_path / "empty"], tmp_path / "out", generator_file)
+    with pytest.raises(UserError, match="trained for 'landmarks'"):
+        unmask_aligned([faces], tmp_path / "out", landmark_file)
+    with pytest.raises(UserError, match="there is no network at"):
+        unmask_aligned([faces], tmp_path / "out", tmp_path / "nowhere")
+
+
+def test_file_that_is_not_there_is_reported(faces, tmp_path, generator_file, capsys):
+    assert unmask_aligned([faces / "same.png", tmp_path / "gone.png"], tmp_path / "out", generator_file) == 1
+    assert "cannot read" in capsys.readouterr().err
+    assert written(tmp_path / "out") == ["same.png"]
+
+
+def test_run_and_exported_file_give_the_same_pictures(faces, tmp_path, generator_file, generator_variables, config, unmasker):
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    save_config(workdir / "config.json", config)
+    with open_best(workdir) as best:
+        save_best(best, 1, {"batch_stats": {}, **generator_variables}, {"mse_masked": 1.0})
+    exported = tmp_path / "network.safetensors"
+    assert main(["export", f"--workdir={workdir}", f"--out={exported}"]) == 0
+    same = read_picture(faces / "same.png")[None]
+    expected = unmasker(same)
+    for weights in (workdir, exported):
+        np.testing.assert_array_equal(Unmasker(weights)(same), expected)
+
+
+def test_whole_photos_are_refused_for_now(faces, tmp_path, generator_file, capsys):
+    assert main(["unmask", str(faces), f"--out={tmp_path}", f"--weights={generator_file}"]) == 1
+    assert "give --aligned" in capsys.readouterr().err
