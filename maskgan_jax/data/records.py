@@ -21,7 +21,7 @@ from maskgan_jax.data.align import align, face_square, to_aligned
 from maskgan_jax.data.landmarks import find_landmarks
 from maskgan_jax.data.masks import draw_mask
 from maskgan_jax.data.masks.geometry import six_points
-from maskgan_jax.data.rendered_faces import render_face
+from maskgan_jax.data.rendered_faces import pose_face
 from maskgan_jax.data.sources import Photo, Skipped
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import encode_png
@@ -41,7 +41,7 @@ class Face:
 def find_face(photo: Photo, shape_predictor: str = "") -> Face | Skipped:
     """The face in a photo, or why it is of no use; `shape_predictor` as for `find_landmarks`."""
     if isinstance(photo.path, tuple):
-        face = render_face(*photo.path)
+        face = pose_face(*photo.path)
         return Face(dataclasses.replace(photo, identity=face.identity, expression=face.expression), face.landmarks)
     try:
         landmarks = find_landmarks(photo.read(), shape_predictor)

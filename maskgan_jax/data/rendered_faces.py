@@ -57,20 +57,25 @@ class RenderedFace:
     expression: str
 
 
-def render_face(index: int, seed: int, size: int = 320) -> RenderedFace:
-    """Renders picture number `index` of an endless collection.
+class PosedFace(NamedTuple):
+    """What is settled of a picture before it is painted.
 
-    Two pictures in a row (0 and 1, 2 and 3, ...) show one person, with different pose, expression, light, clothes and
-    background. The same arguments give the same picture.
-
-    Args:
-      index: number of the picture, at least 0.
-      seed: which collection, at least 0.
-      size: side of the picture in pixels, at least 64. The eyes are about a fifth of it apart.
-
-    Raises:
-      UserError: `index` or `seed` is negative, or `size` is below 64.
+    `points` `[68, 3]` are the landmarks on the head in mm; `landmarks`, `identity`, `expression` are those of `RenderedFace`;
+    `rng` gives the random numbers for the rest of the picture.
     """
+
+    person: Person
+    points: np.ndarray
+    head: Camera
+    body: Camera
+    landmarks: np.ndarray
+    identity: str
+    expression: str
+    rng: np.random.Generator
+
+
+def pose_face(index: int, seed: int, size: int = 320) -> PosedFace:
+    """The person, expression and pose of a picture: the quick part of `render_face`, with the same arguments and errors."""
     if index < 0 or seed < 0:
         raise UserError(f"a rendered face needs an index and a seed of at least 0, not {index} and {seed}")
     if size < 64:
@@ -86,6 +91,25 @@ def render_face(index: int, seed: int, size: int = 320) -> RenderedFace:
     centre = size * np.array([0.5, 0.47]) + size * rng.uniform(-0.02, 0.02, 2)
     head = Camera(rotation(yaw, pitch, roll), scale, centre)
     body = Camera(rotation(0.3 * yaw, 0, 0.2 * roll), scale, centre)
+    landmarks = head.project(points).astype(np.float32)
+    return PosedFace(person, points, head, body, landmarks, f"rendered_{seed}_{number:06d}", expression, rng)
+
+
+def render_face(index: int, seed: int, size: int = 320) -> RenderedFace:
+    """Renders picture number `index` of an endless collection.
+
+    Two pictures in a row (0 and 1, 2 and 3, ...) show one person, with different pose, expression, light, clothes and
+    background. The same arguments give the same picture.
+
+    Args:
+      index: number of the picture, at least 0.
+      seed: which collection, at least 0.
+      size: side of the picture in pixels, at least 64. The eyes are about a fifth of it apart.
+
+    Raises:
+      UserError: `index` or `seed` is negative, or `size` is below 64.
+    """
+    person, points, head, body, landmarks, identity, expression, rng = pose_face(index, seed, size)
     lamp = draw_lamp(rng)
 
     picture = _paint_background(size, rng)
@@ -94,12 +118,7 @@ def render_face(index: int, seed: int, size: int = 320) -> RenderedFace:
     _paint_hair(picture, head, person, lamp)
     picture = cv2.GaussianBlur(picture, (0, 0), size / 320 * rng.uniform(0.3, 0.7))
     picture += np.float32(rng.uniform(0.004, 0.014)) * rng.standard_normal(picture.shape, dtype=np.float32)
-    return RenderedFace(
-        picture=np.clip(picture * 255, 0, 255).round().astype(np.uint8),
-        landmarks=head.project(points).astype(np.float32),
-        identity=f"rendered_{seed}_{number:06d}",
-        expression=expression,
-    )
+    return RenderedFace(np.clip(picture * 255, 0, 255).round().astype(np.uint8), landmarks, identity, expression)
 
 
 def _paint_background(size: int, rng: np.random.Generator) -> np.ndarray:

@@ -112,6 +112,6 @@ def read_best(workdir: Path) -> Variables:
         step = manager.latest_step()
         if step is None:
             raise missing
-        stored = manager.item_metadata(step)["network"]
-        target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), getattr(stored, "tree", stored))
+        shapes = manager.item_metadata(step)["network"].tree
+        target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes)
         return manager.restore(step, args=ocp.args.Composite(network=ocp.args.StandardRestore(target))).network

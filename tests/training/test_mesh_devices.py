@@ -48,7 +48,7 @@ def test_eight_devices_do_what_one_does(config, tmp_path):
     running = []
     for count in (1, 8):
         environment = os.environ | {
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}",
+            "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={count}",
             "JAX_PLATFORMS": "cpu",
         }
         command = [sys.executable, "-c", PROGRAM, str(count), str(tmp_path / "config.json")]
