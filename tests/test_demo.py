@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
+from maskgan_jax import demo
 from maskgan_jax.__main__ import main
-from maskgan_jax.commands import demo
 from maskgan_jax.config import load_config
 from maskgan_jax.configs import default
 from maskgan_jax.errors import UserError
@@ -21,7 +21,7 @@ def small(config):
 
 @pytest.fixture(scope="module")
 def configs():
-    return small(demo.demo.get_config()), small(demo.demo_landmarks.get_config())
+    return small(load_config("demo")), small(load_config("demo_landmarks"))
 
 
 @pytest.fixture(scope="module")
