@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -20,6 +21,9 @@ from maskgan_jax.models.lpips import PerceptualWeights
 from maskgan_jax.unmasking.generate import Unmasker
 
 METHODS = ("ours", "input", "telea")
+
+# Faces smaller than this, in pixels, are shown enlarged.
+SHOWN_SIDE = 128
 
 Record = dict[str, Any]
 Predict = Callable[[Sequence[Record]], Sequence[np.ndarray]]
@@ -73,11 +77,12 @@ def write_examples(
     records = load_split(data_dir, split)
     unmasker = Unmasker(workdir)
     chosen = [records[i] for i in np.linspace(0, len(records) - 1, min(count, len(records))).astype(int)]
+    enlarged = max(1, SHOWN_SIDE // unmasker.size)
     rows = []
     for batch in _batched(chosen, unmasker.batch_size):
         for record, raw, composite in zip(batch, *(predict(batch) for predict in _generated(unmasker)), strict=True):
-            filled = telea(record["masked"], record["mask"])
-            rows.append([record["masked"], filled, raw, composite, record["real"]])
+            row = [record["masked"], telea(record["masked"], record["mask"]), raw, composite, record["real"]]
+            rows.append([cv2.resize(face, None, fx=enlarged, fy=enlarged, interpolation=cv2.INTER_CUBIC) for face in row])
     write_png(path, labelled_grid(rows, ["masked", "Telea", "output", "put back", "real"], columns=3))
 
 
