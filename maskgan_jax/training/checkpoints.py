@@ -58,6 +58,11 @@ def restore_state(manager: ocp.CheckpointManager, state: TrainState, iterator: g
     """
     step = manager.latest_step()
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+    misfit = UserError(f"the checkpoint in {manager.directory} does not fit the config; use its config, or another --workdir")
+    # Orbax would find other shapes while it reads, and leave tracebacks of its threads behind.
+    stored = ocp.StandardCheckpointHandler().metadata(manager.directory / str(step) / "state").tree
+    if sorted(leaf.shape for leaf in jax.tree.leaves(stored)) != sorted(leaf.shape for leaf in jax.tree.leaves(target)):
+        raise misfit
     try:
         restored = manager.restore(
             step,
@@ -66,9 +71,7 @@ def restore_state(manager: ocp.CheckpointManager, state: TrainState, iterator: g
             ),
         )
     except (ValueError, KeyError) as error:
-        raise UserError(
-            f"the checkpoint in {manager.directory} does not fit the config; use its config, or another --workdir"
-        ) from error
+        raise misfit from error
     return restored.state
 
 
