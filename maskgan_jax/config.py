@@ -135,15 +135,28 @@ def read_config(path: str | Path) -> ConfigDict:
 
 
 def parse_config(text: str) -> ConfigDict:
-    """The config in the JSON text of a saved one.
+    """The config in the JSON text of a saved one; settings that are newer than it have their defaults.
 
     Raises:
       ValueError: the text is something else.
+      UserError: it has a setting that there is not.
     """
     values = json.loads(text)
     if not isinstance(values, dict):
         raise ValueError("no object at the top of the JSON")
-    return ConfigDict(_with_tuples(values)).lock()
+    config = ConfigDict(_with_tuples(values))
+    _fill(config, default.get_config())
+    _check_names(config, default.get_config(), "saved config")
+    return config.lock()
+
+
+def _fill(config: ConfigDict, reference: ConfigDict, section: str = "") -> None:
+    """Gives `config` the fields of `reference` that it lacks."""
+    for name, value in reference.items():
+        if name not in config:
+            config[name] = value
+        elif isinstance(value, ConfigDict) and isinstance(config[name], ConfigDict) and section + name not in _FREE_DICTS:
+            _fill(config[name], value, f"{section}{name}.")
 
 
 def _with_tuples(value: Any) -> Any:

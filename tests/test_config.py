@@ -78,7 +78,7 @@ def test_overrides_take_the_type_of_the_field(override, key, value):
 
 def test_overriding_one_key_of_a_dict_leaves_the_others():
     config = load_config("default", ["--config.data.masks.cloth=0", "--config.data.masks.n95=3"])
-    assert config.data.masks.to_dict() == {"surgical": 1.0, "n95": 3.0, "kn95": 1.0, "cloth": 0.0}
+    assert config.data.masks.to_dict() == {"surgical": 1.0, "n95": 3.0, "kn95": 1.0, "cloth": 0.0, "template": 0.0}
 
 
 def test_last_of_two_overrides_counts():

@@ -15,10 +15,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--out", required=True, metavar="FILE", help="the file to write")
     flags = parser.parse_args(arguments)
 
-    from maskgan_jax.config import read_config
     from maskgan_jax.export.safetensors import save_safetensors
-    from maskgan_jax.models.stored import load_network
+    from maskgan_jax.models.stored import load_network, stored_config
 
-    config, variables = load_network(flags.workdir, read_config(f"{flags.workdir}/config.json").task)
-    save_safetensors(flags.out, variables, config)
+    network = load_network(flags.workdir, stored_config(flags.workdir).task)
+    save_safetensors(flags.out, network.variables, network.config)
     print(f"the network is in {flags.out}")

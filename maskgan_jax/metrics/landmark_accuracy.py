@@ -14,7 +14,6 @@ from maskgan_jax.data.masked_faces import load_split
 from maskgan_jax.data.pipeline import evaluation_batches
 from maskgan_jax.data.points import CONTOUR
 from maskgan_jax.errors import UserError
-from maskgan_jax.models.landmark_net import create_landmark_net
 from maskgan_jax.models.stored import load_network
 from maskgan_jax.training.landmark_regression import landmark_errors
 from maskgan_jax.training.state import to_unit
@@ -59,8 +58,7 @@ def evaluate_landmarks(
 
 
 def _errors_of_network(records: Any, workdir: str | Path) -> dict[str, np.ndarray]:
-    config, variables = load_network(workdir, "landmarks")
-    network = create_landmark_net(config)
+    _, network, variables = load_network(workdir, "landmarks")
     predict = jax.jit(lambda variables, pictures: network.apply(variables, to_unit(pictures)))
     errors: dict[str, list[np.ndarray]] = {"unmasked": [], "masked": []}
     for batch in tqdm(evaluation_batches(records, BATCH), "landmarks", -(-len(records) // BATCH), unit="batch"):

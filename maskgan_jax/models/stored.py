@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from maskgan_jax.config import read_config
 from maskgan_jax.errors import UserError
 from maskgan_jax.export.safetensors import load_safetensors, read_header
+from maskgan_jax.models.landmark_net import create_landmark_net
+from maskgan_jax.models.unet import create_generator
 from maskgan_jax.training.checkpoints import read_best
 from maskgan_jax.training.state import Variables
+
+CREATE = {"unmask": create_generator, "landmarks": create_landmark_net}
+
+
+class StoredNetwork(NamedTuple):
+    """A trained network: the config it was trained with, the module, and its variables (NumPy)."""
+
+    config: ConfigDict
+    module: nn.Module
+    variables: Variables
 
 
 def stored_config(path: str | Path) -> ConfigDict:
@@ -27,18 +43,24 @@ def stored_config(path: str | Path) -> ConfigDict:
     return read_config(path / "config.json") if path.is_dir() else read_header(path)
 
 
-def load_network(path: str | Path, task: str) -> tuple[ConfigDict, Variables]:
-    """The config and the variables (NumPy) of a trained network; of a run, its best checkpoint is taken.
+def load_network(path: str | Path, task: str) -> StoredNetwork:
+    """Loads a trained network; of a run, the best checkpoint is taken.
 
     Args:
       path: as for `stored_config`.
       task: 'unmask' or 'landmarks': which network is expected there.
 
     Raises:
-      UserError: there is no network, or it is the other one.
+      UserError: there is no network, it is the other one, or what is stored does not fit its config.
     """
     path = Path(path)
     config = stored_config(path)
     if config.task != task:
         raise UserError(f"{path} holds a network trained for '{config.task}', but one for '{task}' is needed")
-    return config, read_best(path) if path.is_dir() else load_safetensors(path)
+    module = CREATE[task](config)
+    variables = read_best(path) if path.is_dir() else load_safetensors(path)
+    picture = jnp.zeros((1, config.data.size, config.data.size, 3))
+    expected = {"batch_stats": {}, **jax.eval_shape(module.init, jax.random.key(0), picture)}
+    if jax.tree.map(jnp.shape, expected) != jax.tree.map(jnp.shape, variables):
+        raise UserError(f"the network in {path} does not have the shapes that its config says; export or train it anew")
+    return StoredNetwork(config, module, variables)

@@ -46,12 +46,12 @@ def load_landmark_net(config: ConfigDict) -> tuple[LandmarkNet | None, Variables
                 "as --config.landmark_net.weights=DIR, or set --config.losses.contour=0"
             )
         return None, {}
-    stored, variables = load_network(path, "landmarks")
+    stored, landmark_net, variables = load_network(path, "landmarks")
     if stored.data.size != config.data.size:
         raise UserError(
             f"the landmark network {path} is for {stored.data.size} px, not {config.data.size}; train one for that size"
         )
-    return LandmarkNet(stored.landmark_net.width), variables
+    return landmark_net, variables
 
 
 def picture_losses(

@@ -9,7 +9,6 @@ import numpy as np
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.models.stored import load_network
-from maskgan_jax.models.unet import create_generator
 from maskgan_jax.training.state import to_levels, to_unit
 
 
@@ -27,8 +26,7 @@ class Unmasker:
         Raises:
           UserError: there is no such network there.
         """
-        config, variables = load_network(weights, "unmask")
-        generator = create_generator(config)
+        config, generator, variables = load_network(weights, "unmask")
         self.size: int = config.data.size
         self.batch_size = batch_size
         self._variables = jax.device_put(variables)

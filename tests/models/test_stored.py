@@ -4,6 +4,7 @@ import pytest
 
 from maskgan_jax.config import save_config
 from maskgan_jax.errors import UserError
+from maskgan_jax.export.safetensors import save_safetensors
 from maskgan_jax.models.stored import load_network, stored_config
 from maskgan_jax.training.checkpoints import open_best, save_best
 
@@ -19,7 +20,7 @@ def workdir(tmp_path, config, generator_variables):
 
 def test_run_and_exported_file_hold_the_same(workdir, generator_file, config, generator_variables):
     for path in (workdir, generator_file, str(generator_file)):
-        stored, variables = load_network(path, "unmask")
+        stored, _, variables = load_network(path, "unmask")
         assert stored.to_dict() == config.to_dict() == stored_config(path).to_dict()
         assert jax.tree.map(np.shape, variables["params"]) == jax.tree.map(np.shape, generator_variables["params"])
         jax.tree.map(np.testing.assert_array_equal, variables["params"], generator_variables["params"])
@@ -49,3 +50,10 @@ def test_run_without_a_validation(tmp_path, config, begun):
         open_best(tmp_path).close()
     with pytest.raises(UserError, match="holds no trained network yet"):
         load_network(tmp_path, "unmask")
+
+
+def test_arrays_that_do_not_fit_their_config(tmp_path, config, generator_variables):
+    config.generator.width *= 2
+    save_safetensors(tmp_path / "wide.safetensors", generator_variables, config)
+    with pytest.raises(UserError, match="does not have the shapes that its config says"):
+        load_network(tmp_path / "wide.safetensors", "unmask")

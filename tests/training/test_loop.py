@@ -94,7 +94,7 @@ def test_best_checkpoint_has_the_smallest_validation_error(uninterrupted):
     best = min(scores, key=scores.get)
     assert [path.name for path in (workdir / "best").iterdir()] == [str(best)]
     if best == STEPS:
-        assert_identical(load_network(workdir, "unmask")[1]["params"], state.params["generator"])
+        assert_identical(load_network(workdir, "unmask").variables["params"], state.params["generator"])
 
 
 def test_stopped_and_resumed_equals_uninterrupted(uninterrupted, data_dir, tmp_path, monkeypatch, run_config):
