@@ -1,4 +1,7 @@
-"""Every setting there is, with its default: the paper's method at the paper's size. Other files here change a few of them."""
+"""Every setting there is, with its default: the paper's method at the paper's size. Other files here change a few of them.
+
+maskgan_jax/config_checks.py has the values that are allowed.
+"""
 
 from ml_collections import ConfigDict
 
@@ -91,7 +94,7 @@ def get_config() -> ConfigDict:
     # Moving average of the generator's weights, used for validation and results; 0 turns it off.
     optimizer.ema = 0.0
 
-    # ---- run ----
+    # ---- run: the only settings that may change when a run goes on ----
     config.training = training = ConfigDict()
     # Length: in epochs of the training split, or in steps if `steps` is not 0.
     training.epochs = 300.0

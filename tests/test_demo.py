@@ -44,6 +44,16 @@ def test_table_of_scores(finished):
     assert np.isfinite([float(cell) for row in rows for cell in row[1:]]).all()
 
 
+def test_comparison_follows_the_scores():
+    low, high = ({metric: value for metric in demo.METRICS} for value in (1.0, 2.0))
+    words = demo._comparison({"input": low, "telea": high, "ours": {**high, "mse_masked": 0.5, "put_back": low}})
+    output, put_back = words.split(". ")
+    assert "masked input by MSE in region, PSNR, PSNR in region, SSIM, and than Telea's inpainting by MSE in region" in output
+    assert "masked input by none of the scores, and than Telea's inpainting by MSE in region, ST-LPIPS." in put_back
+    best = {metric: 0.0 if metric in ("mse_masked", "st_lpips") else 3.0 for metric in demo.METRICS}
+    assert demo._comparison({"input": low, "telea": high, "ours": {**best, "put_back": best}}).count("all scores") == 4
+
+
 def test_report_needs_no_other_file(finished):
     out, (headings, *rows) = finished
     report = (out / "report.html").read_text()

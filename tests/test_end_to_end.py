@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from maskgan_jax.__main__ import main
-from maskgan_jax.data.masked_faces import load_split
-from maskgan_jax.files import read_picture, write_png
+from maskgan_jax.files import find_pictures, read_picture
 
 SMALL = [
     "--config.data.size=64",
@@ -55,25 +54,22 @@ def test_from_nothing_to_unmasked_faces(tmp_path, capsys):
     validated = [line["l1_raw"] for line in numbers(workdir) if line["phase"] == "validation"]
     assert len(validated) == 3 and validated[-1] < validated[0]
 
-    # Its scores beside those of the baselines.
+    # Its scores beside those of the baselines; and the faces as files.
     scores = {}
+    test = tmp_path / "test"
     for method in ("ours", "telea", "input"):
         out = tmp_path / f"{method}.json"
         network = [f"--workdir={workdir}", f"--examples={tmp_path / 'examples.png'}"] if method == "ours" else []
-        run("evaluate", f"--method={method}", f"--data_dir={data}", f"--out={out}", *network)
+        run("evaluate", f"--method={method}", f"--data_dir={data}", f"--out={out}", f"--pictures={test}", *network)
         scores[method] = json.loads(out.read_text())
     assert {result["n"] for result in scores.values()} == {4}
     assert scores["telea"]["mse_masked"] < scores["input"]["mse_masked"]
     assert (tmp_path / "examples.png").exists()
 
     # Pictures in, pictures out; with the regions, the known pixels stay as they were.
-    split = load_split(data, "test")
-    for i in range(len(split)):
-        for name in ("real", "masked", "mask"):
-            write_png(tmp_path / name / f"face{i}.png", split[i][name])
-    unmask = ["unmask", "--aligned", tmp_path / "masked", f"--mask={tmp_path / 'mask'}"]
+    unmask = ["unmask", "--aligned", test / "masked", f"--mask={test / 'mask'}"]
     run(*unmask, f"--out={tmp_path / 'unmasked'}", f"--weights={workdir}")
-    folders = [f"--pred={tmp_path / 'unmasked'}", f"--real={tmp_path / 'real'}", f"--mask={tmp_path / 'mask'}"]
+    folders = [f"--pred={tmp_path / 'unmasked'}", f"--real={test / 'real'}", f"--mask={test / 'mask'}"]
     run("score", *folders, f"--out={tmp_path / 'scores.json'}")
     score = json.loads((tmp_path / "scores.json").read_text())
     for name in ("mse_masked", "psnr", "ssim", "st_lpips"):
@@ -83,6 +79,6 @@ def test_from_nothing_to_unmasked_faces(tmp_path, capsys):
     exported = tmp_path / "network.safetensors"
     run("export", f"--workdir={workdir}", f"--out={exported}")
     run(*unmask, f"--out={tmp_path / 'again'}", f"--weights={exported}")
-    for i in range(len(split)):
-        one, other = (read_picture(tmp_path / folder / f"face{i}.png") for folder in ("unmasked", "again"))
+    for path in find_pictures(test / "masked"):
+        one, other = (read_picture(tmp_path / folder / path.name) for folder in ("unmasked", "again"))
         np.testing.assert_array_equal(one, other)

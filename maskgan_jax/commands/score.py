@@ -18,6 +18,7 @@ def main(arguments: list[str]) -> None:
         prog="maskgan score",
         description="Scores pictures against the real ones. Files are matched by name, whatever the suffix; all three "
         "folders must hold the same names.",
+        allow_abbrev=False,
     )
     parser.add_argument("--pred", required=True, metavar="DIR", help="the pictures to score")
     parser.add_argument("--real", required=True, metavar="DIR", help="the same faces without masks")

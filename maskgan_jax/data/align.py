@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from maskgan_jax.data.points import LEFT_EYE, RIGHT_EYE
+from maskgan_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +34,9 @@ def face_square(landmarks: np.ndarray) -> np.ndarray:
 
     Returns:
       `[4, 2]` float64: top left, bottom left, bottom right and top right corner in the same pixels.
+
+    Raises:
+      UserError: eyes and mouth span no square.
     """
     landmarks = np.asarray(landmarks, np.float64)
     left_eye, right_eye = landmarks[LEFT_EYE].mean(axis=0), landmarks[RIGHT_EYE].mean(axis=0)
@@ -41,6 +45,8 @@ def face_square(landmarks: np.ndarray) -> np.ndarray:
     eye_to_mouth = (landmarks[48] + landmarks[54]) / 2 - eyes
     # Half the side to the right: along the eyes and across the line from eyes to mouth, in equal parts.
     right = eye_to_eye - eye_to_mouth[::-1] * [-1, 1]
+    if not np.hypot(*right) > 0:
+        raise UserError("the landmarks do not form an upright face, so it cannot be aligned; leave this photo out")
     right *= max(np.hypot(*eye_to_eye) * 2.0, np.hypot(*eye_to_mouth) * 1.8) / np.hypot(*right)
     down = right[::-1] * [-1, 1]
     centre = eyes + eye_to_mouth * 0.1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import csv
+import fcntl
 import functools
 import itertools
 import os
@@ -22,15 +23,18 @@ from maskgan_jax.data import masked_faces
 from maskgan_jax.data.contact_sheet import contact_sheet
 from maskgan_jax.data.landmarks import load_predictor
 from maskgan_jax.data.masked_faces.masked_faces_dataset_builder import Builder
+from maskgan_jax.data.masks import check_masks
 from maskgan_jax.data.records import Face, find_face, make_record, mapped
 from maskgan_jax.data.sources import Photo, Skipped, list_all_photos
-from maskgan_jax.data.splits import split_photos
+from maskgan_jax.data.splits import check_splits, split_photos
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing, write_json, write_png
 
 SHEET_RECORDS = 12
 # Folders with this prefix are builds under way, or builds that were killed.
 UNFINISHED = ".unfinished-"
+# What lies beside the records.
+CARD, CONFIG, SKIPPED, SHEET = "card.json", "config.json", "skipped.csv", "contact_sheet.png"
 # What the card counts.
 DESCRIPTION = ("source", "mask_type", "identity")
 
@@ -51,43 +55,58 @@ def build_data_set(
       overwrite: replace a data set that is there already.
 
     Returns:
-      The data card: numbers of records by split, source and mask type, and of skipped photos by reason.
+      The data card: numbers of records by split, source and mask type, of skipped photos by reason and of usable ones in no
+      split, and the splits that nothing fell to although they should have a share.
 
     Raises:
-      UserError: there is a data set already, a source or setting is wrong, no photo is usable, or the disk cannot be written.
+      UserError: there is a data set already, or something else of the same names, a source or setting is wrong, no photo is
+        usable, or the disk cannot be written.
     """
     data_dir = Path(data_dir)
     if workers < 0:
         raise UserError(f"--workers={workers}: give a number of processes, or 0 for one per core")
     workers = workers or len(os.sched_getaffinity(0))
-    if (data_dir / masked_faces.NAME).exists() and not overwrite:
-        raise UserError(f"{data_dir} holds a data set already; give --overwrite to replace it, or another --data_dir")
+    _check_room(data_dir, overwrite)
+    check_masks(config.data)
     photos, skipped = list_all_photos(sources, config)
+    check_splits(config.data.splits, {photo.source for photo in (*photos, *skipped)})
     with _unfinished(data_dir) as folder:
         faces, faceless = _find_faces(photos, config, workers)
         skipped += faceless
         splits = split_photos([face.photo for face in faces.values()], config.data.splits, config.seed)
         used = {photo.id for part in splits.values() for photo in part}
-        skipped += [Skipped(id_, face.photo.source, "not in any split") for id_, face in faces.items() if id_ not in used]
+        unused = [Skipped(id_, face.photo.source, "not in any split") for id_, face in faces.items() if id_ not in used]
         if not used:
-            raise UserError(f"none of the photos is usable; {skipped[0].id}, for one: {skipped[0].reason}")
+            example = (skipped + unused)[0]
+            raise UserError(f"none of the photos is usable; {example.id}, for one: {example.reason}")
+        empty = [split for split, rules in config.data.splits.items() if any(rules.values()) and split not in splits]
         written = _write_records(folder, splits, faces, config, workers)
-        card = _card(written, skipped)
-        write_json(folder / "card.json", card)
-        save_config(folder / "config.json", config)
-        _write_skipped(folder / "skipped.csv", skipped)
-        write_png(folder / "contact_sheet.png", contact_sheet(_examples(folder, written)))
+        card = _card(written, skipped, len(unused), empty)
+        write_json(folder / CARD, card)
+        save_config(folder / CONFIG, config)
+        _write_skipped(folder / SKIPPED, skipped + unused)
+        write_png(folder / SHEET, contact_sheet(_examples(folder, written)))
     return card
+
+
+def _check_room(data_dir: Path, overwrite: bool) -> None:
+    """Raises UserError if a data set in `data_dir` would replace anything but another one that may be replaced."""
+    there = [name for name in (masked_faces.NAME, CARD, CONFIG, SKIPPED, SHEET) if (data_dir / name).exists()]
+    if any((data_dir / masked_faces.NAME).glob("*.*.*/")):  # The folder of its version.
+        if not overwrite:
+            raise UserError(f"{data_dir} holds a data set already; give --overwrite to replace it, or another --data_dir")
+    elif there:
+        raise UserError(f"{data_dir} holds {there[0]} but no data set, and it would be lost; give another --data_dir")
 
 
 @contextlib.contextmanager
 def _unfinished(data_dir: Path) -> Iterator[Path]:
     """A folder to build in, whose contents take their places in `data_dir` when the block ends well."""
     try:
-        for left in data_dir.glob(f"{UNFINISHED}*"):
-            shutil.rmtree(left)
         data_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=data_dir) as name:
+        with _locked(data_dir), tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=data_dir) as name:
+            for left in set(data_dir.glob(f"{UNFINISHED}*")) - {Path(name)}:
+                shutil.rmtree(left)
             built, replaced = Path(name, "built"), Path(name, "replaced")
             built.mkdir()
             yield built
@@ -103,11 +122,28 @@ def _unfinished(data_dir: Path) -> Iterator[Path]:
         ) from error
 
 
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keeps other builds out of a folder, until the block or the process ends."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise UserError(f"another maskgan build is writing to {folder}; wait for it, or give another --data_dir") from error
+    except OSError:
+        pass  # Some network file systems have no locks.
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _find_faces(photos: Sequence[Photo], config: ConfigDict, workers: int) -> tuple[dict[str, Face], list[Skipped]]:
     """The faces by their photos' ids, and the photos without a usable one."""
     if any(isinstance(photo.path, Path) for photo in photos):
         load_predictor(config.data.shape_predictor)  # A missing one is told once here, and not for every photo.
-    search = functools.partial(find_face, shape_predictor=config.data.shape_predictor)
+    search = functools.partial(find_face, data=config.data, seed=config.seed)
     found = list(tqdm(mapped(search, photos, workers), "finding faces", len(photos), unit=" photos"))
     return {one.photo.id: one for one in found if isinstance(one, Face)}, [one for one in found if isinstance(one, Skipped)]
 
@@ -139,7 +175,9 @@ def _write_records(
     return written
 
 
-def _card(written: Sequence[Mapping[str, Any]], skipped: Sequence[Skipped]) -> dict[str, Any]:
+def _card(
+    written: Sequence[Mapping[str, Any]], skipped: Sequence[Skipped], unused: int, empty: Sequence[str]
+) -> dict[str, Any]:
     """The data card."""
     card: dict[str, Any] = {"records": len(written), "splits": {}}
     for split in dict.fromkeys(entry["split"] for entry in written):
@@ -150,8 +188,7 @@ def _card(written: Sequence[Mapping[str, Any]], skipped: Sequence[Skipped]) -> d
             "sources": _counted(entry["source"] for entry in entries),
             "mask_types": _counted(entry["mask_type"] for entry in entries),
         }
-    card["skipped"] = _counted(photo.reason.replace(photo.id, "") for photo in skipped)
-    return card
+    return {**card, "empty": list(empty), "skipped": _counted(photo.reason for photo in skipped), "unused": unused}
 
 
 def _counted(values: Iterable[str]) -> dict[str, int]:

@@ -12,6 +12,7 @@ from maskgan_jax.data.points import CONTOUR
 
 TILE = 192
 CAPTION = 22
+HEADINGS = ("real", "masked", "region", "landmarks")
 CONTOUR_COLOUR = (255, 64, 64)
 INNER_COLOUR = (64, 255, 64)
 
@@ -27,7 +28,7 @@ def draw_landmarks(picture: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 
 
 def contact_sheet(records: Sequence[Mapping[str, Any]], columns: int = 2) -> np.ndarray:
-    """Real face, masked face, region and landmarks of each record, side by side under its name.
+    """Real face, masked face, region and landmarks of each record, side by side under its name, with headings above all.
 
     Args:
       records: as `load_split` gives them.
@@ -37,10 +38,13 @@ def contact_sheet(records: Sequence[Mapping[str, Any]], columns: int = 2) -> np.
       `[H, W, 3]` RGB, uint8.
     """
     rows = -(-len(records) // columns)
-    sheet = np.full((rows * (TILE + CAPTION), columns * (4 * TILE + 8) - 8, 3), 255, np.uint8)
+    sheet = np.full((CAPTION + rows * (TILE + CAPTION), columns * (len(HEADINGS) * TILE + 8) - 8, 3), 255, np.uint8)
     for number, record in enumerate(records):
         row, column = divmod(number, columns)
-        top, left = row * (TILE + CAPTION), column * (4 * TILE + 8)
+        top, left = CAPTION + row * (TILE + CAPTION), column * (len(HEADINGS) * TILE + 8)
+        if row == 0:
+            for place, heading in enumerate(HEADINGS):
+                _write(sheet, heading, left + place * TILE, 0)
         factor = TILE / len(record["real"])
         real, masked, region = (
             cv2.resize(record[name], (TILE, TILE), interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
@@ -48,8 +52,12 @@ def contact_sheet(records: Sequence[Mapping[str, Any]], columns: int = 2) -> np.
         )
         marked = draw_landmarks(real, (record["landmarks"] + 0.5) * factor - 0.5)
         tiles = np.concatenate([real, masked, np.repeat(region[..., None], 3, axis=2), marked], axis=1)
-        sheet[top + CAPTION : top + CAPTION + TILE, left : left + 4 * TILE] = tiles
+        sheet[top + CAPTION : top + CAPTION + TILE, left : left + tiles.shape[1]] = tiles
         words = [record["source"], record["mask_type"], record["expression"], record["id"].rpartition("/")[2]]
-        caption = "  ".join(filter(None, words))
-        cv2.putText(sheet, caption, (left + 4, top + CAPTION - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
+        _write(sheet, "  ".join(filter(None, words)), left, top)
     return sheet
+
+
+def _write(sheet: np.ndarray, words: str, left: int, top: int) -> None:
+    """Writes one line, `CAPTION` pixels high, onto the sheet."""
+    cv2.putText(sheet, words, (left + 4, top + CAPTION - 7), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)

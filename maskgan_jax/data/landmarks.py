@@ -32,11 +32,14 @@ def load_predictor(path: str = "") -> dlib.shape_predictor:
     path = path or str(weight_file("shape_predictor_68_face_landmarks.dat"))
     try:
         predictor = dlib.shape_predictor(path)
-    except RuntimeError as error:
-        raise UserError(f"cannot load the shape predictor {path} ({error}); give a dlib .dat file with 68 points") from error
+    except (MemoryError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"cannot load the shape predictor {path} ({reason:.80}); set data.shape_predictor to a dlib file with 68 points"
+        ) from error
     points = predictor(np.zeros((100, 100, 3), np.uint8), dlib.rectangle(0, 0, 99, 99)).num_parts
     if points != 68:
-        raise UserError(f"the shape predictor {path} has {points} points; give one with 68")
+        raise UserError(f"the shape predictor {path} has {points} points; set data.shape_predictor to one with 68")
     return predictor
 
 
@@ -86,6 +89,8 @@ def find_landmarks(picture: np.ndarray, shape_predictor: str = "") -> np.ndarray
     """
     load_predictor(shape_predictor)  # A missing one is told even where there is no face.
     shrinkage = min(1.0, LONGEST_SIDE / max(picture.shape[:2]))
+    if min(picture.shape[:2]) * shrinkage < 2:  # A strip, of which nothing would be left.
+        raise UserError("no face found")
     searched = _resized(picture, shrinkage) if shrinkage < 1 else picture
     box = find_box(searched)
     if box is None:

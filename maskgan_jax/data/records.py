@@ -19,8 +19,7 @@ from ml_collections import ConfigDict
 
 from maskgan_jax.data.align import align, face_square, to_aligned
 from maskgan_jax.data.landmarks import find_landmarks
-from maskgan_jax.data.masks import draw_mask
-from maskgan_jax.data.masks.geometry import six_points
+from maskgan_jax.data.masks import draw_mask, fit_mask
 from maskgan_jax.data.rendered_faces import pose_face
 from maskgan_jax.data.sources import Photo, Skipped
 from maskgan_jax.errors import UserError
@@ -38,16 +37,21 @@ class Face:
     landmarks: np.ndarray
 
 
-def find_face(photo: Photo, shape_predictor: str = "") -> Face | Skipped:
-    """The face in a photo, or why it is of no use; `shape_predictor` as for `find_landmarks`."""
-    if isinstance(photo.path, tuple):
-        face = pose_face(*photo.path)
-        return Face(dataclasses.replace(photo, identity=face.identity, expression=face.expression), face.landmarks)
+def find_face(photo: Photo, data: ConfigDict, seed: int) -> Face | Skipped:
+    """The face in a photo, or why it is of no use; `data` and `seed` as for `make_record`."""
     try:
-        landmarks = find_landmarks(photo.read(), shape_predictor)
-        six_points(to_aligned(landmarks, face_square(landmarks), size=256))  # Fails if no mask can be put on them.
+        if isinstance(photo.path, tuple):
+            face = pose_face(*photo.path)
+            landmarks = face.landmarks
+            photo = dataclasses.replace(photo, identity=face.identity, expression=face.expression)
+        else:
+            landmarks = find_landmarks(photo.read(), data.shape_predictor)
+        # The splits must know whether `make_record` will succeed: the very mask that it draws is fitted here already.
+        aligned = to_aligned(landmarks, face_square(landmarks), data.size).astype(np.float32)
+        fit_mask(aligned, _mask_rng(photo, seed), data, (data.size, data.size))
     except UserError as error:
-        return Skipped(photo.id, photo.source, str(error))
+        # The path is in the way of counting reasons, and the id tells it.
+        return Skipped(photo.id, photo.source, str(error).removeprefix(f"{photo.path} is ").replace(f"{photo.path} ", ""))
     return Face(photo, landmarks)
 
 
@@ -64,8 +68,7 @@ def make_record(face: Face, data: ConfigDict, seed: int) -> dict[str, Any]:
     """
     photo = face.photo
     aligned = align(photo.read(), face.landmarks, data.size)
-    digest = hashlib.blake2b(photo.id.encode(), digest_size=8).digest()
-    drawn = draw_mask(aligned.picture, aligned.landmarks, np.random.default_rng([seed, int.from_bytes(digest)]), data)
+    drawn = draw_mask(aligned.picture, aligned.landmarks, _mask_rng(photo, seed), data)
     region = np.where(drawn.alpha > 0, np.uint8(255), np.uint8(0))[..., None]
     return {
         "real": encode_png(aligned.picture),
@@ -81,6 +84,11 @@ def make_record(face: Face, data: ConfigDict, seed: int) -> dict[str, Any]:
     }
 
 
+def _mask_rng(photo: Photo, seed: int) -> np.random.Generator:
+    digest = hashlib.blake2b(photo.id.encode(), digest_size=8).digest()
+    return np.random.default_rng([seed, int.from_bytes(digest)])
+
+
 def mapped(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
     """`map` by worker processes: results come in the order of the items, and only a few are held at a time.
 
@@ -93,11 +101,15 @@ def mapped(function: Callable[[Item], Result], items: Iterable[Item], workers: i
       UserError: a worker process died, for want of memory most likely. Whatever `function` raises comes through.
     """
     if workers == 1:
-        _set_up_worker()
-        yield from map(function, items)
+        threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)
+        try:
+            yield from map(function, items)
+        finally:
+            cv2.setNumThreads(threads)
         return
     # Spawned, not forked: the process may have threads (of JAX, OpenCV, dlib), which do not survive a fork.
-    pool = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _set_up_worker, (True,))
+    pool = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _set_up_worker)
     pending: collections.deque[concurrent.futures.Future] = collections.deque()
     try:
         for item in items:
@@ -112,12 +124,11 @@ def mapped(function: Callable[[Item], Result], items: Iterable[Item], workers: i
         pool.shutdown(cancel_futures=True)
 
 
-def _set_up_worker(own_process: bool = False) -> None:
-    """One thread per process; a process of its own leaves Ctrl-C to its parent, and ends when its parent does."""
+def _set_up_worker() -> None:
+    """One thread per process; it leaves Ctrl-C to its parent, and ends when its parent does."""
     cv2.setNumThreads(1)
-    if own_process:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:

@@ -101,23 +101,35 @@ def kdef(folder: Path, angles: Sequence[str] = ("S",)) -> Iterator[Photo | Skipp
 
 
 def celeba(folder: Path) -> Iterator[Photo | Skipped]:
-    """CelebA's photos, with identity_CelebA.txt in or beside the folder, or named `<identity>_<n>.jpg`."""
-    table = next((file for at in (folder, folder.parent) if (file := at / "identity_CelebA.txt").is_file()), None)
+    """CelebA's photos, named `<identity>_<n>.jpg`, or as they are distributed, with the table identity_CelebA.txt.
+
+    The table is looked for in the folder and the two above it, each with its subfolder Anno: CelebA's own layout has
+    Anno/identity_CelebA.txt and Img/img_align_celeba/000001.jpg.
+    """
+    above = [folder, *folder.absolute().parents[:2]]
+    places = [place / anno / "identity_CelebA.txt" for place in above for anno in ("", "Anno")]
+    table = next(filter(Path.is_file, places), None)
     identities = {}
     if table:
         lines = table.read_text(encoding="utf-8", errors="replace").splitlines()
-        identities = dict(words for line in lines if len(words := line.split()) == 2)
+        # By the name without .jpg, as one of CelebA's packages has .png.
+        identities = {Path(words[0]).stem: words[1] for line in lines if len(words := line.split()) == 2}
     for path in find_pictures(folder):
-        if table:
-            identity = identities.get(path.name)
-        else:
-            identity, number, _ = re.fullmatch(r"(\d+)_(\d+)|(.*)", path.stem, re.DOTALL).groups()
-            identity = identity if number else ""
-        if identity is None:
+        named = re.fullmatch(r"(\d+)_\d+", path.stem)
+        if path.stem in identities:
+            yield _photo("celeba", folder, path, f"celeba_{identities[path.stem]}")
+        elif named:
+            yield _photo("celeba", folder, path, f"celeba_{named[1]}")
+        elif table:
             # Its person may be another photo's too, so that it could end up in another split.
             yield _skipped("celeba", folder, path, f"not in {table.name}")
+        elif re.fullmatch(r"\d{6}", path.stem):
+            raise UserError(
+                f"{path} is named as CelebA names its photos, which tells nobody's identity; put CelebA's identity_CelebA.txt "
+                f"into {folder}, so that each person gets into one split only"
+            )
         else:
-            yield _photo("celeba", folder, path, f"celeba_{identity}" if identity else "")
+            yield _photo("celeba", folder, path)
 
 
 def expressions(folder: Path) -> Iterator[Photo | Skipped]:

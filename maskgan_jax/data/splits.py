@@ -5,10 +5,51 @@ from __future__ import annotations
 import collections
 import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+from ml_collections import ConfigDict
 
 from maskgan_jax.data.sources import Photo
 from maskgan_jax.errors import UserError
+
+# In the order in which they are filled.
+SPLITS = ("test", "validation", "train")
+
+
+def check_splits(splits: Mapping[str, Mapping[str, float]], sources: Iterable[str]) -> None:
+    """Checks what `split_photos` is told.
+
+    Args:
+      splits: as for `split_photos`.
+      sources: those of the photos.
+
+    Raises:
+      UserError: an unknown split or source, something else than a number, or shares outside 0..1 or above 1 in all.
+    """
+    sources = sorted(set(sources))
+    for split, rules in splits.items():
+        key = f"data.splits.{split}"
+        if split not in SPLITS:
+            raise UserError(f"{key}: there is no such split; the splits are {', '.join(SPLITS)}")
+        if not isinstance(rules, Mapping | ConfigDict):
+            raise UserError(f"{key} is {rules!r:.40}; give shares or counts by source, such as {{'*': 0.8}}")
+        for source, wanted in rules.items():
+            if source not in ("*", *sources):
+                raise UserError(f"{key}.{source}: no photo is of this source; there are {', '.join(sources)} and '*'")
+            if isinstance(wanted, bool) or not isinstance(wanted, int | float):
+                kind = type(wanted).__name__
+                raise UserError(f"{key}.{source} is a {kind}; give a share such as 0.8 or a number of photos such as 800")
+            if not 0 <= wanted <= (1 if isinstance(wanted, float) else wanted):
+                raise UserError(f"{key}.{source} is {wanted}; a share is 0.0 to 1.0, a number of photos has no decimal point")
+    for source, rules in _by_source(splits, sources).items():
+        if sum(share for share in rules.values() if isinstance(share, float)) > 1 + 1e-9:
+            raise UserError(f"data.splits: the shares of {source} add up to more than 1; lower one of them")
+
+
+def _by_source(splits: Mapping[str, Mapping[str, float]], sources: Iterable[str]) -> dict[str, dict[str, float]]:
+    """{source: {split: share or count}}, the splits in the order in which they are filled."""
+    filled = [split for split in SPLITS if split in splits]
+    return {source: {split: splits[split].get(source, splits[split].get("*", 0)) for split in filled} for source in sources}
 
 
 def _hash(seed: int, text: str) -> tuple[int, float]:
@@ -26,28 +67,26 @@ def split_photos(photos: Sequence[Photo], splits: Mapping[str, Mapping[str, floa
 
     Args:
       photos: of all sources.
-      splits: {split: {source: share or count}}: a float is a share of the identities, an int a number of photos, '*' stands for
-        every source that the split does not name.
+      splits: {split: {source: share or count}}, as `check_splits` accepts them: a float is a share of the identities, an int a
+        number of photos, '*' stands for every source that the split does not name.
       seed: another seed gives other splits.
 
     Returns:
       The photos of each split that has any, in hash order.
 
     Raises:
-      UserError: shares outside 0..1 or above 1 in all, or a count that cannot be met.
+      UserError: a count that cannot be met.
     """
-    order = sorted(splits, key=lambda split: (split == "train", split == "validation", split))
     sources = sorted({photo.source for photo in photos} | {name for rules in splits.values() for name in rules} - {"*"})
-    rules = {source: {split: splits[split].get(source, splits[split].get("*", 0)) for split in order} for source in sources}
-    _check(rules)
+    rules = _by_source(splits, sources)
 
     people: dict[str, dict[str, list[Photo]]] = {source: collections.defaultdict(list) for source in sources}
     for photo in sorted(photos, key=lambda photo: (_hash(seed, photo.identity), photo.identity, _hash(seed, photo.id))):
         people[photo.source][photo.identity].append(photo)
     home: dict[str, str] = {}
-    parts: dict[str, list[Photo]] = {split: [] for split in order}
+    parts: dict[str, list[Photo]] = {split: [] for split in SPLITS if split in splits}
 
-    for split, source in itertools.product(order, sources):
+    for split, source in itertools.product(parts, sources):
         wanted = rules[source][split]
         if isinstance(wanted, float):
             continue
@@ -80,13 +119,3 @@ def _split_by_share(rules: Mapping[str, float], position: float) -> str | None:
             if position < end:
                 return split
     return None
-
-
-def _check(rules: Mapping[str, Mapping[str, float]]) -> None:
-    for source, wanted in rules.items():
-        shares = [share for share in wanted.values() if isinstance(share, float)]
-        if min(wanted.values(), default=0) < 0 or sum(shares) > 1 + 1e-9:
-            raise UserError(
-                f"data.splits: the shares of {source} add up to more than 1, or one is below 0; "
-                "a number of photos is given without a decimal point"
-            )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,19 @@ from maskgan_jax.data.sheet import labelled_grid
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import write_png
 from maskgan_jax.metrics.baselines import telea
-from maskgan_jax.metrics.scoring import Item, score_pictures
+from maskgan_jax.metrics.scoring import Item, mean_scores, score_each
 from maskgan_jax.models.lpips import PerceptualWeights
 from maskgan_jax.unmasking.generate import Unmasker
 
-METHODS = ("ours", "input", "telea")
+BASELINES = {"input": lambda record: record["masked"], "telea": lambda record: telea(record["masked"], record["mask"])}
+METHODS = ("ours", *BASELINES)
 
 # Faces smaller than this, in pixels, are shown enlarged.
 SHOWN_SIDE = 128
 
 Record = dict[str, Any]
-Predict = Callable[[Sequence[Record]], Sequence[np.ndarray]]
+# Pictures `[S, S, 3]` uint8 made from a record's `masked`, by their names.
+Predictions = dict[str, np.ndarray]
 
 
 def evaluate(
@@ -36,6 +39,7 @@ def evaluate(
     workdir: str | Path | None = None,
     split: str = "test",
     lpips_weights: PerceptualWeights | None = None,
+    pictures: str | Path | None = None,
 ) -> dict[str, Any]:
     """Scores a method on the records of a split.
 
@@ -45,6 +49,8 @@ def evaluate(
       workdir: folder of a training run, or an exported network; needed for 'ours'.
       split: 'train', 'validation' or 'test'.
       lpips_weights: to score LPIPS too.
+      pictures: folder for the records' pictures, as PNG in `real`, `masked` and `mask`, and for the method's: in `ours` (raw)
+        and `put_back`, or in `telea`. A face has one name in all of them: its number in the split and its id.
 
     Returns:
       The scores that `score_pictures` gives, with `method`, `split`, and the means `by_source` and `by_mask_type`. For 'ours'
@@ -52,22 +58,31 @@ def evaluate(
       are put back. The baselines change nothing but the region: both would be the same.
 
     Raises:
-      UserError: no such method, network, data set or split.
+      UserError: no such method, network, data set or split, or `pictures` cannot be written.
     """
     if method not in METHODS:
         raise UserError(f"there is no method {method!r}; choose one of {', '.join(METHODS)}")
+    if method == "ours" and workdir is None:
+        raise UserError("the method 'ours' needs a workdir: the folder of a training run, or an exported network")
     records = load_split(data_dir, split)
-    result = {"method": method, "split": split}
-    if method != "ours":
-        fill = {"input": lambda record: record["masked"], "telea": lambda record: telea(record["masked"], record["mask"])}[
-            method
-        ]
-        return result | _score(records, lambda batch: [fill(record) for record in batch], 1, method, lpips_weights)
-    unmasker = Unmasker(workdir)
-    raw, composite = _generated(unmasker)
-    result |= _score(records, raw, unmasker.batch_size, "raw output", lpips_weights)
-    result["put_back"] = _score(records, composite, unmasker.batch_size, "known pixels put back", lpips_weights)
-    return result
+    unmasker = Unmasker(workdir) if method == "ours" else None
+    origins: list[tuple[str, dict[str, str]]] = []
+
+    def items(every: Iterable[Record]) -> Iterator[Item]:
+        for number, (record, predictions) in enumerate(_predicted(method, unmasker, every)):
+            if pictures is not None:
+                _write_pictures(Path(pictures), number, record, predictions)
+            for name, prediction in predictions.items():
+                origins.append((name, {key: record[key] for key in ("source", "mask_type")}))
+                yield record["id"], prediction, record["real"], record["mask"]
+
+    with tqdm(range(len(records)), desc=f"score {method}", unit="face") as numbers:
+        scores = list(score_each(items(records[i] for i in numbers), lpips_weights=lpips_weights))
+    images: dict[str, list[dict[str, Any]]] = {}
+    for (name, origin), score in zip(origins, scores, strict=True):
+        images.setdefault(name, []).append(score | origin)
+    summaries = {name: _summary(of_name) for name, of_name in images.items()}
+    return {"method": method, "split": split} | summaries.pop(method) | summaries
 
 
 def write_examples(
@@ -79,54 +94,36 @@ def write_examples(
     chosen = [records[i] for i in np.linspace(0, len(records) - 1, min(count, len(records))).astype(int)]
     enlarged = max(1, SHOWN_SIDE // unmasker.size)
     rows = []
-    for batch in _batched(chosen, unmasker.batch_size):
-        for record, raw, composite in zip(batch, *(predict(batch) for predict in _generated(unmasker)), strict=True):
-            row = [record["masked"], telea(record["masked"], record["mask"]), raw, composite, record["real"]]
-            rows.append([cv2.resize(face, None, fx=enlarged, fy=enlarged, interpolation=cv2.INTER_CUBIC) for face in row])
+    for record, ours in _predicted("ours", unmasker, chosen):
+        row = [record["masked"], BASELINES["telea"](record), *ours.values(), record["real"]]
+        rows.append([cv2.resize(face, None, fx=enlarged, fy=enlarged, interpolation=cv2.INTER_CUBIC) for face in row])
     write_png(path, labelled_grid(rows, ["masked", "Telea", "output", "put back", "real"], columns=3))
 
 
-def _generated(unmasker: Unmasker) -> tuple[Predict, Predict]:
-    """The raw output for a batch of records, and the one with the known pixels put back."""
-
-    def raw(batch: Sequence[Record]) -> Sequence[np.ndarray]:
-        return unmasker(np.stack([record["masked"] for record in batch]))
-
-    def composite(batch: Sequence[Record]) -> Sequence[np.ndarray]:
-        return [np.where(r["mask"] > 127, generated, r["masked"]) for r, generated in zip(batch, raw(batch), strict=True)]
-
-    return raw, composite
-
-
-def _score(
-    records: Sequence[Record], predict: Predict, batch_size: int, label: str, lpips_weights: PerceptualWeights | None
-) -> dict[str, Any]:
-    kinds: list[dict[str, str]] = []
-
-    def items() -> Iterator[Item]:
-        every = (records[i] for i in tqdm(range(len(records)), desc=f"score {label}", unit="face"))
-        for batch in _batched(every, batch_size):
-            for record, prediction in zip(batch, predict(batch), strict=True):
-                kinds.append({"source": record["source"], "mask_type": record["mask_type"]})
-                yield record["id"], prediction, record["real"], record["mask"]
-
-    scores = score_pictures(items(), lpips_weights=lpips_weights)
-    images = [image | kind for kind, image in zip(kinds, scores.pop("images"), strict=True)]
-    groups = {f"by_{key}": _grouped(images, key) for key in ("source", "mask_type")}
-    return scores | groups | {"images": images}
-
-
-def _grouped(images: list[dict[str, Any]], key: str) -> dict[str, dict[str, float]]:
-    """The means over the images of each value of `key`."""
-    result = {}
-    for value in sorted({image[key] for image in images}):
-        group = [image for image in images if image[key] == value]
-        names = [name for name, score in group[0].items() if isinstance(score, float)]
-        result[value] = {"n": len(group), **{name: float(np.mean([image[name] for image in group])) for name in names}}
-    return result
-
-
-def _batched(records: Any, size: int) -> Iterator[list[Record]]:
+def _predicted(method: str, unmasker: Unmasker | None, records: Iterable[Record]) -> Iterator[tuple[Record, Predictions]]:
+    """Each record with the picture that a method makes of it; 'ours' makes two: its raw output, and `put_back`."""
+    if unmasker is None:
+        yield from ((record, {method: BASELINES[method](record)}) for record in records)
+        return
+    # The network runs once for both.
     stream = iter(records)
-    while batch := list(itertools.islice(stream, size)):
-        yield batch
+    while batch := list(itertools.islice(stream, unmasker.batch_size)):
+        for record, raw in zip(batch, unmasker(np.stack([record["masked"] for record in batch])), strict=True):
+            yield record, {"ours": raw, "put_back": np.where(record["mask"] > 127, raw, record["masked"])}
+
+
+def _write_pictures(folder: Path, number: int, record: Record, predictions: Predictions) -> None:
+    name = f"{number:05}_{re.sub('[^A-Za-z0-9-]+', '_', record['id'])[-100:]}.png"
+    for kind, picture in ({kind: record[kind] for kind in ("real", "masked", "mask")} | predictions).items():
+        if kind != "input":  # Which is `masked`.
+            write_png(folder / kind / name, picture)
+
+
+def _summary(images: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means over the images, over those of each source and of each type of mask, and the images themselves."""
+
+    def by(key: str) -> dict[str, dict[str, Any]]:
+        values = sorted({image[key] for image in images})
+        return {value: mean_scores([image for image in images if image[key] == value]) for value in values}
+
+    return mean_scores(images) | {f"by_{key}": by(key) for key in ("source", "mask_type")} | {"images": images}

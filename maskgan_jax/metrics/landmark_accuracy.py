@@ -35,12 +35,17 @@ def evaluate_landmarks(
       split: 'train', 'validation' or 'test'.
 
     Returns:
-      `n`, and `unmasked` and `masked`: the mean over all 68 points (`error`), over the contour (`contour`) and, for dlib,
-      the share of these faces that its detector finds by itself (`detected`).
+      `n`, how many faces the split has, and `unmasked` and `masked`: the mean over all 68 points (`error`), over the contour
+      (`contour`) and, for dlib, the share of these `n` faces that its detector finds by itself (`detected`). The network's
+      errors are over all faces; dlib's are over the `n_found` whose unmasked picture its detector finds, the easier ones.
 
     Raises:
       UserError: no such method, network, data set or split.
     """
+    if method == "ours" and workdir is None:
+        raise UserError(
+            "the method 'ours' needs a workdir: the folder of a training run of 'landmarks', or an exported network"
+        )
     records = load_split(data_dir, split)
     if method == "ours":
         errors = _errors_of_network(records, workdir)
@@ -49,7 +54,9 @@ def evaluate_landmarks(
         errors, detected = _errors_of_dlib(records)
     else:
         raise UserError(f"there is no method {method!r} for landmarks; choose one of {', '.join(METHODS)}")
-    result: dict[str, Any] = {"method": method, "split": split, "n": len(errors["masked"])}
+    result: dict[str, Any] = {"method": method, "split": split, "n": len(records)}
+    if method == "dlib":
+        result["n_found"] = len(errors["unmasked"])
     for name, values in errors.items():
         result[name] = {"error": float(values.mean()), "contour": float(values[:, CONTOUR].mean())}
         if name in detected:

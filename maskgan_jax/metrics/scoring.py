@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,31 @@ SMALLEST_SIDE = 32
 def score_pictures(
     items: Iterable[Item], *, batch_size: int = 4, lpips_weights: PerceptualWeights | None = None
 ) -> dict[str, Any]:
-    """Scores predictions against the real pictures.
+    """Scores predictions against the real pictures: each of them, and their means.
+
+    Args:
+      items, batch_size, lpips_weights: as for `score_each`.
+
+    Returns:
+      What `mean_scores` gives, and `images`: what `score_each` gives.
+
+    Raises:
+      UserError: as `score_each` does.
+    """
+    images = list(score_each(items, batch_size=batch_size, lpips_weights=lpips_weights))
+    return mean_scores(images) | {"images": images}
+
+
+def mean_scores(images: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """`n`, how many pictures there are (at least one), and the means of all their scores, by the names of these."""
+    names = [name for name, value in images[0].items() if isinstance(value, float)]
+    return {"n": len(images), **{name: float(np.mean([image[name] for image in images])) for name in names}}
+
+
+def score_each(
+    items: Iterable[Item], *, batch_size: int = 4, lpips_weights: PerceptualWeights | None = None
+) -> Iterator[dict[str, Any]]:
+    """Scores predictions against the real pictures, one by one.
 
     The pictures are read as they are needed, so that any number of them fits into memory. A score over some of them only
     could not be compared with others, so anything wrong with one stops it all.
@@ -37,16 +61,16 @@ def score_pictures(
       batch_size: pictures that go through the networks of ST-LPIPS and LPIPS at once.
       lpips_weights: from `load_lpips`; without them there is no `lpips`.
 
-    Returns:
-      `n`; the means over the pictures of `mse_masked` (sum over R, G, B), `psnr`, `psnr_masked` (dB, at most 100 for each
-      picture), `ssim`, `st_lpips` (AlexNet) and perhaps `lpips`; and `images`, the same for each picture with its `name`.
+    Yields:
+      For each item in turn its `name`, `mse_masked` (sum over R, G, B), `psnr`, `psnr_masked` (dB, at most 100), `ssim`,
+      `st_lpips` (AlexNet) and perhaps `lpips`.
 
     Raises:
       UserError: sizes differ, a picture is smaller than 32 px, a mask hides nothing, there are no pictures, or the weights
         of ST-LPIPS have not been fetched.
     """
     st_lpips_weights = load_st_lpips()
-    images = []
+    batch = None
     for batch in _batches(items, batch_size):
         names, predictions, real, masks = zip(*batch, strict=True)
         predictions, real = np.stack(predictions), np.stack(real)
@@ -63,11 +87,10 @@ def score_pictures(
             "ssim": ssim(predictions, real),
         } | columns
         values = zip(*(np.asarray(column)[: len(names)].tolist() for column in columns.values()), strict=True)
-        images += [{"name": name, **dict(zip(columns, row, strict=True))} for name, row in zip(names, values, strict=True)]
-    if not images:
+        for name, row in zip(names, values, strict=True):
+            yield {"name": name, **dict(zip(columns, row, strict=True))}
+    if batch is None:
         raise UserError("there are no pictures to score")
-    means = {key: float(np.mean([image[key] for image in images])) for key in images[0] if key != "name"}
-    return {"n": len(images), **means, "images": images}
 
 
 def score_folders(
@@ -84,7 +107,7 @@ def score_folders(
     Raises:
       UserError: also if a folder has pictures that another one lacks, two of one name, or one that cannot be read.
     """
-    folders = [_pictures_by_name(folder) for folder in (predictions, real, masks)]
+    folders = [pictures_by_name(folder) for folder in (predictions, real, masks)]
     names = sorted(set().union(*folders))
     for pictures, folder in zip(folders, (predictions, real, masks), strict=True):
         if missing := [name for name in names if name not in pictures]:
@@ -94,16 +117,20 @@ def score_folders(
                 "scores are over the same pictures in all three folders"
             )
 
-    def items() -> Iterator[Item]:
-        for name in tqdm(names, desc="score", unit="picture"):
-            prediction, real_picture, mask = (pictures[name] for pictures in folders)
-            yield name, read_picture(prediction), read_picture(real_picture), read_picture(mask, grey=True)
+    def read(name: str) -> Item:
+        prediction, real_picture, mask = (pictures[name] for pictures in folders)
+        return name, read_picture(prediction), read_picture(real_picture), read_picture(mask, grey=True)
 
-    return score_pictures(items(), lpips_weights=lpips_weights)
+    with tqdm(names, desc="score", unit="picture") as bar:
+        return score_pictures(map(read, bar), lpips_weights=lpips_weights)
 
 
-def _pictures_by_name(folder: str | os.PathLike) -> dict[str, Path]:
-    """The pictures below `folder` by their path there without suffix."""
+def pictures_by_name(folder: str | os.PathLike) -> dict[str, Path]:
+    """The pictures below `folder` by their path there without suffix.
+
+    Raises:
+      UserError: it is not a folder, it has no pictures, or two of one name.
+    """
     pictures: dict[str, Path] = {}
     for path in find_pictures(folder):
         other = pictures.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)

@@ -6,7 +6,11 @@ A workdir holds `checkpoints/STEP` (the whole state, the config and the iterator
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import math
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +18,38 @@ import grain
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import tensorstore as ts
+from etils import epath
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.training.state import TrainState, Variables
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Makes the workdir, if need be, and keeps other runs out of it while the block lasts; a killed run keeps none out.
+
+    Raises:
+      UserError: it is a file or cannot be made, or another run is at work in it.
+    """
+    if jax.process_index() > 0:  # The processes of one run share the workdir.
+        yield
+        return
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = (workdir / ".lock").open("w")
+    except OSError as error:
+        raise UserError(f"cannot use the folder {workdir} ({error.strerror}); give another --workdir") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"another run is at work in {workdir}; wait for its end, or give another --workdir") from error
+        except OSError:  # Some network file systems have no locks.
+            pass
+        yield
 
 
 def open_checkpoints(workdir: Path, keep: int) -> ocp.CheckpointManager:
@@ -51,60 +83,105 @@ def save_state(manager: ocp.CheckpointManager, state: TrainState, config: Config
 
 
 def restore_state(manager: ocp.CheckpointManager, state: TrainState, iterator: grain.DatasetIterator) -> TrainState:
-    """The state of the latest checkpoint, with the shapes and shardings of `state`; moves `iterator` to its position.
+    """The state of the latest checkpoint that can be read, with the shapes and shardings of `state`.
+
+    Moves `iterator` to its position. Later checkpoints, which are damaged, are named and put aside in `checkpoints.damaged`.
 
     Raises:
-      UserError: the checkpoint is of another network.
+      UserError: the checkpoint is of another network, or none can be read.
     """
-    step = manager.latest_step()
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
-    misfit = UserError(f"the checkpoint in {manager.directory} does not fit the config; use its config, or another --workdir")
-    # Orbax would find other shapes while it reads, and leave tracebacks of its threads behind.
-    stored = ocp.StandardCheckpointHandler().metadata(manager.directory / str(step) / "state").tree
+    damaged: dict[int, str] = {}
+    for step in sorted(manager.all_steps(), reverse=True):
+        try:
+            restored = _restore(manager, step, target, iterator)
+        except UserError:
+            raise
+        except Exception as error:  # Damage shows in whatever Orbax and its storage stumble over.
+            damaged[step] = _first_line(error)
+            continue
+        for later, reason in damaged.items():
+            _put_aside(manager, later, reason)
+        return restored
+    raise UserError(
+        f"no checkpoint in {manager.directory} can be read ({next(iter(damaged.values()))}); delete that folder to begin "
+        "again, or give another --workdir"
+    )
+
+
+def _restore(manager: ocp.CheckpointManager, step: int, target: TrainState, iterator: grain.DatasetIterator) -> TrainState:
+    folder = manager.directory / str(step) / "state"
+    _read_through(folder)
+    # Orbax would find other shapes while it reads, where they look like damage.
+    stored = ocp.StandardCheckpointHandler().metadata(folder).tree
     if sorted(leaf.shape for leaf in jax.tree.leaves(stored)) != sorted(leaf.shape for leaf in jax.tree.leaves(target)):
-        raise misfit
-    try:
-        restored = manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(target), iterator=grain.checkpoint.CheckpointRestore(iterator)
-            ),
-        )
-    except (ValueError, KeyError) as error:
-        raise misfit from error
-    return restored.state
+        raise UserError(f"the checkpoint in {manager.directory} does not fit the config; use its config, or another --workdir")
+    items = {"state": ocp.args.StandardRestore(target), "iterator": grain.checkpoint.CheckpointRestore(iterator)}
+    return manager.restore(step, args=ocp.args.Composite(**items)).state
+
+
+def _put_aside(manager: ocp.CheckpointManager, step: int, reason: str) -> None:
+    """Moves a checkpoint out of the way of the one that the run will save after the same step."""
+    folder = manager.directory.parent / "checkpoints.damaged"
+    if jax.process_index() == 0:
+        folder.mkdir(exist_ok=True)
+        shutil.rmtree(folder / str(step), ignore_errors=True)
+        (manager.directory / str(step)).rename(folder / str(step))
+        print(f"the checkpoint of step {step} is damaged ({reason}) and was moved to {folder}; going on from the one before it")
+    multihost_utils.sync_global_devices("put aside")
+    manager.reload()
+
+
+def _read_through(folder: epath.Path) -> None:
+    """Fails if a file of a stored tree is missing or cut short; Orbax would leave tracebacks of its threads behind."""
+    store = ts.KvStore.open({"driver": "ocdbt", "base": {"driver": "file", "path": f"{folder}/"}}).result()
+    for key in store.list().result():
+        store.read(key).result()
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)[:120]
 
 
 def _check_space(manager: ocp.CheckpointManager, tree: Any) -> None:
-    # Orbax writes in the background, where a full disk ends in a storm of messages: look before.
-    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+    # Orbax writes in the background, where a full disk ends in a storm of messages: look before. A tenth more is for the
+    # files' own needs.
+    needed = 1.1 * sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + 1e6
     free = shutil.disk_usage(manager.directory).free
-    if free < 1.1 * needed + 1e6:
+    if free < needed:
         raise UserError(
-            f"a checkpoint of {needed / 1e6:.0f} MB does not fit into {manager.directory} ({free / 1e6:.0f} MB free); the ones "
-            "before it are whole: free some space and start again to go on from there"
+            f"a checkpoint in {manager.directory} needs {math.ceil(needed / 1e6)} MB, {math.floor(free / 1e6)} MB free; the "
+            "ones before it are whole: free some space and start again to go on from there"
         )
 
 
 def save_best(manager: ocp.CheckpointManager, step: int, variables: Variables, scores: dict[str, float]) -> None:
     """Saves the best network so far in place of the last best one; raises UserError on a full disk."""
     _check_space(manager, variables)
+    last = manager.latest_step()
+    # A run that was stopped may have left one of a step that comes again now; Orbax would keep that and skip this.
+    if last is not None and last >= step:
+        manager.delete(last)
     manager.save(step, args=ocp.args.Composite(network=ocp.args.StandardSave(variables), scores=ocp.args.JsonSave(scores)))
 
 
 def best_scores(manager: ocp.CheckpointManager) -> dict[str, float] | None:
-    """The validation scores of the best checkpoint; None if there is none yet."""
+    """The validation scores of the best checkpoint; None if there is none yet, or none that can be read."""
     step = manager.latest_step()
     if step is None:
         return None
-    return manager.restore(step, args=ocp.args.Composite(scores=ocp.args.JsonRestore())).scores
+    try:
+        return manager.restore(step, args=ocp.args.Composite(scores=ocp.args.JsonRestore())).scores
+    except Exception:  # As for `restore_state`.
+        print(f"the best network, in {manager.directory / str(step)}, is damaged; the next one takes its place")
+        return None
 
 
 def read_best(workdir: Path) -> Variables:
     """The variables (NumPy) of the best network of a run.
 
     Raises:
-      UserError: there is none.
+      UserError: there is none, or it is damaged.
     """
     missing = UserError(
         f"{workdir} holds no trained network yet; it appears there after the first validation of `maskgan train`"
@@ -115,6 +192,14 @@ def read_best(workdir: Path) -> Variables:
         step = manager.latest_step()
         if step is None:
             raise missing
-        shapes = manager.item_metadata(step)["network"].tree
-        target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes)
-        return manager.restore(step, args=ocp.args.Composite(network=ocp.args.StandardRestore(target))).network
+        folder = manager.directory / str(step)
+        try:
+            _read_through(folder / "network")
+            shapes = manager.item_metadata(step)["network"].tree
+            target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes)
+            return manager.restore(step, args=ocp.args.Composite(network=ocp.args.StandardRestore(target))).network
+        except Exception as error:  # As for `restore_state`.
+            raise UserError(
+                f"the network in {folder} is damaged ({_first_line(error)}); delete it and train on until the next validation, "
+                "or give another network"
+            ) from error

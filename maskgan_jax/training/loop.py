@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable
 from functools import reduce
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -18,8 +17,8 @@ from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from maskgan_jax.config import save_config
-from maskgan_jax.data.masked_faces import load_split
+from maskgan_jax.config import changed_settings, read_config, save_config
+from maskgan_jax.data.masked_faces import Records, load_split
 from maskgan_jax.data.pipeline import Batch, evaluation_batches, training_batches
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import write_png, write_text
@@ -36,17 +35,27 @@ TASKS: dict[str, Callable[[ConfigDict, int], Task]] = {
 def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> TrainState:
     """Trains what `config.task` names, from the latest checkpoint in `workdir` if there is one, and gives the last state.
 
-    The workdir gets `config.json`, `checkpoints/`, `best/`, `metrics.jsonl`, `events.*` (TensorBoard) and `pictures/`.
+    The workdir gets `config.json`, `checkpoints/`, `best/`, `metrics.jsonl`, `events.*` (TensorBoard) and `pictures/`. A run
+    that goes on may change settings of `training` (its length, intervals, pictures) and no others.
 
     Raises:
-      UserError: something is wrong with the config or the data, or a term of the loss stopped being finite.
+      UserError: something is wrong with the config, the data or the workdir, or a term of the loss stopped being finite.
     """
     workdir = Path(workdir)
     if config.task not in TASKS:
         raise UserError(f"there is no task {config.task!r}; choose one of {', '.join(TASKS)}")
     records = load_split(data_dir, "train")
-    validation = load_split(data_dir, "validation")
+    try:
+        validation = load_split(data_dir, "validation")
+    except UserError as error:
+        raise UserError(f"{error} (training needs this split: data.splits must give it a share)") from error
     _check_records(records, config, data_dir)
+    with checkpoints.locked(workdir):
+        _check_settings(config, workdir)
+        return _run(config, records, validation, workdir)
+
+
+def _run(config: ConfigDict, records: Records, validation: Records, workdir: Path) -> TrainState:
     steps_per_epoch = max(1, len(records) // config.input.batch_size)
     steps = config.training.steps or math.ceil(config.training.epochs * steps_per_epoch)
     validate_every = config.training.validate_every or steps_per_epoch
@@ -66,7 +75,10 @@ def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> Trai
         if latest.latest_step() is not None:
             state = checkpoints.restore_state(latest, state, batches)
         start = int(state.step)
-        save_config(workdir / "config.json", config)
+        if start >= steps:
+            print(f"the run in {workdir} is complete: it has done {start} steps of {steps}")
+            return state
+        _write_config(config, workdir)
         writer = MetricsFiles(workdir, start)
         validator = _validator(task, validation, config, mesh)
         pending: list[dict[str, jax.Array]] = []
@@ -90,6 +102,7 @@ def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> Trai
                 if known is None or scores[task.criterion] < known[task.criterion]:
                     checkpoints.save_best(best, done, task.results(state), scores)
             if saves:
+                best.wait_until_finished()  # Or a run killed now would go on from here without its best network.
                 checkpoints.save_state(latest, state, config, batches)
             if not pending:
                 since = time.monotonic()
@@ -99,12 +112,33 @@ def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> Trai
     return state
 
 
-def _check_records(records: Any, config: ConfigDict, data_dir: str | Path) -> None:
+def _check_records(records: Records, config: ConfigDict, data_dir: str | Path) -> None:
     if len(records) < config.input.batch_size:
         raise UserError(f"{data_dir} has {len(records)} training records, fewer than a batch of {config.input.batch_size}")
     side = records[0]["real"].shape[0]
     if side != config.data.size:
         raise UserError(f"the faces in {data_dir} are {side} px, not data.size, {config.data.size}; make them alike")
+
+
+def _check_settings(config: ConfigDict, workdir: Path) -> None:
+    """Raises UserError if `workdir` holds networks that were trained with settings other than those of this run."""
+    saved = workdir / "config.json"
+    if not saved.exists() or not any(workdir.glob("checkpoints/*")) and not any(workdir.glob("best/*")):
+        return
+    changes = changed_settings(read_config(saved), config)
+    told = [f"{key} {old!r} (now {new!r})" for key, (old, new) in changes.items() if not key.startswith("training.")]
+    if told:
+        raise UserError(
+            f"the run in {workdir} was begun with {', '.join(told)}; go on with its settings (only training.* may change), or "
+            "give another --workdir"
+        )
+
+
+def _write_config(config: ConfigDict, workdir: Path) -> None:
+    """Writes `config.json`, unless it says the same already."""
+    path = workdir / "config.json"
+    if jax.process_index() == 0 and not (path.exists() and read_config(path).to_dict() == config.to_dict()):
+        save_config(path, config)
 
 
 def _mean_of_finite(steps: list[dict[str, np.ndarray]], done: int) -> dict[str, float]:
@@ -125,11 +159,12 @@ def _merged(collections: Iterable[metrics.Collection]) -> dict[str, float]:
 
 
 def _validator(
-    task: Task, records: Any, config: ConfigDict, mesh: Mesh
+    task: Task, records: Records, config: ConfigDict, mesh: Mesh
 ) -> Callable[[Variables, int, MetricsFiles], dict[str, float]]:
     """A function that scores variables on the validation split, writes the scores and pictures, and gives the scores."""
     validate = jax.jit(task.validate, out_shardings=replicated(mesh))
-    shown = next(evaluation_batches(records, config.training.pictures, limit=config.training.pictures))
+    pictures = min(config.training.pictures, len(records))
+    shown = next(evaluation_batches(records, pictures, limit=pictures))
 
     def run(variables: Variables, step: int, writer: MetricsFiles) -> dict[str, float]:
         batches: Iterable[Batch] = evaluation_batches(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import find_pictures, read_picture, write_png
+from maskgan_jax.metrics.scoring import pictures_by_name
 from maskgan_jax.unmasking.generate import Unmasker
 
 
@@ -31,7 +32,7 @@ def unmask_aligned(
     out: str | os.PathLike,
     weights: str | os.PathLike,
     masks: str | os.PathLike | None = None,
-) -> int:
+) -> tuple[int, int]:
     """Unmasks aligned crops and writes them to `out` under the same names, as PNG of the same size.
 
     A picture that cannot be used is reported on standard error, and the rest goes on.
@@ -43,34 +44,42 @@ def unmask_aligned(
       masks: folder of regions, of the same names and sizes, above 127 = hidden: there the known pixels are put back.
 
     Returns:
-      How many pictures could not be used.
+      How many pictures were unmasked, and how many could not be used.
 
     Raises:
-      UserError: the inputs, the weights or the output folder cannot be used at all.
+      UserError: the inputs, the weights or the output folder cannot be used at all, or a result would overwrite an input or a
+        mask; or a result cannot be written, which ends it.
     """
+    out = Path(out)
+    jobs = _results_by_input(inputs, out)
+    regions = pictures_by_name(masks) if masks is not None else None
+    sources = {path.resolve() for path in (*jobs, *(regions or {}).values())}
+    for path, name in jobs.items():
+        if (out / name).resolve() in sources:
+            raise UserError(f"{out / name} would be overwritten by the result of {path}; give another folder as --out")
     unmasker = Unmasker(weights)
-    jobs = _results_by_input(inputs, Path(out))
-    regions = {p.relative_to(masks).with_suffix(""): p for p in find_pictures(masks)} if masks else None
-    failed = 0
+    done = failed = 0
 
-    def faces() -> Iterator[Face]:
+    def faces(every: Iterable[tuple[Path, Path]]) -> Iterator[Face]:
         nonlocal failed
-        for path, name in tqdm(jobs.items(), desc="unmask", unit="face"):
+        for path, name in every:
             try:
-                yield _read(path, Path(out) / name, regions, name)
+                yield _read(path, out / name, regions, name)
             except UserError as error:
                 failed += 1
                 tqdm.write(f"maskgan unmask: skipped: {error}", file=sys.stderr)
 
-    stream = faces()
-    while batch := list(itertools.islice(stream, unmasker.batch_size)):
-        results = unmasker(np.stack([_resized(face.picture, unmasker.size) for face in batch]))
-        for face, result in zip(batch, results, strict=True):
-            result = _resized(result, face.picture.shape[0])
-            if face.mask is not None:
-                result = np.where(face.mask[..., None] > 127, result, face.picture)
-            write_png(face.out, result)
-    return failed
+    with tqdm(jobs.items(), desc="unmask", unit="face") as bar:
+        stream = faces(bar)
+        while batch := list(itertools.islice(stream, unmasker.batch_size)):
+            results = unmasker(np.stack([_resized(face.picture, unmasker.size) for face in batch]))
+            for face, result in zip(batch, results, strict=True):
+                result = _resized(result, face.picture.shape[0])
+                if face.mask is not None:
+                    result = np.where(face.mask[..., None] > 127, result, face.picture)
+                write_png(face.out, result)
+                done += 1
+    return done, failed
 
 
 def _results_by_input(inputs: Sequence[str | os.PathLike], out: Path) -> dict[Path, Path]:
@@ -83,24 +92,26 @@ def _results_by_input(inputs: Sequence[str | os.PathLike], out: Path) -> dict[Pa
             name = name.with_suffix(".png")
             if (owner := owners.setdefault(name, path)) != path:
                 raise UserError(f"{owner} and {path} would both be written to {out / name}; unmask them into different folders")
-            if path.resolve() == (out / name).resolve():
-                raise UserError(f"{path} would be overwritten by its own result; give another folder as --out")
             jobs[path] = name
     return jobs
 
 
-def _read(path: Path, out: Path, regions: dict[Path, Path] | None, name: Path) -> Face:
+def _read(path: Path, out: Path, regions: dict[str, Path] | None, name: Path) -> Face:
     picture = read_picture(path)
     height, width = picture.shape[:2]
     if height != width:
         raise UserError(f"{path} is {width} x {height}; an aligned face is square")
     if regions is None:
         return Face(out, picture, None)
-    if name.with_suffix("") not in regions:
+    if (region := regions.get(name.with_suffix("").as_posix())) is None:
         raise UserError(f"{path} has no region of the same name in the --mask folder")
-    mask = read_picture(regions[name.with_suffix("")], grey=True)
+    mask = read_picture(region, grey=True)
     if mask.shape != picture.shape[:2]:
         raise UserError(f"{path} is {width} x {height} but its region is {mask.shape[1]} x {mask.shape[0]}")
+    if not (mask > 127).any():
+        raise UserError(
+            f"{path}: its mask {region} hides nothing (no pixel above 127); hidden pixels must be 255, not 1 or transparent"
+        )
     return Face(out, picture, mask)
 
 

@@ -17,6 +17,9 @@ def test_build(capsys, tmp_path):
     assert f"12 faces in {tmp_path}; look at {tmp_path}/contact_sheet.png" in printed
     assert load_split(tmp_path, "train")[0]["real"].shape == (64, 64, 3)
 
+    # Twelve faces of six people, of which none falls to validation.
+    assert "warning: validation is empty" in printed
+
     assert main(arguments) == 1
     assert "holds a data set already; give --overwrite" in capsys.readouterr().err
 
@@ -28,6 +31,9 @@ def test_build(capsys, tmp_path):
         (["--source=ffhq=/nowhere"], "/nowhere is not a folder"),
         (["--source=rendered=2", "--config=nowhere"], "no config file nowhere"),
         (["--source=rendered=2", "--typo"], "typo"),
+        (["--source=rendered=2", "--over"], "unknown argument --over"),
+        (["--source=rendered=2", "--config.data.splits={'train': {'ffhq': 0.5}}"], "data.splits.train.ffhq: no photo is of"),
+        (["--source=rendered=2", "--config.data.masks={'n95': -1.0}"], "data.masks.n95: "),
         (["--source=rendered=2", "--workers=-1"], "--workers"),
     ],
 )

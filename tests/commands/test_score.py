@@ -42,3 +42,14 @@ def test_one_line_on_errors(arguments, tmp_path, capsys):
     assert main(["score", *arguments]) == 1
     message = capsys.readouterr().err
     assert message.startswith("maskgan score: error:") and message.count("\n") == 1 and ": a;" in message
+
+
+def test_error_has_a_line_of_its_own(arguments, tmp_path, capsys):
+    write_png(tmp_path / "mask" / "a.png", np.ones((40, 40), np.uint8))
+    assert main(["score", *arguments]) == 1
+    assert capsys.readouterr().err.rstrip("\n").split("\n")[-1].startswith("maskgan score: error: a: its mask hides nothing")
+
+
+def test_flags_are_not_abbreviated(arguments):
+    with pytest.raises(SystemExit):
+        main(["score", *arguments, "--lpips_head=H"])

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from maskgan_jax.data.align import align, face_square, to_aligned, to_photo
+from maskgan_jax.errors import UserError
 
 SIZE = 64
 
@@ -116,6 +117,11 @@ def test_the_photo_is_left_alone():
     before = photo.copy()
     align(photo, make_landmarks(20 + 30j, 30, 5), SIZE)
     np.testing.assert_array_equal(photo, before)
+
+
+def test_landmarks_that_span_no_square():
+    with pytest.raises(UserError, match="do not form an upright face"):
+        face_square(np.full((68, 2), 5.0))
 
 
 def test_against_scikit_image():

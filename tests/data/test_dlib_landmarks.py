@@ -31,14 +31,23 @@ def test_the_largest_face_is_taken():
     assert find_landmarks(picture)[:, 0].min() > 300
 
 
-def test_no_face():
+@pytest.mark.parametrize("shape", [(200, 200), (1, 1), (1, 3000), (3000, 2)])
+def test_no_face(shape):
     with pytest.raises(UserError, match="no face found"):
-        find_landmarks(np.full((200, 200, 3), 90, np.uint8))
+        find_landmarks(np.full((*shape, 3), 90, np.uint8))
 
 
 def test_faulty_predictors(tmp_path):
     with pytest.raises(UserError, match="cannot load the shape predictor"):
         load_predictor(str(tmp_path / "missing.dat"))
     (tmp_path / "broken.dat").write_bytes(b"not a predictor")
-    with pytest.raises(UserError, match="68 points"):
+    with pytest.raises(UserError, match="68 points") as caught:
         load_predictor(str(tmp_path / "broken.dat"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_stock_predictor(tmp_path, monkeypatch):
+    monkeypatch.setenv("MASKGAN_CACHE", str(tmp_path))
+    (tmp_path / "shape_predictor_68_face_landmarks.dat").write_bytes(b"half of a predictor")
+    with pytest.raises(UserError, match="damaged; run `maskgan weights`"):
+        load_predictor.__wrapped__()

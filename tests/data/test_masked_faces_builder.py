@@ -1,13 +1,18 @@
 import csv
+import fcntl
 import filecmp
 import json
+import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
+import cv2
 import grain
 import numpy as np
 import pytest
@@ -17,7 +22,7 @@ from maskgan_jax.data.align import to_photo
 from maskgan_jax.data.build import build_data_set
 from maskgan_jax.data.masked_faces import load_split
 from maskgan_jax.data.records import mapped
-from maskgan_jax.data.rendered_faces import render_face
+from maskgan_jax.data.rendered_faces import pose_face, render_face
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import write_png
 
@@ -122,7 +127,100 @@ def test_what_is_in_no_split_is_listed(config, tmp_path):
     config = config.copy_and_resolve_references()
     config.data.splits.train = {"*": 0.0}
     card = build_data_set(["rendered=20"], config, tmp_path, workers=1)
-    assert card["skipped"] == {"not in any split": 20 - card["records"]}
+    assert (card["skipped"], card["unused"]) == ({}, 20 - card["records"])
+    assert (tmp_path / "skipped.csv").read_text().count("not in any split") == card["unused"] > 0
+
+
+def test_an_odd_face_is_skipped(config, tmp_path, monkeypatch):
+    """No mask can be fitted to landmarks like these, although each point is where it should be relative to its neighbours."""
+
+    def odd(landmarks: np.ndarray) -> np.ndarray:
+        top = landmarks[27].copy()
+        landmarks = landmarks.copy()
+        landmarks[:, 0] = np.where(landmarks[:, 0] > top[0], top[0] + 0.02 * (landmarks[:, 0] - top[0]), landmarks[:, 0])
+        landmarks[:17, 1] = top[1] + 2.5 * (landmarks[:17, 1] - top[1])
+        return landmarks
+
+    def pose(index: int, seed: int):
+        face = pose_face(index, seed)
+        landmarks = odd(face.landmarks) if index == 2 else face.landmarks
+        return types.SimpleNamespace(identity=face.identity, expression=face.expression, landmarks=landmarks)
+
+    monkeypatch.setattr("maskgan_jax.data.records.pose_face", pose)
+    config = config.copy_and_resolve_references()
+    config.data.splits = {"train": {"rendered": 4}, "test": {"rendered": 1.0}}
+    card = build_data_set(["rendered=6"], config, tmp_path, workers=1)
+    assert card["records"] == 5 and card["splits"]["train"]["records"] == 4
+    assert list(card["skipped"].values()) == [1]
+    assert "rendered/000002,rendered,the mask cannot be fitted to this face" in (tmp_path / "skipped.csv").read_text()
+
+
+def test_broken_photos_are_counted_by_their_reason(config, tmp_path):
+    write_png(tmp_path / "faces" / "face.png", render_face(0, seed=0).picture)
+    for number in range(3):
+        (tmp_path / "faces" / f"{number}.jpg").write_bytes(b"")
+    config = config.copy_and_resolve_references()
+    config.data.splits = {"train": {"*": 1.0}}
+    card = build_data_set([f"ffhq={tmp_path / 'faces'}"], config, tmp_path / "data", workers=1)
+    assert card["skipped"] == {"not a readable picture (empty, truncated or of an unknown format)": 3}
+
+
+@pytest.mark.parametrize(
+    ("section", "setting", "message"),
+    [
+        ("masks", {"balaclava": 1.0}, "data.masks: "),
+        ("masks", {"template": 1.0}, "data.mask_templates"),
+        ("splits", {"train": {"ffhq": 0.5}}, "data.splits.train.ffhq: "),
+    ],
+)
+def test_wrong_settings_are_told_before_any_photo_is_read(section, setting, message, config, tmp_path, monkeypatch):
+    monkeypatch.delattr("maskgan_jax.data.build.find_face")
+    config = config.copy_and_resolve_references()
+    config.data[section] = setting
+    with pytest.raises(UserError, match=message):
+        build_data_set(["rendered=2"], config, tmp_path / "data", workers=1)
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["config.json", "card.json", "skipped.csv", "contact_sheet.png", "masked_faces/mine.png"])
+def test_files_of_something_else_are_left_alone(name, overwrite, config, tmp_path):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("of a training run")
+    with pytest.raises(UserError, match="but no data set, and it would be lost; give another --data_dir"):
+        build_data_set(["rendered=2"], config, tmp_path, workers=1, overwrite=overwrite)
+    assert (tmp_path / name).read_text() == "of a training run"
+
+
+def test_two_builds_at_once(config, tmp_path):
+    left = tmp_path / ".unfinished-other"
+    left.mkdir()
+    other = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    with pytest.raises(UserError, match="another maskgan build is writing"):
+        build_data_set(["rendered=2"], config, tmp_path, workers=1)
+    assert left.exists()
+    os.close(other)
+    build_data_set(["rendered=2"], config, tmp_path, workers=1)
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("damage", ["halve", "flip", "remove"])
+@pytest.mark.parametrize("pattern", ["*train*", "features.json", "dataset_info.json"])
+def test_a_damaged_data_set(pattern, damage, built, tmp_path):
+    shutil.copytree(built[0], tmp_path, dirs_exist_ok=True)
+    (path,) = (tmp_path / "masked_faces").rglob(pattern)
+    data = bytearray(path.read_bytes())
+    if damage == "remove":
+        path.unlink()
+    elif damage == "halve":
+        path.write_bytes(data[: len(data) // 2])
+    else:
+        data[len(data) // 3] ^= 255
+        path.write_bytes(data)
+    with pytest.raises(UserError, match=f"data set in {tmp_path} is damaged .*; build it again with maskgan build") as caught:
+        list(load_split(tmp_path, "train"))
+    assert "\n" not in str(caught.value)
 
 
 def test_no_data_set(tmp_path):
@@ -200,3 +298,9 @@ def test_mapped_keeps_the_order_and_passes_errors_on():
     assert list(mapped(abs, range(-50, 0), workers=3)) == list(range(50, 0, -1))
     with pytest.raises(TypeError):
         list(mapped(abs, [1, "x"], workers=2))
+
+
+def test_work_in_the_calling_process_leaves_its_threads_alone():
+    threads = cv2.getNumThreads()
+    assert list(mapped(lambda _: cv2.getNumThreads(), [0], workers=1)) == [1]
+    assert cv2.getNumThreads() == threads

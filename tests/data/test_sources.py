@@ -52,20 +52,29 @@ def test_kdef(config, tmp_path):
 
 
 def test_celeba_by_names(config, tmp_path):
-    make_files(tmp_path, "12_000007.jpg", "000008.jpg")
+    make_files(tmp_path, "12_000007.jpg", "somebody.jpg")
     assert described(f"celeba={tmp_path}", config) == [
-        ("celeba/000008.jpg", "celeba/000008.jpg", ""),
         ("celeba/12_000007.jpg", "celeba_12", ""),
+        ("celeba/somebody.jpg", "celeba/somebody.jpg", ""),
     ]
 
 
-@pytest.mark.parametrize("place", ["img", "."])
-def test_celeba_by_table(place, config, tmp_path):
-    make_files(tmp_path / "img", "000001.jpg", "000002.jpg", "000003.jpg")
-    (tmp_path / place / "identity_CelebA.txt").write_text("000001.jpg 2880\n000002.jpg 2880\n")
-    assert described(f"celeba={tmp_path / 'img'}", config) == [
+def test_celeba_without_its_table(config, tmp_path):
+    make_files(tmp_path, "000001.jpg")
+    with pytest.raises(UserError, match=f"put CelebA's identity_CelebA.txt into {tmp_path}"):
+        described(f"celeba={tmp_path}", config)
+
+
+@pytest.mark.parametrize("place", ["Img/img_align_celeba", "Img", ".", "Anno", "Img/Anno"])
+@pytest.mark.parametrize("relative", [False, True])
+def test_celeba_by_table(place, relative, config, tmp_path, monkeypatch):
+    folder = make_files(tmp_path / "Img/img_align_celeba", "000001.jpg", "000002.png", "000003.jpg")
+    table = make_files(tmp_path, f"{place}/identity_CelebA.txt") / place / "identity_CelebA.txt"
+    table.write_text("000001.jpg 2880\n000002.jpg 2880\n")
+    monkeypatch.chdir(folder)
+    assert described(f"celeba={'.' if relative else folder}", config) == [
         ("celeba/000001.jpg", "celeba_2880", ""),
-        ("celeba/000002.jpg", "celeba_2880", ""),
+        ("celeba/000002.png", "celeba_2880", ""),
         ("celeba/000003.jpg", "not in identity_CelebA.txt"),
     ]
 

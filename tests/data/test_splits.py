@@ -2,9 +2,11 @@ import collections
 from pathlib import Path
 
 import pytest
+from ml_collections import ConfigDict
 
+from maskgan_jax.configs import paper
 from maskgan_jax.data.sources import Photo
-from maskgan_jax.data.splits import split_photos
+from maskgan_jax.data.splits import check_splits, split_photos
 from maskgan_jax.errors import UserError
 
 
@@ -40,14 +42,28 @@ def test_shares_are_met_and_stable():
 
 
 def test_the_counts_of_the_paper():
-    """Section 4.1: 5,600 pairs of FFHQ to train on; 1,400 of FFHQ, 588 of KDEF and 343 of UTKFace to test on."""
-    photos = photos_of("ffhq", 7100) + photos_of("kdef", 70, each=14) + photos_of("utkface", 400)
-    splits = {"train": {"ffhq": 5600}, "test": {"ffhq": 1400, "kdef": 588, "utkface": 343}}
-    parts = split_photos(photos, splits, seed=3)
+    """Section 5.1: 5,600 pairs to train on; 1,400 of FFHQ, 588 of KDEF and 343 of UTKFace to test on."""
+    photos = photos_of("ffhq", 6000) + photos_of("kdef", 70, each=14) + photos_of("utkface", 1500)
+    parts = split_photos(photos, paper.get_config().data.splits, seed=3)
     check_nobody_is_in_two(parts)
-    assert collections.Counter(photo.source for photo in parts["test"]) == {"ffhq": 1400, "kdef": 588, "utkface": 343}
-    assert collections.Counter(photo.source for photo in parts["train"]) == {"ffhq": 5600}
+    counts = {split: collections.Counter(photo.source for photo in part) for split, part in parts.items()}
+    assert counts["test"] == {"ffhq": 1400, "kdef": 588, "utkface": 343}
+    assert counts["train"] == {"ffhq": 4183, "kdef": 392, "utkface": 1025} and len(parts["train"]) == 5600
     assert len({photo.identity for photo in parts["test"] if photo.source == "kdef"}) == 42
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_counts_of_the_paper_when_some_photos_are_unusable(seed):
+    """All of KDEF that the test set leaves is trained on, but for further photos of the last person that it takes some of."""
+    photos = photos_of("ffhq", 6000) + photos_of("kdef", 70, each=14)[5:] + photos_of("utkface", 1500)
+    parts = split_photos(photos, paper.get_config().data.splits, seed)
+    check_nobody_is_in_two(parts)
+    kdef = {split: [photo for photo in part if photo.source == "kdef"] for split, part in parts.items()}
+    assert len(kdef["test"]) == 588 and not kdef["validation"]
+    tested = {photo.identity for photo in kdef["test"]}
+    rest = [photo for photo in photos if photo.source == "kdef" and photo.identity not in tested]
+    assert sorted(photo.id for photo in kdef["train"]) == sorted(photo.id for photo in rest)
+    assert 975 - 588 - 13 <= len(rest) <= 975 - 588
 
 
 def test_counts_and_shares_of_one_source():
@@ -78,13 +94,35 @@ def test_sources_that_no_split_names_are_left_over():
     ("splits", "message"),
     [
         ({"test": {"a": 11}}, "data.splits.test wants 11 photos of a, but only 10"),
-        ({"test": {"c": 1}}, "data.splits.test wants 1 photos of c, but only 0"),
         ({"test": {"a": 6}, "train": {"a": 6}}, "data.splits.train wants 6 photos of a, but only 4"),
-        ({"test": {"a": 0.5}, "train": {"*": 0.6}}, "more than 1"),
-        ({"test": {"a": -0.5}}, "below 0"),
-        ({"test": {"a": 10.0}}, "without a decimal point"),
     ],
 )
-def test_splits_that_cannot_be(splits, message):
+def test_counts_that_cannot_be_met(splits, message):
     with pytest.raises(UserError, match=message):
         split_photos(photos_of("a", 10), splits, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        ({"test": {"a": 0.5}, "train": {"*": 0.6}}, "the shares of a add up to more than 1"),
+        ({"test": {"a": -0.5}}, "data.splits.test.a is -0.5; .* no decimal point"),
+        ({"test": {"a": 10.0}}, "data.splits.test.a is 10.0; .* no decimal point"),
+        ({"test": {"a": -1}}, "data.splits.test.a is -1"),
+        ({"test": {"a": float("nan")}}, "data.splits.test.a is nan"),
+        ({"test": {"a": "half"}}, "data.splits.test.a is a str; give a share"),
+        ({"test": {"a": True}}, "data.splits.test.a is a bool; give a share"),
+        ({"test": {"a": {"b": 1.0}}}, "data.splits.test.a is a .*ict; give a share"),
+        ({"test": 0.5}, "data.splits.test is 0.5; give shares or counts by source"),
+        ({"tset": {"a": 0.5}}, "data.splits.tset: there is no such split"),
+        ({"test": {"c": 0.5}}, "data.splits.test.c: no photo is of this source; there are a, b and '[*]'"),
+    ],
+)
+@pytest.mark.parametrize("kind", [dict, lambda splits: ConfigDict(splits, type_safe=False)])
+def test_wrong_splits(splits, message, kind):
+    with pytest.raises(UserError, match=message):
+        check_splits(kind(splits), ["b", "a", "a"])
+
+
+def test_right_splits():
+    check_splits({"train": {"*": 0.8, "a": 5}, "validation": {"a": 0}, "test": {"b": 0.2}}, ["a", "b"])

@@ -8,7 +8,8 @@ from maskgan_jax.data.masked_faces import load_split
 from maskgan_jax.data.sheet import HEADING
 from maskgan_jax.errors import UserError
 from maskgan_jax.export.safetensors import save_safetensors
-from maskgan_jax.files import read_picture
+from maskgan_jax.files import find_pictures, read_picture
+from maskgan_jax.metrics import evaluation
 from maskgan_jax.metrics.baselines import telea
 from maskgan_jax.metrics.evaluation import evaluate, write_examples
 from maskgan_jax.metrics.scoring import score_pictures
@@ -73,6 +74,58 @@ def test_means_by_source_and_mask_type(ours, records):
         assert means["ssim"] == pytest.approx(np.mean([image["ssim"] for image in images]))
 
 
+class Bright:
+    """What makes every picture brighter, and counts how often it is asked to."""
+
+    size, batch_size, calls = 64, 3, 0
+
+    def __init__(self, weights):
+        pass
+
+    def __call__(self, masked):
+        type(self).calls += 1
+        return np.clip(masked.astype(int) + 20, 0, 255).astype(np.uint8)
+
+
+def fake_scores(items, lpips_weights=None):
+    for name, prediction, real, _ in items:
+        yield {"name": name, "psnr": float(np.abs(prediction.astype(int) - real).mean())}
+
+
+def test_pictures_for_other_methods(data_dir, records, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "Unmasker", Bright)
+    monkeypatch.setattr(evaluation, "score_each", fake_scores)
+    result = evaluate("ours", data_dir, workdir="run", pictures=tmp_path)
+    assert Bright.calls == 2  # Four faces, three at once: once over the split for both outputs.
+    assert result["psnr"] > result["put_back"]["psnr"]
+    evaluate("telea", data_dir, pictures=tmp_path)
+    evaluate("input", data_dir, pictures=tmp_path)
+    names = [path.name for path in find_pictures(tmp_path / "real")]
+    for folder in tmp_path.iterdir():
+        assert [path.name for path in find_pictures(folder)] == names
+    bright = [np.clip(record["masked"].astype(int) + 20, 0, 255) for record in records]
+    expected = {name: [record[name] for record in records] for name in ("real", "masked")} | {
+        "mask": [np.repeat(record["mask"], 3, axis=-1) for record in records],
+        "ours": bright,
+        "put_back": [np.where(r["mask"] > 127, one, r["masked"]) for r, one in zip(records, bright, strict=True)],
+        "telea": [telea(record["masked"], record["mask"]) for record in records],
+    }
+    assert {folder.name for folder in tmp_path.iterdir()} == set(expected)
+    for folder, pictures in expected.items():
+        for name, picture in zip(names, pictures, strict=True):
+            np.testing.assert_array_equal(read_picture(tmp_path / folder / name), picture)
+
+
+@pytest.mark.parametrize(
+    ("identifier", "name"), [("a/b c.JPG", "00007_a_b_c_JPG"), ("../\0é" + "x" * 300, "00007_" + "x" * 100)]
+)
+def test_names_of_pictures_are_safe(tmp_path, identifier, name):
+    picture = np.zeros((4, 4, 3), np.uint8)
+    record = {"id": identifier, "real": picture, "masked": picture, "mask": picture}
+    evaluation._write_pictures(tmp_path, 7, record, {})
+    assert (tmp_path / "real" / f"{name}.png").exists()
+
+
 def test_examples(data_dir, generator_file, records, tmp_path):
     write_examples(tmp_path / "examples.png", data_dir, generator_file, count=3)
     sheet = read_picture(tmp_path / "examples.png")
@@ -87,6 +140,8 @@ def test_examples(data_dir, generator_file, records, tmp_path):
 def test_wrong_requests(data_dir, tmp_path, landmark_file):
     with pytest.raises(UserError, match="there is no method 'magic'; choose one of ours, input, telea"):
         evaluate("magic", data_dir)
+    with pytest.raises(UserError, match="needs a workdir"):
+        evaluate("ours", data_dir)
     with pytest.raises(UserError, match="trained for 'landmarks'"):
         evaluate("ours", data_dir, workdir=landmark_file)
     with pytest.raises(UserError, match="has no split 'holiday'"):
@@ -105,6 +160,26 @@ def test_network_of_another_size(data_dir, tmp_path, generator_variables, config
 def test_command_without_a_network(data_dir, tmp_path, capsys):
     assert main(["evaluate", f"--data_dir={data_dir}", f"--out={tmp_path / 'scores.json'}"]) == 1
     assert "needs --workdir" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        *(
+            (["--method=dlib", flag], "is for mask removers")
+            for flag in ("--examples=E.png", "--pictures=P", "--lpips_heads=H")
+        ),
+        (["--workdir=LANDMARKS", "--pictures=P"], "is for mask removers"),
+        (["--method=telea", "--workdir=LANDMARKS", "--examples=E.png"], "is for mask removers"),
+        *(([f"--method={method}", "--workdir=UNMASK"], "uses no network") for method in ("input", "telea", "dlib")),
+    ],
+)
+def test_command_with_flags_that_do_not_go_together(flags, message, tmp_path, generator_file, landmark_file, capsys):
+    flags = [flag.replace("LANDMARKS", str(landmark_file)).replace("UNMASK", str(generator_file)) for flag in flags]
+    assert main(["evaluate", f"--data_dir={tmp_path}", f"--out={tmp_path / 'scores.json'}", *flags]) == 1
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_command_with_a_baseline_and_examples(data_dir, tmp_path, capsys):

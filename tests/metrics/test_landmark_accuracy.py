@@ -40,7 +40,7 @@ def test_dlib_in_the_box_of_the_unmasked_face(data_dir, records, monkeypatch):
     monkeypatch.setattr(landmark_accuracy, "find_box", lambda picture: next(boxes))
     monkeypatch.setattr(landmark_accuracy, "landmarks_in_box", lambda picture, box: np.full((68, 2), box[0], np.float32))
     result = evaluate_landmarks("dlib", data_dir)
-    assert result["n"] == 3
+    assert (result["n"], result["n_found"]) == (4, 3)
     assert result["unmasked"]["detected"] == 0.75 and result["masked"]["detected"] == 0.25
     expected = [error(np.full((68, 2), at), records[i]["landmarks"]) for i, at in ((0, 8), (1, 8), (3, 10))]
     for name in ("unmasked", "masked"):
@@ -58,3 +58,5 @@ def test_wrong_requests(data_dir, generator_file):
         evaluate_landmarks("telea", data_dir)
     with pytest.raises(UserError, match="trained for 'unmask'"):
         evaluate_landmarks("ours", data_dir, workdir=generator_file)
+    with pytest.raises(UserError, match="needs a workdir"):
+        evaluate_landmarks("ours", data_dir)

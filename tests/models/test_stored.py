@@ -57,3 +57,11 @@ def test_arrays_that_do_not_fit_their_config(tmp_path, config, generator_variabl
     save_safetensors(tmp_path / "wide.safetensors", generator_variables, config)
     with pytest.raises(UserError, match="does not have the shapes that its config says"):
         load_network(tmp_path / "wide.safetensors", "unmask")
+
+
+def test_damaged_network_of_a_run(workdir, capfd):
+    for path in (workdir / "best" / "3" / "network").glob("**/d/*"):
+        path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(UserError, match="the network in .*best/3 is damaged .*; delete it and train on"):
+        load_network(workdir, "unmask")
+    assert "Traceback" not in capfd.readouterr().err

@@ -11,7 +11,7 @@ from maskgan_jax.config import read_config, save_config
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import read_picture
 from maskgan_jax.models.stored import load_network
-from maskgan_jax.training import checkpoints
+from maskgan_jax.training import checkpoints, loop
 from maskgan_jax.training.loop import train
 
 STEPS = 6
@@ -134,12 +134,48 @@ def test_finished_run_is_left_as_it_is(uninterrupted, data_dir, run_config):
     assert (workdir / "metrics.jsonl").read_text() == before
 
 
-def test_workdir_of_another_network(uninterrupted, data_dir, run_config):
+def test_finished_run_says_so(uninterrupted, data_dir, run_config, capsys):
+    config = run_config()
+    config.training.steps = STEPS - 1
+    before = (uninterrupted[0] / "config.json").stat().st_mtime_ns
+    train(config, data_dir, uninterrupted[0])
+    assert f"is complete: it has done {STEPS} steps of {STEPS - 1}" in capsys.readouterr().out
+    assert (uninterrupted[0] / "config.json").stat().st_mtime_ns == before
+
+
+def test_run_goes_on_with_its_settings_only(data_dir, tmp_path, run_config):
+    save_config(tmp_path / "config.json", run_config())
+    (tmp_path / "checkpoints" / "2").mkdir(parents=True)
     config = run_config()
     config.generator.width = 8
-    with pytest.raises(UserError, match="does not fit the config; use its config, or another --workdir"):
-        train(config, data_dir, uninterrupted[0])
-    assert read_config(uninterrupted[0] / "config.json").to_dict() == run_config().to_dict()
+    config.losses.l1 = 3.0
+    config.training.keep = 7
+    with pytest.raises(UserError, match=r"was begun with generator.width 4 \(now 8\), losses.l1 100.0 \(now 3.0\); go on with"):
+        train(config, data_dir, tmp_path)
+    assert read_config(tmp_path / "config.json").to_dict() == run_config().to_dict()
+
+
+def test_workdir_that_is_a_file(data_dir, tmp_path, run_config):
+    (tmp_path / "file").touch()
+    for workdir in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UserError, match="cannot use the folder .*; give another --workdir"):
+            train(run_config(), data_dir, workdir)
+
+
+def test_two_runs_in_one_workdir(data_dir, tmp_path, run_config):
+    with checkpoints.locked(tmp_path), pytest.raises(UserError, match="another run is at work in"):
+        train(run_config(), data_dir, tmp_path)
+
+
+def test_data_set_without_validation_split(data_dir, tmp_path, run_config, monkeypatch):
+    def load_split(folder, split):
+        if split == "validation":
+            raise UserError(f"the data set in {folder} has no split {split!r}, only train")
+        return []
+
+    monkeypatch.setattr(loop, "load_split", load_split)
+    with pytest.raises(UserError, match="has no split 'validation', only train .training needs this split: data.splits"):
+        train(run_config(), data_dir, tmp_path)
 
 
 def test_loss_that_is_not_finite_stops_the_run_and_nothing_is_saved(data_dir, tmp_path, run_config):

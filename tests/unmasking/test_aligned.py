@@ -47,7 +47,7 @@ def unmasker(generator_file):
 
 def test_results_have_the_names_and_sizes_of_the_inputs(faces, tmp_path, generator_file, unmasker):
     out = tmp_path / "out"
-    assert unmask_aligned([faces], out, generator_file) == 0
+    assert unmask_aligned([faces], out, generator_file) == (3, 0)
     assert written(out) == ["inner/small.png", "large.png", "same.png"]
     for name in written(out):
         assert read_picture(out / name).shape == read_picture(faces / name).shape
@@ -77,7 +77,7 @@ def test_known_pixels_are_put_back_exactly(faces, masks, tmp_path, generator_fil
 
 def test_files_and_folders_together_and_other_formats(faces, tmp_path, generator_file):
     cv2.imwrite(str(tmp_path / "photo.JPEG"), blotches(64))
-    assert unmask_aligned([tmp_path / "photo.JPEG", faces / "inner"], tmp_path / "out", generator_file) == 0
+    assert unmask_aligned([tmp_path / "photo.JPEG", faces / "inner"], tmp_path / "out", generator_file) == (2, 0)
     assert written(tmp_path / "out") == ["photo.png", "small.png"]
 
 
@@ -96,6 +96,10 @@ def test_bad_files_are_reported_and_the_rest_is_done(faces, masks, tmp_path, gen
     write_png(faces / "maskless.png", blotches(64))
     write_png(faces / "misfit.png", blotches(64))
     write_png(masks / "misfit.png", np.zeros((32, 32), np.uint8))
+    write_png(faces / "ones.png", blotches(64))
+    write_png(masks / "ones.png", np.ones((64, 64), np.uint8))
+    write_png(faces / "transparent.png", blotches(64))
+    cv2.imwrite(str(masks / "transparent.png"), np.full((64, 64, 4), (0, 0, 0, 255), np.uint8))
     out = tmp_path / "out"
     arguments = ["unmask", "--aligned", str(faces), f"--out={out}", f"--weights={generator_file}", f"--mask={masks}"]
     assert main(arguments) == 1
@@ -105,9 +109,11 @@ def test_bad_files_are_reported_and_the_rest_is_done(faces, masks, tmp_path, gen
         "oblong.png is 64 x 40; an aligned face is square",
         "maskless.png has no region of the same name",
         "misfit.png is 64 x 64 but its region is 32 x 32",
+        f"ones.png: its mask {masks / 'ones.png'} hides nothing (no pixel above 127); hidden pixels must be 255",
+        f"transparent.png: its mask {masks / 'transparent.png'} hides nothing",
     ):
         assert message in captured.err
-    assert "4 inputs could not be used" in captured.out
+    assert "6 inputs could not be used" in captured.out
     assert written(out) == ["inner/small.png", "large.png", "same.png"]
 
 
@@ -124,7 +130,7 @@ def test_two_inputs_with_one_name(faces, tmp_path, generator_file):
 
 
 def test_input_given_twice_is_done_once(faces, tmp_path, generator_file):
-    assert unmask_aligned([faces / "same.png", faces / "same.png"], tmp_path / "out", generator_file) == 0
+    assert unmask_aligned([faces / "same.png", faces / "same.png"], tmp_path / "out", generator_file) == (1, 0)
     assert written(tmp_path / "out") == ["same.png"]
 
 
@@ -134,6 +140,17 @@ def test_inputs_are_never_overwritten(faces, generator_file, as_file):
     with pytest.raises(UserError, match="same.png would be overwritten|large.png would be overwritten|small.png would be"):
         unmask_aligned([faces / "same.png" if as_file else faces], faces, generator_file)
     assert (faces / "same.png").read_bytes() == before
+
+
+def test_masks_and_other_inputs_are_never_overwritten(faces, masks, tmp_path, generator_file):
+    other = tmp_path / "out" / "inner" / "small.png"
+    write_png(other, blotches(64))
+    before = {path: path.read_bytes() for path in (other, *find_pictures(masks))}
+    with pytest.raises(UserError, match="masks.*png would be overwritten by the result of"):
+        unmask_aligned([faces], masks, generator_file, masks)
+    with pytest.raises(UserError, match="out/inner/small.png would be overwritten by the result of .*faces/inner/small.png"):
+        unmask_aligned([faces, other], tmp_path / "out", generator_file)
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_nothing_that_can_be_used(tmp_path, generator_file, landmark_file, faces):
@@ -147,7 +164,7 @@ def test_nothing_that_can_be_used(tmp_path, generator_file, landmark_file, faces
 
 
 def test_file_that_is_not_there_is_reported(faces, tmp_path, generator_file, capsys):
-    assert unmask_aligned([faces / "same.png", tmp_path / "gone.png"], tmp_path / "out", generator_file) == 1
+    assert unmask_aligned([faces / "same.png", tmp_path / "gone.png"], tmp_path / "out", generator_file) == (1, 1)
     assert "cannot read" in capsys.readouterr().err
     assert written(tmp_path / "out") == ["same.png"]
 
@@ -169,3 +186,24 @@ def test_run_and_exported_file_give_the_same_pictures(faces, tmp_path, generator
 def test_whole_photos_are_refused_for_now(faces, tmp_path, generator_file, capsys):
     assert main(["unmask", str(faces), f"--out={tmp_path}", f"--weights={generator_file}"]) == 1
     assert "give --aligned" in capsys.readouterr().err
+
+
+def test_two_masks_of_one_name(faces, masks, tmp_path, generator_file):
+    cv2.imwrite(str(masks / "same.bmp"), np.zeros((64, 64), np.uint8))
+    with pytest.raises(UserError, match="same.bmp and .*same.png have the same name"):
+        unmask_aligned([faces], tmp_path / "out", generator_file, masks)
+
+
+def test_nothing_that_was_unmasked_is_told(tmp_path, generator_file, capsys):
+    assert main(["unmask", "--aligned", "nope.png", f"--out={tmp_path / 'out'}", f"--weights={generator_file}"]) == 1
+    captured = capsys.readouterr()
+    assert "cannot read nope.png" in captured.err and "none of the inputs could be used" in captured.err
+    assert captured.out == "" and not (tmp_path / "out").exists()
+
+
+def test_result_that_cannot_be_written_is_no_bad_input(faces, tmp_path, generator_file, capsys):
+    (tmp_path / "out" / "same.png").mkdir(parents=True)
+    arguments = ["unmask", "--aligned", str(faces / "same.png"), f"--out={tmp_path / 'out'}", f"--weights={generator_file}"]
+    assert main(arguments) == 1
+    lines = capsys.readouterr().err.rstrip("\n").split("\n")
+    assert lines[-1].startswith("maskgan unmask: error: cannot write") and "skipped" not in "".join(lines)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,20 @@ class Records(Sequence):
     float32, `alignment` `[4, 2]` float64, and the strings `source`, `identity`, `expression`, `mask_type` and `id`.
     """
 
-    def __init__(self, stored: Sequence[dict[str, Any]]):
-        """Takes a TFDS data source."""
+    def __init__(self, stored: Sequence[dict[str, Any]], data_dir: str | Path):
+        """Takes a TFDS data source, and the folder that it comes from."""
         self._stored = stored
+        self._data_dir = data_dir
 
     def __len__(self) -> int:
         """The number of records."""
         return len(self._stored)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Record number `index`."""
-        record = self._stored[range(len(self))[index]]  # For negative numbers, and IndexError at the end.
+        """Record number `index`. Raises UserError if it is damaged."""
+        index = range(len(self))[index]  # For negative numbers, and IndexError at the end.
+        with _complaining(self._data_dir):
+            record = self._stored[index]
         return {name: value.decode() if isinstance(value, bytes) else value for name, value in record.items()}
 
 
@@ -37,14 +41,31 @@ def load_split(data_dir: str | Path, split: str) -> Records:
     """Opens one split of the data set that `maskgan build` made in `data_dir`.
 
     Raises:
-      UserError: there is no data set, or it has no such split.
+      UserError: there is no data set, it has no such split, or it is damaged.
     """
     import tensorflow_datasets as tfds  # Takes a second to import, which processes that only make records do without.
 
     folder = Path(data_dir) / NAME / VERSION
-    if not (folder / "dataset_info.json").is_file():
+    if not folder.is_dir():
         raise UserError(f"there is no data set in {data_dir}; make one with maskgan build --data_dir={data_dir}")
-    builder = tfds.builder_from_directory(folder)
+    with _complaining(data_dir):
+        builder = tfds.builder_from_directory(folder)
     if split not in builder.info.splits:
         raise UserError(f"the data set in {data_dir} has no split {split!r}, only {', '.join(builder.info.splits)}")
-    return Records(builder.as_data_source(split))
+    with _complaining(data_dir):
+        stored = builder.as_data_source(split)
+        len(stored)  # Opens the files.
+    return Records(stored, data_dir)
+
+
+@contextlib.contextmanager
+def _complaining(data_dir: str | Path) -> Iterator[None]:
+    """Has whatever goes wrong in TFDS, array_record and their decoders say which data set is damaged."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(
+            f"the data set in {data_dir} is damaged ({reason:.200}); build it again with "
+            f"maskgan build --overwrite --data_dir={data_dir}"
+        ) from error

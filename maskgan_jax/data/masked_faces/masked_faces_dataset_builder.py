@@ -13,6 +13,7 @@ from etils import epath
 from tensorflow_datasets.core.writer import ExampleWriter
 from tensorflow_datasets.proto import tf_example_pb2
 
+from maskgan_jax.data.masked_faces import NAME, VERSION
 from maskgan_jax.errors import UserError
 
 # About 100 MB at 256 pixels; TFDS holds a file's records in memory while it writes it.
@@ -40,11 +41,11 @@ class Builder(tfds.core.ShardBasedBuilder):
     given come in random order already.
     """
 
-    name = "masked_faces"
+    name = NAME
     # Where TFDS looks for the files beside this one; its own way there takes a package that it does not install.
     code_path = epath.Path(__file__)
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}
+    VERSION = tfds.core.Version(VERSION)
+    RELEASE_NOTES = {str(VERSION): "First version."}
 
     def __init__(self, *, size: int, splits: Mapping[str, tuple[int, Iterator[dict[str, Any]]]], **kwargs):
         """Sets up the builder.

@@ -1,2 +1,4 @@
 from maskgan_jax.data.masks.draw import DrawnMask as DrawnMask
+from maskgan_jax.data.masks.draw import check_masks as check_masks
 from maskgan_jax.data.masks.draw import draw_mask as draw_mask
+from maskgan_jax.data.masks.draw import fit_mask as fit_mask

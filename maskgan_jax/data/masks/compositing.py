@@ -31,6 +31,33 @@ def to_srgb(linear: np.ndarray) -> np.ndarray:
     return np.rint(value * 255).astype(np.uint8)
 
 
+def window_of(layer_size: tuple[int, int], matrix: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The smallest window of a picture that holds a layer.
+
+    Args:
+      layer_size: height and width of the layer.
+      matrix: 3x3 homography from pixels of the layer to pixels of the picture.
+      size: height and width of the picture.
+
+    Returns:
+      Left, top, right and bottom in the picture; the last two are just beyond the window.
+
+    Raises:
+      UserError: the layer does not fall into the picture.
+    """
+    height, width = layer_size
+    corners = np.array([(-0.5, -0.5), (width - 0.5, -0.5), (width - 0.5, height - 0.5), (-0.5, height - 0.5)])
+    depth = corners @ matrix[2, :2] + matrix[2, 2]
+    if depth.min() * depth.max() <= 0:
+        raise UserError("the mask cannot be fitted to this face (its landmarks are far from a face's); leave this photo out")
+    corners = transformed(corners, matrix)
+    left, top = np.clip(np.floor(corners.min(axis=0)).astype(int), 0, (size[1], size[0]))
+    right, bottom = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 1, 0, (size[1], size[0]))
+    if left >= right or top >= bottom:
+        raise UserError("the mask falls outside the picture; check that the landmarks are in pixels of this picture")
+    return int(left), int(top), int(right), int(bottom)
+
+
 def warp(layer: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, int, int]:
     """Carries a layer into a picture of `size` (height, width) and averages over the area of each pixel.
 
@@ -45,22 +72,12 @@ def warp(layer: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> tuple[
     Raises:
       UserError: the layer does not fall into the picture.
     """
-    height, width = layer.shape[:2]
-    corners = np.array([(-0.5, -0.5), (width - 0.5, -0.5), (width - 0.5, height - 0.5), (-0.5, height - 0.5)])
-    depth = corners @ matrix[2, :2] + matrix[2, 2]
-    if depth.min() * depth.max() <= 0:
-        raise UserError("the mask cannot be fitted to this face (its landmarks are far from a face's); leave this photo out")
-    corners = transformed(corners, matrix)
-    left, top = np.clip(np.floor(corners.min(axis=0)).astype(int), 0, (size[1], size[0]))
-    right, bottom = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 1, 0, (size[1], size[0]))
-    if left >= right or top >= bottom:
-        raise UserError("the mask falls outside the picture; check that the landmarks are in pixels of this picture")
+    left, top, right, bottom = window_of(layer.shape[:2], matrix, size)
     # Pixel centres are at integers, so the first subpixel of pixel x has its centre half a subpixel's step inside x - 1/2.
     n = SUPERSAMPLING
     to_subpixels = np.array([[n, 0, (n - 1) / 2 - n * left], [0, n, (n - 1) / 2 - n * top], [0, 0, 1]])
-    window = cv2.warpPerspective(layer, to_subpixels @ matrix, (int(right - left) * n, int(bottom - top) * n))
-    window = cv2.resize(window, (int(right - left), int(bottom - top)), interpolation=cv2.INTER_AREA)
-    return window, int(top), int(left)
+    window = cv2.warpPerspective(layer, to_subpixels @ matrix, ((right - left) * n, (bottom - top) * n))
+    return cv2.resize(window, (right - left, bottom - top), interpolation=cv2.INTER_AREA), top, left
 
 
 def blend(face: np.ndarray, window: np.ndarray, top: int, left: int) -> tuple[np.ndarray, np.ndarray]:

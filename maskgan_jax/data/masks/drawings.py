@@ -88,7 +88,12 @@ class Sheet:
     pixels: int
 
 
-def draw(mask_type: str, rng: np.random.Generator, light: Light, pixels: int) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+def size_and_points(mask_type: str, pixels: int) -> tuple[tuple[int, int], np.ndarray]:
+    """Height and width of a drawing that is `pixels` wide, and its six points a-f in its pixels, `[6, 2]`."""
+    return (round(DEPTH * pixels), pixels), np.array(POINTS[mask_type]) * pixels - 0.5
+
+
+def draw(mask_type: str, rng: np.random.Generator, light: Light, pixels: int) -> tuple[np.ndarray, dict[str, Any]]:
     """Draws a mask in the given light.
 
     Args:
@@ -98,7 +103,7 @@ def draw(mask_type: str, rng: np.random.Generator, light: Light, pixels: int) ->
       pixels: width of the drawing.
 
     Returns:
-      A layer (see `compositing`) `[h, w, 4]`, its six points a-f in its pixels `[6, 2]`, and what was drawn.
+      A layer (see `compositing`) `[h, w, 4]`, of the size that `size_and_points` tells, and what was drawn.
     """
     sheet = _sheet(mask_type, pixels)
     colours = COLOURS[mask_type]
@@ -110,8 +115,7 @@ def draw(mask_type: str, rng: np.random.Generator, light: Light, pixels: int) ->
     layer = np.empty((*height.shape, 4), np.float32)
     layer[..., :3] = shade(height, albedo, light, pixels) * sheet.alpha[..., None]
     layer[..., 3] = sheet.alpha
-    parameters = {"colour": colour, "srgb": [round(float(value), 1) for value in srgb], **details}
-    return layer, np.array(POINTS[mask_type]) * pixels - 0.5, parameters
+    return layer, {"colour": colour, "srgb": [round(float(value), 1) for value in srgb], **details}
 
 
 def _surgical(sheet: Sheet, rng: np.random.Generator, colour: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:

@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 
 from maskgan_jax.data.masks.compositing import to_linear
+from maskgan_jax.data.masks.drawings import POINTS
+from maskgan_jax.data.masks.geometry import homography
 from maskgan_jax.errors import UserError
 
 
@@ -52,7 +54,7 @@ def load_templates(folder: str) -> dict[str, dict[str, Template]]:
     try:
         parser.read_string(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path} ({error}); mask_templates must be a folder with a masks.cfg") from error
+        raise UserError(f"cannot read {path} ({error}); give a folder with a masks.cfg") from error
     except configparser.Error as error:
         raise UserError(f"{path} is not a valid masks.cfg: {str(error).splitlines()[0]}") from error
     templates: dict[str, dict[str, Template]] = {}
@@ -108,6 +110,10 @@ def _read(path: Path, name: str, section: configparser.SectionProxy) -> Template
             reason = f"{section[key]!r} is not 'x, y'" if key in section else "it is missing"
             raise UserError(f"{path}, section [{name}], {key}: {reason}") from error
         points.append((x, y))
+    try:
+        homography(np.array(points), 100 * np.array(POINTS["surgical"]))
+    except UserError as error:
+        raise UserError(f"{path}, section [{name}]: the points mask_a to mask_f lie on a line") from error
     if "template" not in section:
         raise UserError(f"{path}, section [{name}], template: it is missing; give the path of an RGBA picture")
     # MaskTheFace writes paths from the folder above ('masks/templates/...').

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from maskgan_jax.data.masks import draw_mask
+from maskgan_jax.data.masks import check_masks, draw_mask, fit_mask
 from maskgan_jax.errors import UserError
 
 TYPES = ("surgical", "n95", "kn95", "cloth")
@@ -83,16 +83,42 @@ def test_light_comes_from_the_bright_side(face, landmarks, data_config):
     [
         ({"masks": {"balaclava": 1.0}}, "data.masks.*balaclava"),
         ({"masks": {"surgical": 0.0}}, "data.masks"),
-        ({"masks": {"surgical": -1.0}}, "data.masks"),
+        ({"masks": {"surgical": -1.0}}, "data.masks.surgical: the weight must be at least 0, not -1.0"),
+        ({"masks": {"surgical": "much"}}, "data.masks.surgical: .*not a str"),
+        ({"masks": {"n95": True}}, "data.masks.n95: .*not a bool"),
+        ({"masks": {"n95": float("nan")}}, "data.masks.n95: .*not nan"),
+        ({"masks": {"n95": {"white": 1.0}}}, "data.masks.n95: .*not a ConfigDict"),
         ({"masks": {}}, "data.masks"),
         ({"masks": {"template": 1.0}}, "data.mask_templates"),
+        ({"masks": {"template": 1.0}, "mask_templates": "/nowhere"}, "data.mask_templates: cannot read /nowhere/masks.cfg"),
     ],
 )
 def test_wrong_settings(face, landmarks, data_config, settings, message):
-    data_config.update(settings)
-    data_config.masks = settings["masks"]
+    for name, value in settings.items():
+        data_config[name] = value
+    with pytest.raises(UserError, match=message):
+        check_masks(data_config)
     with pytest.raises(UserError, match=message):
         draw_mask(face, landmarks, np.random.default_rng(0), data_config)
+
+
+def test_the_fit_fails_where_drawing_would(face, landmarks, data_config):
+    rng = np.random.default_rng(1)
+    failed = 0
+    for seed in range(60):
+        points = landmarks + rng.normal(0, 8, landmarks.shape)
+        outcomes = []
+        for attempt in (
+            lambda rng, at: fit_mask(at, rng, data_config, (256, 256)).mask_type,
+            lambda rng, at: draw_mask(face, at, rng, data_config).mask_type,
+        ):
+            try:
+                outcomes.append(attempt(np.random.default_rng(seed), points))
+            except UserError as error:
+                outcomes.append(str(error))
+        assert outcomes[0] == outcomes[1]
+        failed += outcomes[0] not in TYPES
+    assert 5 < failed < 55
 
 
 def test_landmarks_of_another_picture(face, landmarks, data_config):

@@ -93,6 +93,7 @@ def test_turned_face_gets_the_side_view(face, landmarks, template_config, folder
         (section("flat", mask_c="12"), r"masks\.cfg.*\[flat\].*mask_c"),
         (section("flat", mask_c="12, x"), r"masks\.cfg.*\[flat\].*mask_c"),
         (section("flat", mask_c="12, nan"), r"masks\.cfg.*\[flat\].*mask_c"),
+        (section("flat", **{f"mask_{letter}": "12, 12" for letter in "abcdef"}), r"masks\.cfg.*\[flat\].* on a line"),
         (section("flat", mask_f=None), r"masks\.cfg.*\[flat\].*mask_f.*missing"),
         (section("flat", file=None), r"masks\.cfg.*\[flat\].*template"),
         (section("flat", file="gone.png"), r"masks\.cfg.*\[flat\].*gone\.png"),

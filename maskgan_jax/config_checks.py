@@ -1,0 +1,126 @@
+"""Which values the settings may have; what they mean is told in `configs/default.py`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from maskgan_jax.errors import UserError
+
+
+class _Allowed(NamedTuple):
+    """What values of one setting pass, and that in words; NaN and infinity pass no comparison with a finite bound."""
+
+    test: Callable[[Any], bool]
+    words: str
+
+
+def _at_least(least: float) -> _Allowed:
+    return _Allowed(lambda x: least <= x < math.inf, f"a number of at least {least}")
+
+
+def _between(least: float, most: float) -> _Allowed:
+    return _Allowed(lambda x: least <= x <= most, f"from {least} to {most}")
+
+
+def _one_of(*choices: str) -> _Allowed:
+    return _Allowed(lambda x: x in choices, f"one of {', '.join(choices)}")
+
+
+def _power_of_two(x: Any) -> bool:
+    return isinstance(x, int) and x > 0 and x & (x - 1) == 0
+
+
+_POSITIVE = _Allowed(lambda x: 0 < x < math.inf, "a number above 0")
+_BELOW_1 = _Allowed(lambda x: 0 <= x < 1, "at least 0 and below 1")
+_NORM = _one_of("instance", "batch", "none")
+
+# Settings that are not here may have any value of their type, or are checked where they are used: those of the data's sources,
+# splits and kinds of masks.
+ALLOWED = {
+    "task": _one_of("unmask", "landmarks"),
+    "seed": _between(0, 2**32 - 1),
+    "data.size": _Allowed(lambda x: x >= 64 and _power_of_two(x), "a power of two, at least 64"),
+    "data.mask_shift": _between(0, 0.5),
+    "data.mask_rotation": _between(0, 90),
+    "data.mask_scale": _between(0, 0.5),
+    "input.batch_size": _at_least(1),
+    "input.jitter": _between(1, 2),
+    "input.threads": _at_least(1),
+    "input.prefetch": _at_least(1),
+    "generator.width": _at_least(1),
+    "generator.norm": _NORM,
+    "generator.dropout": _BELOW_1,
+    "generator.dropout_sides": _Allowed(lambda sides: all(map(_power_of_two, sides)), "powers of two, such as (4, 8, 16)"),
+    "discriminator.width": _at_least(1),
+    "discriminator.layers": _between(1, 5),
+    "discriminator.norm": _NORM,
+    "landmark_net.width": _at_least(1),
+    "losses.adversarial": _at_least(0),
+    "losses.l1": _at_least(0),
+    "losses.contour": _at_least(0),
+    "losses.masked": _at_least(0),
+    "optimizer.learning_rate": _POSITIVE,
+    "optimizer.b1": _BELOW_1,
+    "optimizer.b2": _BELOW_1,
+    "optimizer.constant": _between(0, 1),
+    "optimizer.ema": _BELOW_1,
+    "training.epochs": _at_least(0),
+    "training.steps": _at_least(0),
+    "training.compute": _one_of("float32", "bfloat16"),
+    "training.log_every": _at_least(1),
+    "training.validate_every": _at_least(0),
+    "training.checkpoint_every": _at_least(0),
+    "training.keep": _at_least(1),
+    "training.validation_records": _at_least(0),
+    "training.pictures": _at_least(1),
+}
+
+
+def check_values(config: ConfigDict, reference: ConfigDict, where: str) -> None:
+    """Checks types and values of all settings.
+
+    Args:
+      config: has the fields of `reference`.
+      reference: the default config, whose values tell the types.
+      where: what the config is, for the message.
+
+    Raises:
+      UserError: a setting has another type than its default, or a value that it must not have.
+    """
+    values, defaults = flat(config), flat(reference)
+    for key, default in defaults.items():
+        if key in values and not _same_type(values[key], default):
+            raise UserError(f"{where}: {key} is {values[key]!r}; it must be of type {type(default).__name__}")
+    for key, allowed in ALLOWED.items():
+        if not allowed.test(values[key]):
+            raise UserError(f"{where}: {key} is {values[key]!r}; it must be {allowed.words}")
+    if not values["training.epochs"] and not values["training.steps"]:
+        raise UserError(f"{where}: training.epochs and training.steps are both 0; one of them must be above 0")
+    # The last two layers of the discriminator, which have no stride, take a pixel each.
+    if config.data.size >> config.discriminator.layers < 4:
+        most = config.data.size.bit_length() - 3
+        raise UserError(
+            f"{where}: discriminator.layers is {config.discriminator.layers}; for a data.size of {config.data.size} it must be "
+            f"at most {most}"
+        )
+
+
+def flat(config: ConfigDict, section: str = "") -> dict[str, Any]:
+    """The settings by their whole names, such as `data.size`; lists as tuples."""
+    settings = {}
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            settings |= flat(value, f"{section}{name}.")
+        else:
+            settings[section + name] = tuple(value) if isinstance(value, list) else value
+    return settings
+
+
+def _same_type(value: Any, default: Any) -> bool:
+    kinds = (float, int) if isinstance(default, float) else type(default)
+    # A bool is an int to Python.
+    return isinstance(value, kinds) and isinstance(value, bool) == isinstance(default, bool)

@@ -1,0 +1,142 @@
+import os
+import signal
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import grain
+import jax
+import numpy as np
+import pytest
+
+from maskgan_jax.errors import UserError
+from maskgan_jax.training import checkpoints
+from maskgan_jax.training.state import TrainState
+
+# Holds the lock of the workdir on the command line until it is killed.
+HOLD = """
+import sys, time
+from pathlib import Path
+from maskgan_jax.training.checkpoints import locked
+
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def state_at(step, width=3):
+    params = {"generator": {str(i): np.full((width, 5), step, np.float32) for i in range(8)}}
+    state = TrainState(step=np.int32(step), params=params, batch_stats={}, optimizer={}, ema={})
+    return jax.tree.map(jax.device_put, state)
+
+
+def numbers():
+    return iter(grain.MapDataset.source(range(10)).to_iter_dataset())
+
+
+@pytest.fixture
+def run(tmp_path, config):
+    """The workdir of a run with checkpoints after 1, 2 and 3 steps, at each of which a number was read."""
+    workdir = tmp_path / "a run, 100%"
+    iterator = numbers()
+    with checkpoints.locked(workdir), checkpoints.open_checkpoints(workdir, 3) as manager:
+        for step in (1, 2, 3):
+            next(iterator)
+            checkpoints.save_state(manager, state_at(step), config, iterator)
+    return workdir
+
+
+def without_arrays(folder):
+    for path in (folder / "state").glob("**/d/*"):
+        path.unlink()
+
+
+def cut_short(folder):
+    for path in (folder / "state").glob("**/d/*"):
+        os.truncate(path, path.stat().st_size // 2)
+
+
+def without_metadata(folder):
+    (folder / "state" / "_METADATA").unlink()
+
+
+def without_position(folder):
+    for path in (folder / "iterator").glob("*.json"):
+        path.write_text("")
+
+
+def test_latest_checkpoint_is_restored(run, capsys):
+    iterator = numbers()
+    with checkpoints.open_checkpoints(run, 3) as manager:
+        restored = checkpoints.restore_state(manager, state_at(0), iterator)
+    jax.tree.map(np.testing.assert_array_equal, restored, state_at(3))
+    assert next(iterator) == 3
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("damage", [without_arrays, cut_short, without_metadata, without_position])
+def test_run_goes_on_from_the_checkpoint_before_a_damaged_one(run, config, capfd, damage):
+    damage(run / "checkpoints" / "3")
+    iterator = numbers()
+    with checkpoints.open_checkpoints(run, 3) as manager:
+        restored = checkpoints.restore_state(manager, state_at(0), iterator)
+        assert restored.step == 2 and next(iterator) == 2
+        checkpoints.save_state(manager, state_at(3), config, iterator)
+    out, errors = capfd.readouterr()
+    assert out.count("\n") == 1 and "the checkpoint of step 3 is damaged" in out and "checkpoints.damaged" in out
+    assert "Traceback" not in errors
+    assert (run / "checkpoints.damaged" / "3").is_dir()
+    with checkpoints.open_checkpoints(run, 3) as manager:
+        assert checkpoints.restore_state(manager, state_at(0), numbers()).step == 3
+
+
+def test_no_checkpoint_can_be_read(run):
+    for folder in (run / "checkpoints").iterdir():
+        without_metadata(folder)
+    with checkpoints.open_checkpoints(run, 3) as manager, pytest.raises(UserError, match="no checkpoint in .* can be read"):
+        checkpoints.restore_state(manager, state_at(0), numbers())
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["1", "2", "3"]
+
+
+def test_checkpoint_of_another_network(run):
+    with checkpoints.open_checkpoints(run, 3) as manager, pytest.raises(UserError, match="does not fit the config; use its"):
+        checkpoints.restore_state(manager, state_at(0, width=4), numbers())
+    assert not (run / "checkpoints.damaged").exists()
+
+
+def test_best_network_of_an_earlier_step_replaces_a_later_one(tmp_path):
+    for step in (4, 2, 2):
+        with checkpoints.open_best(tmp_path) as best:
+            checkpoints.save_best(best, step, {"params": {"a": np.full(3, step)}}, {"error": 0.1 * step})
+            best.wait_until_finished()
+            assert checkpoints.best_scores(best) == {"error": 0.1 * step}
+    assert checkpoints.read_best(tmp_path)["params"]["a"].tolist() == [2, 2, 2]
+
+
+def test_full_disk_says_what_is_needed(tmp_path, config, monkeypatch):
+    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda folder: SimpleNamespace(free=999_000))
+    with (
+        checkpoints.open_checkpoints(tmp_path, 3) as manager,
+        pytest.raises(UserError, match="needs 2 MB, 0 MB free; the ones"),
+    ):
+        checkpoints.save_state(manager, state_at(1), config, numbers())
+
+
+def test_lock_is_for_one_run_and_ends_with_it(tmp_path):
+    workdir = tmp_path / "new" / "run"
+    for _ in range(2):
+        with checkpoints.locked(workdir), pytest.raises(UserError, match="another run is at work in"):
+            with checkpoints.locked(workdir):
+                pass
+
+
+def test_killed_run_leaves_no_lock(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    with pytest.raises(UserError, match="another run is at work in"), checkpoints.locked(tmp_path):
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    with checkpoints.locked(tmp_path):
+        pass
