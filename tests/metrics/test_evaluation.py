@@ -13,6 +13,7 @@ from maskgan_jax.metrics import evaluation
 from maskgan_jax.metrics.baselines import telea
 from maskgan_jax.metrics.evaluation import evaluate, write_examples
 from maskgan_jax.metrics.scoring import score_pictures
+from maskgan_jax.models.unet import create_generator
 from maskgan_jax.unmasking.generate import Unmasker
 
 MEANS = ("mse_masked", "psnr", "psnr_masked", "ssim", "st_lpips")
@@ -126,7 +127,8 @@ def test_names_of_pictures_are_safe(tmp_path, identifier, name):
     assert (tmp_path / "real" / f"{name}.png").exists()
 
 
-def test_examples(data_dir, generator_file, records, tmp_path):
+def test_examples(data_dir, generator_file, records, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "SHOWN_SIDE", 64)  # As they are, not enlarged.
     write_examples(tmp_path / "examples.png", data_dir, generator_file, count=3)
     sheet = read_picture(tmp_path / "examples.png")
     assert sheet.shape[0] == HEADING + 64
@@ -150,9 +152,10 @@ def test_wrong_requests(data_dir, tmp_path, landmark_file):
         evaluate("input", tmp_path)
 
 
-def test_network_of_another_size(data_dir, tmp_path, generator_variables, config):
+def test_network_of_another_size(data_dir, tmp_path, draw_variables, config):
     config.data.size = 128
-    save_safetensors(tmp_path / "network.safetensors", generator_variables, config)
+    variables = draw_variables(create_generator(config), np.zeros((1, 128, 128, 3), np.float32))
+    save_safetensors(tmp_path / "network.safetensors", variables, config)
     with pytest.raises(UserError, match="takes faces of 128 px, not 64 x 64"):
         evaluate("ours", data_dir, workdir=tmp_path / "network.safetensors")
 

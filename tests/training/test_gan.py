@@ -7,7 +7,7 @@ from maskgan_jax import losses
 from maskgan_jax.data.pipeline import evaluation_batches
 from maskgan_jax.errors import UserError
 from maskgan_jax.export.safetensors import load_safetensors, read_header, save_safetensors
-from maskgan_jax.models.landmark_net import LandmarkNet
+from maskgan_jax.models.landmark_net import LandmarkNet, create_landmark_net
 from maskgan_jax.models.patchgan import create_discriminator
 from maskgan_jax.models.unet import create_generator
 from maskgan_jax.training.gan import create_task, load_landmark_net
@@ -187,7 +187,7 @@ def test_pictures_show_masked_raw_put_back_and_real(plain_task, generator_variab
         np.testing.assert_array_equal(composite, np.where(batch["mask"][i] > 127, raw, masked))
 
 
-def test_contour_loss_needs_a_landmark_network(config, landmark_file, generator_file, tmp_path):
+def test_contour_loss_needs_a_landmark_network(config, landmark_file, generator_file, tmp_path, draw_variables):
     assert load_landmark_net(config) == (None, {})
     config.losses.contour = 0.1
     with pytest.raises(UserError, match="the contour loss needs a landmark network"):
@@ -198,7 +198,8 @@ def test_contour_loss_needs_a_landmark_network(config, landmark_file, generator_
     config.landmark_net.weights = str(tmp_path / "other.safetensors")
     other = read_header(landmark_file)
     other.data.size = 128
-    save_safetensors(config.landmark_net.weights, load_safetensors(landmark_file), other)
+    variables = draw_variables(create_landmark_net(other), np.zeros((1, 128, 128, 3), np.float32))
+    save_safetensors(config.landmark_net.weights, variables, other)
     with pytest.raises(UserError, match="is for 128 px, not 64"):
         create_task(config, 10)
 
