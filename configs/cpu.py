@@ -1,4 +1,4 @@
-"""The proposed method without an accelerator: 128 px, width 32, ten epochs (an hour for 5,500 faces on two cores).
+"""The proposed method without an accelerator: 128 px, width 32, ten epochs (75 minutes for 5,500 faces on two busy cores).
 
 maskgan build --config=configs/cpu.py --source=folder=DIR --data_dir=DATA
 maskgan train --config=configs/landmarks.py --data_dir=DATA --workdir=LANDMARKS
