@@ -70,6 +70,20 @@ def find_pictures(folder: str | os.PathLike) -> list[Path]:
     return paths
 
 
+def pictures_by_name(folder: str | os.PathLike) -> dict[str, Path]:
+    """The pictures below `folder` by their path there without suffix.
+
+    Raises:
+      UserError: it is not a folder, it has no pictures, or two of one name.
+    """
+    pictures: dict[str, Path] = {}
+    for path in find_pictures(folder):
+        other = pictures.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
+        if other != path:
+            raise UserError(f"{other} and {path} have the same name; keep one of them")
+    return pictures
+
+
 def encode_png(picture: np.ndarray) -> bytes:
     """PNG bytes of `picture`, `[H, W, 3]` RGB or `[H, W]` or `[H, W, 1]` grey, uint8 in 0..255."""
     if picture.dtype != np.uint8 or picture.shape[2:] not in ((), (1,), (3,)):

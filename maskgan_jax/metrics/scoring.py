@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import find_pictures, read_picture
+from maskgan_jax.files import pictures_by_name, read_picture
 from maskgan_jax.metrics.image_quality import masked_mse, psnr, psnr_masked, ssim
 from maskgan_jax.models.lpips import PerceptualWeights, lpips
 from maskgan_jax.models.st_lpips import load_st_lpips, st_lpips
@@ -123,20 +122,6 @@ def score_folders(
 
     with tqdm(names, desc="score", unit="picture") as bar:
         return score_pictures(map(read, bar), lpips_weights=lpips_weights)
-
-
-def pictures_by_name(folder: str | os.PathLike) -> dict[str, Path]:
-    """The pictures below `folder` by their path there without suffix.
-
-    Raises:
-      UserError: it is not a folder, it has no pictures, or two of one name.
-    """
-    pictures: dict[str, Path] = {}
-    for path in find_pictures(folder):
-        other = pictures.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
-        if other != path:
-            raise UserError(f"{other} and {path} have the same name; keep one of them")
-    return pictures
 
 
 def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -172,7 +172,7 @@ def best_scores(manager: ocp.CheckpointManager) -> dict[str, float] | None:
         return None
     try:
         return manager.restore(step, args=ocp.args.Composite(scores=ocp.args.JsonRestore())).scores
-    except Exception:  # As for `restore_state`.
+    except Exception:  # Damage shows in whatever Orbax stumbles over; the run itself is whole without this.
         print(f"the best network, in {manager.directory / str(step)}, is damaged; the next one takes its place")
         return None
 

@@ -14,8 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import find_pictures, read_picture, write_png
-from maskgan_jax.metrics.scoring import pictures_by_name
+from maskgan_jax.files import find_pictures, pictures_by_name, read_picture, write_png
 from maskgan_jax.unmasking.generate import Unmasker
 
 

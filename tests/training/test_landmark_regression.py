@@ -1,0 +1,39 @@
+import jax
+import numpy as np
+import pytest
+
+from maskgan_jax.training.landmark_regression import create_task, landmark_errors
+
+
+def test_errors_are_in_distances_between_the_eyes():
+    landmarks = np.zeros((2, 68, 2), np.float32)
+    landmarks[:, 42:48] = [[[30, 40]], [[0, 20]]]  # The eyes' centres are 50 and 20 pixels apart.
+    predicted = landmarks + np.float32([6, 8])  # Every point is 10 pixels off.
+    expected = np.repeat([[10 / 50], [10 / 20]], 68, axis=1)
+    np.testing.assert_allclose(landmark_errors(predicted, landmarks), expected, rtol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def loss(make_config):
+    """The loss of a training step on a batch of four, by an untrained network."""
+    config = make_config()
+    config.task = "landmarks"
+    task = create_task(config, 10)
+    state = jax.jit(task.init)(jax.random.key(0))
+    step = jax.jit(task.train_step)
+    return lambda batch: float(step(state, {}, batch, jax.random.key(1))[1]["landmarks"])
+
+
+def test_half_of_the_faces_are_shown_with_their_masks(loss):
+    rng = np.random.default_rng(0)
+    real, masked = rng.integers(0, 256, (2, 4, 64, 64, 3), np.uint8)
+    batch = {"real": real, "masked": masked, "landmarks": rng.uniform(0, 64, (4, 68, 2)).astype(np.float32)}
+    shown = loss(batch)
+    for name, unseen in (("real", [1, 3]), ("masked", [0, 2])):
+        changed = batch[name].copy()
+        changed[unseen] = 255 - changed[unseen]
+        assert loss({**batch, name: changed}) == shown
+        changed = batch[name].copy()
+        seen = [i for i in range(4) if i not in unseen]
+        changed[seen] = 255 - changed[seen]
+        assert loss({**batch, name: changed}) != shown
