@@ -5,6 +5,8 @@ maskgan_jax/config_checks.py has the values that are allowed.
 
 from ml_collections import ConfigDict
 
+from maskgan_jax.configs import mask_sets
+
 
 def get_config() -> ConfigDict:
     """The proposed method of Yoshihashi et al. (2022): pix2pix at 256 px, width 64, with the C1 and C2 losses."""
@@ -27,14 +29,24 @@ def get_config() -> ConfigDict:
     data.kdef_angles = ("S",)
     # dlib shape predictor with 68 points; '' is the stock one that `maskgan weights` fetches.
     data.shape_predictor = ""
-    # The masks that are drawn, as {type: weight}: surgical, n95, kn95, cloth, and 'template' (from `mask_templates`).
-    data.masks = ConfigDict({"surgical": 1.0, "n95": 1.0, "kn95": 1.0, "cloth": 1.0, "template": 0.0})
+    # The masks that are drawn, as {type: weight}: surgical, n95, kn95, cloth, gaiter, bandana, and 'template' (from
+    # `mask_templates`). configs/mask_sets.py has named sets of types and patterns.
+    data.masks = ConfigDict(mask_sets.VARIED["masks"], type_safe=False)
+    # What is printed on masks of cloth, as {pattern: weight}: plain, stripes, checks, dots, flowers, camouflage.
+    data.mask_patterns = ConfigDict(mask_sets.VARIED["mask_patterns"], type_safe=False)
     # Folder of MaskTheFace-style templates (masks.cfg and RGBA pictures); '' if there is none.
     data.mask_templates = ""
-    # How much the fit of a mask varies from face to face: shift (share of the mask's width), rotation (degrees), scale.
+    # How a flat mask is put on a face: 'mesh' follows the jaw and the nose; 'homography' goes by six points, as in the paper.
+    data.mask_fit = "mesh"
+    # How much the wearing varies from face to face: shift and height on the nose (shares of the face's width), rotation
+    # (degrees), scale.
     data.mask_shift = 0.03
     data.mask_rotation = 3.0
     data.mask_scale = 0.06
+    data.mask_height = 0.03
+    # The loosest that a mask may hang, from 0 (tight) to 1, and the share of masks that are worn below the nose.
+    data.mask_looseness = 1.0
+    data.mask_below_nose = 0.02
 
     # ---- input pipeline ----
     config.input = inputs = ConfigDict()

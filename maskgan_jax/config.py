@@ -21,7 +21,7 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.files import write_json
 
 # Fields that hold a dict of the user's own keys.
-_FREE_DICTS = ("data.masks", "data.splits")
+_FREE_DICTS = ("data.masks", "data.mask_patterns", "data.splits")
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -49,7 +49,9 @@ def _find(path: Path) -> Path:
     """The config file at `path`, or the shipped one that it names."""
     if path.is_file():
         return path
-    shipped = {file.stem: file for folder in configs.__path__ for file in Path(folder).glob("[!_]*.py")}
+    files = (file for folder in configs.__path__ for file in Path(folder).glob("[!_]*.py"))
+    # Not those that only have what others share.
+    shipped = {file.stem: file for file in files if "def get_config(" in file.read_text()}
     if path.parent not in (Path("."), Path("configs")) or path.stem not in shipped:
         raise UserError(f"there is no config file {path}; give a path, or one of {', '.join(sorted(shipped))}")
     return shipped[path.stem]

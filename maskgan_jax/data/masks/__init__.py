@@ -1,3 +1,4 @@
+from maskgan_jax.data.masks.camera import Compression as Compression
 from maskgan_jax.data.masks.draw import DrawnMask as DrawnMask
 from maskgan_jax.data.masks.draw import check_masks as check_masks
 from maskgan_jax.data.masks.draw import draw_mask as draw_mask

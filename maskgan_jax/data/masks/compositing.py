@@ -1,18 +1,22 @@
-"""Layers of linear light: warped onto a face with anti-aliased edges and blended with it.
+"""Layers of linear light: carried onto a face with anti-aliased edges and blended with it.
 
 A layer is `[h, w, 4]` float32, premultiplied: red, green, blue in linear light times alpha, and alpha in 0..1.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 
-from maskgan_jax.data.masks.geometry import transformed
 from maskgan_jax.errors import UserError
 
-# Subpixels per pixel and direction.
+# Pixels of a layer to one of the picture, in each direction.
 SUPERSAMPLING = 2
+# Pixels between those whose place in the layer is computed; between them it is interpolated.
+STRIDE = 4
 
 
 def to_linear(srgb: np.ndarray) -> np.ndarray:
@@ -26,81 +30,77 @@ def to_linear(srgb: np.ndarray) -> np.ndarray:
 
 def to_srgb(linear: np.ndarray) -> np.ndarray:
     """sRGB values, uint8 in 0..255, of linear light; what is beyond 0..1 is clipped."""
-    linear = np.clip(linear, 0, 1)
-    value = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return np.rint(value * 255).astype(np.uint8)
+    return np.rint(to_srgb_float(linear)).astype(np.uint8)
 
 
-def window_of(layer_size: tuple[int, int], matrix: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The smallest window of a picture that holds a layer.
+def to_srgb_float(linear: np.ndarray) -> np.ndarray:
+    """As `to_srgb`, float32 and not rounded."""
+    # Looked up, finely where the curve is steep: a power for each pixel takes longer than all the rest of the blending.
+    place = np.sqrt(np.clip(linear, 0, 1)) * np.float32(len(_SRGB) - 1)
+    return _SRGB[np.rint(place).astype(np.int16)]
 
-    Args:
-      layer_size: height and width of the layer.
-      matrix: 3x3 homography from pixels of the layer to pixels of the picture.
-      size: height and width of the picture.
 
-    Returns:
-      Left, top, right and bottom in the picture; the last two are just beyond the window.
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """A part of a picture.
+
+    Attributes:
+      left, top, right, bottom: in pixels; the last two are just beyond it.
+    """
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """What to index the picture with."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Its height and width."""
+        return self.bottom - self.top, self.right - self.left
+
+
+def window_about(points: np.ndarray, margin: float, size: tuple[int, int]) -> Window:
+    """The smallest window that holds points `[N, 2]` with a margin (both in pixels) of a picture of `size` (height, width).
 
     Raises:
-      UserError: the layer does not fall into the picture.
+      UserError: none of it lies in the picture.
     """
-    height, width = layer_size
-    corners = np.array([(-0.5, -0.5), (width - 0.5, -0.5), (width - 0.5, height - 0.5), (-0.5, height - 0.5)])
-    depth = corners @ matrix[2, :2] + matrix[2, 2]
-    if depth.min() * depth.max() <= 0:
-        raise UserError("the mask cannot be fitted to this face (its landmarks are far from a face's); leave this photo out")
-    corners = transformed(corners, matrix)
-    left, top = np.clip(np.floor(corners.min(axis=0)).astype(int), 0, (size[1], size[0]))
-    right, bottom = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 1, 0, (size[1], size[0]))
+    left, top = np.clip(np.floor(points.min(axis=0) - margin).astype(int), 0, (size[1], size[0]))
+    right, bottom = np.clip(np.ceil(points.max(axis=0) + margin).astype(int) + 1, 0, (size[1], size[0]))
     if left >= right or top >= bottom:
         raise UserError("the mask falls outside the picture; check that the landmarks are in pixels of this picture")
-    return int(left), int(top), int(right), int(bottom)
+    return Window(int(left), int(top), int(right), int(bottom))
 
 
-def warp(layer: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, int, int]:
-    """Carries a layer into a picture of `size` (height, width) and averages over the area of each pixel.
-
-    Args:
-      layer: premultiplied linear RGBA; about `SUPERSAMPLING` of its pixels should fall on one of the picture's.
-      matrix: 3x3 homography from pixels of the layer to pixels of the picture.
-      size: height and width of the picture.
-
-    Returns:
-      The smallest window of the picture that holds the layer, `[h, w, 4]` float32, with its top and left in the picture.
-
-    Raises:
-      UserError: the layer does not fall into the picture.
-    """
-    left, top, right, bottom = window_of(layer.shape[:2], matrix, size)
-    # Pixel centres are at integers, so the first subpixel of pixel x has its centre half a subpixel's step inside x - 1/2.
-    n = SUPERSAMPLING
-    to_subpixels = np.array([[n, 0, (n - 1) / 2 - n * left], [0, n, (n - 1) / 2 - n * top], [0, 0, 1]])
-    window = cv2.warpPerspective(layer, to_subpixels @ matrix, ((right - left) * n, (bottom - top) * n))
-    return cv2.resize(window, (right - left, bottom - top), interpolation=cv2.INTER_AREA), top, left
-
-
-def blend(face: np.ndarray, window: np.ndarray, top: int, left: int) -> tuple[np.ndarray, np.ndarray]:
-    """Puts a warped layer over a picture, in linear light.
+def carry(layer: np.ndarray, to_layer: Callable[[np.ndarray], np.ndarray], window: Window) -> np.ndarray:
+    """Carries a layer into a window of a picture, and averages over the area of each pixel.
 
     Args:
-      face: `[H, W, 3]` uint8.
-      window: `[h, w, 4]`, as `warp` gives it, for the pixels from `top` and `left` on.
+      layer: about `SUPERSAMPLING` of its pixels should fall on one of the picture's.
+      to_layer: carries points `[N, 2]` from pixels of the picture to pixels of the layer; smooth.
+      window: where to.
 
     Returns:
-      The picture `[H, W, 3]` uint8 and the alpha `[H, W]` float32 in 0..1. Where alpha is 0 no byte differs from `face`.
+      `[h, w, 4]` float32, the pixels of the window.
     """
-    rows, columns = slice(top, top + window.shape[0]), slice(left, left + window.shape[1])
-    alpha = window[..., 3:].clip(0, 1)
-    # Less than half a step of an 8-bit picture: not drawn at all, so that the region does not grow by invisible pixels.
-    seen = alpha > 0.5 / 255
-    alpha = np.where(seen, alpha, 0)
-    picture = face.copy()
-    blended = to_srgb(window[..., :3] + (1 - alpha) * to_linear(face[rows, columns]))
-    picture[rows, columns] = np.where(seen, blended, face[rows, columns])
-    whole = np.zeros(face.shape[:2], np.float32)
-    whole[rows, columns] = alpha[..., 0]
-    return picture, whole
+    # Nodes at the centres of cells of STRIDE pixels, one more on every side, so that resizing them only ever interpolates.
+    columns, rows = (-(-(high - low) // STRIDE) + 2 for low, high in ((window.left, window.right), (window.top, window.bottom)))
+    x = window.left + (np.arange(columns) - 0.5) * STRIDE - 0.5
+    y = window.top + (np.arange(rows) - 0.5) * STRIDE - 0.5
+    nodes = to_layer(np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)).astype(np.float32).reshape(rows, columns, 2)
+    places = cv2.resize(nodes, None, fx=STRIDE, fy=STRIDE, interpolation=cv2.INTER_LINEAR)
+    height, width = window.size
+    # The mean of SUPERSAMPLING x SUPERSAMPLING pixels, laid on the first of them, stands for their middle.
+    layer = cv2.blur(layer, (SUPERSAMPLING, SUPERSAMPLING), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
+    places = places[STRIDE : STRIDE + height, STRIDE : STRIDE + width] - np.float32((SUPERSAMPLING - 1) / 2)
+    return cv2.remap(layer, places, None, cv2.INTER_LINEAR)
 
 
 _LINEAR = to_linear(np.arange(256, dtype=np.float32))
+_STEPS = (np.arange(8192, dtype=np.float64) / 8191) ** 2
+_SRGB = (255 * np.where(_STEPS <= 0.0031308, _STEPS * 12.92, 1.055 * _STEPS ** (1 / 2.4) - 0.055)).astype(np.float32)

@@ -1,20 +1,33 @@
-"""Draws a mask on a face: chooses one, fits it, lights it, blends it."""
+"""Draws a mask on a face: chooses one, fits it, lights it, and puts it on as the camera would have seen it."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import cv2
 import numpy as np
 from ml_collections import ConfigDict
 
-from maskgan_jax.data.masks import drawings
-from maskgan_jax.data.masks.compositing import SUPERSAMPLING, blend, warp, window_of
-from maskgan_jax.data.masks.geometry import homography, moved, side_of_face, six_points
-from maskgan_jax.data.masks.light import light_of
+from maskgan_jax.data.masks import camera, compositing, geometry
+from maskgan_jax.data.masks.catalogue import MASKS, Colours, Mask
+from maskgan_jax.data.masks.compositing import SUPERSAMPLING, Window, to_linear
+from maskgan_jax.data.masks.geometry import Mesh, Worn
+from maskgan_jax.data.masks.light import Light, exposed, light_of, shade, shadow
+from maskgan_jax.data.masks.patterns import PATTERNS, printed
+from maskgan_jax.data.masks.sheet import make_sheet, whole_outline
+from maskgan_jax.data.masks.straps import draw_straps, skin
 from maskgan_jax.data.masks.templates import Template, lit, load_templates
+from maskgan_jax.data.points import CONTOUR
 from maskgan_jax.errors import UserError
+
+# Below the nose the mask hangs this much lower, in widths of the face.
+BELOW_NOSE = 0.24
+# What a template may cover, in the frame of the face.
+TEMPLATE_OUTLINE = np.array([(-0.62, -0.05), (0.62, -0.05), (0.62, 1.0), (-0.62, 1.0)])
+# Less of it than this changes no byte.
+LEAST_ALPHA, LEAST_SHADOW = 0.5 / 255, 0.012
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,16 +35,23 @@ class DrawnMask:
     """A face with a mask drawn on it.
 
     Attributes:
-      picture: `[S, S, 3]` uint8; equal to the face wherever `alpha` is 0.
-      alpha: `[S, S]` float32 in 0..1, share of each pixel that the mask covers. The region to restore is `alpha > 0`.
-      mask_type: 'surgical', 'n95', 'kn95', 'cloth' or 'template'.
-      parameters: everything that was drawn by lot or measured, fit for JSON.
+      picture: `[S, S, 3]` uint8; equal to the face outside the region.
+      alpha: `[S, S]` float32 in 0..1, share of each pixel that the mask and its straps cover.
+      shadow: `[S, S]` float32 in 0..1, share of the light that the mask takes from what is beside it.
+      mask_type: one of `catalogue.MASKS`, or 'template'.
+      parameters: what was chosen by lot and measured, fit for JSON; the finer accidents (wrinkles, weave) follow from the seed.
     """
 
     picture: np.ndarray
     alpha: np.ndarray
+    shadow: np.ndarray
     mask_type: str
     parameters: dict[str, Any]
+
+    @property
+    def region(self) -> np.ndarray:
+        """`[S, S]` bool: what is to be restored, as the mask covers it or throws its shadow there."""
+        return (self.alpha > 0) | (self.shadow > 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,44 +61,73 @@ class Fit:
     Attributes:
       mask_type: as in `DrawnMask`.
       template: the one to draw, if `mask_type` is 'template'.
-      size: height and width of the layer (see `compositing`) to draw.
-      matrix: 3x3 homography from pixels of the layer to pixels of the face.
+      worn: how it sits.
+      width: of the face, in pixels.
+      window: part of the picture that is drawn.
+      looseness: of the mask, 0..1.
       parameters: what was drawn by lot for it.
     """
 
     mask_type: str
     template: Template | None
-    size: tuple[int, int]
-    matrix: np.ndarray
+    worn: Worn
+    width: float
+    window: Window
+    looseness: float
     parameters: dict[str, Any]
 
 
-def draw_mask(face: np.ndarray, landmarks: np.ndarray, rng: np.random.Generator, config: ConfigDict) -> DrawnMask:
+def draw_mask(
+    face: np.ndarray,
+    landmarks: np.ndarray,
+    rng: np.random.Generator,
+    config: ConfigDict,
+    compression: camera.Compression | None = None,
+) -> DrawnMask:
     """Draws a mask on an aligned face.
+
+    What the camera did to the face, it does to the mask: it is blurred, gets noise and is compressed as the photo is. So the
+    two pictures of a pair differ by the mask alone.
 
     Args:
       face: `[S, S, 3]` uint8 RGB.
       landmarks: `[68, 2]`, (x, y) in pixels of `face`.
       rng: source of everything random; the same state gives the same bytes.
-      config: the `data` section of a config: `masks`, `mask_templates`, `mask_shift`, `mask_rotation`, `mask_scale`.
+      config: the `data` section of a config; the settings that begin with `mask` are used.
+      compression: of the photo that the face was cut out of.
 
     Raises:
       UserError: the landmarks do not form a face, or a setting or a template is wrong.
     """
     landmarks = np.asarray(landmarks, np.float64)
     fit = fit_mask(landmarks, rng, config, face.shape[:2])
+    light = light_of(face, landmarks)
+    seen = camera.camera_of(face, landmarks, compression)
+    rows, columns = fit.window.slices
+    under = to_linear(face[rows, columns])
+    likeness = skin(under, light)
     if fit.template:
-        layer, factor = lit(fit.template, face, landmarks)
-        if layer.shape[:2] != fit.size:
-            layer = cv2.resize(layer, fit.size[::-1], interpolation=cv2.INTER_AREA)
-        details = {"template": fit.template.name, "brightness": factor}
+        layer, details = _template_layer(fit.template, face, landmarks, fit)
     else:
-        light = light_of(face, landmarks)
-        layer, details = drawings.draw(fit.mask_type, rng, light, fit.size[1])
-        details = {**details, "light_colour": light.colour.tolist(), "light_direction": light.direction.tolist()}
-    window, top, left = warp(layer, fit.matrix, face.shape[:2])
-    picture, alpha = blend(face, window, top, left)
-    return DrawnMask(picture, alpha, fit.mask_type, {"type": fit.mask_type, **fit.parameters, **details})
+        layer, details = _worn_layer(MASKS[fit.mask_type], fit, rng, config.mask_patterns, light, likeness)
+    reach, strength = float(rng.uniform(0.012, 0.03)) * (1 + fit.looseness), float(rng.uniform(0.3, 0.65))
+    details |= {"shadow_reach": reach, "shadow_strength": strength}
+    shade_of_mask = shadow(layer[..., 3], light, reach * fit.width, strength) * likeness
+    layer = camera.blurred(layer, seen.blur)
+    alpha = layer[..., 3].clip(0, 1)
+    alpha = np.where(alpha > LEAST_ALPHA, alpha, 0)
+    shade_of_mask *= 1 - alpha
+    shade_of_mask = np.where(shade_of_mask > LEAST_SHADOW, shade_of_mask, 0)
+    light_seen = layer[..., :3] + under * ((1 - alpha) * (1 - shade_of_mask))[..., None]
+    drawn = compositing.to_srgb_float(light_seen) + alpha[..., None] * camera.grain(rng, alpha.shape, seen, light.saturation)
+    drawn = camera.compressed(np.clip(np.rint(drawn), 0, 255).astype(np.uint8), compression)
+    picture = face.copy()
+    changed = ((alpha > 0) | (shade_of_mask > 0))[..., None]
+    picture[rows, columns] = np.where(changed, drawn, face[rows, columns])
+    covered, shaded = np.zeros((2, *face.shape[:2]), np.float32)
+    covered[rows, columns], shaded[rows, columns] = alpha, shade_of_mask
+    parameters = {"type": fit.mask_type, **fit.parameters, **details, **_described(light, seen)}
+    return DrawnMask(picture, covered, shaded, fit.mask_type, parameters)
 
 
 def fit_mask(landmarks: np.ndarray, rng: np.random.Generator, config: ConfigDict, size: tuple[int, int]) -> Fit:
@@ -94,47 +143,56 @@ def fit_mask(landmarks: np.ndarray, rng: np.random.Generator, config: ConfigDict
       UserError: as `draw_mask`.
     """
     landmarks = np.asarray(landmarks, np.float64)
-    target = six_points(landmarks)
-    mask_type = _choose(rng, config)
-    moves = {
-        "shift": rng.uniform(-config.mask_shift, config.mask_shift, 2).tolist(),
+    six = geometry.six_points(landmarks)
+    check_masks(config)
+    mask_type = _chosen(rng, config.masks)
+    low = bool(rng.random() < config.mask_below_nose)
+    shift = rng.uniform(-config.mask_shift, config.mask_shift, 2)
+    shift[1] += rng.uniform(-config.mask_height, config.mask_height) + BELOW_NOSE * low
+    looseness = float(rng.uniform(0, config.mask_looseness))
+    parameters = {
+        "shift": shift.tolist(),
+        "below_nose": low,
         "rotation": float(rng.uniform(-config.mask_rotation, config.mask_rotation)),
         "scale": float(1 + rng.uniform(-config.mask_scale, config.mask_scale)),
+        "looseness": looseness,
+        "fit": "homography",
     }
-    target = moved(target, **moves)
-    width = SUPERSAMPLING * float(np.linalg.norm(target[2] - target[0]))
     template = None
+    outline = TEMPLATE_OUTLINE
     if mask_type == "template":
         templates = load_templates(config.mask_templates)
         views = templates[sorted(templates)[rng.integers(len(templates))]]
-        template = views.get(side_of_face(landmarks), views["front"])
-        layer_size, points = _reduced(template, width)
+        template = views.get(geometry.side_of_face(landmarks), views["front"])
     else:
-        # Rounded up to few sizes, so that the sheets of the drawings are made only once.
-        layer_size, points = drawings.size_and_points(mask_type, int(np.clip(np.ceil(width / 32) * 32, 64, 4096)))
-    matrix = homography(points, target)
-    window_of(layer_size, matrix, size)  # Fails if the mask cannot be put there.
-    return Fit(mask_type, template, layer_size, matrix, moves)
+        outline = whole_outline(MASKS[mask_type].outline)
+    placement = geometry.Homography(geometry.SIX_MEAN, six)
+    if config.mask_fit == "mesh":
+        mesh = _mesh(landmarks, rng, looseness)
+        # A mesh folds where a face is turned so far that half of its jaw lies behind the rest.
+        parameters["fit"] = "mesh" if geometry.upright(mesh, outline) else "homography"
+        placement = mesh if parameters["fit"] == "mesh" else placement
+    if not geometry.upright(placement, outline):
+        raise UserError(geometry.UNFIT)
+    worn = Worn(placement, shift, parameters["rotation"], parameters["scale"])
+    width = float(np.linalg.norm(landmarks[16] - landmarks[0]))
+    if template is None:
+        ends = np.array([strap.end for strap in MASKS[mask_type].straps]).reshape(-1, 2)
+        outline = np.concatenate([outline, ends, ends * (-1, 1)])
+    # Room for shadow and blur.
+    window = compositing.window_about(worn.to_picture(outline), 0.1 * width + 2, size)
+    return Fit(mask_type, template, worn, width, window, looseness, parameters)
 
 
 def check_masks(config: ConfigDict) -> None:
-    """Checks `masks` and `mask_templates` of the `data` section of a config.
+    """Checks `masks`, `mask_patterns` and `mask_templates` of the `data` section of a config.
 
     Raises:
-      UserError: an unknown type of mask, a weight that is none, or a faulty template folder.
+      UserError: an unknown type or pattern, a weight that is none, or a faulty template folder.
     """
-    weights = config.masks
-    known = (*drawings.DRAWINGS, "template")
-    for name, weight in weights.items():
-        if name not in known:
-            raise UserError(f"data.masks: there is no mask type {name!r}; the types are {', '.join(known)}")
-        if isinstance(weight, bool) or not isinstance(weight, int | float):
-            raise UserError(f"data.masks.{name}: the weight must be a number, not a {type(weight).__name__}")
-        if not 0 <= weight < np.inf:
-            raise UserError(f"data.masks.{name}: the weight must be at least 0, not {weight}")
-    if not any(weights.values()):
-        raise UserError("data.masks: no mask type has a weight above 0; give one to those that are to be drawn")
-    if not weights.get("template"):
+    _check_weights("masks", config.masks, "mask type", (*MASKS, "template"))
+    _check_weights("mask_patterns", config.mask_patterns, "pattern", tuple(PATTERNS))
+    if not config.masks.get("template"):
         return
     if not config.mask_templates:
         raise UserError("data.masks gives 'template' a weight: set data.mask_templates to a folder with a masks.cfg")
@@ -144,20 +202,91 @@ def check_masks(config: ConfigDict) -> None:
         raise UserError(f"data.mask_templates: {error}") from error
 
 
-def _choose(rng: np.random.Generator, config: ConfigDict) -> str:
-    """A type of mask by the weights of `config.masks`."""
-    check_masks(config)
+def _check_weights(setting: str, weights: Mapping[str, float], what: str, known: tuple[str, ...]) -> None:
+    for name, weight in weights.items():
+        if name not in known:
+            raise UserError(f"data.{setting}: there is no {what} {name!r}; the {what}s are {', '.join(known)}")
+        if isinstance(weight, bool) or not isinstance(weight, int | float):
+            raise UserError(f"data.{setting}.{name}: the weight must be a number, not a {type(weight).__name__}")
+        if not 0 <= weight < np.inf:
+            raise UserError(f"data.{setting}.{name}: the weight must be at least 0, not {weight}")
+    if not any(weights.values()):
+        raise UserError(f"data.{setting}: no {what} has a weight above 0; give one to those that are to be drawn")
+
+
+def _chosen(rng: np.random.Generator, weights: Mapping[str, float]) -> str:
+    """A name by its weight."""
     # Sorted: the order of the keys in a config file must not change what is drawn.
-    weights = dict(sorted(config.masks.items()))
-    shares = np.array(list(weights.values()), np.float64)
-    return list(weights)[rng.choice(len(shares), p=shares / shares.sum())]
+    names = sorted(weights)
+    shares = np.array([weights[name] for name in names], np.float64)
+    return names[rng.choice(len(names), p=shares / shares.sum())]
 
 
-def _reduced(template: Template, width: float) -> tuple[tuple[int, int], np.ndarray]:
-    """Height, width and points of a template shrunk until its points a and c are `width` pixels apart; never enlarged."""
-    size, points = template.picture.shape[:2], template.points
-    share = width / np.linalg.norm(points[2] - points[0])
-    if share >= 1:
-        return size, points
-    shrunk = np.maximum(np.rint(np.multiply(size, share)).astype(int), 1)
-    return tuple(shrunk.tolist()), (points + 0.5) * shrunk[::-1] / size[::-1] - 0.5
+def _mesh(landmarks: np.ndarray, rng: np.random.Generator, looseness: float) -> Mesh:
+    """The frame of the face on this face, along its contour and nose, for a mask of some looseness."""
+    # A loose mask stands off the cheeks, and no two hang alike.
+    contour = geometry.CONTOUR_MEAN * (1 - 0.04 * looseness, 1) + rng.normal(0, 0.008, geometry.CONTOUR_MEAN.shape)
+    frame = np.concatenate([contour, geometry.NOSE_MEAN])
+    return Mesh(frame, np.concatenate([landmarks[CONTOUR], landmarks[geometry.NOSE]]))
+
+
+def _worn_layer(
+    mask: Mask, fit: Fit, rng: np.random.Generator, patterns: Mapping[str, float], light: Light, likeness: np.ndarray
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Draws one of our own masks with its straps: a layer of the window's pixels, and what was drawn."""
+    # Rounded up to few sizes, so that the sheets are made only once.
+    pixels = int(np.clip(np.ceil(SUPERSAMPLING * fit.width / 32) * 32, 64, 4096))
+    sheet = make_sheet(mask.outline, pixels)
+    colour, srgb = _dyed(rng, mask.colours)
+    pattern = _chosen(rng, patterns) if mask.printed else "plain"
+    relief = mask.make(sheet, rng, fit.looseness)
+    albedo, print_details = printed(pattern, sheet, rng, srgb)
+    albedo = light.shine(albedo)
+    for coverage, paint in relief.parts:
+        albedo = albedo + coverage[..., None] * (light.shine(paint) - albedo)
+    diffuse, sheen = shade(relief.height, light, pixels, mask.sheen * (0.1 + float(np.mean(albedo))))
+    diffuse *= relief.fabric
+    channels = [exposed(diffuse * albedo[..., k] + sheen * light.colour[k]) * sheet.alpha for k in range(3)]
+    layer = cv2.merge([*channels, sheet.alpha])
+    layer = compositing.carry(layer, lambda points: sheet.to_pixels(fit.worn.to_frame(points)), fit.window)
+    details = {"colour": colour, "srgb": [round(float(value), 1) for value in srgb], "pattern": pattern}
+    if mask.straps:
+        details["straps"], strap_srgb = _dyed(rng, mask.strap_colours)
+        strap_colour = to_linear(srgb if details["straps"] == "own" else strap_srgb)
+        straps, strap_details = draw_straps(mask.straps, rng, fit.worn.to_picture, fit.width, strap_colour, light, fit.window)
+        # Under the mask, and under the hair.
+        details |= strap_details
+        layer += (1 - layer[..., 3:]) * (straps * likeness[..., None])
+    return layer, {**details, **print_details, **relief.details}
+
+
+def _dyed(rng: np.random.Generator, colours: Colours) -> tuple[str, np.ndarray]:
+    """One of the colours, by name and as `[3]` in 0..255: no two batches are dyed or faded alike."""
+    name = _chosen(rng, {name: share for name, (_, share) in colours.items()})
+    return name, np.clip(colours[name][0] + rng.normal(0, 3.5, 3) + rng.normal(0, 6), 6, 245).astype(np.float32)
+
+
+def _template_layer(template: Template, face: np.ndarray, landmarks: np.ndarray, fit: Fit) -> tuple[np.ndarray, dict[str, Any]]:
+    """The template as a layer of the window's pixels, and what was done to it."""
+    layer, factor = lit(template, face, landmarks)
+    points = template.points
+    # Shrunk to what can be seen of it; never enlarged.
+    share = SUPERSAMPLING * fit.width / float(np.linalg.norm(points[2] - points[0]))
+    if share < 1:
+        size = np.maximum(np.rint(np.multiply(layer.shape[1::-1], share)).astype(int), 1)
+        points = (points + 0.5) * size / layer.shape[1::-1] - 0.5
+        layer = cv2.resize(layer, size.tolist(), interpolation=cv2.INTER_AREA)
+    flat = geometry.Homography(geometry.SIX_MEAN, points)
+    layer = compositing.carry(layer, lambda places: flat.to_picture(fit.worn.to_frame(places)), fit.window)
+    return layer, {"template": template.name, "brightness": factor}
+
+
+def _described(light: Light, seen: camera.Camera) -> dict[str, Any]:
+    """Light and camera, fit for JSON."""
+    return {
+        "light_colour": light.colour.tolist(),
+        "light_direction": light.direction.tolist(),
+        "ambient": light.ambient,
+        "saturation": light.saturation,
+        **dataclasses.asdict(seen),
+    }

@@ -1,19 +1,129 @@
-"""Where a mask sits on a face: six points from the 68 landmarks, and the homography that carries a flat mask onto them.
+"""Where a mask sits on a face: how a flat mask is carried onto it.
 
-The six points are those of MaskTheFace (Anwar and Raychowdhury, 2020), always in the order a-f: a, c left and right end of
-the mask's top edge, b nose bridge, d, f left and right side at the height of the lower lip, e chin.
+Two ways. A homography by the six points of MaskTheFace (Anwar and Raychowdhury, 2020), always in the order a-f: a, c left and
+right end of the mask's top edge, b nose bridge, d, f left and right side at the height of the lower lip, e chin. Or a mesh that
+follows the jaw and the nose, so that a mask stays on a tilted or turned face without being sheared.
 """
 
 from __future__ import annotations
 
+import dataclasses
+
 import cv2
 import numpy as np
+from scipy.interpolate import RBFInterpolator
 
 from maskgan_jax.data.points import CONTOUR, LEFT_EYE, RIGHT_EYE
 from maskgan_jax.errors import UserError
 
+UNFIT = "the mask cannot be fitted to this face (its landmarks are far from a face's); leave this photo out"
 NOSE_TOP, NOSE_TIP = 27, 30
+NOSE = slice(27, 31)
 LOWER_LIP = (48, 54, 55, 56, 57, 58, 59, 60, 64, 65, 66, 67)
+
+# The frame of the face: its origin is the top of the nose, its unit the width of the face between landmarks 0 and 16. In it,
+# the mean of dlib's landmarks over frontal adult faces, made symmetric: the contour's right half from the chin up, the nose,
+# and the six points.
+_RIGHT_MEAN = ((0.0, 0.805), (0.126, 0.784), (0.239, 0.714), (0.337, 0.629), (0.41, 0.524), (0.453, 0.403), (0.476, 0.275)) + (
+    (0.492, 0.144), (0.5, 0.013))  # fmt: skip
+CONTOUR_MEAN = np.array([(-x, y) for x, y in _RIGHT_MEAN[:0:-1]] + list(_RIGHT_MEAN))
+NOSE_MEAN = np.array(((0.0, 0.0), (0.0, 0.089), (0.0, 0.176), (0.0, 0.266)))
+SIX_MEAN = np.array(((-0.475, 0.279), (0.0, 0.133), (0.475, 0.279), (-0.372, 0.58), (0.0, 0.805), (0.372, 0.58)))
+# About the middle of a mask.
+PIVOT = np.array((0.0, 0.5))
+
+
+class Homography:
+    """Carries points from one plane to another."""
+
+    def __init__(self, source: np.ndarray, target: np.ndarray):
+        """The one that carries the points `source` onto `target` (both `[6, 2]`) best in the sense of least squares.
+
+        Raises:
+          UserError: there is none, because the points lie on a line or fall together.
+        """
+        self._matrix, _ = cv2.findHomography(source.astype(np.float64), target.astype(np.float64), 0)
+        if self._matrix is None or not np.isfinite(self._matrix).all() or abs(np.linalg.det(self._matrix)) < 1e-12:
+            raise UserError("the six points of the mask or of the face lie on a line; check the landmarks and masks.cfg")
+        self._inverse = np.linalg.inv(self._matrix)
+
+    def to_picture(self, points: np.ndarray) -> np.ndarray:
+        """Carries points `[N, 2]` from the plane of `source` to that of `target`."""
+        return cv2.perspectiveTransform(np.asarray(points, np.float64)[None], self._matrix)[0]
+
+    def to_frame(self, points: np.ndarray) -> np.ndarray:
+        """Carries points `[N, 2]` from the plane of `target` to that of `source`."""
+        return cv2.perspectiveTransform(np.asarray(points, np.float64)[None], self._inverse)[0]
+
+
+class Mesh:
+    """Carries points by thin-plate splines through control points: smooth, and nearly exact at these."""
+
+    # How far it may leave a landmark to stay smooth: dlib's points are not exact.
+    SMOOTHING = 2e-3
+
+    def __init__(self, frame: np.ndarray, picture: np.ndarray):
+        """The one between control points `frame`, in the frame of the face, and `picture`, in pixels, both `[N, 2]`.
+
+        Raises:
+          UserError: there is none, because the points lie on a line or fall together.
+        """
+        # In sizes of the face, so that the smoothing means the same for all resolutions.
+        self._centre, self._size = picture.mean(axis=0), float(np.ptp(picture, axis=0).max())
+        if not self._size:
+            raise UserError(UNFIT)
+        local = (picture - self._centre) / self._size
+        settings = {"kernel": "thin_plate_spline", "smoothing": self.SMOOTHING}
+        try:
+            self._forward, self._backward = RBFInterpolator(frame, local, **settings), RBFInterpolator(local, frame, **settings)
+        except np.linalg.LinAlgError as error:
+            raise UserError(UNFIT) from error
+
+    def to_picture(self, points: np.ndarray) -> np.ndarray:
+        """Carries points `[N, 2]` from the frame of the face to pixels of the picture."""
+        return self._forward(points) * self._size + self._centre
+
+    def to_frame(self, points: np.ndarray) -> np.ndarray:
+        """Carries points `[N, 2]` from pixels of the picture to the frame of the face."""
+        return self._backward((points - self._centre) / self._size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Worn:
+    """How one mask sits on one face: moved in the frame of the face, which is carried onto the picture.
+
+    Attributes:
+      placement: of the frame of the face.
+      shift: right and down, in widths of the face.
+      rotation: clockwise in degrees, about `PIVOT`.
+      scale: about `PIVOT`.
+    """
+
+    placement: Homography | Mesh
+    shift: tuple[float, float]
+    rotation: float
+    scale: float
+
+    def to_picture(self, points: np.ndarray) -> np.ndarray:
+        """Carries points `[N, 2]` of the mask to pixels of the picture."""
+        return self.placement.to_picture((points - PIVOT) @ self._turn().T * self.scale + PIVOT + self.shift)
+
+    def to_frame(self, points: np.ndarray) -> np.ndarray:
+        """Carries points `[N, 2]` from pixels of the picture to the frame in which the mask is drawn."""
+        return (self.placement.to_frame(points) - PIVOT - self.shift) @ self._turn() / self.scale + PIVOT
+
+    def _turn(self) -> np.ndarray:
+        cos, sin = np.cos(np.radians(self.rotation)), np.sin(np.radians(self.rotation))
+        return np.array([[cos, -sin], [sin, cos]])
+
+
+def upright(placement: Homography | Mesh, points: np.ndarray) -> bool:
+    """Whether a placement carries the rectangle about `points` (in the frame of the face) without folding it."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    grid = np.stack(np.meshgrid(*np.linspace(low, high, 9).T), axis=-1)
+    carried = placement.to_picture(grid.reshape(-1, 2)).reshape(9, 9, 2)
+    across, down = np.diff(carried, axis=1)[:-1], np.diff(carried, axis=0)[:, :-1]
+    return bool((across[..., 0] * down[..., 1] > across[..., 1] * down[..., 0]).all())
 
 
 def six_points(landmarks: np.ndarray) -> np.ndarray:
@@ -68,31 +178,6 @@ def side_of_face(landmarks: np.ndarray, threshold: float = 13.0) -> str:
     nose, lip = landmarks[NOSE_TIP] - top, landmarks[list(LOWER_LIP)].mean(axis=0) - top
     angle = np.degrees(np.arctan2(nose[1], nose[0]) - np.arctan2(lip[1], lip[0]))
     return "left" if angle > threshold else "right" if angle < -threshold else "front"
-
-
-def moved(points: np.ndarray, shift: tuple[float, float], rotation: float, scale: float) -> np.ndarray:
-    """Points moved as a whole: `shift` is a share of the distance a-c, `rotation` in degrees about their mean."""
-    centre = points.mean(axis=0)
-    cos, sin = np.cos(np.radians(rotation)), np.sin(np.radians(rotation))
-    width = np.linalg.norm(points[2] - points[0])
-    return (points - centre) @ np.array([[cos, sin], [-sin, cos]]) * scale + centre + np.multiply(shift, width)
-
-
-def homography(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The 3x3 matrix that carries the points `source` onto `target` (both `[6, 2]`) best in the sense of least squares.
-
-    Raises:
-      UserError: there is none, because the points lie on a line or fall together.
-    """
-    matrix, _ = cv2.findHomography(source.astype(np.float64), target.astype(np.float64), 0)
-    if matrix is None or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-12:
-        raise UserError("the six points of the mask or of the face lie on a line; check the landmarks and masks.cfg")
-    return matrix
-
-
-def transformed(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Points `[N, 2]` carried by a homography."""
-    return cv2.perspectiveTransform(np.asarray(points, np.float64)[None], matrix)[0]
 
 
 def _crossings(polyline: np.ndarray, point: np.ndarray, direction: np.ndarray) -> np.ndarray:

@@ -16,8 +16,7 @@ import cv2
 import numpy as np
 
 from maskgan_jax.data.masks.compositing import to_linear
-from maskgan_jax.data.masks.drawings import POINTS
-from maskgan_jax.data.masks.geometry import homography
+from maskgan_jax.data.masks.geometry import SIX_MEAN, Homography
 from maskgan_jax.errors import UserError
 
 
@@ -111,7 +110,7 @@ def _read(path: Path, name: str, section: configparser.SectionProxy) -> Template
             raise UserError(f"{path}, section [{name}], {key}: {reason}") from error
         points.append((x, y))
     try:
-        homography(np.array(points), 100 * np.array(POINTS["surgical"]))
+        Homography(np.array(points), SIX_MEAN)
     except UserError as error:
         raise UserError(f"{path}, section [{name}]: the points mask_a to mask_f lie on a line") from error
     if "template" not in section:

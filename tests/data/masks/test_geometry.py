@@ -1,8 +1,45 @@
 import numpy as np
 import pytest
+from scipy.optimize import least_squares
 
-from maskgan_jax.data.masks.geometry import homography, moved, side_of_face, six_points, transformed
+from maskgan_jax.data.masks.geometry import (
+    CONTOUR_MEAN,
+    NOSE_MEAN,
+    PIVOT,
+    SIX_MEAN,
+    Homography,
+    Mesh,
+    Worn,
+    side_of_face,
+    six_points,
+    upright,
+)
+from maskgan_jax.data.points import CONTOUR, MIRRORED
 from maskgan_jax.errors import UserError
+
+FRAME = np.concatenate([CONTOUR_MEAN, NOSE_MEAN])
+
+
+def on(landmarks):
+    return np.concatenate([landmarks[CONTOUR], landmarks[27:31]])
+
+
+def projected(matrix, points):
+    homogeneous = np.c_[points, np.ones(len(points))] @ np.reshape(matrix, (3, 3)).T
+    return homogeneous[:, :2] / homogeneous[:, 2:]
+
+
+def thin_plates(source, target, smoothing, points):
+    """Thin-plate splines with r^2 log r as the kernel, by their linear system."""
+
+    def kernel(a, b):
+        distance = np.linalg.norm(a[:, None] - b[None], axis=-1)
+        return distance**2 * np.log(np.maximum(distance, 1e-300))
+
+    plane = np.c_[np.ones(len(source)), source]
+    system = np.block([[kernel(source, source) + smoothing * np.eye(len(source)), plane], [plane.T, np.zeros((3, 3))]])
+    weights = np.linalg.solve(system, np.r_[target, np.zeros((3, 2))])
+    return kernel(points, source) @ weights[:-3] + np.c_[np.ones(len(points)), points] @ weights[-3:]
 
 
 def test_six_points_by_hand(landmarks):
@@ -13,12 +50,9 @@ def test_six_points_by_hand(landmarks):
 
 
 def test_six_points_turn_with_the_picture(landmarks):
-    mirrored = landmarks * (-1, 1) + (255, 0)
-    order = [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1)]
-    order += [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
-    order += [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
-    points = six_points(mirrored[order])
-    np.testing.assert_allclose(points, (six_points(landmarks) * (-1, 1) + (255, 0))[[2, 1, 0, 5, 4, 3]], atol=1e-9)
+    mirrored = (landmarks * (-1, 1) + (255, 0))[MIRRORED]
+    expected = (six_points(landmarks) * (-1, 1) + (255, 0))[[2, 1, 0, 5, 4, 3]]
+    np.testing.assert_allclose(six_points(mirrored), expected, atol=1e-9)
 
 
 def test_short_jaw_goes_on_along_an_ellipse(landmarks):
@@ -45,25 +79,105 @@ def test_what_is_no_face(landmarks, spoil):
 def test_homography_is_exact_when_there_is_one(landmarks):
     truth = np.array([[0.9, 0.1, 12], [-0.05, 1.1, 7], [1e-4, 2e-4, 1]])
     source = six_points(landmarks)
-    homogeneous = np.c_[source, np.ones(6)] @ truth.T
-    target = homogeneous[:, :2] / homogeneous[:, 2:]
-    matrix = homography(source, target)
-    np.testing.assert_allclose(transformed(source, matrix), target, atol=1e-4)
-    np.testing.assert_allclose(matrix / matrix[2, 2], truth, rtol=1e-5)
+    homography = Homography(source, projected(truth, source))
+    others = np.random.default_rng(0).uniform(0, 256, (50, 2))
+    np.testing.assert_allclose(homography.to_picture(others), projected(truth, others), atol=1e-3)
+    np.testing.assert_allclose(homography.to_frame(projected(truth, others)), others, atol=1e-3)
+
+
+def test_homography_is_the_best_one():
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        target = SIX_MEAN * 150 + 128 + rng.normal(0, 4, (6, 2))
+        # The direct linear solution, and from there the least squares.
+        rows = [
+            row
+            for (x, y), (u, v) in zip(SIX_MEAN, target, strict=True)
+            for row in ((x, y, 1, 0, 0, 0, -u * x, -u * y, -u), (0, 0, 0, x, y, 1, -v * x, -v * y, -v))
+        ]
+        direct = np.linalg.svd(rows)[2][-1]
+        direct = direct / direct[-1]
+        best = least_squares(
+            lambda m, target=target: (projected(np.r_[m, 1], SIX_MEAN) - target).ravel(), direct[:8], xtol=1e-14
+        ).x
+        np.testing.assert_allclose(
+            Homography(SIX_MEAN, target).to_picture(SIX_MEAN), projected(np.r_[best, 1], SIX_MEAN), atol=0.02
+        )
 
 
 def test_no_homography_of_a_line():
     with pytest.raises(UserError, match="line"):
-        homography(np.arange(12.0).reshape(6, 2), np.arange(12.0).reshape(6, 2))
+        Homography(np.arange(12.0).reshape(6, 2), np.arange(12.0).reshape(6, 2))
 
 
-def test_moved(landmarks):
-    points = six_points(landmarks)
-    np.testing.assert_allclose(moved(points, (0.1, -0.2), 0, 1), points + (14, -28))
-    np.testing.assert_allclose(np.ptp(moved(points, (0, 0), 0, 2), axis=0), 2 * np.ptp(points, axis=0))
+def test_mesh_against_the_linear_system(head):
+    control = on(head)
+    size = np.ptp(control, axis=0).max()
+    points = np.random.default_rng(0).uniform((-0.5, 0), (0.5, 0.9), (40, 2))
+    expected = thin_plates(FRAME, control / size, Mesh.SMOOTHING, points) * size
+    np.testing.assert_allclose(Mesh(FRAME, control).to_picture(points), expected, atol=1e-6)
+
+
+def test_mesh_passes_near_the_landmarks(head):
+    jittered = on(head) + np.random.default_rng(0).normal(0, 1, (21, 2))
+    for control in (on(head), jittered):
+        mesh = Mesh(FRAME, control)
+        # Of a face 156 pixels wide.
+        assert np.linalg.norm(mesh.to_picture(FRAME) - control, axis=1).max() < 2.5
+        assert np.linalg.norm(mesh.to_frame(control) - FRAME, axis=1).max() < 2.5 / 156
+
+
+def test_both_ways_of_the_mesh_are_inverse(head):
+    mesh = Mesh(FRAME, on(head))
+    points = np.stack(np.meshgrid(np.linspace(-0.45, 0.45, 10), np.linspace(0.1, 0.8, 10)), axis=-1).reshape(-1, 2)
+    # Two splines, one each way; the difference is half a hundredth of the face.
+    assert np.abs(mesh.to_frame(mesh.to_picture(points)) - points).max() < 0.01
+
+
+def test_mesh_of_a_turned_and_enlarged_face_is_exact():
+    turn = 40 * np.array([(np.cos(0.3), np.sin(0.3)), (-np.sin(0.3), np.cos(0.3))])
+    mesh = Mesh(FRAME, FRAME @ turn + (7, 9))
+    points = np.random.default_rng(0).uniform(-1, 1, (20, 2))
+    np.testing.assert_allclose(mesh.to_picture(points), points @ turn + (7, 9), atol=1e-6)
+    np.testing.assert_allclose(mesh.to_frame(points @ turn + (7, 9)), points, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "picture", [np.full((21, 2), 5.0), np.repeat(np.arange(21.0)[:, None], 2, axis=1)], ids=["point", "line"]
+)
+def test_no_mesh_of_a_point_or_a_line(picture):
+    with pytest.raises(UserError, match="leave this photo out"):
+        Mesh(FRAME, picture)
+
+
+@pytest.mark.parametrize("kind", ["homography", "mesh"])
+def test_worn_there_and_back(head, kind):
+    placement = Mesh(FRAME, on(head)) if kind == "mesh" else Homography(SIX_MEAN, six_points(head))
+    worn = Worn(placement, (0.05, -0.03), 8.0, 1.1)
+    points = np.random.default_rng(0).uniform((-0.35, 0.15), (0.35, 0.7), (60, 2))
+    assert np.abs(worn.to_frame(worn.to_picture(points)) - points).max() < (0.01 if kind == "mesh" else 1e-9)
+
+
+def test_worn_moves_turns_and_scales():
+    plain = Homography(SIX_MEAN, SIX_MEAN * 100)
+    right = PIVOT + (0.3, 0)
+    np.testing.assert_allclose(Worn(plain, (0, 0), 0, 1).to_picture(SIX_MEAN), SIX_MEAN * 100, atol=1e-4)
+    np.testing.assert_allclose(Worn(plain, (0.1, -0.2), 0, 1).to_picture(SIX_MEAN), SIX_MEAN * 100 + (10, -20), atol=1e-4)
     # A quarter turn takes right to down.
-    turned = moved(points, (0, 0), 90, 1)
-    np.testing.assert_allclose(turned[2] - turned[0], (0, 140), atol=1e-9)
+    np.testing.assert_allclose(Worn(plain, (0, 0), 90, 1).to_picture(right[None]), [(0, 80)], atol=1e-4)
+    np.testing.assert_allclose(Worn(plain, (0.1, 0), 90, 2).to_picture(right[None]), [(10, 110)], atol=1e-4)
+
+
+def test_upright(head):
+    for placement in (Mesh(FRAME, on(head)), Homography(SIX_MEAN, six_points(head))):
+        assert upright(placement, CONTOUR_MEAN)
+    for turn in ((-1, 1), (1, -1)):
+        assert not upright(Homography(SIX_MEAN, SIX_MEAN * turn), CONTOUR_MEAN)
+    assert upright(Homography(SIX_MEAN, -SIX_MEAN), CONTOUR_MEAN)
+    # The right half of the jaw has been folded onto the left.
+    folded = head.copy()
+    folded[9:17, 0] = 128 - 0.5 * (folded[9:17, 0] - 128)
+    assert not upright(Mesh(FRAME, on(folded)), CONTOUR_MEAN)
 
 
 def test_side_of_face(landmarks):

@@ -1,0 +1,16 @@
+"""The same faces in the same splits as configs/seen_masks.py, in masks that a network trained on those has never seen.
+
+maskgan build --config=configs/unseen_masks.py --source=folder=DIR --data_dir=UNSEEN
+maskgan evaluate --workdir=RUN --data_dir=UNSEEN --out=unseen.json
+"""
+
+from ml_collections import ConfigDict
+
+from maskgan_jax.configs import cpu, mask_sets
+
+
+def get_config() -> ConfigDict:
+    """What is tested on, in a test with masks unlike those trained on."""
+    config = cpu.get_config()
+    config.data.update(mask_sets.UNSEEN)
+    return config

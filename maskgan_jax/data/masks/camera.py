@@ -1,0 +1,125 @@
+"""What the camera did to a photo: how sharp, noisy and compressed it is, so that what is drawn on it looks no different."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+
+from maskgan_jax.data.masks.light import skin_patches
+from maskgan_jax.data.masks.sheet import white_noise
+
+# Standard deviation of the blur by which the sharpness is measured, in pixels.
+REBLUR = 1.0
+# What an anti-aliased edge without any blur measures.
+OWN_BLUR = 0.55
+
+
+@dataclasses.dataclass(frozen=True)
+class Compression:
+    """How the photo of a face was compressed.
+
+    Attributes:
+      quality: of libjpeg, 1 to 100.
+      scale: pixels of the photo to one pixel of the face.
+    """
+
+    quality: int
+    scale: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Camera:
+    """What a photo of a face shows of its camera.
+
+    Attributes:
+      blur: standard deviation of its blur, in pixels.
+      noise: standard deviation of its noise, in levels of 0..255.
+      compression: None if it was never compressed, or so long ago that nothing is left to see.
+    """
+
+    blur: float
+    noise: float
+    compression: Compression | None
+
+
+def camera_of(face: np.ndarray, landmarks: np.ndarray, compression: Compression | None) -> Camera:
+    """Measures blur and noise of an aligned face.
+
+    Args:
+      face: `[S, S, 3]` uint8.
+      landmarks: `[68, 2]`, (x, y) in pixels of `face`.
+      compression: of the photo that the face was cut out of.
+    """
+    grey = cv2.cvtColor(face, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    return Camera(_blur(grey, landmarks), _noise(grey, landmarks), compression)
+
+
+def _blur(grey: np.ndarray, landmarks: np.ndarray) -> float:
+    """Standard deviation of the blur of the edges about the eyes, in pixels.
+
+    An edge of blur s has, blurred once more by r, a gradient s / sqrt(s^2 + r^2) times as steep (Zhuo and Sim, Defocus map
+    estimation from a single image, 2011).
+    """
+    eyes = landmarks[17:48]
+    low, high = np.floor(eyes.min(axis=0)).astype(int) - 4, np.ceil(eyes.max(axis=0)).astype(int) + 5
+    low = np.clip(low, 0, np.subtract(grey.shape[::-1], 8))
+    part = grey[low[1] : max(high[1], low[1] + 8), low[0] : max(high[0], low[0] + 8)]
+    steep, softer = (
+        np.hypot(cv2.Sobel(picture, cv2.CV_32F, 1, 0), cv2.Sobel(picture, cv2.CV_32F, 0, 1))
+        for picture in (part, cv2.GaussianBlur(part, (0, 0), REBLUR))
+    )
+    # Chosen in the blurred picture, in which noise does not pass for edges.
+    edges = softer >= np.percentile(softer, 97)
+    ratio = np.median(steep[edges] / np.maximum(softer[edges], 1e-3))
+    measured = REBLUR / np.sqrt(max(float(ratio) ** 2 - 1, 0.04))
+    return float(np.sqrt(max(measured**2 - OWN_BLUR**2, 0)))
+
+
+def _noise(grey: np.ndarray, landmarks: np.ndarray) -> float:
+    """Standard deviation of the noise on the smoothest patches of skin (Immerkaer, Fast noise variance estimation, 1996)."""
+    kernel = np.float32([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]) / 6
+    levels = [
+        float(np.abs(cv2.filter2D(patch, cv2.CV_32F, kernel)[1:-1, 1:-1]).mean()) * np.sqrt(np.pi / 2)
+        for patch in skin_patches(grey, landmarks)
+        if min(patch.shape) >= 3
+    ]
+    return float(np.sort(levels)[len(levels) // 3]) if levels else 0.0
+
+
+def blurred(layer: np.ndarray, blur: float) -> np.ndarray:
+    """A layer (see `compositing`) as the camera would have it: blurred with standard deviation `blur`, in pixels."""
+    # A quarter of a pixel cannot be seen.
+    return cv2.GaussianBlur(layer, (0, 0), blur) if blur > 0.25 else layer
+
+
+def grain(rng: np.random.Generator, shape: tuple[int, int], camera: Camera, saturation: float) -> np.ndarray:
+    """Noise as the camera's: `[h, w, 3]` float32, in levels of 0..255, mostly of lightness; without colour in a grey photo."""
+    noise = white_noise(rng, shape)[..., None] + np.float32(0.35 * saturation) * np.stack(
+        [white_noise(rng, shape) for _ in range(3)], axis=-1
+    )
+    return noise * np.float32(camera.noise)
+
+
+def compressed(picture: np.ndarray, compression: Compression | None) -> np.ndarray:
+    """A picture `[h, w, 3]` uint8 after the compression of the photo that it belongs to."""
+    # Of a photo shrunk to less than half, compression is not to be seen any more.
+    if compression is None or compression.scale >= 2:
+        return picture
+    quality = compression.quality
+    if compression.scale >= 1:
+        # What remains of the error shrinks with the number of pixels that are averaged.
+        quality = round(100 - (100 - quality) / compression.scale**2)
+        return _through_jpeg(picture, quality)
+    size = tuple(max(8, round(side * compression.scale)) for side in picture.shape[1::-1])
+    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    # Only the error is enlarged again: the picture keeps its own sharpness.
+    error = _through_jpeg(small, quality).astype(np.float32) - small
+    error = cv2.resize(error, picture.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    return np.clip(np.rint(picture + error), 0, 255).astype(np.uint8)
+
+
+def _through_jpeg(picture: np.ndarray, quality: int) -> np.ndarray:
+    data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]

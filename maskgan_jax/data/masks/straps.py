@@ -1,0 +1,89 @@
+"""Ear loops and straps: thin bands from the mask towards the ears, which vanish under hair."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from maskgan_jax.data.masks.compositing import Window
+from maskgan_jax.data.masks.light import LUMINANCE, Light
+
+
+@dataclasses.dataclass(frozen=True)
+class Strap:
+    """A band on the right side of the face, in its frame (see `sheet`).
+
+    Attributes:
+      start, end: (x, y); it starts under the mask.
+      width: across.
+    """
+
+    start: tuple[float, float]
+    end: tuple[float, float]
+    width: float = 0.019
+
+
+def draw_straps(
+    straps: Sequence[Strap],
+    rng: np.random.Generator,
+    to_picture: Callable[[np.ndarray], np.ndarray],
+    scale: float,
+    colour: np.ndarray,
+    light: Light,
+    window: Window,
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Draws the straps of both sides.
+
+    Args:
+      straps: those of the right side.
+      rng: source of everything random.
+      to_picture: carries points `[N, 2]` from the frame of the face to pixels of the picture.
+      scale: pixels to one width of the face.
+      colour: `[3]`, linear.
+      light: what they are lit with.
+      window: part of the picture that is drawn.
+
+    Returns:
+      A layer (see `compositing`) of the pixels of the window, and what was drawn by lot.
+    """
+    band, core = np.zeros((2, *window.size), np.uint8)
+    thickness = float(rng.uniform(0.6, 1.3))
+    sag = rng.normal(0, 0.02, (len(straps), 2))
+    t = np.linspace(0, 1, 9)[:, None]
+    for strap, sags in zip(straps, sag, strict=True):
+        for mirror, bend in zip((1, -1), sags, strict=True):
+            start, end = np.array(strap.start), np.array(strap.end)
+            # A quadratic Bezier curve, nearly straight, as the elastic is stretched.
+            middle = (start + end) / 2 + (0, bend)
+            curve = ((1 - t) ** 2 * start + 2 * t * (1 - t) * middle + t**2 * end) * (mirror, 1)
+            points = np.rint((to_picture(curve) - (window.left, window.top)) * 16).astype(np.int32)
+            wide = scale * strap.width * thickness
+            cv2.polylines(band, [points], False, 255, max(1, round(wide)), cv2.LINE_AA, shift=4)
+            cv2.polylines(core, [points], False, 255, max(1, round(wide * 0.45)), cv2.LINE_AA, shift=4)
+    alpha = band.astype(np.float32) / 255
+    # A rounded band: its middle faces the light, its edges turn away.
+    lit = light.shine(colour)
+    tone = alpha * 0.72 + (core * np.float32(0.28 / 255)) * (alpha > 0)
+    layer = np.concatenate([tone[..., None] * lit, alpha[..., None]], axis=-1)
+    return layer, {"strap_thickness": thickness, "strap_sag": sag.tolist()}
+
+
+def skin(face: np.ndarray, light: Light) -> np.ndarray:
+    """Where a picture looks like the skin of the face: `[H, W]` float32 in 0..1, smooth.
+
+    Args:
+      face: `[H, W, 3]`, linear.
+      light: of this face; its `skin` is what it is compared with.
+    """
+    small = cv2.resize(face, [-(-side // 4) for side in face.shape[1::-1]], interpolation=cv2.INTER_AREA)
+    level = np.log(np.maximum(small @ LUMINANCE, 1e-3) / max(float(light.skin @ LUMINANCE), 1e-3))
+    shares = small / np.maximum(small.sum(axis=-1, keepdims=True), 1e-3)
+    tint = np.abs(shares - light.skin / max(float(light.skin.sum()), 1e-3)).sum(axis=-1)
+    # Half as bright as the cheek is a shadow; a quarter is hair.
+    likeness = np.exp(-((np.minimum(level + 0.3, 0) / 0.6) ** 2) - (np.maximum(level - 0.2, 0) / 0.5) ** 2 - (tint / 0.1) ** 2)
+    likeness = cv2.resize(cv2.GaussianBlur(likeness, (3, 3), 0), face.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    return np.clip(2.5 * likeness - 0.6, 0, 1)

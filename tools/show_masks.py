@@ -1,0 +1,112 @@
+"""Draws masks on faces and shows them in one picture, if wanted among real ones; prints how long the drawing takes.
+
+    python tools/show_masks.py --source=folder=PHOTOS --faces=60 --out=masks.png [--config=default] [--real=FOLDER]
+
+FOLDER has photos of people who wear masks: as many of them as there are drawn ones are mixed in, in random order, and the
+answers are written beside the picture (`masks.txt`: one word for each face, row by row).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from maskgan_jax.config import load_config
+from maskgan_jax.data.align import align
+from maskgan_jax.data.landmarks import find_landmarks
+from maskgan_jax.data.masks import check_masks
+from maskgan_jax.data.records import Face, draw_on, find_face
+from maskgan_jax.data.sources import Photo, list_photos
+from maskgan_jax.errors import UserError
+from maskgan_jax.files import find_pictures, read_picture, write_png, write_text
+
+COLUMNS = 10
+
+
+def main() -> None:
+    """Reads the flags, draws, writes the picture, prints the times."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", required=True, metavar="KIND=FOLDER", help="as for maskgan build")
+    parser.add_argument("--config", default="default")
+    parser.add_argument("--real", metavar="FOLDER", help="photos of people in masks, to be mixed in")
+    parser.add_argument("--faces", type=int, default=60, help="masks to draw (default: 60)")
+    parser.add_argument("--side", type=int, default=128, help="side of a face in the picture, in pixels (default: 128)")
+    parser.add_argument("--out", required=True, metavar="FILE.png")
+    options, overrides = parser.parse_known_args()
+    try:
+        config = load_config(options.config, overrides)
+        check_masks(config.data)
+        faces, times = drawn_faces(options.source, options.faces, config)
+        if options.real:
+            faces += real_faces(options.real, len(faces), config)
+        order = np.random.default_rng(config.seed).permutation(len(faces))
+        faces = [faces[i] for i in order]
+        write_png(options.out, grid([picture for picture, _ in faces], options.side))
+        write_text(Path(options.out).with_suffix(".txt"), "".join(f"{name}\n" for _, name in faces))
+    except UserError as error:
+        sys.exit(f"{Path(__file__).name}: {error}")
+    print("type        masks  median ms")
+    for name, spent in sorted(times.items()):
+        print(f"{name:10} {len(spent):6} {1e3 * np.median(spent):10.1f}")
+    print(f"pictures in {options.out}")
+
+
+def drawn_faces(source: str, count: int, config: ConfigDict) -> tuple[list[tuple[np.ndarray, str]], dict[str, list[float]]]:
+    """Faces `[S, S, 3]` with a mask and its type, from random photos of a source, and the seconds per mask by type."""
+    photos = [item for item in list_photos(source, config) if isinstance(item, Photo)]
+    order = np.random.default_rng(config.seed).permutation(len(photos))
+    faces, times = [], defaultdict(list)
+    cv2.setNumThreads(1)
+    with tqdm(desc="drawing masks", total=count, unit=" faces") as bar:
+        for index in order:
+            if len(faces) == count:
+                break
+            face = find_face(photos[index], config.data, config.seed)
+            if not isinstance(face, Face):
+                continue
+            aligned = align(face.photo.read(), face.landmarks, config.data.size)
+            # Once before, for what is made only once for each size of a face.
+            draw_on(face, aligned, config.data, config.seed)
+            start = time.process_time()
+            drawn = draw_on(face, aligned, config.data, config.seed)
+            times[drawn.mask_type].append(time.process_time() - start)
+            faces.append((drawn.picture, drawn.mask_type))
+            bar.update()
+    if not faces:
+        raise UserError(f"there is no face to draw on in {source}")
+    return faces, times
+
+
+def real_faces(folder: str, count: int, config: ConfigDict) -> list[tuple[np.ndarray, str]]:
+    """Aligned faces `[S, S, 3]` of people in masks, as far as there are any, each with the word 'real'."""
+    paths = find_pictures(folder)
+    faces = []
+    for index in np.random.default_rng(config.seed).permutation(len(paths)):
+        try:
+            photo = read_picture(paths[index])
+            faces.append((align(photo, find_landmarks(photo, config.data.shape_predictor), config.data.size).picture, "real"))
+        except UserError as error:
+            print(f"skipped {paths[index]}: {error}", file=sys.stderr)
+        if len(faces) == count:
+            break
+    return faces
+
+
+def grid(faces: Sequence[np.ndarray], side: int) -> np.ndarray:
+    """Faces in rows of `COLUMNS`."""
+    small = [cv2.resize(face, (side, side), interpolation=cv2.INTER_AREA) for face in faces]
+    small += [np.full_like(small[0], 255)] * (-len(small) % COLUMNS)
+    return np.vstack([np.hstack(small[start : start + COLUMNS]) for start in range(0, len(small), COLUMNS)])
+
+
+if __name__ == "__main__":
+    main()
