@@ -3,19 +3,44 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import io
 import json
 import os
+import re
 import uuid
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from PIL import ExifTags, Image, ImageCms
 
 from maskgan_jax.errors import UserError
 
-PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+PICTURE_SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+# A larger one would take more than 1 GB of memory.
+MOST_MEGAPIXELS = 100
+
+# The formats that are read, by Pillow's names, and how a file of one of them begins, whatever its suffix.
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+_BEGINNING = re.compile(rb"....ftypavi[fs]|BM|GIF8|\xff\xd8\xff|\x89PNG\r\n|II[*+]\0|MM\0[*+]|RIFF....WEBP", re.DOTALL)
+_TOO_LARGE = f"more than {MOST_MEGAPIXELS} megapixels; make it smaller"
+_DAMAGED = "truncated, damaged or of an unusual kind"
+# A JPEG marker. Among the coded pixels, the byte 255 is followed by 0 or by the number of a restart.
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+# What makes a picture upright, by its EXIF orientation; 1 is upright.
+_TURN = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 @contextlib.contextmanager
@@ -63,8 +88,9 @@ def find_pictures(folder: str | os.PathLike) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give the folder that holds the pictures")
-    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    paths = sorted(path for path in files if path.suffix.lower() in PICTURE_SUFFIXES)
+    named = (path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith("."))
+    # A link to nothing is a picture that cannot be read, to be reported as such.
+    paths = sorted(path for path in named if path.is_file() or not path.exists())
     if not paths:
         raise UserError(f"no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}) in {folder}")
     return paths
@@ -94,19 +120,99 @@ def encode_png(picture: np.ndarray) -> bytes:
 def decode_picture(data: bytes, *, grey: bool = False) -> np.ndarray:
     """The picture in the bytes of an image file: `[H, W, 3]` RGB (or `[H, W]` if `grey`), uint8, EXIF orientation applied.
 
-    An alpha channel is dropped, and 16 bits are reduced to 8.
+    The format is told by the bytes. Of an animation, the first picture is taken. 16 bits are reduced to 8. What is transparent
+    becomes white; if `grey`, which is for masks, black: not hidden. Colours with an ICC profile (Display P3, Adobe RGB, print)
+    are converted to sRGB; the values of a grey picture are left as they are.
 
     Raises:
-      UserError: the bytes are not a whole picture that OpenCV can decode.
+      UserError: the bytes are not a whole picture of a known format, or have more than `MOST_MEGAPIXELS`.
     """
+    if not data:
+        raise _unreadable("an empty file")
+    if not _BEGINNING.match(data):
+        raise _unreadable(f"not {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Of damaged EXIF, which does not matter, and of much to come.
+        try:
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                if image.width * image.height > MOST_MEGAPIXELS * 1_000_000:
+                    raise _unreadable(_TOO_LARGE)
+                image.load()
+                if image.format in ("JPEG", "MPO") and not _jpeg_ends(data):
+                    raise _unreadable(_DAMAGED)
+                return _array(_converted(_upright(image), "L" if grey else "RGB"))
+        except UserError:
+            raise
+        except Image.DecompressionBombError as error:  # Pillow's own limit, about twice as high.
+            raise _unreadable(_TOO_LARGE) from error
+        except Exception as error:  # A damaged file can lead Pillow to anything.
+            raise _unreadable(_DAMAGED) from error
+
+
+def _unreadable(reason: str) -> UserError:
+    return UserError(f"not a readable picture ({reason})")
+
+
+def _jpeg_ends(data: bytes) -> bool:
+    """Whether the pixels of a JPEG are followed by its end: those of a broken download filled up with zeros decode as well."""
+    place = 2
+    while marker := _JPEG_MARKER.search(data, place):
+        if marker[0] == b"\xff\xd9":
+            return True
+        place = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2])
+    return False
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The picture turned and mirrored as its EXIF data says."""
     try:
-        # imdecode takes an empty buffer as a programming error.
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR)
-    except cv2.error:
-        picture = None
-    if picture is None:
-        raise UserError("not a readable picture (empty, truncated or of an unknown format)")
-    return picture if grey else np.ascontiguousarray(picture[..., ::-1])
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # Damaged EXIF can lead Pillow to anything, and a picture without is a good one.
+        orientation = None
+    return image.transpose(_TURN[orientation]) if orientation in _TURN else image
+
+
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    """The picture in the mode L or RGB, as described in `decode_picture`."""
+    profile = image.info.get("icc_profile")
+    if image.mode in ("I", "F"):
+        raise _unreadable("32 bits a pixel; save it with 8 or 16 bits a channel")
+    if image.mode.startswith("I;16"):  # Pillow would clip it. Colours of 16 bits it reduces by itself, in this way too.
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image, cut_out = Image.new("RGB", image.size, "white" if mode == "RGB" else "black"), image.convert("RGBA")
+        image.paste(cut_out, mask=cut_out)
+    if image.mode not in ("L", "RGB", "CMYK"):
+        image = image.convert("RGB")
+    if mode == "RGB" and profile and (to_srgb := _to_srgb(profile, image.mode)):
+        return ImageCms.applyTransform(image, to_srgb)
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _array(image: Image.Image) -> np.ndarray:
+    """The pixels, carried over in bands: all at once, Pillow would need their memory three times."""
+    width, height = image.size
+    pixels = np.empty((height, width, 3) if image.mode == "RGB" else (height, width), np.uint8)
+    for top in range(0, height, 1024):
+        bottom = min(top + 1024, height)
+        pixels[top:bottom] = image.crop((0, top, width, bottom))
+    return pixels
+
+
+@functools.lru_cache(maxsize=16)
+def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """The conversion of a picture from an ICC profile to sRGB, or None if there is no need of one or the profile is damaged."""
+    try:
+        transform = ImageCms.buildTransform(io.BytesIO(profile), ImageCms.createProfile("sRGB"), mode, "RGB")
+    except (ImageCms.PyCMSError, OSError):
+        return None
+    if mode == "RGB":
+        levels = np.linspace(0, 255, 6).astype(np.uint8)
+        colours = Image.fromarray(np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(6, 36, 3))
+        change = np.subtract(ImageCms.applyTransform(colours, transform), colours, dtype=int)
+        if abs(change).max() <= 2:  # It is sRGB, and rounding is all there would be.
+            return None
+    return transform
 
 
 def read_picture(path: str | os.PathLike, *, grey: bool = False) -> np.ndarray:
@@ -123,6 +229,33 @@ def read_picture(path: str | os.PathLike, *, grey: bool = False) -> np.ndarray:
         return decode_picture(data, grey=grey)
     except UserError as error:
         raise UserError(f"{path} is {error}") from error
+
+
+def jpeg_quality(data: bytes) -> int | None:
+    """The quality a JPEG was compressed with, 1..100 on libjpeg's scale, or None if the bytes are no JPEG.
+
+    It is the quality whose luminance table is nearest to the file's, which need not come from libjpeg.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+                table = np.array(image.quantization[0])
+    except Exception:  # A damaged file can lead Pillow to anything.
+        return None
+    return 1 + int(np.abs(_luminance_tables() - table).sum(axis=1).argmin())
+
+
+@functools.cache
+def _luminance_tables() -> np.ndarray:
+    """`[100, 64]`: libjpeg's tables for the qualities from 1 on."""
+    tables = []
+    for quality in range(1, 101):
+        file = io.BytesIO()
+        Image.new("L", (8, 8)).save(file, "JPEG", quality=quality)
+        with Image.open(file) as image:
+            tables.append(image.quantization[0])
+    return np.array(tables)
 
 
 def write_png(path: str | os.PathLike, picture: np.ndarray) -> None:

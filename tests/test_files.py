@@ -1,4 +1,5 @@
 import errno
+import io
 import json
 import os
 import struct
@@ -10,12 +11,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image, ImageCms
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import (
     decode_picture,
     encode_png,
     find_pictures,
+    jpeg_quality,
     read_picture,
     replacing,
     write_json,
@@ -32,6 +35,37 @@ def smooth_picture(height=48, width=64):
 
 def encoded(suffix, picture, *parameters):
     return cv2.imencode(suffix, picture, parameters)[1].tobytes()
+
+
+def saved(picture, form, **parameters):
+    """The bytes of a file that Pillow writes; `picture` is an array or an image."""
+    file = io.BytesIO()
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    image.save(file, form, **parameters)
+    return file.getvalue()
+
+
+def icc_profile(primaries, gamma):
+    """A smallest ICC profile of a screen; `primaries` are the XYZ (D50) of red, green and blue."""
+    white = (0.9642, 1.0, 0.8249)
+    tags = {b"wtpt": white, b"rXYZ": primaries[0], b"gXYZ": primaries[1], b"bXYZ": primaries[2]}
+    tags = {name: b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(65536 * v) for v in xyz)) for name, xyz in tags.items()}
+    curve = b"curv\0\0\0\0" + struct.pack(">IHH", 1, round(256 * gamma), 0)
+    text = b"text\0\0\0\0none\0\0\0\0"
+    description = b"desc\0\0\0\0" + struct.pack(">I", 5) + b"test\0" + bytes(78) + bytes(1)
+    tags |= {b"rTRC": curve, b"gTRC": curve, b"bTRC": curve, b"cprt": text, b"desc": description}
+    table, body, start = struct.pack(">I", len(tags)), b"", 128 + 4 + 12 * len(tags)
+    for name, value in tags.items():
+        table += name + struct.pack(">II", start + len(body), len(value))
+        body += value
+    header = struct.pack(">I4s", start + len(body), b"") + b"\2\x10\0\0mntrRGB XYZ " + bytes(12) + b"acsp" + bytes(28)
+    header += struct.pack(">3i", *(round(65536 * value) for value in white))
+    return header.ljust(128, b"\0") + table + body
+
+
+# D50-adapted, as in the profiles of these names.
+SRGB_PRIMARIES = np.array([(0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.71410)])
+ADOBE_PRIMARIES = np.array([(0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457)])
 
 
 def with_orientation(jpeg, orientation):
@@ -142,11 +176,83 @@ def test_decode_reduces_16_bits_to_8(suffix):
     np.testing.assert_allclose(decode_picture(encoded(suffix, deep[..., 1]), grey=True).astype(int), picture[..., 1], atol=1)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_decode_drops_alpha(suffix):
+def test_transparent_is_white_in_a_photo_and_not_hidden_in_a_mask():
     picture = smooth_picture()
-    alpha = np.full(picture.shape[:2], 7, np.uint8)
-    np.testing.assert_array_equal(decode_picture(encoded(suffix, np.dstack([picture[..., ::-1], alpha]))), picture)
+    alpha = np.full(picture.shape[:2], 255, np.uint8)
+    alpha[:10], alpha[10:20] = 0, 51  # A fifth.
+    for form in ("PNG", "TIFF"):
+        read = decode_picture(saved(np.dstack([picture, alpha]), form))
+        np.testing.assert_array_equal(read[20:], picture[20:])
+        np.testing.assert_allclose(read[10:20].astype(int), 255 + 0.2 * (picture[10:20] - 255.0), atol=1)
+        assert (read[:10] == 255).all()
+    mask = np.full_like(alpha, 255)
+    for transparent in (np.dstack([mask, mask, mask, alpha]), np.dstack([mask, alpha])):
+        np.testing.assert_array_equal(decode_picture(saved(transparent, "PNG"), grey=True), alpha)
+
+
+def test_decode_takes_palettes_and_bits():
+    picture = smooth_picture()
+    palette = Image.fromarray(picture).quantize(200)
+    expected = np.asarray(palette.convert("RGB"))
+    np.testing.assert_array_equal(decode_picture(saved(palette, "PNG")), expected)
+    np.testing.assert_array_equal(decode_picture(saved(palette, "GIF")), expected)
+    first = np.asarray(palette) == 0
+    expected = np.where(first[..., None], 255, expected)
+    np.testing.assert_array_equal(decode_picture(saved(palette, "PNG", transparency=0)), expected)
+    bits = picture[..., 0] > 99
+    for form in ("BMP", "PNG", "TIFF"):
+        np.testing.assert_array_equal(decode_picture(saved(bits, form), grey=True), 255 * bits)
+
+
+@pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP"])
+def test_decode_takes_the_first_picture_of_an_animation(form):
+    first, *others = (Image.fromarray(np.full((32, 32, 3), value, np.uint8)) for value in (40, 140, 240))
+    read = decode_picture(saved(first, form, save_all=True, append_images=others, duration=100, loop=0))
+    np.testing.assert_allclose(read.astype(int), 40, atol=2)
+
+
+def test_decode_takes_cmyk_of_all_kinds():
+    picture = smooth_picture()
+    ink = 255 - picture
+    none = np.zeros(ink.shape[:2], np.uint8)
+
+    def jpeg(*channels):  # Pillow stores all four inverted, as Adobe does, and without YCCK's conversion.
+        return saved(Image.merge("CMYK", [Image.fromarray(channel) for channel in channels]), "JPEG", quality=100)
+
+    adobe = jpeg(*np.moveaxis(ink, -1, 0), none)
+    luma = np.moveaxis(np.asarray(Image.fromarray(ink).convert("YCbCr")), -1, 0)
+    ycck = bytearray(jpeg(*(255 - luma), none))
+    marker = ycck.index(b"Adobe")
+    ycck[marker + 11] = 2
+    for data in (adobe, bytes(ycck), saved(Image.fromarray(np.dstack([ink, none]), "CMYK"), "TIFF")):
+        np.testing.assert_allclose(decode_picture(data).astype(int), picture, atol=6)
+
+
+def test_decode_converts_to_srgb():
+    picture = smooth_picture()
+    linear = np.where(picture <= 0.04045 * 255, picture / 255 / 12.92, ((picture / 255 + 0.055) / 1.055) ** 2.4)
+    adobe = np.clip(linear @ SRGB_PRIMARIES @ np.linalg.inv(ADOBE_PRIMARIES), 0, 1) ** (256 / 563)
+    adobe = np.round(255 * adobe).astype(np.uint8)
+    data = saved(adobe, "PNG", icc_profile=icc_profile(ADOBE_PRIMARIES, 563 / 256))
+    assert np.abs(adobe.astype(int) - picture).max() > 30
+    exact = picture.min(axis=-1) > 40  # Below, one step of Adobe RGB is many of sRGB.
+    np.testing.assert_allclose(decode_picture(data)[exact].astype(int), picture[exact], atol=5)
+    np.testing.assert_array_equal(decode_picture(data, grey=True), np.asarray(Image.fromarray(adobe).convert("L")))
+
+
+def test_decode_leaves_srgb_and_ignores_damaged_profiles():
+    picture = smooth_picture()
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for profile in (srgb, srgb[:200], b"none"):
+        np.testing.assert_array_equal(decode_picture(saved(picture, "PNG", icc_profile=profile)), picture)
+        grey = decode_picture(saved(picture[..., 0], "PNG", icc_profile=profile))
+        np.testing.assert_array_equal(grey, np.repeat(picture[..., :1], 3, axis=-1))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_32_bits_are_an_error_that_says_so(dtype):
+    with pytest.raises(UserError, match=r"\(32 bits a pixel; save it with 8 or 16 bits a channel\)$"):
+        decode_picture(saved(smooth_picture()[..., 0].astype(dtype), "TIFF"))
 
 
 # What the viewer has to do with the stored pixels, by the EXIF standard.
@@ -171,6 +277,24 @@ def test_decode_applies_exif_orientation(orientation):
     assert decode_picture(with_orientation(jpeg, orientation), grey=True).shape == turned.shape[:2]
 
 
+@pytest.mark.parametrize("form", ["AVIF", "JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_exif_orientation_in_all_formats(form, orientation):
+    picture = np.kron(smooth_picture(4, 4), np.ones((16, 16, 1), np.uint8))[:48]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned = decode_picture(saved(picture, form, exif=exif))
+    np.testing.assert_allclose(turned.astype(int), UPRIGHT[orientation](picture), atol=30)
+
+
+@pytest.mark.parametrize("value", [b"", b"MM", b"II*\0\xff\xff\xff\xff", b"II*\0\x08\0\0\0\xff\xff" + bytes(12), b"\xff" * 99])
+def test_damaged_exif_does_not_matter(value):
+    picture = smooth_picture()
+    for form in ("JPEG", "PNG", "WEBP"):
+        data = saved(picture, form, exif=b"Exif\0\0" + value)
+        np.testing.assert_array_equal(decode_picture(data), decode_picture(saved(picture, form)))
+
+
 @pytest.mark.parametrize("suffix", [".bmp", ".jpg", ".png", ".tif", ".webp"])
 @pytest.mark.parametrize("kept", [0.02, 0.5, 0.99])
 def test_truncated_picture_is_an_error(suffix, kept):
@@ -192,19 +316,37 @@ def test_what_is_no_picture_is_an_error(data):
         decode_picture(data)
 
 
+def test_jpeg_filled_up_with_zeros_is_an_error():
+    """A download that broke off, in a file that was made as large as it was to be."""
+    y, x = np.mgrid[:480, :640]
+    # So much detail that the zeros are enough for the pixels that are missing, and Pillow sees nothing wrong.
+    data = saved((x * y % 256).astype(np.uint8), "JPEG", quality=90)
+    with pytest.raises(UserError, match="truncated, damaged"):
+        decode_picture(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
+
+
+@pytest.mark.parametrize("progressive", [0, 1])
+def test_what_follows_a_jpeg_does_not_matter(progressive):
+    """A video, as some phones have it."""
+    data = encoded(".jpg", smooth_picture(), cv2.IMWRITE_JPEG_PROGRESSIVE, progressive)
+    np.testing.assert_array_equal(decode_picture(data + b"\0\xff\xda\xff\xd8"), decode_picture(data))
+
+
 def test_picture_too_large_to_decode_is_an_error():
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0))
     bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(10000))) + chunk(b"IEND", b"")
-    with pytest.raises(UserError):
-        decode_picture(bomb)
+    large = saved(smooth_picture(), "JPEG").replace(struct.pack(">HH", 48, 64), struct.pack(">HH", 20000, 20000), 1)
+    for data in (bomb, large):
+        with pytest.raises(UserError, match=r"\(more than 100 megapixels; make it smaller\)$"):
+            decode_picture(data)
 
 
 def test_reading_names_the_file_and_the_fault(tmp_path):
     (tmp_path / "text.jpg").write_text("some text")
-    with pytest.raises(UserError, match=r"text.jpg is not a readable picture \(empty, truncated or of an unknown format\)$"):
+    with pytest.raises(UserError, match=r"text.jpg is not a readable picture \(not AVIF, BMP, .* or WEBP\)$"):
         read_picture(tmp_path / "text.jpg")
     with pytest.raises(UserError, match=r"^cannot read \S*missing.jpg \(No such file or directory\)$"):
         read_picture(tmp_path / "missing.jpg")
@@ -212,9 +354,9 @@ def test_reading_names_the_file_and_the_fault(tmp_path):
         read_picture(tmp_path)
 
 
-def test_commands_keep_opencv_quiet(tmp_path):
-    path = tmp_path / "half.bmp"
-    path.write_bytes(encoded(".bmp", smooth_picture())[:500])
+def test_a_broken_picture_takes_one_line(tmp_path):
+    path = tmp_path / "half.jpg"
+    path.write_bytes(saved(smooth_picture(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")[:-500])
     code = f"""
 import sys, types
 from maskgan_jax import __main__
@@ -227,15 +369,37 @@ sys.exit(__main__.main(["demo"]))
     environment = {name: value for name, value in os.environ.items() if name != "OPENCV_LOG_LEVEL"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr == f"maskgan demo: error: {path} is not a readable picture (empty, truncated or of an unknown format)\n"
+    assert done.stderr == f"maskgan demo: error: {path} is not a readable picture (truncated, damaged or of an unusual kind)\n"
+
+
+@pytest.mark.parametrize("quality", [1, 5, 30, 50, 75, 90, 95, 100])
+def test_jpeg_quality(quality):
+    picture = smooth_picture()
+    files = [saved(picture, "JPEG", quality=quality, progressive=True), saved(picture[..., 0], "JPEG", quality=quality)]
+    files.append(encoded(".jpg", picture, cv2.IMWRITE_JPEG_QUALITY, quality))
+    for data in files:
+        assert abs(jpeg_quality(data) - quality) <= 1
+
+
+def test_jpeg_quality_of_other_tables():
+    """Tables that are not libjpeg's have the quality of the nearest ones."""
+    file = Image.open(io.BytesIO(saved(smooth_picture(), "JPEG", quality=80)))
+    tables = {0: [value + 1 for value in file.quantization[0]], 1: file.quantization[1]}
+    assert 74 <= jpeg_quality(saved(smooth_picture(), "JPEG", qtables=tables)) <= 80
+
+
+def test_what_is_no_jpeg_has_no_quality():
+    for data in (b"", b"text", b"\xff\xd8\xff", saved(smooth_picture(), "PNG")):
+        assert jpeg_quality(data) is None
 
 
 def test_find_pictures_sorts_and_leaves_out_what_is_none(tmp_path):
     for name in ("b.JPG", "a/c.png", "a/a.webp", "a/.hidden.png", "notes.txt", "folder.png/d.tiff"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
+    (tmp_path / "link.jpg").symlink_to("nowhere")
     names = [str(path.relative_to(tmp_path)) for path in find_pictures(tmp_path)]
-    assert names == ["a/a.webp", "a/c.png", "b.JPG", "folder.png/d.tiff"]
+    assert names == ["a/a.webp", "a/c.png", "b.JPG", "folder.png/d.tiff", "link.jpg"]
 
 
 def test_find_pictures_where_there_are_none(tmp_path):
