@@ -28,9 +28,28 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--data_dir", required=True, metavar="DIR", help="where the data set goes")
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one per core)")
     parser.add_argument("--overwrite", action="store_true", help="replace the data set in --data_dir")
+    parser.add_argument(
+        "--runner",
+        default="",
+        help="build by Apache Beam instead: DirectRunner, DataflowRunner, FlinkRunner or SparkRunner (docs/data.md)",
+    )
+    parser.add_argument(
+        "--beam_pipeline_options",
+        default="",
+        metavar="KEY=VALUE,...",
+        help="Beam's pipeline options, such as project=P,region=R,temp_location=gs://B/temp",
+    )
     options, overrides = parser.parse_known_args(arguments)
     config = load_config(options.config, overrides)
-    card = build_data_set(options.sources, config, options.data_dir, options.workers, options.overwrite)
+    card = build_data_set(
+        options.sources,
+        config,
+        options.data_dir,
+        options.workers,
+        options.overwrite,
+        options.runner,
+        [option for option in options.beam_pipeline_options.split(",") if option],
+    )
     for split, counts in card["splits"].items():
         print(f"{split}: {counts['records']} faces of {counts['identities']} people")
         print(f"  sources: {_listed(counts['sources'])}")
@@ -38,7 +57,9 @@ def main(arguments: list[str]) -> None:
     for split in card["empty"]:
         print(f"warning: {split} is empty; give it more of the photos in data.splits")
     if card["skipped"]:
-        print(f"skipped: {_listed(card['skipped'])} (see {options.data_dir}/skipped.csv)")
+        print(f"skipped: {sum(card['skipped'].values())} photos (listed in {options.data_dir}/skipped.csv)")
+        for reason, count in sorted(card["skipped"].items(), key=lambda item: -item[1]):
+            print(f"  {count}: {reason}")
     if card["unused"]:
         print(f"in no split: {card['unused']} (see {options.data_dir}/skipped.csv)")
     print(f"{card['records']} faces in {options.data_dir}; look at {options.data_dir}/contact_sheet.png")

@@ -6,6 +6,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import hashlib
+import json
 import multiprocessing
 import os
 import signal
@@ -17,46 +18,61 @@ import cv2
 import numpy as np
 from ml_collections import ConfigDict
 
-from maskgan_jax.data.align import align, face_square, to_aligned
-from maskgan_jax.data.landmarks import find_landmarks
-from maskgan_jax.data.masks import draw_mask, fit_mask
+from maskgan_jax.data.align import AlignedFace, align, face_square, to_aligned
+from maskgan_jax.data.landmarks import find_landmarks, load_predictor
+from maskgan_jax.data.masks import Compression, DrawnMask, draw_mask, fit_mask
 from maskgan_jax.data.rendered_faces import pose_face
 from maskgan_jax.data.sources import Photo, Skipped
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import encode_png
+from maskgan_jax.files import decode_picture, jpeg_quality
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Face:
-    """A photo and the landmarks of the face in it: `[68, 2]` float32, (x, y) in pixels of the photo."""
+    """A photo and the face in it.
+
+    Attributes:
+      photo: where it is.
+      landmarks: `[68, 2]` float32, (x, y) in pixels of the photo.
+      jpeg_quality: 1 to 100, or None if the photo is no JPEG.
+    """
 
     photo: Photo
     landmarks: np.ndarray
+    jpeg_quality: int | None = None
 
 
 def find_face(photo: Photo, data: ConfigDict, seed: int) -> Face | Skipped:
-    """The face in a photo, or why it is of no use; `data` and `seed` as for `make_record`."""
+    """The face in a photo, or why it is of no use; `data` and `seed` as for `make_record`.
+
+    Raises:
+      UserError: the shape predictor is missing or unusable.
+    """
+    if isinstance(photo.path, str):
+        load_predictor(data.shape_predictor)  # No reason to leave out one photo after the other.
     try:
+        quality = None
         if isinstance(photo.path, tuple):
             face = pose_face(*photo.path)
             landmarks = face.landmarks
             photo = dataclasses.replace(photo, identity=face.identity, expression=face.expression)
         else:
-            landmarks = find_landmarks(photo.read(), data.shape_predictor)
+            encoded = photo.read_bytes()
+            landmarks = find_landmarks(decode_picture(encoded), data.shape_predictor)
+            quality = jpeg_quality(encoded)
         # The splits must know whether `make_record` will succeed: the very mask that it draws is fitted here already.
         aligned = to_aligned(landmarks, face_square(landmarks), data.size).astype(np.float32)
         fit_mask(aligned, _mask_rng(photo, seed), data, (data.size, data.size))
     except UserError as error:
-        # The path is in the way of counting reasons, and the id tells it.
-        return Skipped(photo.id, photo.source, str(error).removeprefix(f"{photo.path} is ").replace(f"{photo.path} ", ""))
-    return Face(photo, landmarks)
+        return Skipped(photo.id, photo.source, str(error))
+    return Face(photo, landmarks, quality)
 
 
 def make_record(face: Face, data: ConfigDict, seed: int) -> dict[str, Any]:
-    """One record as it is stored, its pictures as PNG bytes.
+    """One record as it is stored.
 
     Args:
       face: from `find_face`.
@@ -67,21 +83,34 @@ def make_record(face: Face, data: ConfigDict, seed: int) -> dict[str, Any]:
       UserError: the photo cannot be read any more, or a setting of the masks is wrong.
     """
     photo = face.photo
-    aligned = align(photo.read(), face.landmarks, data.size)
-    drawn = draw_mask(aligned.picture, aligned.landmarks, _mask_rng(photo, seed), data)
-    region = np.where(drawn.alpha > 0, np.uint8(255), np.uint8(0))[..., None]
+    try:
+        picture = photo.read()
+    except UserError as error:
+        raise UserError(f"{photo.path}: {error}, though it was before; the photos must not change during a build") from error
+    aligned = align(picture, face.landmarks, data.size)
+    drawn = draw_on(face, aligned, data, seed)
     return {
-        "real": encode_png(aligned.picture),
-        "masked": encode_png(drawn.picture),
-        "mask": encode_png(region),
+        "real": aligned.picture,
+        "masked": drawn.picture,
+        "mask": np.where(drawn.region, np.uint8(255), np.uint8(0))[..., None],
         "landmarks": aligned.landmarks,
         "source": photo.source,
         "identity": photo.identity,
         "expression": photo.expression,
         "mask_type": drawn.mask_type,
+        "mask_parameters": json.dumps(drawn.parameters),
         "id": photo.id,
         "alignment": aligned.alignment,
     }
+
+
+def draw_on(face: Face, aligned: AlignedFace, data: ConfigDict, seed: int) -> DrawnMask:
+    """The mask that `make_record` draws on a face, which `align` gave."""
+    compression = None
+    if face.jpeg_quality is not None:
+        side = float(np.hypot(*(aligned.alignment[3] - aligned.alignment[0])))
+        compression = Compression(face.jpeg_quality, side / data.size)
+    return draw_mask(aligned.picture, aligned.landmarks, _mask_rng(face.photo, seed), data, compression)
 
 
 def _mask_rng(photo: Photo, seed: int) -> np.random.Generator:

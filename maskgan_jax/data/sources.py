@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import collections
 import csv
 import dataclasses
+import io
 import itertools
+import os
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import PurePosixPath
 
 import numpy as np
+from etils import epath
 from ml_collections import ConfigDict
 
 from maskgan_jax.data.rendered_faces import render_face
+from maskgan_jax.data.storage import is_remote, reaching, walk
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import find_pictures, read_picture
+from maskgan_jax.files import PICTURE_SUFFIXES, decode_picture
 
 RENDERED_FACES = 1000
 KDEF_ANGLES = ("FL", "HL", "S", "HR", "FR")
@@ -30,7 +33,7 @@ KDEF_EXPRESSIONS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Photo:
     """A photo of a face, not yet read.
 
@@ -39,21 +42,33 @@ class Photo:
       source: the data set it comes from; splits are set by source.
       identity: the person, unique over all sources.
       expression: '' if not known.
-      path: the file; for a rendered face, its number and seed.
+      path: the file, here or in a cloud (`gs://...`); for a rendered face, its number and seed.
     """
 
     id: str
     source: str
     identity: str
     expression: str
-    path: Path | tuple[int, int]
+    path: str | tuple[int, int]
 
     def read(self) -> np.ndarray:
-        """The picture, `[H, W, 3]` RGB, uint8. Raises UserError if the file cannot be read."""
-        return read_picture(self.path) if isinstance(self.path, Path) else render_face(*self.path).picture
+        """The picture, `[H, W, 3]` RGB, uint8. Raises UserError if there is no such file or it is not a readable picture."""
+        return render_face(*self.path).picture if isinstance(self.path, tuple) else decode_picture(self.read_bytes())
+
+    def read_bytes(self) -> bytes:
+        """The file. Raises UserError if there is none that can be read."""
+        try:
+            return epath.Path(self.path).read_bytes()
+        except FileNotFoundError as error:
+            raise UserError("cannot read (No such file or directory)") from error
+        except OSError as error:
+            # Whatever else can go wrong in a cloud may go well the next time, and is no reason to leave out a photo.
+            if is_remote(self.path):
+                raise
+            raise UserError(f"cannot read ({error.strerror})") from error
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Skipped:
     """A photo that does not get into the data set, and why."""
 
@@ -62,25 +77,45 @@ class Skipped:
     reason: str
 
 
-def _photo(source: str, folder: Path, path: Path, identity: str = "", expression: str = "") -> Photo:
+def _photo(source: str, folder: epath.Path, path: epath.Path, identity: str = "", expression: str = "") -> Photo:
     """A photo below `folder`; without `identity`, a person of its own."""
     name = path.relative_to(folder).as_posix()
     # A folder that holds several sources often has one subfolder for each: do not say it twice.
     name = name if name.startswith(f"{source}/") else f"{source}/{name}"
-    return Photo(name, source, identity or name, expression, path)
+    # Linux takes names that are not UTF-8, and what names the photo is stored.
+    name, identity, expression = (os.fsencode(text).decode(errors="backslashreplace") for text in (name, identity, expression))
+    return Photo(name, source, identity or name, expression, os.fspath(path))
 
 
-def _skipped(source: str, folder: Path, path: Path, reason: str) -> Skipped:
+def _skipped(source: str, folder: epath.Path, path: epath.Path, reason: str) -> Skipped:
     return Skipped(_photo(source, folder, path).id, source, reason)
 
 
-def each_its_own(source: str, folder: Path) -> Iterator[Photo]:
+def _find_pictures(folder: epath.Path) -> Iterator[epath.Path]:
+    """The picture files below `folder`, one folder after the other: unlike `files.find_pictures`, in a cloud too.
+
+    Raises:
+      UserError: `folder` is not a folder or cannot be read, or there is no picture in it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder; give the folder that holds the pictures")
+    empty = True
+    for below, names in walk(folder):
+        for name in names:
+            if not name.startswith(".") and PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES:
+                empty = False
+                yield below / name
+    if empty:
+        raise UserError(f"no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}) in {folder}")
+
+
+def each_its_own(source: str, folder: epath.Path) -> Iterator[Photo]:
     """A folder of photos (with subfolders), each of another person: FFHQ, UTKFace, or anything else."""
-    for path in find_pictures(folder):
+    for path in _find_pictures(folder):
         yield _photo(source, folder, path)
 
 
-def kdef(folder: Path, angles: Sequence[str] = ("S",)) -> Iterator[Photo | Skipped]:
+def kdef(folder: epath.Path, angles: Sequence[str] = ("S",)) -> Iterator[Photo | Skipped]:
     """KDEF, with names such as AF01HAS.JPG: session, sex and number of the person, expression, angle.
 
     A person is the same one in both sessions, A and B.
@@ -88,7 +123,7 @@ def kdef(folder: Path, angles: Sequence[str] = ("S",)) -> Iterator[Photo | Skipp
     if unknown := set(angles) - set(KDEF_ANGLES):
         raise UserError(f"data.kdef_angles has {', '.join(sorted(unknown))}; the angles are {', '.join(KDEF_ANGLES)}")
     name = re.compile(rf"[AB]([FM]\d\d)({'|'.join(KDEF_EXPRESSIONS)})({'|'.join(KDEF_ANGLES)})", re.IGNORECASE)
-    for path in find_pictures(folder):
+    for path in _find_pictures(folder):
         parts = name.fullmatch(path.stem)
         if not parts:
             yield _skipped("kdef", folder, path, "not named as KDEF's photos are (AF01HAS.JPG)")
@@ -100,21 +135,21 @@ def kdef(folder: Path, angles: Sequence[str] = ("S",)) -> Iterator[Photo | Skipp
             yield _skipped("kdef", folder, path, f"angle {angle} is not in data.kdef_angles")
 
 
-def celeba(folder: Path) -> Iterator[Photo | Skipped]:
+def celeba(folder: epath.Path) -> Iterator[Photo | Skipped]:
     """CelebA's photos, named `<identity>_<n>.jpg`, or as they are distributed, with the table identity_CelebA.txt.
 
     The table is looked for in the folder and the two above it, each with its subfolder Anno: CelebA's own layout has
     Anno/identity_CelebA.txt and Img/img_align_celeba/000001.jpg.
     """
-    above = [folder, *folder.absolute().parents[:2]]
+    above = [folder, *folder.parents[:2]]
     places = [place / anno / "identity_CelebA.txt" for place in above for anno in ("", "Anno")]
-    table = next(filter(Path.is_file, places), None)
+    table = next((place for place in places if place.exists()), None)
     identities = {}
     if table:
-        lines = table.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = table.read_bytes().decode(errors="replace").splitlines()
         # By the name without .jpg, as one of CelebA's packages has .png.
-        identities = {Path(words[0]).stem: words[1] for line in lines if len(words := line.split()) == 2}
-    for path in find_pictures(folder):
+        identities = {PurePosixPath(words[0]).stem: words[1] for line in lines if len(words := line.split()) == 2}
+    for path in _find_pictures(folder):
         named = re.fullmatch(r"(\d+)_\d+", path.stem)
         if path.stem in identities:
             yield _photo("celeba", folder, path, f"celeba_{identities[path.stem]}")
@@ -132,9 +167,9 @@ def celeba(folder: Path) -> Iterator[Photo | Skipped]:
             yield _photo("celeba", folder, path)
 
 
-def expressions(folder: Path) -> Iterator[Photo | Skipped]:
+def expressions(folder: epath.Path) -> Iterator[Photo | Skipped]:
     """Acted expressions, named `<performer>_<expression>_<n>`."""
-    for path in find_pictures(folder):
+    for path in _find_pictures(folder):
         parts = re.fullmatch(r"([^_]+)_([^_]+)_\d+", path.stem)
         if parts:
             yield _photo("expressions", folder, path, f"performer_{parts.group(1)}", parts.group(2))
@@ -142,31 +177,40 @@ def expressions(folder: Path) -> Iterator[Photo | Skipped]:
             yield _skipped("expressions", folder, path, "not named <performer>_<expression>_<n>")
 
 
-def any_folder(folder: Path) -> Iterator[Photo | Skipped]:
+def any_folder(folder: epath.Path) -> Iterator[Photo | Skipped]:
     """Any folder of photos, as its faces.csv says or each of another person.
 
     faces.csv has the columns file (below the folder) and, if known, source, identity and expression; others are ignored.
     """
     table = folder / "faces.csv"
-    if not table.is_file():
+    if not table.exists():
         yield from each_its_own("folder", folder)
         return
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"cannot read {table} ({error}); it must be a comma-separated table in UTF-8") from error
-    if not rows or "file" not in rows[0]:
-        raise UserError(f"{table} has no rows with a column 'file'; give one row per photo, with its path below {folder}")
-    for row in rows:
+    empty = True
+    for row in _rows(table):
+        empty = False
         name, source, identity, expression = (row.get(key) or "" for key in ("file", "source", "identity", "expression"))
         path, source = folder / name, source or "folder"
-        if not name or Path(name).is_absolute() or ".." in Path(name).parts:
+        if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             yield Skipped(f"{source}/{name}", source, f"not a file below {folder}")
-        elif not path.is_file():
+        elif not is_remote(folder) and not os.path.isfile(path):  # In a cloud, reading it will tell: each look costs a request.
             yield _skipped(source, folder, path, "the file is missing")
         else:
             yield _photo(source, folder, path, identity, expression)
+    if empty:
+        raise UserError(f"{table} has no rows; give one row per photo, with its path below {folder} in a column 'file'")
+
+
+def _rows(table: epath.Path) -> Iterator[dict[str, str]]:
+    """The rows of a comma-separated table with a column 'file'."""
+    try:
+        with io.TextIOWrapper(table.open("rb"), encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file)
+            if "file" not in (rows.fieldnames or ()):
+                raise UserError(f"{table} has no column 'file'; give one row per photo, with its path below {table.parent}")
+            yield from rows
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"cannot read {table} ({error}); it must be a comma-separated table in UTF-8") from error
 
 
 def rendered(count: int, seed: int) -> Iterator[Photo]:
@@ -189,11 +233,12 @@ def list_photos(source: str, config: ConfigDict) -> Iterator[Photo | Skipped]:
     """The photos of one source.
 
     Args:
-      source: `KIND=FOLDER` with one of `KINDS`, or `rendered=N` for N rendered faces (`rendered`: 1000).
+      source: `KIND=FOLDER` with one of `KINDS`, the folder here or in a cloud, or `rendered=N` for N rendered faces
+        (`rendered`: 1000).
       config: the settings; `data.kdef_angles` and `seed` are used.
 
     Raises:
-      UserError: no such kind or folder, no photos in it, or a faulty table of them.
+      UserError: no such kind or folder, no photos in it, a faulty table of them, or a cloud that cannot be reached.
     """
     kind, _, where = source.partition("=")
     if kind == "rendered":
@@ -205,19 +250,22 @@ def list_photos(source: str, config: ConfigDict) -> Iterator[Photo | Skipped]:
     elif not where:
         raise UserError(f"source {source}: give a folder, as in {kind}=FOLDER")
     else:
-        yield from KINDS[kind](Path(where), config)
+        with reaching(where):
+            # Absolute, as the photos may be read by other processes.
+            yield from KINDS[kind](epath.Path(where if is_remote(where) else os.path.abspath(where)), config)
 
 
-def list_all_photos(sources: Sequence[str], config: ConfigDict) -> tuple[list[Photo], list[Skipped]]:
+def list_all_photos(sources: Sequence[str], config: ConfigDict) -> Iterator[Photo | Skipped]:
     """The photos of several sources, and those left out by their names; sources as for `list_photos`.
 
     Raises:
       UserError: as `list_photos`, or two photos have the same id.
     """
-    found = list(itertools.chain.from_iterable(list_photos(source, config) for source in sources))
-    (id_, times), *_ = collections.Counter(item.id for item in found).most_common(1)
-    if times > 1:
-        raise UserError(
-            f"{times} photos are called {id_}; give every photo once, two folders of one kind as one with subfolders"
-        )
-    return [item for item in found if isinstance(item, Photo)], [item for item in found if isinstance(item, Skipped)]
+    ids: set[str] = set()
+    for item in itertools.chain.from_iterable(list_photos(source, config) for source in sources):
+        if item.id in ids:
+            raise UserError(
+                f"two photos are called {item.id}; give every photo once, two folders of one kind as one with subfolders"
+            )
+        ids.add(item.id)
+        yield item

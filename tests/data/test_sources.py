@@ -143,8 +143,8 @@ def test_faulty_sources(source, message, config):
 
 def test_all_photos_have_ids_of_their_own(config, tmp_path):
     make_files(tmp_path, "x/1.jpg", "y/1.jpg", "z/odd.jpg")
-    photos, skipped = list_all_photos([f"ffhq={tmp_path / 'x'}", f"kdef={tmp_path / 'z'}"], config)
-    assert [photo.id for photo in photos] == ["ffhq/1.jpg"]
-    assert skipped == [Skipped("kdef/odd.jpg", "kdef", "not named as KDEF's photos are (AF01HAS.JPG)")]
-    with pytest.raises(UserError, match="2 photos are called ffhq/1.jpg"):
-        list_all_photos([f"ffhq={tmp_path / 'x'}", f"ffhq={tmp_path / 'y'}"], config)
+    photo, skipped = list_all_photos([f"ffhq={tmp_path / 'x'}", f"kdef={tmp_path / 'z'}"], config)
+    assert (photo.id, type(photo)) == ("ffhq/1.jpg", Photo)
+    assert skipped == Skipped("kdef/odd.jpg", "kdef", "not named as KDEF's photos are (AF01HAS.JPG)")
+    with pytest.raises(UserError, match="two photos are called ffhq/1.jpg"):
+        list(list_all_photos([f"ffhq={tmp_path / 'x'}", f"ffhq={tmp_path / 'y'}"], config))

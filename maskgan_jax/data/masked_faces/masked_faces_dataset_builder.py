@@ -2,29 +2,54 @@
 
 from __future__ import annotations
 
+import bisect
+import contextlib
 import functools
+import io
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
-from tensorflow_datasets.core.writer import ExampleWriter
+from tensorflow_datasets.core.example_serializer import ExampleSerializer
+from tensorflow_datasets.core.naming import ShardedFileTemplate
+from tensorflow_datasets.core.splits import SplitDict, SplitInfo
+from tensorflow_datasets.core.writer import ExampleWriter, ShardWriter
 from tensorflow_datasets.proto import tf_example_pb2
 
+from maskgan_jax.data.card import Tally
 from maskgan_jax.data.masked_faces import NAME, VERSION
+from maskgan_jax.data.storage import is_remote
 from maskgan_jax.errors import UserError
 
-# About 100 MB at 256 pixels; TFDS holds a file's records in memory while it writes it.
+if TYPE_CHECKING:
+    import apache_beam as beam
+
+# About 80 MB at 256 pixels.
 RECORDS_PER_FILE = 512
+
+
+def file_ends(count: int) -> list[int]:
+    """Where the files of a split with `count` records begin and end: 0, the end of the first one, ..., `count`."""
+    files = -(-count // RECORDS_PER_FILE)
+    return [count * number // files for number in range(files + 1)]
 
 
 class _DeterministicWriter(ExampleWriter):
     """Writes the fields of a record in the order of their names; protocol buffers alone take them as they come."""
 
     def write(self, path: str, examples: Iterator[tuple[Any, bytes]]) -> Any:
-        """Writes serialized examples to a file. Raises UserError if the disk is full."""
+        """Writes serialized examples to a file, here or in a cloud. Raises UserError if the disk is full."""
+        if is_remote(path):  # array_record writes files of this machine only.
+            with tempfile.TemporaryDirectory() as folder:
+                local = epath.Path(folder) / "file"
+                self.write(str(local), examples)
+                local.copy(path)
+            return None
         parsed = ((key, tf_example_pb2.Example.FromString(example)) for key, example in examples)
         try:
             return super().write(path, ((key, example.SerializeToString(deterministic=True)) for key, example in parsed))
@@ -39,13 +64,16 @@ class Builder(tfds.core.ShardBasedBuilder):
 
     A builder by shards, as TFDS's usual one keeps more than 1 GB on disk to shuffle it, which takes TensorFlow. The records
     given come in random order already.
+
+    Attributes:
+      tally: of the records, once they are stored.
     """
 
     name = NAME
     # Where TFDS looks for the files beside this one; its own way there takes a package that it does not install.
     code_path = epath.Path(__file__)
     VERSION = tfds.core.Version(VERSION)
-    RELEASE_NOTES = {str(VERSION): "First version."}
+    RELEASE_NOTES = {"1.0.0": "First version.", "2.0.0": "Pictures as they are, no longer PNG."}
 
     def __init__(self, *, size: int, splits: Mapping[str, tuple[int, Iterator[dict[str, Any]]]], **kwargs):
         """Sets up the builder.
@@ -57,21 +85,26 @@ class Builder(tfds.core.ShardBasedBuilder):
         """
         self._size = size
         self._splits = splits
+        self.tally = Tally()
         super().__init__(file_format="array_record", **kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        picture = tfds.features.Image(shape=(self._size, self._size, 3), encoding_format="png")
+        def picture(channels: int) -> tfds.features.Tensor:
+            # As it is: array_record compresses the record as a whole, so that `masked` takes little space beside `real`.
+            return tfds.features.Tensor(shape=(self._size, self._size, channels), dtype=np.uint8, encoding="bytes")
+
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(
                 {
-                    "real": picture,
-                    "masked": picture,
-                    "mask": tfds.features.Image(shape=(self._size, self._size, 1), encoding_format="png"),
+                    "real": picture(3),
+                    "masked": picture(3),
+                    "mask": picture(1),
                     "landmarks": tfds.features.Tensor(shape=(68, 2), dtype=np.float32),
                     "source": tfds.features.Text(),
                     "identity": tfds.features.Text(),
                     "expression": tfds.features.Text(),
                     "mask_type": tfds.features.Text(),
+                    "mask_parameters": tfds.features.Text(),
                     "id": tfds.features.Text(),
                     "alignment": tfds.features.Tensor(shape=(4, 2), dtype=np.float64, encoding="bytes"),
                 }
@@ -83,13 +116,119 @@ class Builder(tfds.core.ShardBasedBuilder):
         return _DeterministicWriter(self.info.file_format)
 
     def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager) -> Mapping[str, Sequence[Any]]:
-        def shard(records: Iterator[dict[str, Any]], count: int) -> Iterator[tuple[str, dict[str, Any]]]:
-            for record in itertools.islice(records, count):
+        def file(split: str, records: Iterator[dict[str, Any]], start: int, end: int) -> Iterator[tuple[str, dict[str, Any]]]:
+            for number, record in enumerate(itertools.islice(records, end - start), start):
+                self.tally.add(split, number, record)
                 yield record["id"], record
+                record.clear()  # It is written; TFDS would keep it until the file is complete.
 
-        shards = {}
-        for split, (count, records) in self._splits.items():
-            files = -(-count // RECORDS_PER_FILE)
-            ends = [count * number // files for number in range(files + 1)]
-            shards[split] = [functools.partial(shard, records, end - start) for start, end in itertools.pairwise(ends)]
-        return shards
+        return {
+            split: [functools.partial(file, split, records, *span) for span in itertools.pairwise(file_ends(count))]
+            for split, (count, records) in self._splits.items()
+        }
+
+
+class BeamBuilder(Builder, skip_registration=True):
+    """The same data set, made by an Apache Beam pipeline: whichever worker writes a file makes its records, too.
+
+    TFDS's own pipelines bring finished records into order, which sends them from worker to worker, and through the memory of
+    the machine with the DirectRunner. Here only what they are made from is sent, about a hundredth of it.
+    """
+
+    name = NAME
+
+    def __init__(
+        self,
+        *,
+        size: int,
+        counts: Mapping[str, int],
+        items: beam.PTransform,
+        make: Callable[[Any], dict[str, Any]],
+        **kwargs,
+    ):
+        """Sets up the builder.
+
+        Args:
+          size: side of the pictures in pixels.
+          counts: the number of records in each split.
+          items: gives ((split, number in the split), item) for each of them, in any order.
+          make: gives the record for an item; it is called by the workers.
+          **kwargs: as for every TFDS builder; `data_dir` among them.
+        """
+        self._counts, self._items, self._make = counts, items, make
+        super().__init__(size=size, splits={}, **kwargs)
+
+    def _download_and_prepare(
+        self, dl_manager: tfds.download.DownloadManager, download_config: tfds.download.DownloadConfig
+    ) -> None:
+        import apache_beam as beam
+
+        serializer = ExampleSerializer(self.info.features.get_serialized_info())
+        templates = {split: self._get_filename_template(split_name=split) for split in self._counts}
+        ends = {split: file_ends(count) for split, count in self._counts.items()}
+        write = functools.partial(
+            _write_file,
+            writer=ShardWriter(self.info.features, serializer, self._example_writer()),
+            templates=templates,
+            ends=ends,
+            make=self._make,
+        )
+        written = self.data_path / "written.json"
+        with beam.Pipeline(download_config.beam_runner, download_config.beam_options) as pipeline:
+            _ = (
+                pipeline
+                | "items" >> self._items
+                | "file of each" >> beam.Map(_to_file, ends=ends)
+                | "by file" >> beam.GroupByKey()
+                | "write files" >> beam.Map(write)
+                | "what was written" >> beam.combiners.ToList()
+                | "note it" >> beam.Map(lambda files: written.write_text(json.dumps(files)))
+            )
+        sizes = {}
+        for split, number, size, tally in json.loads(written.read_text()):
+            sizes[split, number] = size
+            self.tally.merge(Tally(tally))
+        written.unlink()
+        infos = []
+        for split in self._counts:
+            lengths = [end - start for start, end in itertools.pairwise(ends[split])]
+            total = sum(sizes[split, number] for number in range(len(lengths)))
+            infos.append(SplitInfo(split, lengths, total, templates[split]))
+        self.info.set_splits(SplitDict(infos))
+
+
+def prepare(builder: Builder, config: tfds.download.DownloadConfig | None = None) -> None:
+    """Has a builder store its data set."""
+    # TFDS talks of downloads, and wants a folder for them.
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        builder.download_and_prepare(download_dir=folder, download_config=config)
+
+
+def _to_file(item: tuple[tuple[str, int], Any], ends: Mapping[str, Sequence[int]]) -> tuple[tuple[str, int], tuple[int, Any]]:
+    """((split, number of the file), (number of the record, what it is made from))."""
+    (split, number), what = item
+    return (split, bisect.bisect_right(ends[split], number) - 1), (number, what)
+
+
+def _write_file(
+    file: tuple[tuple[str, int], Iterable[tuple[int, Any]]],
+    *,
+    writer: ShardWriter,
+    templates: Mapping[str, ShardedFileTemplate],
+    ends: Mapping[str, Sequence[int]],
+    make: Callable[[Any], dict[str, Any]],
+) -> tuple[str, int, int, list[Any]]:
+    """Makes the records of one file and writes it; returns its split and number, its bytes, and the tally of its records."""
+    (split, file_number), items = file
+    tally = Tally()
+
+    def records() -> Iterator[tuple[str, dict[str, Any]]]:
+        for number, what in sorted(items, key=lambda item: item[0]):
+            record = make(what)
+            tally.add(split, number, record)
+            yield record["id"], record
+            record.clear()  # As in `Builder`.
+
+    path = templates[split].sharded_filepath(shard_index=file_number, num_shards=len(ends[split]) - 1)
+    writer.write(records(), path)
+    return split, file_number, path.stat().length, tally.as_list()
