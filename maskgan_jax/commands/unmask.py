@@ -16,16 +16,28 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results, PNG under the same names")
     parser.add_argument("--weights", required=True, metavar="PATH", help="workdir of a run, or an exported .safetensors file")
     parser.add_argument(
-        "--aligned", action="store_true", help="the inputs are square, aligned crops as `maskgan build` makes them"
+        "--aligned", action="store_true", help="the inputs are square, aligned crops as `maskgan build` makes them, not photos"
     )
-    parser.add_argument("--mask", metavar="DIR", help="regions of the same names, 255 = hidden: known pixels are put back")
+    parser.add_argument("--mask", metavar="DIR", help="regions of the same names and sizes, 255 = hidden: no others change")
+    parser.add_argument(
+        "--shape_predictor",
+        default="",
+        metavar="FILE",
+        help="dlib file with 68 points, best one of tools/retrain_shape_predictor.py; without it dlib's own, for bare faces",
+    )
     flags = parser.parse_args(arguments)
-    if not flags.aligned:
-        raise UserError("only aligned crops can be unmasked so far; align the faces and give --aligned")
+    if flags.aligned and flags.shape_predictor:
+        raise UserError("--shape_predictor is for whole photos; leave it out with --aligned, where the faces are found already")
 
-    from maskgan_jax.unmasking.aligned import unmask_aligned  # JAX takes seconds to start; a mistyped flag should not.
+    # JAX takes seconds to start; a mistyped flag should not.
+    if flags.aligned:
+        from maskgan_jax.unmasking.aligned import unmask_aligned
 
-    done, failed = unmask_aligned(flags.inputs, flags.out, flags.weights, flags.mask)
+        done, failed = unmask_aligned(flags.inputs, flags.out, flags.weights, flags.mask)
+    else:
+        from maskgan_jax.unmasking.photos import unmask_photos
+
+        done, failed = unmask_photos(flags.inputs, flags.out, flags.weights, flags.mask, flags.shape_predictor)
     if not done:
         raise UserError("nothing was unmasked, because none of the inputs could be used; the lines above say why")
     print(f"unmasked faces are in {flags.out}" + (f"; {failed} inputs could not be used" if failed else ""))

@@ -84,16 +84,20 @@ def _pad(picture: np.ndarray, margins: tuple[int, int, int, int], blur: float) -
       blur: standard deviation of the blur, in pixels.
     """
     left, top, right, bottom = margins
-    padded = cv2.copyMakeBorder(picture, top, bottom, left, right, cv2.BORDER_REFLECT_101).astype(np.float32)
+    padded = cv2.copyMakeBorder(picture, top, bottom, left, right, cv2.BORDER_REFLECT_101)
     height, width = padded.shape[:2]
     x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
     # 0 on the photo's edge, growing to 1 on the new edge and falling inside the photo.
-    outside = np.maximum(1 - np.minimum(x / left, (width - 1 - x) / right), 1 - np.minimum(y / top, (height - 1 - y) / bottom))[
-        ..., None
-    ]
-    padded += (cv2.GaussianBlur(padded, (0, 0), blur) - padded) * np.clip(outside * 3 + 1, 0, 1)
-    padded += (np.median(padded, axis=(0, 1)) - padded) * np.clip(outside, 0, 1)
-    return np.clip(np.rint(padded), 0, 255).astype(np.uint8)
+    outside = np.maximum(1 - np.minimum(x / left, (width - 1 - x) / right), 1 - np.minimum(y / top, (height - 1 - y) / bottom))
+    # On fewer pixels, as a blurred picture has no details, and with every fourth row and column for the median.
+    scale = max(1, int(blur / 2))
+    small = cv2.resize(padded, (-(-width // scale), -(-height // scale)), interpolation=cv2.INTER_AREA)
+    blurred = cv2.resize(cv2.GaussianBlur(small, (0, 0), blur / scale), (width, height), interpolation=cv2.INTER_LINEAR)
+    share = np.clip(outside * 3 + 1, 0, 1)
+    padded = cv2.blendLinear(padded, blurred, 1 - share, share)
+    median = np.rint(np.median(padded[::4, ::4], axis=(0, 1))).astype(np.uint8)
+    share = np.clip(outside, 0, 1)
+    return cv2.blendLinear(padded, cv2.resize(median[None, None], (width, height)), 1 - share, share)
 
 
 def align(photo: np.ndarray, landmarks: np.ndarray, size: int) -> AlignedFace:
@@ -142,3 +146,23 @@ def align(photo: np.ndarray, landmarks: np.ndarray, size: int) -> AlignedFace:
         borderMode=cv2.BORDER_REPLICATE,
     )
     return AlignedFace(picture, carried, alignment)
+
+
+def unalign(picture: np.ndarray, alignment: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:
+    """The reverse of `align`: an aligned picture as it lies in its photo, without aliasing.
+
+    Args:
+      picture: `[S, S, 3]` uint8.
+      alignment: `[4, 2]`, as in `AlignedFace`.
+      window: the part of the photo that is wanted: x and y of its first pixel, width, height.
+
+    Returns:
+      `[height, width, 3]` uint8; outside the square its edge goes on.
+    """
+    x, y, width, height = window
+    size = picture.shape[0]
+    side = np.hypot(*(alignment[3] - alignment[0]))
+    if side < size:
+        picture = cv2.GaussianBlur(picture, (0, 0), 0.42 * np.sqrt((size / side) ** 2 - 1))
+    matrix = _to_photo_matrix(alignment - np.array([x, y]), size)
+    return cv2.warpAffine(picture, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)

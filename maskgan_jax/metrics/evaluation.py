@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from maskgan_jax.data.masked_faces import load_split
+from maskgan_jax.data.masked_faces import load_split, readable
 from maskgan_jax.data.sheet import labelled_grid
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import write_png
@@ -50,7 +50,7 @@ def evaluate(
       split: 'train', 'validation' or 'test'.
       lpips_weights: to score LPIPS too.
       pictures: folder for the records' pictures, as PNG in `real`, `masked` and `mask`, and for the method's: in `ours` (raw)
-        and `put_back`, or in `telea`. A face has one name in all of them: its number in the split and its id.
+        and `put_back`, or in `telea`. A face has one name in all of them: a number, in the order of the split, and its id.
 
     Returns:
       The scores that `score_pictures` gives, with `method`, `split`, and the means `by_source` and `by_mask_type`. For 'ours'
@@ -77,7 +77,7 @@ def evaluate(
                 yield record["id"], prediction, record["real"], record["mask"]
 
     with tqdm(range(len(records)), desc=f"score {method}", unit="face") as numbers:
-        scores = list(score_each(items(records[i] for i in numbers), lpips_weights=lpips_weights))
+        scores = list(score_each(items(record for _, record in readable(records, numbers)), lpips_weights=lpips_weights))
     images: dict[str, list[dict[str, Any]]] = {}
     for (name, origin), score in zip(origins, scores, strict=True):
         images.setdefault(name, []).append(score | origin)
@@ -91,7 +91,8 @@ def write_examples(
     """Writes a PNG of `count` faces, evenly taken from a split: masked, Telea, raw output, known pixels put back, real."""
     records = load_split(data_dir, split)
     unmasker = Unmasker(workdir)
-    chosen = [records[i] for i in np.linspace(0, len(records) - 1, min(count, len(records))).astype(int)]
+    numbers = np.linspace(0, len(records) - 1, min(count, len(records))).astype(int)
+    chosen = [record for _, record in readable(records, numbers)]
     enlarged = max(1, SHOWN_SIDE // unmasker.size)
     rows = []
     for record, ours in _predicted("ours", unmasker, chosen):

@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from maskgan_jax.data.landmarks import find_box, landmarks_in_box
-from maskgan_jax.data.masked_faces import load_split
+from maskgan_jax.data.masked_faces import Records, load_split, readable
 from maskgan_jax.data.pipeline import evaluation_batches
 from maskgan_jax.data.points import CONTOUR
 from maskgan_jax.errors import UserError
@@ -54,7 +54,7 @@ def evaluate_landmarks(
         errors, detected = _errors_of_dlib(records)
     else:
         raise UserError(f"there is no method {method!r} for landmarks; choose one of {', '.join(METHODS)}")
-    result: dict[str, Any] = {"method": method, "split": split, "n": len(records)}
+    result: dict[str, Any] = {"method": method, "split": split, "n": len(records) - len(records.damaged)}
     if method == "dlib":
         result["n_found"] = len(errors["unmasked"])
     for name, values in errors.items():
@@ -64,7 +64,7 @@ def evaluate_landmarks(
     return result
 
 
-def _errors_of_network(records: Any, workdir: str | Path) -> dict[str, np.ndarray]:
+def _errors_of_network(records: Records, workdir: str | Path) -> dict[str, np.ndarray]:
     _, network, variables = load_network(workdir, "landmarks")
     predict = jax.jit(lambda variables, pictures: network.apply(variables, to_unit(pictures)))
     errors: dict[str, list[np.ndarray]] = {"unmasked": [], "masked": []}
@@ -75,11 +75,10 @@ def _errors_of_network(records: Any, workdir: str | Path) -> dict[str, np.ndarra
     return {name: np.concatenate(parts) for name, parts in errors.items()}
 
 
-def _errors_of_dlib(records: Any) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+def _errors_of_dlib(records: Records) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     errors: dict[str, list[np.ndarray]] = {"unmasked": [], "masked": []}
     found = {"unmasked": 0, "masked": 0}
-    for i in tqdm(range(len(records)), "landmarks", unit="face"):
-        record = records[i]
+    for _, record in readable(records, tqdm(range(len(records)), "landmarks", unit="face")):
         boxes = {name: find_box(record[key]) for name, key in (("unmasked", "real"), ("masked", "masked"))}
         for name, key in (("unmasked", "real"), ("masked", "masked")):
             found[name] += boxes[name] is not None
@@ -88,5 +87,5 @@ def _errors_of_dlib(records: Any) -> tuple[dict[str, np.ndarray], dict[str, floa
                 errors[name].append(np.asarray(landmark_errors(points[None], record["landmarks"][None]))[0])
     if not errors["unmasked"]:
         raise UserError("dlib finds no face in any of the pictures; its detector needs faces of about 100 px or more")
-    count = len(records)
+    count = len(records) - len(records.damaged)
     return {name: np.stack(rows) for name, rows in errors.items()}, {name: hits / count for name, hits in found.items()}

@@ -18,7 +18,7 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from maskgan_jax.config import changed_settings, read_config, save_config
-from maskgan_jax.data.masked_faces import Records, load_split
+from maskgan_jax.data.masked_faces import Records, load_split, readable
 from maskgan_jax.data.pipeline import Batch, evaluation_batches, training_batches
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import write_png, write_text
@@ -115,7 +115,8 @@ def _run(config: ConfigDict, records: Records, validation: Records, workdir: Pat
 def _check_records(records: Records, config: ConfigDict, data_dir: str | Path) -> None:
     if len(records) < config.input.batch_size:
         raise UserError(f"{data_dir} has {len(records)} training records, fewer than a batch of {config.input.batch_size}")
-    side = records[0]["real"].shape[0]
+    _, record = next(readable(records, range(len(records))))
+    side = record["real"].shape[0]
     if side != config.data.size:
         raise UserError(f"the faces in {data_dir} are {side} px, not data.size, {config.data.size}; make them alike")
 

@@ -14,8 +14,9 @@ import numpy as np
 from tqdm import tqdm
 
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import find_pictures, pictures_by_name, read_picture, write_png
+from maskgan_jax.files import read_picture, write_png
 from maskgan_jax.unmasking.generate import Unmasker
+from maskgan_jax.unmasking.inputs import Job, find_jobs, read_mask
 
 
 class Face(NamedTuple):
@@ -49,26 +50,20 @@ def unmask_aligned(
       UserError: the inputs, the weights or the output folder cannot be used at all, or a result would overwrite an input or a
         mask; or a result cannot be written, which ends it.
     """
-    out = Path(out)
-    jobs = _results_by_input(inputs, out)
-    regions = pictures_by_name(masks) if masks is not None else None
-    sources = {path.resolve() for path in (*jobs, *(regions or {}).values())}
-    for path, name in jobs.items():
-        if (out / name).resolve() in sources:
-            raise UserError(f"{out / name} would be overwritten by the result of {path}; give another folder as --out")
+    jobs = find_jobs(inputs, out, masks)
     unmasker = Unmasker(weights)
     done = failed = 0
 
-    def faces(every: Iterable[tuple[Path, Path]]) -> Iterator[Face]:
+    def faces(jobs: Iterable[Job]) -> Iterator[Face]:
         nonlocal failed
-        for path, name in every:
+        for job in jobs:
             try:
-                yield _read(path, out / name, regions, name)
+                yield _read(job)
             except UserError as error:
                 failed += 1
                 tqdm.write(f"maskgan unmask: skipped: {error}", file=sys.stderr)
 
-    with tqdm(jobs.items(), desc="unmask", unit="face") as bar:
+    with tqdm(jobs, desc="unmask", unit="face") as bar:
         stream = faces(bar)
         while batch := list(itertools.islice(stream, unmasker.batch_size)):
             results = unmasker(np.stack([_resized(face.picture, unmasker.size) for face in batch]))
@@ -81,37 +76,12 @@ def unmask_aligned(
     return done, failed
 
 
-def _results_by_input(inputs: Sequence[str | os.PathLike], out: Path) -> dict[Path, Path]:
-    """Each input file with the name of its result inside `out`."""
-    jobs: dict[Path, Path] = {}
-    owners: dict[Path, Path] = {}
-    for given in map(Path, inputs):
-        found = {p: p.relative_to(given) for p in find_pictures(given)} if given.is_dir() else {given: Path(given.name)}
-        for path, name in found.items():
-            name = name.with_suffix(".png")
-            if (owner := owners.setdefault(name, path)) != path:
-                raise UserError(f"{owner} and {path} would both be written to {out / name}; unmask them into different folders")
-            jobs[path] = name
-    return jobs
-
-
-def _read(path: Path, out: Path, regions: dict[str, Path] | None, name: Path) -> Face:
-    picture = read_picture(path)
+def _read(job: Job) -> Face:
+    picture = read_picture(job.path)
     height, width = picture.shape[:2]
     if height != width:
-        raise UserError(f"{path} is {width} x {height}; an aligned face is square")
-    if regions is None:
-        return Face(out, picture, None)
-    if (region := regions.get(name.with_suffix("").as_posix())) is None:
-        raise UserError(f"{path} has no region of the same name in the --mask folder")
-    mask = read_picture(region, grey=True)
-    if mask.shape != picture.shape[:2]:
-        raise UserError(f"{path} is {width} x {height} but its region is {mask.shape[1]} x {mask.shape[0]}")
-    if not (mask > 127).any():
-        raise UserError(
-            f"{path}: its mask {region} hides nothing (no pixel above 127); hidden pixels must be 255, not 1 or transparent"
-        )
-    return Face(out, picture, mask)
+        raise UserError(f"{job.path} is {width} x {height}; an aligned face is square")
+    return Face(job.out, picture, read_mask(job, (height, width)))
 
 
 def _resized(picture: np.ndarray, side: int) -> np.ndarray:

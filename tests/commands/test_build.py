@@ -1,5 +1,6 @@
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,12 @@ def test_real_faces(tmp_path):
     assert main(["build", f"--source=folder={tmp_path / 'faces'}", f"--data_dir={tmp_path / 'data'}"]) == 0
     card = json.loads((tmp_path / "data" / "card.json").read_text())
     assert card["records"] >= 0.8 * len(chosen)
+
+
+def test_without_apache_beam(capsys, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    monkeypatch.delitem(sys.modules, "maskgan_jax.data.beam_build", raising=False)
+    monkeypatch.delattr("maskgan_jax.data.beam_build", raising=False)
+    assert main(["build", "--source=rendered=2", f"--data_dir={tmp_path}", "--runner=DirectRunner"]) == 1
+    wanted = "--runner needs Apache Beam, which is not installed; pip install 'maskgan_jax[beam]'"
+    assert capsys.readouterr().err == f"maskgan build: error: {wanted}\n"

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from maskgan_jax.data.align import align, face_square, to_aligned, to_photo
+from maskgan_jax.data.align import align, face_square, to_aligned, to_photo, unalign
 from maskgan_jax.errors import UserError
 
 SIZE = 64
@@ -117,6 +117,21 @@ def test_the_photo_is_left_alone():
     before = photo.copy()
     align(photo, make_landmarks(20 + 30j, 30, 5), SIZE)
     np.testing.assert_array_equal(photo, before)
+
+
+@pytest.mark.parametrize("size", [64, 256])
+def test_unalign_is_the_reverse_of_align(size):
+    """On a smooth photo; the square has 176 pixels a side."""
+    noise = cv2.GaussianBlur(np.random.default_rng(0).normal(size=(240, 240, 3)), (0, 0), 8)
+    photo = cv2.normalize(noise, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+    face = align(photo, make_landmarks(120 + 115j, 22, -20), size)
+    back = unalign(face.picture, face.alignment, (0, 0, 240, 240))
+    corners = np.rint(face.alignment + 0.1 * (face.alignment.mean(axis=0) - face.alignment)).astype(np.int32)
+    inside = cv2.fillConvexPoly(np.zeros((240, 240), np.uint8), corners, 1) > 0
+    errors = np.abs(back.astype(float) - photo)[inside]
+    assert errors.mean() < 0.6 and errors.max() < 6
+    part = unalign(face.picture, face.alignment, (70, 90, 60, 50))
+    np.testing.assert_allclose(part, back[90:140, 70:130], atol=1)
 
 
 def test_landmarks_that_span_no_square():

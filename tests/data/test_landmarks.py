@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from maskgan_jax.data.landmarks import find_landmarks, load_predictor
+from maskgan_jax.data.landmarks import find_all_landmarks, find_landmarks, load_predictor
 from maskgan_jax.data.rendered_faces import render_face
 from maskgan_jax.errors import UserError
 
@@ -23,12 +23,26 @@ def test_landmarks_of_a_rendered_face(size):
     assert np.abs((found - face.landmarks).mean(axis=0)).max() / eye_distance(face.landmarks) < 0.05
 
 
-def test_the_largest_face_is_taken():
+def test_the_largest_face_comes_first():
     large, small = render_face(0, seed=0, size=400), render_face(2, seed=0, size=250)
     picture = np.full((400, 700, 3), 128, np.uint8)
     picture[:250, :250] = small.picture
     picture[:, 300:] = large.picture
-    assert find_landmarks(picture)[:, 0].min() > 300
+    first, second = find_all_landmarks(picture)
+    assert first[:, 0].min() > 300 and second[:, 0].max() < 250
+    # Looked for at half the size.
+    assert np.hypot(*(find_landmarks(picture) - first).T).mean() < 0.05 * eye_distance(first)
+
+
+@pytest.mark.parametrize("place", [0, 700])
+def test_a_face_too_small_for_half_the_size(place):
+    """It is found as in a picture that holds little else, be it at an edge or not."""
+    picture = np.full((1000, 1000, 3), 128, np.uint8)
+    picture[place : place + 150, place : place + 150] = render_face(2, seed=0, size=150).picture
+    found = find_landmarks(picture)
+    np.testing.assert_array_equal(found, find_all_landmarks(picture)[0])
+    expected = find_landmarks(picture[place : place + 151, place : place + 151])
+    assert np.hypot(*(found - place - expected).T).mean() < 0.05 * eye_distance(expected)
 
 
 @pytest.mark.parametrize("shape", [(200, 200), (1, 1), (1, 3000), (3000, 2)])

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from maskgan_jax.data.masked_faces import DamagedRecord
 from maskgan_jax.data.pipeline import enlarge_and_crop, evaluation_batches, mirror, training_batches
 from maskgan_jax.data.points import MIRRORED
 
@@ -104,6 +105,15 @@ def plain(config):
     return config
 
 
+class WithDamage(list):
+    """Records of which numbers 3, 4 and 11 cannot be read."""
+
+    def __getitem__(self, index):
+        if index in (3, 4, 11):
+            raise DamagedRecord(f"record {index} is damaged")
+        return super().__getitem__(index)
+
+
 def numbers(batches, count):
     return [int(n) for _ in range(count) for n in next(batches)["landmarks"][:, 0, 0]]
 
@@ -186,3 +196,23 @@ def test_evaluation_reads_each_record_once(records, processes, limit, count):
         seen += batch["landmarks"][batch["weight"] == 1][:, 0, 0].astype(int).tolist()
         assert set(batch["weight"]) <= {0, 1}
     assert sorted(seen) == list(range(count))
+
+
+def test_the_next_record_is_trained_on_in_place_of_a_damaged_one(records, plain):
+    sound = numbers(training_batches(records, plain), 6)
+    batches = training_batches(WithDamage(records), plain)
+    assert numbers(batches, 3) == [{3: 5, 4: 5, 11: 0}.get(number, number) for number in sound[:12]]
+    resumed = training_batches(WithDamage(records), plain)
+    resumed.set_state(batches.get_state())
+    assert numbers(batches, 3) == numbers(resumed, 3)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+@pytest.mark.parametrize(("limit", "expected"), [(0, [0, 1, 2, 5, 6, 7, 8, 9, 10]), (5, [0, 1, 2])])
+def test_damaged_records_have_no_weight_in_an_evaluation(limit, expected, records, processes):
+    damaged = WithDamage(records)
+    shares = [
+        list(evaluation_batches(damaged, 8, limit=limit, process_index=i, process_count=processes)) for i in range(processes)
+    ]
+    seen = [n for batch in sum(shares, []) for n in batch["landmarks"][batch["weight"] == 1][:, 0, 0]]
+    assert sorted(seen) == expected

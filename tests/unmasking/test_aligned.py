@@ -183,11 +183,6 @@ def test_run_and_exported_file_give_the_same_pictures(faces, tmp_path, generator
         np.testing.assert_array_equal(Unmasker(weights)(same), expected)
 
 
-def test_whole_photos_are_refused_for_now(faces, tmp_path, generator_file, capsys):
-    assert main(["unmask", str(faces), f"--out={tmp_path}", f"--weights={generator_file}"]) == 1
-    assert "give --aligned" in capsys.readouterr().err
-
-
 def test_two_masks_of_one_name(faces, masks, tmp_path, generator_file):
     cv2.imwrite(str(masks / "same.bmp"), np.zeros((64, 64), np.uint8))
     with pytest.raises(UserError, match="same.bmp and .*same.png have the same name"):

@@ -31,11 +31,13 @@ if TYPE_CHECKING:
 
 # About 80 MB at 256 pixels.
 RECORDS_PER_FILE = 512
+# array_record opens all files of a split at once, and most systems allow 1,024.
+MOST_FILES = 500
 
 
 def file_ends(count: int) -> list[int]:
     """Where the files of a split with `count` records begin and end: 0, the end of the first one, ..., `count`."""
-    files = -(-count // RECORDS_PER_FILE)
+    files = min(-(-count // RECORDS_PER_FILE), MOST_FILES)
     return [count * number // files for number in range(files + 1)]
 
 

@@ -13,7 +13,7 @@ from maskgan_jax.data.masks.sheet import white_noise
 # Standard deviation of the blur by which the sharpness is measured, in pixels.
 REBLUR = 1.0
 # What an anti-aliased edge without any blur measures.
-OWN_BLUR = 0.55
+OWN_BLUR = 0.8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +70,7 @@ def _blur(grey: np.ndarray, landmarks: np.ndarray) -> float:
         np.hypot(cv2.Sobel(picture, cv2.CV_32F, 1, 0), cv2.Sobel(picture, cv2.CV_32F, 0, 1))
         for picture in (part, cv2.GaussianBlur(part, (0, 0), REBLUR))
     )
-    # Chosen in the blurred picture, in which noise does not pass for edges.
-    edges = softer >= np.percentile(softer, 97)
+    edges = steep >= np.percentile(steep, 97)
     ratio = np.median(steep[edges] / np.maximum(softer[edges], 1e-3))
     measured = REBLUR / np.sqrt(max(float(ratio) ** 2 - 1, 0.04))
     return float(np.sqrt(max(measured**2 - OWN_BLUR**2, 0)))

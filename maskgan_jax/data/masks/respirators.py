@@ -17,7 +17,7 @@ METAL = np.array((0.42, 0.43, 0.44), np.float32)
 def n95(sheet: Sheet, rng: np.random.Generator, looseness: float) -> Relief:
     """A moulded cup with ribs or a fold of three panels, a pressed rim, a nose clip and now and then a valve."""
     x, y, side = sheet.x, sheet.y, sheet.side
-    bulge = float(rng.uniform(0.24, 0.36))
+    bulge = float(rng.uniform(0.22, 0.34))
     rim = float(rng.uniform(0.02, 0.032))
     cup = np.sqrt(np.maximum(1 - (x / 0.4) ** 2 - ((y - 0.46) / 0.42) ** 2, 0))
     # Flatter at the rim than a hemisphere.
@@ -32,7 +32,7 @@ def n95(sheet: Sheet, rng: np.random.Generator, looseness: float) -> Relief:
     for k in range(ribs):
         line = y - 0.36 - 0.12 * k - 0.5 * (0.1 * k - 0.1) * side
         height += 0.005 * ridge(line, 0.016) * step(0.29 - side, 0.04)
-    height += sheet.enlarged((0.002 + 0.002 * looseness) * creases(rng, sheet.coarse, 0.13))
+    height += sheet.enlarged((0.003 + 0.003 * looseness) * creases(rng, sheet.coarse, 0.13))
     clipped = bool(rng.random() < 0.7)
     parts = []
     if clipped:
@@ -49,7 +49,7 @@ def n95(sheet: Sheet, rng: np.random.Generator, looseness: float) -> Relief:
 def kn95(sheet: Sheet, rng: np.random.Generator, looseness: float) -> Relief:
     """Two flat halves that meet in a crease from nose to chin, with welded dots."""
     x, y, side = sheet.x, sheet.y, sheet.side
-    crease = float(rng.uniform(0.3, 0.55))
+    crease = float(rng.uniform(0.22, 0.48))
     # Two flat halves meet in a crease, which shades them oppositely.
     height = 0.45 * sheet.face - crease * np.sqrt(side**2 + 0.02**2) - 0.5 * np.maximum(y - 0.5, 0) ** 2
     height += 0.005 * ridge(side, 0.006)

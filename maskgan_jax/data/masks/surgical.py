@@ -18,7 +18,7 @@ def surgical(sheet: Sheet, rng: np.random.Generator, looseness: float) -> Relief
     # 1 at the centre, 0 at the side hems.
     spread = np.cos(np.minimum(coarse.side / 0.47, 1) * np.float32(np.pi / 2))
     drape = coarse.face * 0.85 + float(rng.uniform(0.01, 0.05)) * spread * ridge(coarse.y - 0.55, 0.2)
-    drape += (0.006 + 0.008 * looseness) * creases(rng, coarse, 0.18) + 0.0012 * creases(rng, coarse, 0.05)
+    drape += (0.008 + 0.01 * looseness) * creases(rng, coarse, 0.18) + 0.0018 * creases(rng, coarse, 0.05)
     # Gathered at the ends of the loops, and puckered along the side hems.
     gathers = pulled(rng, coarse, (0.47, 0.25), 0.16, 11) + pulled(rng, coarse, (0.415, 0.585), 0.18, 11)
     height = sheet.enlarged(drape + (0.007 + 0.009 * looseness) * gathers)
@@ -27,12 +27,12 @@ def surgical(sheet: Sheet, rng: np.random.Generator, looseness: float) -> Relief
     pleats = []
     tilt = float(rng.normal(0, 0.02))
     for at_hem, at_centre in zip(np.linspace(0.29, 0.5, count), np.linspace(0.3, 0.66, count), strict=True):
-        at_centre += float(rng.uniform(-0.025, 0.025))
+        at_centre += float(rng.uniform(-0.04, 0.04))
         at_hem += float(rng.uniform(-0.012, 0.012))
-        line = at_hem + (at_centre - at_hem) * spread + tilt * coarse.x + 0.006 * noise(rng, coarse, 0.22)
+        line = at_hem + (at_centre - at_hem) * spread + tilt * coarse.x + 0.009 * noise(rng, coarse, 0.22)
         opened = float(rng.uniform(0.2, 0.8))
         drop = depth * float(rng.uniform(0.5, 1.5)) * (1 - opened * spread**3)
-        height += sheet.enlarged(drop) * fold(y - sheet.enlarged(line), 0.11, 0.007 + 0.012 * opened)
+        height += sheet.enlarged(drop) * fold(y - sheet.enlarged(line), 0.11, 0.005 + 0.012 * opened)
         pleats.append(round(at_centre, 4))
     hem = float(rng.uniform(0.022, 0.032))
     height += 0.004 * step(hem - sheet.inside, 0.006) - 0.003 * stitches(sheet, hem, 55)

@@ -1,0 +1,143 @@
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import dlib
+import numpy as np
+import pytest
+
+from maskgan_jax.configs.default import splits
+from maskgan_jax.data.build import build_data_set
+from maskgan_jax.data.landmarks import find_landmarks
+from maskgan_jax.data.masked_faces import load_split
+from maskgan_jax.data.rendered_faces import render_face
+from maskgan_jax.errors import UserError
+
+FILE = Path(__file__).parents[2] / "tools" / "retrain_shape_predictor.py"
+TINY = ["--cascade_depth=4", "--num_trees_per_cascade_level=30", "--oversampling_amount=4", "--threads=1"]
+
+
+@pytest.fixture(scope="module")
+def tool():
+    spec = importlib.util.spec_from_file_location(FILE.stem, FILE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory, make_config):
+    """A data set at 128 px, where dlib's detector finds rendered faces: 12 to train on, 4 for testing."""
+    folder = tmp_path_factory.mktemp("faces")
+    config = make_config()
+    config.data.size = 128
+    config.data.splits = splits(train={"*": 12}, test={"*": 4})
+    build_data_set(["rendered=16"], config, folder, workers=1)
+    return folder
+
+
+def run(tool, monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", [FILE.name, *map(str, arguments)])
+    tool.main()
+
+
+@pytest.fixture(scope="module")
+def predictor(tool, faces, tmp_path_factory):
+    """A predictor of a tiny training; its errors on the test split are beside it."""
+    out = tmp_path_factory.mktemp("predictor") / "retrained.dat"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        run(tool, monkeypatch, f"--data_dir={faces}", f"--out={out}", *TINY)
+    return out
+
+
+def test_it_learns_masked_faces(tool, faces, predictor):
+    errors = tool.compare(load_split(faces, "train"), {"stock": "", "retrained": str(predictor)})
+    rows = errors["box of the unmasked face"]
+    assert rows["masked"]["faces"] == 12
+    for points in ("error", "contour"):
+        assert rows["masked"]["retrained"][points] < 0.5 * rows["masked"]["stock"][points]
+
+
+def test_the_file_can_be_used(predictor):
+    face = render_face(4, seed=0, size=320)
+    found = find_landmarks(face.picture, str(predictor))
+    eyes = np.hypot(*(face.landmarks[36:42].mean(axis=0) - face.landmarks[42:48].mean(axis=0)))
+    assert np.hypot(*(found - face.landmarks).T).mean() / eyes < 0.3
+
+
+def test_errors_are_those_of_the_definition(tool, faces, monkeypatch):
+    """All points 3 pixels off: 3 over the inter-ocular distance."""
+    records = load_split(faces, "test")
+    records = [records[i] for i in range(len(records))]
+    truth = {record[key].tobytes(): record["landmarks"] for record in records for key in ("real", "masked")}
+    monkeypatch.setattr(tool, "LARGEST_TURN", 0)  # The pictures must stay those.
+    monkeypatch.setattr(tool, "landmarks_in_box", lambda picture, box, file: truth[picture.tobytes()] + [0, float(file)])
+    errors = tool.compare(records, {"right": "0", "off": "3"})
+    eyes = [np.hypot(*(r["landmarks"][36:42].mean(axis=0) - r["landmarks"][42:48].mean(axis=0))) for r in records]
+    rows = errors["box of the unmasked face"]
+    for row in ("unmasked", "masked"):
+        assert rows[row]["faces"] == 4
+        assert rows[row]["right"] == {"error": 0, "contour": 0}
+        assert rows[row]["off"]["error"] == pytest.approx(np.mean(3 / np.array(eyes)), rel=1e-5)
+    types = {record["mask_type"] for record in records}
+    assert set(rows) == {"unmasked", "masked", *types}
+    assert sum(rows[name]["faces"] for name in types) == 4
+
+
+def test_tables_are_written(predictor, tool, faces, monkeypatch, capsys):
+    """And a predictor that is there is not trained again."""
+    before = predictor.stat().st_mtime_ns
+    run(tool, monkeypatch, f"--data_dir={faces}", f"--out={predictor}")
+    assert predictor.stat().st_mtime_ns == before
+    errors = json.loads(Path(f"{predictor}.json").read_text())
+    printed = capsys.readouterr().out
+    assert "is not trained again" in printed
+    assert (
+        "| box of the unmasked face | faces | stock, all 68 | stock, contour | retrained, all 68 | retrained, contour |"
+        in printed
+    )
+    values = errors["box of the unmasked face"]["masked"]
+    cells = (values[name][points] for name in ("stock", "retrained") for points in ("error", "contour"))
+    assert f"| masked | {values['faces']} | {' | '.join(f'{cell:.4f}' for cell in cells)} |" in printed
+
+
+def test_the_same_seed_gives_the_same_file(tool, faces, predictor, tmp_path, monkeypatch):
+    again = tmp_path / "again.dat"
+    run(tool, monkeypatch, f"--data_dir={faces}", f"--out={again}", *TINY)
+    assert again.read_bytes() == predictor.read_bytes()
+
+
+def test_bad_requests(tool, faces, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="there is no data set"):
+        run(tool, monkeypatch, f"--data_dir={tmp_path}", f"--out={tmp_path / 'new.dat'}")
+    with pytest.raises(UserError, match="dlib cannot train with these options .*Failing expression was depth > 0"):
+        run(tool, monkeypatch, f"--data_dir={faces}", f"--out={tmp_path / 'new.dat'}", *TINY, "--cascade_depth=0")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write"):
+        run(tool, monkeypatch, f"--data_dir={faces}", f"--out={tmp_path / 'file' / 'new.dat'}")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    (tmp_path / "broken.dat").write_bytes(b"no predictor")
+    with pytest.raises(UserError, match="cannot load the shape predictor"):
+        run(tool, monkeypatch, f"--data_dir={faces}", f"--out={tmp_path / 'broken.dat'}")
+
+
+def test_no_face_is_found(tool, faces, predictor, tmp_path, monkeypatch):
+    monkeypatch.setattr(tool, "find_box", lambda picture: None)
+    with pytest.raises(UserError, match="finds no face in the training split"):
+        run(tool, monkeypatch, f"--data_dir={faces}", f"--out={tmp_path / 'new.dat'}")
+    with pytest.raises(UserError, match="finds no face in the test split"):
+        run(tool, monkeypatch, f"--data_dir={faces}", f"--out={predictor}")
+
+
+def test_turned_pictures(tool):
+    """The landmarks turn with the picture: a dot on each stays there."""
+    landmarks = np.float32([[40, 50], [70, 60], [60, 90]])
+    picture = np.zeros((128, 128, 3), np.uint8)
+    for x, y in landmarks.astype(int):
+        picture[y - 2 : y + 3, x - 2 : x + 3] = 255
+    turned, points = tool._turned(picture, landmarks, dlib.rectangle(20, 20, 107, 107), 25.0)
+    assert np.hypot(*(points - landmarks).T).min() > 3
+    for x, y in np.rint(points).astype(int):
+        assert turned[y, x].min() > 200
+    np.testing.assert_allclose(np.hypot(*(points[0] - points[1])), np.hypot(*(landmarks[0] - landmarks[1])), rtol=1e-5)

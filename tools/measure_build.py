@@ -1,0 +1,137 @@
+"""Where `maskgan build` spends its time, by stage and source, and how much memory it takes for more and more photos.
+
+    python tools/measure_build.py --source=folder=FACES --count=200
+    python tools/measure_build.py --memory 100 300 900
+
+The first runs the build's own functions on `count` photos of each source, evenly taken, in one process and thread, and prints
+medians of CPU time per photo. The second builds data sets of rendered faces with `maskgan build --workers=1` and prints the
+most memory that the process ever held. docs/data.md has results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import contextlib
+import functools
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import cv2
+import numpy as np
+from array_record.python.array_record_module import ArrayRecordWriter
+from tensorflow_datasets.core.example_serializer import ExampleSerializer
+from tqdm import tqdm
+
+from maskgan_jax.config import load_config
+from maskgan_jax.data import landmarks, records, sources
+from maskgan_jax.data.masked_faces.masked_faces_dataset_builder import Builder
+
+# The functions that do the work of each stage, where the build looks them up.
+STAGES = {
+    "read": (sources.Photo, "read"),
+    "detect": (landmarks, "find_boxes"),
+    "landmarks": (landmarks, "landmarks_in_box"),
+    "fit": (records, "fit_mask"),
+    "align": (records, "align"),
+    "draw": (records, "draw_mask"),
+}
+
+
+@contextlib.contextmanager
+def timed_stages(times: collections.Counter) -> Iterator[None]:
+    """Has the CPU time of each stage, in seconds, added to `times` while the block runs."""
+
+    def timed(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(*args, **kwargs):
+            start = time.process_time()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                times[stage] += time.process_time() - start
+
+        return call
+
+    with contextlib.ExitStack() as stack:
+        for stage, (place, name) in STAGES.items():
+            stack.enter_context(mock.patch.object(place, name, timed(stage, getattr(place, name))))
+        yield
+
+
+def measure_stages(photo_sources: list[str], count: int, overrides: list[str]) -> None:
+    """Prints a table: a row for each source of photos."""
+    config = load_config("default", overrides)
+    groups = collections.defaultdict(list)
+    for photo in sources.list_all_photos(photo_sources, config):
+        if isinstance(photo, sources.Photo):
+            groups[photo.source].append(photo)
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        features = Builder(size=config.data.size, splits={}, data_dir=folder).info.features
+        serializer = ExampleSerializer(features.get_serialized_info())
+        writer = ArrayRecordWriter(str(Path(folder, "records")), "group_size:1")
+        columns = [*STAGES, "encode", "rest"]
+        print(f"| source | faces / photos | {' | '.join(columns)} | photos / s |\n|---|---|{'--:|' * (len(columns) + 1)}")
+        for source, photos in sorted(groups.items()):
+            chosen = [photos[i] for i in np.linspace(0, len(photos) - 1, min(count, len(photos))).astype(int)]
+            measured, faces = [], 0
+            for photo in tqdm([chosen[0], *chosen], source, leave=False):
+                times = collections.Counter()
+                start = time.process_time()
+                with timed_stages(times):
+                    face = records.find_face(photo, config.data, config.seed)
+                    record = records.make_record(face, config.data, config.seed) if isinstance(face, records.Face) else None
+                if record:
+                    faces += 1
+                    before = time.process_time()
+                    writer.write(serializer.serialize_example(features.encode_example(record)))
+                    times["encode"] = time.process_time() - before
+                times["rest"] = time.process_time() - start - times.total()
+                measured.append(times)
+            measured, faces = measured[1:], faces - 1  # The first one loads dlib's files and other things.
+            medians = [f"{statistics.median(times[column] for times in measured) * 1e3:.1f}" for column in columns]
+            rate = len(measured) / sum(times.total() for times in measured)
+            print(f"| {source} | {faces} / {len(measured)} | {' | '.join(medians)} | {rate:.1f} |", flush=True)
+        writer.close()
+
+
+def measure_memory(counts: list[int], overrides: list[str]) -> None:
+    """Prints a table: the most memory held by a build of so many rendered faces."""
+    print("| rendered faces | peak memory, MB | time, s |\n|--:|--:|--:|")
+    for count in counts:
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-m", "maskgan_jax", "build", f"--source=rendered={count}", f"--data_dir={folder}"]
+            start = time.monotonic()
+            process = subprocess.Popen(
+                [*command, "--workers=1", *overrides], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            _, status, usage = os.wait4(process.pid, 0)
+            if status:
+                raise SystemExit(f"the build failed: {' '.join(command)}")
+            print(f"| {count} | {usage.ru_maxrss / 1024:.0f} | {time.monotonic() - start:.0f} |", flush=True)
+
+
+def main() -> None:
+    """Reads the flags and measures one or the other."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", action="append", metavar="KIND=FOLDER", help="as for `maskgan build`; default: rendered")
+    parser.add_argument("--count", type=int, default=100, help="photos of each source")
+    parser.add_argument("--memory", type=int, nargs="+", metavar="N", help="measure memory, with N rendered faces")
+    flags, overrides = parser.parse_known_args()
+    if flags.memory:
+        measure_memory(flags.memory, overrides)
+    else:
+        measure_stages(flags.source or ["rendered"], flags.count, overrides)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,598 @@
+"""Measures how easily drawn masks are told from real ones, by a classifier of small patches.
+
+    python tools/measure_mask_realism.py --real=FOLDER --source=folder=PHOTOS --out=realism.json --pictures=realism.png
+
+FOLDER has photos of people who wear masks; on faces of the other photos masks are drawn as `maskgan build` draws them. What
+tells the two apart should be the mask and nothing else, so both go the same way: landmarks found on the masked face, aligned
+face of 128 pixels, low-pass, JPEG, and a region found by GrabCut (Rother et al., 2004), for the real masks have no known one.
+The drawn faces are chosen to be about as large in their photos as the real ones are in theirs.
+
+The classifier is a logistic regression on what the network of ST-LPIPS sees in a patch. It learns from four fifths of the
+photos and is asked about the rest, for each of these kinds of patches:
+
+  inside   wholly in the region
+  rim      centred on the region's edge
+  skin     around the eyes, where no mask is: what the choice of the photos alone gives away
+
+once in colour and once as 'texture', grey and of equal brightness. 'chance' is what the same procedure makes of real masks
+against real ones, in random halves. Accuracy is balanced, so 0.5 means that drawn and real cannot be told apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.optimize
+import scipy.special
+import scipy.stats
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from maskgan_jax.config import load_config
+from maskgan_jax.data.align import align, face_square, to_photo
+from maskgan_jax.data.landmarks import find_landmarks
+from maskgan_jax.data.masks import check_masks
+from maskgan_jax.data.points import LEFT_EYE, RIGHT_EYE
+from maskgan_jax.data.records import Face, find_face, make_record
+from maskgan_jax.data.sources import Photo, list_photos
+from maskgan_jax.errors import UserError
+from maskgan_jax.files import decode_picture, find_pictures, read_picture, write_json, write_png
+from maskgan_jax.models.lpips import Convolution
+from maskgan_jax.models.st_lpips import alex_taps, load_st_lpips
+
+# Side of the faces that are compared, and of the patches, in pixels.
+SIZE, PATCH = 128, 32
+# What both sorts of pictures are brought to: deviation of the blur in pixels, and quality of the JPEG.
+BLUR, QUALITY = 0.6, 85
+# Patches of each kind from a face, at most.
+PATCHES = 8
+KINDS = ("inside", "rim", "skin")
+# Stands where a drawn mask has its type.
+REAL = "real"
+FOLDS, REPEATS = 5, 3
+# Patches are enlarged to this side for the network, which then sees finer detail, and go through it in batches of so many.
+ENLARGED, BATCH = 48, 64
+# Numbers that describe a patch, and how much large coefficients of them are discouraged.
+COMPONENTS, PENALTY = 256, 0.1
+# Two photos whose upper faces correlate more than this are taken for one photo.
+SAME = 0.9
+# A region is trusted if it covers this share of the outline that the landmarks expect, and is at most this many times as large.
+COVERED, LARGEST = 0.6, 1.7
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedFace:
+    """A masked face, drawn or real, ready to be cut into patches.
+
+    Attributes:
+      name: of the photo.
+      group: photos of the same group are never in different folds.
+      kind: the type of a drawn mask; 'real' for a real one.
+      picture: `[SIZE, SIZE, 3]` uint8.
+      region: `[SIZE, SIZE]` bool, where the mask was found.
+      patches: `{kind: [n, PATCH, PATCH, 3]}` uint8, for each of `KINDS`; n may be 0.
+    """
+
+    name: str
+    group: str
+    kind: str
+    picture: np.ndarray
+    region: np.ndarray
+    patches: dict[str, np.ndarray]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Reads the flags, measures, prints a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--real", required=True, metavar="FOLDER", help="photos of people who wear masks")
+    parser.add_argument("--source", action="append", required=True, metavar="KIND=FOLDER", help="as for maskgan build")
+    parser.add_argument("--config", default="default", metavar="FILE", help="config file; settings: --config.KEY=VALUE")
+    parser.add_argument("--faces", type=int, default=200, metavar="N", help="faces to draw on (default: 200)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", required=True, metavar="FILE", help="where the numbers go, as JSON")
+    parser.add_argument("--pictures", metavar="FILE", help="PNG with the masks that are told apart best and worst")
+    options, overrides = parser.parse_known_args(arguments)
+    if options.faces < FOLDS:
+        raise UserError(f"--faces={options.faces}: give at least {FOLDS}")
+    config = load_config(options.config, overrides)
+    check_masks(config.data)
+    cv2.setNumThreads(1)
+
+    real, sides, lost = real_faces(options.real, config, options.seed)
+    drawn, drawn_lost = drawn_faces(options.source, config, sides, options.faces, options.seed)
+    result, chances = measure(real, drawn, options.seed)
+    write_json(options.out, {**result, "real_left_out": lost, "drawn_left_out": drawn_lost})
+    print_table(result)
+    print(f"left out: {len(lost)} photos of real masks and {len(drawn_lost)} drawn ones, in which no face or no mask is found")
+    print(f"numbers in {options.out}")
+    if options.pictures:
+        write_png(options.pictures, sheet(real, drawn, chances))
+        print(f"pictures in {options.pictures}")
+
+
+def real_faces(folder: str, config: ConfigDict, seed: int) -> tuple[list[MaskedFace], np.ndarray, dict[str, str]]:
+    """The masked faces in a folder of photos.
+
+    Returns:
+      The faces; the side in pixels of each one's aligned square in its photo; and why other photos are left out, by name.
+
+    Raises:
+      UserError: there are fewer photos with a mask that is found than folds.
+    """
+    rng = np.random.default_rng(seed)
+    faces, sides, lost = [], [], {}
+    for path in tqdm(find_pictures(folder), "real masks", unit=" photos"):
+        try:
+            photo = read_picture(path)
+            face, side = masked_face(photo, np.ones(photo.shape[:2], bool), path.name, f"real/{path.name}", REAL, config, rng)
+        except UserError as error:
+            lost[path.name] = str(error)
+            continue
+        faces.append(face)
+        sides.append(side)
+    if len(faces) < FOLDS:
+        raise UserError(
+            f"only {len(faces)} of the photos in {folder} have a mask that is found; give more photos of masked faces"
+        )
+    return _grouped(faces), np.array(sides), lost
+
+
+def _grouped(faces: Sequence[MaskedFace]) -> list[MaskedFace]:
+    """The faces with copies of a photo, or nearly such, in one group."""
+    tops = [
+        cv2.resize(face.picture[SIZE // 8 : SIZE // 2].mean(axis=-1), (20, 12), interpolation=cv2.INTER_AREA) for face in faces
+    ]
+    alike = np.corrcoef([top.ravel() for top in tops]) > SAME
+    return [dataclasses.replace(face, group=faces[np.argmax(row)].group) for face, row in zip(faces, alike, strict=True)]
+
+
+def drawn_faces(
+    sources: Sequence[str], config: ConfigDict, sides: np.ndarray, count: int, seed: int
+) -> tuple[list[MaskedFace], dict[str, str]]:
+    """Faces with drawn masks, about as large in their photos as `sides` pixels; and why others are left out, by their ids.
+
+    Raises:
+      UserError: a source is wrong, or too few of the faces have a mask that is found.
+    """
+    rng = np.random.default_rng(seed)
+    listed = itertools.chain.from_iterable(list_photos(source, config) for source in sources)
+    photos = [item for item in listed if isinstance(item, Photo)]
+    by_source: dict[str, list[Photo]] = {}
+    for number in rng.permutation(len(photos)):
+        by_source.setdefault(photos[number].source, []).append(photos[number])
+    # The sources in turn, for their faces differ in size.
+    turns = (photo for turn in itertools.zip_longest(*by_source.values()) for photo in turn if photo)
+    candidates = list(itertools.islice(turns, 3 * count // 2))
+    found = [find_face(photo, config.data, config.seed) for photo in tqdm(candidates, "faces to draw on", unit=" photos")]
+    usable = [face for face in found if isinstance(face, Face)]
+    faces, lost = [], {}
+    for face in tqdm(_matched(usable, sides, count, rng), "drawn masks", unit=" faces"):
+        record = make_record(face, config.data, config.seed)
+        picture = record["masked"]
+        # The aligned face reaches beyond some photos.
+        height, width = face.photo.read().shape[:2]
+        places = to_photo(_pixels(len(picture)), record["alignment"], len(picture))
+        shown = ((places >= 0) & (places <= [width - 1, height - 1])).all(axis=-1)
+        try:
+            faces.append(masked_face(picture, shown, record["id"], record["identity"], record["mask_type"], config, rng)[0])
+        except UserError as error:
+            lost[record["id"]] = f"{record['mask_type']}: {error}"
+    if len(faces) < FOLDS:
+        raise UserError(f"only {len(faces)} drawn masks are found again; give more --source photos, or more --faces")
+    return faces, lost
+
+
+def _matched(faces: Sequence[Face], sides: np.ndarray, count: int, rng: np.random.Generator) -> Iterator[Face]:
+    """At most `count` of the faces, each the nearest in size to one of the real ones."""
+    left = {number: _side(face_square(face.landmarks)) for number, face in enumerate(faces)}
+    for side in rng.permutation(np.resize(sides, min(count, len(faces)))):
+        nearest = min(left, key=lambda number: abs(np.log(left[number] / side)))
+        del left[nearest]
+        yield faces[nearest]
+
+
+def _side(square: np.ndarray) -> float:
+    """The side of an aligned square, given by its corners `[4, 2]`."""
+    return float(np.hypot(*(square[3] - square[0])))
+
+
+def masked_face(
+    photo: np.ndarray, shown: np.ndarray, name: str, group: str, kind: str, config: ConfigDict, rng: np.random.Generator
+) -> tuple[MaskedFace, float]:
+    """A face and its patches, the same way for real and drawn masks, and the side of its aligned square in the photo.
+
+    Args:
+      photo: `[H, W, 3]` uint8.
+      shown: `[H, W]` bool, where the photo shows something that was photographed.
+      name: as in `MaskedFace`, and so are `group` and `kind`.
+      group: see there.
+      kind: see there.
+      config: `data.shape_predictor` is used.
+      rng: chooses the patches.
+
+    Raises:
+      UserError: no face or no mask is found.
+    """
+    aligned = align(photo, find_landmarks(photo, config.data.shape_predictor), SIZE)
+    places = np.rint(to_photo(_pixels(SIZE), aligned.alignment, SIZE)).astype(int)
+    within = ((places >= 0) & (places < photo.shape[1::-1])).all(axis=-1)
+    x, y = np.moveaxis(np.where(within[..., None], places, 0), -1, 0)
+    shown = within & shown[y, x]
+    region, edge = find_region(aligned.picture, aligned.landmarks)
+    blurred = cv2.GaussianBlur(aligned.picture, (0, 0), BLUR)
+    picture = decode_picture(cv2.imencode(".jpg", blurred[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes())
+    patches = cut_patches(picture, region, edge, shown, aligned.landmarks, rng)
+    return MaskedFace(name, group, kind, picture, region, patches), _side(aligned.alignment)
+
+
+def _pixels(size: int) -> np.ndarray:
+    """`[size, size, 2]`, (x, y) of each pixel."""
+    return np.stack(np.meshgrid(np.arange(size), np.arange(size)), axis=-1)
+
+
+def find_region(picture: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Finds the mask on an aligned face by its colours, starting from where the landmarks expect it.
+
+    Args:
+      picture: `[SIZE, SIZE, 3]` uint8.
+      landmarks: `[68, 2]`, (x, y) in pixels of `picture`.
+
+    Returns:
+      `[SIZE, SIZE]` bool, the region; and the same, those pixels on its edge that GrabCut was free to put elsewhere.
+
+    Raises:
+      UserError: what was found is no mask.
+    """
+    mouth, chin = landmarks[48:60], landmarks[6:11]
+    outline = _filled(np.concatenate([landmarks[2:15], landmarks[29:30]]))
+    cheeks = (landmarks[[4, 12]] + landmarks[[48, 54]]) / 2
+    core = _filled(np.concatenate([mouth, landmarks[31:36], cheeks, 0.6 * chin + 0.4 * landmarks[57]]))
+    eyes = _filled(landmarks[LEFT_EYE]) | _filled(landmarks[RIGHT_EYE])
+    labels = np.where(cv2.dilate(outline, _disc(12)) > 0, cv2.GC_PR_BGD, cv2.GC_BGD).astype(np.uint8)
+    labels[outline > 0] = cv2.GC_PR_FGD
+    labels[cv2.dilate(eyes, _disc(3)) > 0] = cv2.GC_BGD
+    labels[cv2.erode(core, _disc(2)) > 0] = cv2.GC_FGD
+    free = (labels == cv2.GC_PR_BGD) | (labels == cv2.GC_PR_FGD)
+    cv2.setRNGSeed(0)
+    laboratory = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB)
+    try:
+        cv2.grabCut(laboratory, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), 5, cv2.GC_INIT_WITH_MASK)
+    except cv2.error as error:  # One of the two sorts of pixels is missing.
+        raise UserError("the landmarks leave no room for a mask") from error
+    found = np.isin(labels, [cv2.GC_FGD, cv2.GC_PR_FGD]).astype(np.uint8)
+    found = cv2.morphologyEx(found, cv2.MORPH_OPEN, _disc(2))
+    _, parts, statistics, _ = cv2.connectedComponentsWithStats(found)
+    if len(statistics) > 1:
+        found = (parts == 1 + statistics[1:, cv2.CC_STAT_AREA].argmax()).astype(np.uint8)
+    found = cv2.morphologyEx(found, cv2.MORPH_CLOSE, _disc(4))
+    contours, _ = cv2.findContours(found, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(found, contours, -1, 1, cv2.FILLED)
+    expected = int(outline.sum())
+    if (found & outline).sum() < COVERED * expected or found.sum() > LARGEST * expected:
+        raise UserError("no mask is found where the landmarks expect one")
+    edge = (cv2.morphologyEx(found, cv2.MORPH_GRADIENT, _disc(1)) > 0) & (found > 0)
+    return found > 0, edge & (cv2.erode(free.astype(np.uint8), _disc(2)) > 0)
+
+
+def _filled(points: np.ndarray) -> np.ndarray:
+    """`[SIZE, SIZE]` uint8, 1 in the convex hull of the points."""
+    hull = cv2.convexHull(np.rint(points).astype(np.int32))
+    return cv2.fillPoly(np.zeros((SIZE, SIZE), np.uint8), [hull], 1)
+
+
+def _disc(radius: int) -> np.ndarray:
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+
+
+def cut_patches(
+    picture: np.ndarray,
+    region: np.ndarray,
+    edge: np.ndarray,
+    shown: np.ndarray,
+    landmarks: np.ndarray,
+    rng: np.random.Generator,
+) -> dict[str, np.ndarray]:
+    """At most `PATCHES` patches of each of `KINDS`, at random places; `[n, PATCH, PATCH, 3]` uint8.
+
+    Args:
+      picture: `[SIZE, SIZE, 3]` uint8.
+      region: `[SIZE, SIZE]` bool, as `find_region` gives it; so is `edge`.
+      edge: see there.
+      shown: `[SIZE, SIZE]` bool; all of a patch lies where it is true.
+      landmarks: `[68, 2]`.
+      rng: chooses among the places.
+    """
+
+    def share(mask: np.ndarray) -> np.ndarray:
+        """Share of a patch that is in the mask, for each place of its top left pixel."""
+        return cv2.boxFilter(mask.astype(np.float32), -1, (PATCH, PATCH), anchor=(0, 0))[: SIZE - PATCH + 1, : SIZE - PATCH + 1]
+
+    covered, half = share(region), PATCH // 2
+    x, y = np.moveaxis(_pixels(SIZE)[half : half + len(covered), half : half + len(covered)], -1, 0)
+    left, right = landmarks[[17, 26], 0]
+    top, bottom = landmarks[17:27, 1].min() - half // 2, landmarks[28, 1]
+    places = {
+        "inside": covered > 0.999,
+        "rim": edge[y, x] & (covered > 0.25) & (covered < 0.75),
+        "skin": (covered < 0.001) & (x > left) & (x < right) & (y > top) & (y < bottom),
+    }
+    complete = share(shown) > 0.999
+    patches = {}
+    for kind in KINDS:
+        candidates = np.argwhere(places[kind] & complete)
+        chosen = candidates[rng.permutation(len(candidates))[:PATCHES]]
+        cut = [picture[row : row + PATCH, column : column + PATCH] for row, column in chosen]
+        patches[kind] = np.array(cut, np.uint8).reshape(-1, PATCH, PATCH, 3)
+    return patches
+
+
+def measure(real: Sequence[MaskedFace], drawn: Sequence[MaskedFace], seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Tells drawn from real masks by each kind of patches.
+
+    Returns:
+      What is written as JSON; and for each kind how likely each patch is to be drawn, in the order of `patches_of`.
+
+    Raises:
+      UserError: too few faces have patches of some kind.
+    """
+    faces = [*real, *drawn]
+    result: dict[str, Any] = {"real": len(real), "drawn": len(drawn)}
+    chances, by_type, by_photo = {}, {}, {}
+    rng = np.random.default_rng(seed)
+    for kind in KINDS:
+        patches, photos = patches_of(faces, kind)
+        labels = photos >= len(real)
+        groups = np.unique([face.group for face in faces], return_inverse=True)[1][photos]
+        for label, sort in enumerate(("real", "drawn")):
+            # Twice as many, for 'chance' makes do with half of them.
+            if (count := len(np.unique(groups[labels == label]))) < 2 * FOLDS:
+                raise UserError(f"only {count} of the {sort} masks show enough for the patches '{kind}'; give more photos")
+        seen = features(patches)
+        probabilities = cross_validate(seen, labels, groups, rng)
+        seen_as_texture = features(texture(patches))
+        result[kind] = {
+            "colour": scores(probabilities, labels, photos),
+            "texture": scores(cross_validate(seen_as_texture, labels, groups, rng), labels, photos),
+            "chance": chance(seen[~labels], groups[~labels], photos[~labels], rng),
+        }
+        chances[kind] = probabilities.mean(axis=0)
+        by_type[kind] = _means(chances[kind], np.array([face.kind for face in faces])[photos])
+        by_photo[kind] = _means(chances[kind], np.array([face.name for face in faces])[photos])
+    return {**result, "probability_of_drawn": by_type, "probability_of_drawn_by_photo": by_photo}, chances
+
+
+def patches_of(faces: Sequence[MaskedFace], kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """The patches of all faces, `[n, PATCH, PATCH, 3]`, and the number of the face that each is from, `[n]`."""
+    patches = [face.patches[kind] for face in faces]
+    return np.concatenate(patches), np.repeat(np.arange(len(faces)), list(map(len, patches)))
+
+
+def _means(values: np.ndarray, names: np.ndarray) -> dict[str, float]:
+    """The mean value for each name."""
+    return {str(name): float(values[names == name].mean()) for name in np.unique(names)}
+
+
+def texture(patches: np.ndarray) -> np.ndarray:
+    """The patches in grey, each with the same mean."""
+    grey = patches.mean(axis=-1, keepdims=True)
+    grey += 128 - grey.mean(axis=(1, 2, 3), keepdims=True)
+    return np.repeat(np.clip(grey, 0, 255), 3, axis=-1)
+
+
+def features(patches: np.ndarray) -> np.ndarray:
+    """What the network of ST-LPIPS sees in patches `[n, PATCH, PATCH, 3]` in 0..255.
+
+    Mean and deviation of each channel of its five layers over the patch, standardised, and of these the principal components.
+
+    Returns:
+      `[n, COMPONENTS]`, fewer components if n is less.
+    """
+    convolutions = load_st_lpips("alex").convolutions
+    # Batches of one size, for which the network is compiled once.
+    filled = np.pad(np.asarray(patches, np.float32), ((0, -len(patches) % BATCH), (0, 0), (0, 0), (0, 0)))
+    batches = filled.reshape(-1, BATCH, *filled.shape[1:])
+    seen = np.concatenate([_statistics(convolutions, batch) for batch in batches])[: len(patches)]
+    seen = (seen - seen.mean(axis=0)) / (seen.std(axis=0) + 1e-6)
+    # Subspace iteration: many times faster than all of the eigenvectors.
+    directions = np.random.default_rng(0).normal(size=(seen.shape[1], min(COMPONENTS, len(seen)))).astype(np.float32)
+    for _ in range(4):
+        directions, _ = np.linalg.qr(seen.T @ (seen @ directions))
+    return seen @ directions
+
+
+@jax.jit
+def _statistics(convolutions: Sequence[Convolution], patches: jax.Array) -> jax.Array:
+    enlarged = jax.image.resize(patches / 127.5 - 1, (len(patches), ENLARGED, ENLARGED, 3), "cubic")
+    taps = alex_taps(convolutions, enlarged)
+    return jnp.concatenate([statistic(tap, axis=(1, 2)) for tap in taps for statistic in (jnp.mean, jnp.std)], axis=-1)
+
+
+def cross_validate(
+    seen: np.ndarray, labels: np.ndarray, groups: np.ndarray, rng: np.random.Generator, repeats: int = REPEATS
+) -> np.ndarray:
+    """`[repeats, n]`, for each patch the probability that it is drawn, by classifiers that saw nothing of its group.
+
+    Args:
+      seen: `[n, d]` features of the patches.
+      labels: `[n]` bool, True for drawn ones.
+      groups: `[n]` int.
+      rng: deals the groups to the folds.
+      repeats: how many times it does.
+    """
+    probabilities = np.empty((repeats, len(seen)))
+    for row in probabilities:
+        fold = folds(labels, groups, rng)
+        for number in range(FOLDS):
+            held_out = fold == number
+            row[held_out] = logistic_regression(seen[~held_out], labels[~held_out], seen[held_out])
+    return probabilities
+
+
+def folds(labels: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """`[n]` int, the fold of each patch: all of a group in the same, and about as many groups of either label in each."""
+    fold = np.empty(len(groups), int)
+    for label in (False, True):
+        members = np.unique(groups[labels == label])
+        dealt = dict(zip(rng.permutation(members).tolist(), np.arange(len(members)) % FOLDS, strict=True))
+        fold[labels == label] = [dealt[group] for group in groups[labels == label].tolist()]
+    return fold
+
+
+def logistic_regression(seen: np.ndarray, labels: np.ndarray, unseen: np.ndarray) -> np.ndarray:
+    """Learns `labels` `[n]`, both of equal weight, from `seen` `[n, d]`; the probability of True for `unseen` `[m, d]`."""
+    signs = np.where(labels, 1.0, -1.0)
+    weights = np.where(labels, 0.5 / labels.mean(), 0.5 / (~labels).mean()) / len(labels)
+
+    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        margins = signs * (seen @ parameters[1:] + parameters[0])
+        slopes = -weights * signs * scipy.special.expit(-margins)
+        value = weights @ np.logaddexp(0, -margins) + PENALTY / 2 * (parameters[1:] @ parameters[1:])
+        return value, np.concatenate([[slopes.sum()], slopes @ seen + PENALTY * parameters[1:]])
+
+    start = np.zeros(seen.shape[1] + 1)
+    parameters = scipy.optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
+    return scipy.special.expit(unseen @ parameters[1:] + parameters[0])
+
+
+def scores(probabilities: np.ndarray, labels: np.ndarray, photos: np.ndarray) -> dict[str, float]:
+    """Balanced accuracy and area under the ROC curve, by patches and by photos, whose patches' logits are averaged.
+
+    Args:
+      probabilities: `[repeats, n]`, of being drawn.
+      labels: `[n]` bool.
+      photos: `[n]` int.
+
+    Returns:
+      `accuracy`, `auc`, `photo_accuracy`, `photo_auc`: means over the repeats; `error`: the standard error of `accuracy`, as it
+      comes from the number of photos; `repeats`: the deviation of `accuracy` over the repeats.
+    """
+    _, first, number = np.unique(photos, return_index=True, return_inverse=True)
+    counts, photo_labels = np.bincount(number), labels[first]
+    rows, shares = [], []
+    for row in probabilities:
+        right = (row > 0.5) == labels
+        logits = np.bincount(number, _logit(row)) / counts
+        rows.append(
+            [
+                _balanced(right, labels),
+                _auc(row, labels),
+                _balanced((logits > 0) == photo_labels, photo_labels),
+                _auc(logits, photo_labels),
+            ]
+        )
+        shares.append(np.bincount(number, right) / counts)
+    share = np.mean(shares, axis=0)
+    variances = [share[photo_labels == label].var() / np.sum(photo_labels == label) for label in (False, True)]
+    names = ("accuracy", "auc", "photo_accuracy", "photo_auc")
+    return {
+        **dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True)),
+        "error": float(np.sqrt(sum(variances)) / 2),
+        "repeats": float(np.std([row[0] for row in rows])),
+    }
+
+
+def _balanced(right: np.ndarray, labels: np.ndarray) -> float:
+    """The share of right answers, as if there were as many of either label."""
+    return float(right[labels].mean() + right[~labels].mean()) / 2
+
+
+def _logit(probabilities: np.ndarray) -> np.ndarray:
+    return scipy.special.logit(np.clip(probabilities, 1e-6, 1 - 1e-6))
+
+
+def _auc(values: np.ndarray, labels: np.ndarray) -> float:
+    """The share of pairs of a drawn and a real one in which the drawn one has the higher value."""
+    ranks = scipy.stats.rankdata(values)
+    positive = labels.sum()
+    return float((ranks[labels].sum() - positive * (positive + 1) / 2) / (positive * (len(labels) - positive)))
+
+
+def chance(seen: np.ndarray, groups: np.ndarray, photos: np.ndarray, rng: np.random.Generator) -> dict[str, float]:
+    """The scores when the real photos are told from real photos: the mean over random halves."""
+    rows = []
+    for _ in range(REPEATS):
+        members = rng.permutation(np.unique(groups))
+        labels = np.isin(groups, members[: len(members) // 2])
+        rows.append(scores(cross_validate(seen, labels, groups, rng, repeats=1), labels, photos))
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
+def print_table(result: Mapping[str, Any]) -> None:
+    """Prints what `measure` gives."""
+    print(f"{result['real']} real and {result['drawn']} drawn masks; balanced accuracy of telling them apart, and AUC")
+    print(f"{'patches':8} {'seen':8} {'by patch':>15} {'AUC':>6} {'by photo':>9} {'AUC':>6}")
+    for kind in KINDS:
+        for look, row in result[kind].items():
+            accuracy = f"{row['accuracy']:.3f} +- {row['error']:.3f}"
+            print(f"{kind:8} {look:8} {accuracy:>15} {row['auc']:6.3f} {row['photo_accuracy']:9.3f} {row['photo_auc']:6.3f}")
+    print("mean probability of being drawn (inside, rim):")
+    inside, rim = (result["probability_of_drawn"][kind] for kind in ("inside", "rim"))
+    for type_ in sorted(inside, key=inside.get):
+        print(f"  {type_:12} {inside[type_]:.3f} {rim.get(type_, float('nan')):.3f}")
+
+
+def sheet(real: Sequence[MaskedFace], drawn: Sequence[MaskedFace], chances: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The masks that are told apart best and worst: faces, patches inside and patches of the rim; `[H, W, 3]` uint8."""
+    faces = [*real, *drawn]
+    is_drawn = np.arange(len(faces)) >= len(real)
+    shown = ("inside", "rim")
+    cut = {kind: patches_of(faces, kind) for kind in shown}
+    photos = np.concatenate([cut[kind][1] for kind in shown])
+    logits = _logit(np.concatenate([chances[kind] for kind in shown]))
+    means = np.full(len(faces), np.nan)
+    means[np.unique(photos)] = [logits[photos == number].mean() for number in np.unique(photos)]
+    width = 10 * SIZE
+    rows = []
+    for sort, sign, words in (
+        (is_drawn, -1, "drawn, and called drawn"),
+        (is_drawn, 1, "drawn, but taken for real"),
+        (~is_drawn, 1, "real, and called real"),
+        (~is_drawn, -1, "real, but taken for drawn"),
+    ):
+        rows.append(_heading(words, width))
+        first = [number for number in np.argsort(sign * means) if sort[number] and np.isfinite(means[number])]
+        rows.append(_row([_outlined(faces[number]) for number in first[: width // SIZE]], width))
+        for kind in shown:
+            patches, owners = cut[kind]
+            # The first patch of each face.
+            best = {owners[i]: i for i in np.argsort(sign * chances[kind])[::-1] if sort[owners[i]]}
+            chosen = sorted(best.values(), key=lambda i: sign * chances[kind][i])[: width // (2 * PATCH)]
+            rows.append(_row([cv2.resize(patches[i], None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC) for i in chosen], width))
+    return np.concatenate(rows)
+
+
+def _outlined(face: MaskedFace) -> np.ndarray:
+    """The face with dots around its region."""
+    picture = face.picture.copy()
+    edge = cv2.morphologyEx(face.region.astype(np.uint8), cv2.MORPH_DILATE, _disc(1)) - face.region > 0
+    edge[::2] = edge[:, ::2] = False
+    picture[edge] = [255, 0, 255]
+    return picture
+
+
+def _row(pictures: Sequence[np.ndarray], width: int) -> np.ndarray:
+    row = np.concatenate(pictures, axis=1) if pictures else np.zeros((1, 0, 3), np.uint8)
+    return np.pad(row, ((0, 4), (0, width - row.shape[1]), (0, 0)), constant_values=255)
+
+
+def _heading(words: str, width: int) -> np.ndarray:
+    heading = np.full((22, width, 3), 255, np.uint8)
+    return cv2.putText(heading, words, (4, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"measure_mask_realism: {error}")
