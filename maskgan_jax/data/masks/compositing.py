@@ -16,7 +16,7 @@ from maskgan_jax.errors import UserError
 # Pixels of a layer to one of the picture, in each direction.
 SUPERSAMPLING = 2
 # Pixels between those whose place in the layer is computed; between them it is interpolated.
-STRIDE = 4
+STRIDE = 8
 
 
 def to_linear(srgb: np.ndarray) -> np.ndarray:

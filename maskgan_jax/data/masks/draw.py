@@ -256,7 +256,7 @@ def _worn_layer(
         straps, strap_details = draw_straps(mask.straps, rng, fit.worn.to_picture, fit.width, strap_colour, light, fit.window)
         # Under the mask, and under the hair.
         details |= strap_details
-        layer += (1 - layer[..., 3:]) * (straps * likeness[..., None])
+        layer += straps * (likeness * (1 - layer[..., 3]))[..., None]
     return layer, {**details, **print_details, **relief.details}
 
 

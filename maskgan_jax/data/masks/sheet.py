@@ -77,10 +77,13 @@ class Relief:
     details: dict[str, Any]
 
 
+@functools.cache
 def whole_outline(right: tuple[tuple[float, float], ...]) -> np.ndarray:
     """The closed curve `[N, 2]` through the points of a right half (from the nose down to the chin) and their mirror images."""
     half = np.array(right)
-    return spline(np.concatenate([half, (half * (-1, 1))[-2:0:-1]]), steps=10)
+    outline = spline(np.concatenate([half, (half * (-1, 1))[-2:0:-1]]), steps=10)
+    outline.flags.writeable = False
+    return outline
 
 
 @functools.lru_cache(maxsize=32)

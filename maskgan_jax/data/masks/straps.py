@@ -67,8 +67,8 @@ def draw_straps(
     alpha = band.astype(np.float32) / 255
     # A rounded band: its middle faces the light, its edges turn away.
     lit = light.shine(colour)
-    tone = alpha * 0.72 + (core * np.float32(0.28 / 255)) * (alpha > 0)
-    layer = np.concatenate([tone[..., None] * lit, alpha[..., None]], axis=-1)
+    tone = alpha * np.float32(0.72) + cv2.min(core, band) * np.float32(0.28 / 255)
+    layer = cv2.merge([*(tone * part for part in lit), alpha])
     return layer, {"strap_thickness": thickness, "strap_sag": sag.tolist()}
 
 
