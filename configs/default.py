@@ -5,7 +5,7 @@ maskgan_jax/config_checks.py has the values that are allowed.
 
 from ml_collections import ConfigDict
 
-from maskgan_jax.configs import mask_sets
+from maskgan_jax.configs import _mask_sets
 
 
 def get_config() -> ConfigDict:
@@ -30,10 +30,10 @@ def get_config() -> ConfigDict:
     # dlib shape predictor with 68 points; '' is the stock one that `maskgan weights` fetches.
     data.shape_predictor = ""
     # The masks that are drawn, as {type: weight}: surgical, n95, kn95, cloth, gaiter, bandana, and 'template' (from
-    # `mask_templates`). configs/mask_sets.py has named sets of types and patterns.
-    data.masks = ConfigDict(mask_sets.VARIED["masks"], type_safe=False)
+    # `mask_templates`). configs/_mask_sets.py has named sets of types and patterns.
+    data.masks = ConfigDict(_mask_sets.VARIED["masks"], type_safe=False)
     # What is printed on masks of cloth, as {pattern: weight}: plain, stripes, checks, dots, flowers, camouflage.
-    data.mask_patterns = ConfigDict(mask_sets.VARIED["mask_patterns"], type_safe=False)
+    data.mask_patterns = ConfigDict(_mask_sets.VARIED["mask_patterns"], type_safe=False)
     # Folder of MaskTheFace-style templates (masks.cfg and RGBA pictures); '' if there is none.
     data.mask_templates = ""
     # How a flat mask is put on a face: 'mesh' follows the jaw and the nose; 'homography' goes by six points, as in the paper.

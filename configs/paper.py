@@ -7,7 +7,7 @@ maskgan train --config=configs/paper.py --data_dir=DATA --workdir=RUN --config.l
 
 from ml_collections import ConfigDict
 
-from maskgan_jax.configs import default, mask_sets
+from maskgan_jax.configs import _mask_sets, default
 
 
 def get_config() -> ConfigDict:
@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
     the test set is.
     """
     config = default.get_config()
-    config.data.update(mask_sets.PAPER)
+    config.data.update(_mask_sets.PAPER)
     config.data.splits = default.splits(
         train={"ffhq": 4183, "kdef": 1.0, "utkface": 1025},
         test={"ffhq": 1400, "kdef": 588, "utkface": 343},

@@ -7,11 +7,11 @@ maskgan train --config=configs/seen_masks.py --data_dir=SEEN --workdir=RUN --con
 
 from ml_collections import ConfigDict
 
-from maskgan_jax.configs import cpu, mask_sets
+from maskgan_jax.configs import _mask_sets, cpu
 
 
 def get_config() -> ConfigDict:
     """What is trained on, in a test with masks unlike those trained on."""
     config = cpu.get_config()
-    config.data.update(mask_sets.SEEN)
+    config.data.update(_mask_sets.SEEN)
     return config

@@ -6,11 +6,11 @@ maskgan evaluate --workdir=RUN --data_dir=UNSEEN --out=unseen.json
 
 from ml_collections import ConfigDict
 
-from maskgan_jax.configs import cpu, mask_sets
+from maskgan_jax.configs import _mask_sets, cpu
 
 
 def get_config() -> ConfigDict:
     """What is tested on, in a test with masks unlike those trained on."""
     config = cpu.get_config()
-    config.data.update(mask_sets.UNSEEN)
+    config.data.update(_mask_sets.UNSEEN)
     return config

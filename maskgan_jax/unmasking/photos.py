@@ -87,7 +87,7 @@ def _unmask(photo: np.ndarray, mask: np.ndarray | None, unmasker: Unmasker, shap
 def region_from_landmarks(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Where a mask is to be expected: from the bridge of the nose to the chin, a little wider than the jaw.
 
-    Of the drawn masks, 98 % lie in it.
+    96 % of what drawn masks cover or shade lies in it, but 78 to 82 % of gaiters and bandanas, which go down to the neck.
 
     Args:
       landmarks: `[68, 2]`, (x, y) in pixels of the photo.
@@ -98,7 +98,7 @@ def region_from_landmarks(landmarks: np.ndarray, shape: tuple[int, int]) -> np.n
     """
     outline = landmarks[[*range(2, 15), 28]]
     nose = landmarks[33]
-    hull = cv2.convexHull(np.rint(nose + 1.15 * (outline - nose)).astype(np.int32))
+    hull = cv2.convexHull(np.rint(nose + 1.25 * (outline - nose)).astype(np.int32))
     return cv2.fillConvexPoly(np.zeros(shape, np.uint8), hull, 255)
 
 

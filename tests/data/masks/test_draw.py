@@ -8,7 +8,7 @@ import pytest
 from scipy.ndimage import binary_erosion, binary_opening, laplace
 from scipy.spatial import ConvexHull
 
-from maskgan_jax.configs import mask_sets
+from maskgan_jax.configs import _mask_sets
 from maskgan_jax.data.align import align
 from maskgan_jax.data.landmarks import find_landmarks
 from maskgan_jax.data.masks import check_masks, draw_mask, fit_mask
@@ -105,7 +105,7 @@ def test_same_seed_same_bytes_whatever_ran_before(paint, head, data_config, mask
         return draw_mask(face, head, np.random.default_rng((3, 5)), data_config)
 
     first = draw()
-    data_config.masks = mask_sets.VARIED["masks"]
+    data_config.masks = _mask_sets.VARIED["masks"]
     for seed in range(4):
         draw_mask(face[::-1].copy(), head * 0.9, np.random.default_rng(seed), data_config)
     data_config.masks = {mask_type: 1.0}

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from maskgan_jax.config import load_config
-from maskgan_jax.configs import mask_sets
+from maskgan_jax.configs import _mask_sets
 from maskgan_jax.configs.default import get_config
 from maskgan_jax.data.masks import check_masks, fit_mask
 from maskgan_jax.data.masks.catalogue import MASKS
@@ -19,7 +19,7 @@ def chosen(weights):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_sets_draw_what_they_name(head, paint, data_config, name):
-    values = getattr(mask_sets, name)
+    values = getattr(_mask_sets, name)
     for setting, value in values.items():
         data_config[setting] = value
     check_masks(data_config)
@@ -36,31 +36,31 @@ def test_sets_draw_what_they_name(head, paint, data_config, name):
 
 
 def test_seen_and_unseen_share_nothing_but_the_cloth_mask():
-    assert chosen(mask_sets.SEEN["masks"]) & chosen(mask_sets.UNSEEN["masks"]) == {"cloth"}
-    assert not chosen(mask_sets.SEEN["mask_patterns"]) & chosen(mask_sets.UNSEEN["mask_patterns"])
+    assert chosen(_mask_sets.SEEN["masks"]) & chosen(_mask_sets.UNSEEN["masks"]) == {"cloth"}
+    assert not chosen(_mask_sets.SEEN["mask_patterns"]) & chosen(_mask_sets.UNSEEN["mask_patterns"])
     for setting in ("masks", "mask_patterns"):
-        assert chosen(mask_sets.SEEN[setting]) | chosen(mask_sets.UNSEEN[setting]) == chosen(mask_sets.VARIED[setting])
+        assert chosen(_mask_sets.SEEN[setting]) | chosen(_mask_sets.UNSEEN[setting]) == chosen(_mask_sets.VARIED[setting])
 
 
 def test_default_is_varied():
     data = get_config().data
-    assert data.masks.to_dict() == mask_sets.VARIED["masks"]
-    assert data.mask_patterns.to_dict() == mask_sets.VARIED["mask_patterns"]
-    assert data.mask_fit == mask_sets.VARIED["mask_fit"]
+    assert data.masks.to_dict() == _mask_sets.VARIED["masks"]
+    assert data.mask_patterns.to_dict() == _mask_sets.VARIED["mask_patterns"]
+    assert data.mask_fit == _mask_sets.VARIED["mask_fit"]
 
 
 def test_sets_in_a_config_file(tmp_path):
     file = tmp_path / "unseen.py"
     file.write_text(
-        "from maskgan_jax.configs import default, mask_sets\n"
+        "from maskgan_jax.configs import default, _mask_sets\n"
         "def get_config():\n"
         "    config = default.get_config()\n"
-        "    config.data.update(mask_sets.UNSEEN)\n"
+        "    config.data.update(_mask_sets.UNSEEN)\n"
         "    return config\n"
     )
     config = load_config(file)
-    assert config.data.masks.to_dict() == mask_sets.UNSEEN["masks"]
-    assert config.data.mask_patterns.to_dict() == mask_sets.UNSEEN["mask_patterns"]
+    assert config.data.masks.to_dict() == _mask_sets.UNSEEN["masks"]
+    assert config.data.mask_patterns.to_dict() == _mask_sets.UNSEEN["mask_patterns"]
 
 
 @pytest.mark.parametrize(
