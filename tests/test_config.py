@@ -79,7 +79,8 @@ def test_overrides_take_the_type_of_the_field(override, key, value):
 
 def test_overriding_one_key_of_a_dict_leaves_the_others():
     config = load_config("default", ["--config.data.masks.cloth=0", "--config.data.masks.n95=3"])
-    assert config.data.masks.to_dict() == {"surgical": 1.0, "n95": 3.0, "kn95": 1.0, "cloth": 0.0, "template": 0.0}
+    others = load_config("default").data.masks.to_dict() | {"cloth": 0.0, "n95": 3.0}
+    assert config.data.masks.to_dict() == others and len(others) == 7
 
 
 def test_last_of_two_overrides_counts():
@@ -128,7 +129,7 @@ def test_variant_can_replace_a_dict(variant):
 def test_variant_can_add_to_a_dict(variant):
     config = load_config(variant("config.data.masks.template = 2.0"), ["--config.data.masks.template=3"])
     assert config.data.masks.template == 3.0
-    assert config.data.masks.cloth == 1.0
+    assert config.data.masks.cloth == load_config("default").data.masks.cloth > 0
 
 
 @pytest.mark.parametrize(
