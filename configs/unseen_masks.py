@@ -1,4 +1,6 @@
-"""The same faces in the same splits as configs/seen_masks.py, in masks that a network trained on those has never seen.
+"""The faces and splits of configs/seen_masks.py, in masks that a network trained on those has never seen.
+
+(But for a few faces: those that one mask fits and another does not.)
 
 maskgan build --config=configs/unseen_masks.py --source=folder=DIR --data_dir=UNSEEN
 maskgan evaluate --workdir=RUN --data_dir=UNSEEN --out=unseen.json

@@ -11,6 +11,7 @@ from maskgan_jax.data.masks import cloth, respirators, surgical
 from maskgan_jax.data.masks.sheet import Relief, Sheet
 from maskgan_jax.data.masks.straps import Strap
 
+Outline = tuple[tuple[float, float], ...]
 Colours = dict[str, tuple[tuple[int, int, int], float]]
 
 EAR_TOP, EAR_BOTTOM = (0.56, -0.01), (0.545, 0.22)
@@ -21,7 +22,8 @@ class Mask:
     """A type of mask.
 
     Attributes:
-      outline: right half of its outline, from the nose down to the chin, in the frame of the face (see `sheet`).
+      outlines: right halves of its outline, from the nose down to the chin, in the frame of the face (see `sheet`); one of
+        them is chosen.
       make: draws its relief; the last argument is its looseness in 0..1.
       colours: sRGB colours as they are worn, with how often.
       straps: those of the right side; the left ones are their mirror images.
@@ -31,7 +33,7 @@ class Mask:
       printed: whether it comes in patterns.
     """
 
-    outline: tuple[tuple[float, float], ...]
+    outlines: tuple[Outline, ...]
     make: Callable[[Sheet, np.random.Generator, float], Relief]
     colours: Colours
     straps: tuple[Strap, ...]
@@ -57,7 +59,7 @@ OWN = {"own": ((0, 0, 0), 1.0)}
 
 MASKS = {
     "surgical": Mask(
-        surgical.OUTLINE,
+        surgical.OUTLINES,
         surgical.surgical,
         {
             "light blue": ((140, 196, 226), 0.27),
@@ -76,7 +78,7 @@ MASKS = {
         sheen=0.2,
     ),
     "n95": Mask(
-        respirators.N95_OUTLINE,
+        (respirators.N95_OUTLINE,),
         respirators.n95,
         {
             "white": ((232, 231, 226), 0.8),
@@ -90,7 +92,7 @@ MASKS = {
         sheen=0.08,
     ),
     "kn95": Mask(
-        respirators.KN95_OUTLINE,
+        (respirators.KN95_OUTLINE,),
         respirators.kn95,
         {"white": ((234, 234, 233), 0.72), "grey": ((140, 143, 147), 0.1), "black": ((28, 28, 31), 0.18)},
         (Strap((0.462, 0.27), EAR_TOP), Strap((0.4, 0.57), EAR_BOTTOM)),
@@ -98,7 +100,7 @@ MASKS = {
         sheen=0.1,
     ),
     "cloth": Mask(
-        cloth.CLOTH_OUTLINE,
+        (cloth.CLOTH_OUTLINE,),
         cloth.cloth,
         CLOTH_COLOURS,
         (Strap((0.47, 0.23), EAR_TOP, 0.03), Strap((0.44, 0.49), EAR_BOTTOM, 0.03)),
@@ -106,9 +108,9 @@ MASKS = {
         sheen=0.012,
         printed=True,
     ),
-    "gaiter": Mask(cloth.GAITER_OUTLINE, cloth.gaiter, CLOTH_COLOURS, (), OWN, sheen=0.015, printed=True),
+    "gaiter": Mask((cloth.GAITER_OUTLINE,), cloth.gaiter, CLOTH_COLOURS, (), OWN, sheen=0.015, printed=True),
     "bandana": Mask(
-        cloth.BANDANA_OUTLINE,
+        (cloth.BANDANA_OUTLINE,),
         cloth.bandana,
         CLOTH_COLOURS,
         (Strap((0.5, 0.16), (0.6, 0.08), 0.06),),

@@ -57,8 +57,8 @@ def gaiter(sheet: Sheet, rng: np.random.Generator, looseness: float) -> Relief:
     rings = float(rng.uniform(4, 8))
     slack = float(rng.uniform(0.01, 0.024)) * (0.6 + looseness)
     # Below the chin the tube falls back to the neck, a cylinder.
-    neck = step(y - 0.85, 0.2)
-    drape = coarse.face * (1 - neck) + neck * (0.5 * np.sqrt(np.maximum(1 - (coarse.x / 0.5) ** 2, 0.05)) - 0.45)
+    neck = step(y - 0.88, 0.4)
+    drape = coarse.face * (1 - neck) + neck * (0.5 * np.sqrt(np.maximum(1 - (coarse.x / 0.5) ** 2, 0.05)) - 0.36)
     drape += slack * step(y - 0.72, 0.4) * folds(rng, coarse, y - 0.25 * coarse.side**2, rings)
     drape += (0.01 + 0.012 * looseness) * creases(rng, coarse, 0.2) + 0.014 * pulled(rng, coarse, (0.53, 0.2), 0.4, 9)
     height = sheet.enlarged(drape)

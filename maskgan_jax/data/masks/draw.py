@@ -22,11 +22,11 @@ from maskgan_jax.data.masks.templates import Template, lit, load_templates
 from maskgan_jax.data.points import CONTOUR
 from maskgan_jax.errors import UserError
 
-# Below the nose the mask hangs this much lower, in widths of the face.
-BELOW_NOSE = 0.24
+# The top of a mask that is worn below the nose lies this much lower, in widths of the face; its bottom stays under the chin.
+BELOW_NOSE = 0.27
 # What a template may cover, in the frame of the face.
 TEMPLATE_OUTLINE = np.array([(-0.62, -0.05), (0.62, -0.05), (0.62, 1.0), (-0.62, 1.0)])
-# Less of it than this changes no byte.
+# Less of it than this is not drawn, so that the region does not grow by what can hardly be seen.
 LEAST_ALPHA, LEAST_SHADOW = 0.5 / 255, 0.012
 
 
@@ -61,6 +61,7 @@ class Fit:
     Attributes:
       mask_type: as in `DrawnMask`.
       template: the one to draw, if `mask_type` is 'template'.
+      outline: which of the outlines of its type it has, if it is not a template.
       worn: how it sits.
       width: of the face, in pixels.
       window: part of the picture that is drawn.
@@ -70,6 +71,7 @@ class Fit:
 
     mask_type: str
     template: Template | None
+    outline: int | None
     worn: Worn
     width: float
     window: Window
@@ -148,7 +150,7 @@ def fit_mask(landmarks: np.ndarray, rng: np.random.Generator, config: ConfigDict
     mask_type = _chosen(rng, config.masks)
     low = bool(rng.random() < config.mask_below_nose)
     shift = rng.uniform(-config.mask_shift, config.mask_shift, 2)
-    shift[1] += rng.uniform(-config.mask_height, config.mask_height) + BELOW_NOSE * low
+    shift[1] += rng.uniform(-config.mask_height, config.mask_height)
     looseness = float(rng.uniform(0, config.mask_looseness))
     parameters = {
         "shift": shift.tolist(),
@@ -156,32 +158,39 @@ def fit_mask(landmarks: np.ndarray, rng: np.random.Generator, config: ConfigDict
         "rotation": float(rng.uniform(-config.mask_rotation, config.mask_rotation)),
         "scale": float(1 + rng.uniform(-config.mask_scale, config.mask_scale)),
         "looseness": looseness,
-        "fit": "homography",
+        "fit": config.mask_fit,
     }
-    template = None
-    outline = TEMPLATE_OUTLINE
+    template, chosen = None, None
+    ends = np.empty((0, 2))  # Of the straps.
     if mask_type == "template":
         templates = load_templates(config.mask_templates)
         views = templates[sorted(templates)[rng.integers(len(templates))]]
         template = views.get(geometry.side_of_face(landmarks), views["front"])
+        outline = TEMPLATE_OUTLINE
     else:
-        outline = whole_outline(MASKS[mask_type].outline)
+        mask = MASKS[mask_type]
+        chosen = int(rng.integers(len(mask.outlines)))
+        parameters["outline"] = chosen
+        outline = whole_outline(mask.outlines[chosen])
+        ends = np.array([strap.end for strap in mask.straps]).reshape(-1, 2)
     placement = geometry.Homography(geometry.SIX_MEAN, six)
     if config.mask_fit == "mesh":
-        mesh = _mesh(landmarks, rng, looseness)
-        # A mesh folds where a face is turned so far that half of its jaw lies behind the rest.
-        parameters["fit"] = "mesh" if geometry.upright(mesh, outline) else "homography"
-        placement = mesh if parameters["fit"] == "mesh" else placement
-    if not geometry.upright(placement, outline):
-        raise UserError(geometry.UNFIT)
-    worn = Worn(placement, shift, parameters["rotation"], parameters["scale"])
+        placement = _mesh(landmarks, rng, looseness)
+    top = float(outline[:, 1].min())
+    squeeze = 1 - BELOW_NOSE * low / (geometry.CHIN[1] - top)
+    worn = Worn(placement, shift, parameters["rotation"], parameters["scale"], squeeze)
     width = float(np.linalg.norm(landmarks[16] - landmarks[0]))
-    if template is None:
-        ends = np.array([strap.end for strap in MASKS[mask_type].straps]).reshape(-1, 2)
-        outline = np.concatenate([outline, ends, ends * (-1, 1)])
+    reached = worn.to_picture(outline)
+    if not np.isfinite(reached).all() or not geometry.upright(worn.to_picture, outline):
+        raise UserError(geometry.UNFIT)
+    if len(ends):
+        reached = np.concatenate([reached, placement.to_picture(ends), placement.to_picture(ends * (-1, 1))])
     # Room for shadow and blur.
-    window = compositing.window_about(worn.to_picture(outline), 0.1 * width + 2, size)
-    return Fit(mask_type, template, worn, width, window, looseness, parameters)
+    window = compositing.window_about(reached, 0.1 * width + 2, size)
+    # What is carried back must not fold either: a mesh does on profiles, a homography has a horizon.
+    if not geometry.upright(worn.to_frame, np.array([(window.left, window.top), (window.right, window.bottom)])):
+        raise UserError(geometry.UNFIT)
+    return Fit(mask_type, template, chosen, worn, width, window, looseness, parameters)
 
 
 def check_masks(config: ConfigDict) -> None:
@@ -209,7 +218,7 @@ def _check_weights(setting: str, weights: Mapping[str, float], what: str, known:
         if isinstance(weight, bool) or not isinstance(weight, int | float):
             raise UserError(f"data.{setting}.{name}: the weight must be a number, not a {type(weight).__name__}")
         if not 0 <= weight < np.inf:
-            raise UserError(f"data.{setting}.{name}: the weight must be at least 0, not {weight}")
+            raise UserError(f"data.{setting}.{name}: the weight must be a finite number of at least 0, not {weight}")
     if not any(weights.values()):
         raise UserError(f"data.{setting}: no {what} has a weight above 0; give one to those that are to be drawn")
 
@@ -236,7 +245,7 @@ def _worn_layer(
     """Draws one of our own masks with its straps: a layer of the window's pixels, and what was drawn."""
     # Rounded up to few sizes, so that the sheets are made only once.
     pixels = int(np.clip(np.ceil(SUPERSAMPLING * fit.width / 32) * 32, 64, 4096))
-    sheet = make_sheet(mask.outline, pixels)
+    sheet = make_sheet(mask.outlines[fit.outline], pixels)
     colour, srgb = _dyed(rng, mask.colours)
     pattern = _chosen(rng, patterns) if mask.printed else "plain"
     relief = mask.make(sheet, rng, fit.looseness)
@@ -253,10 +262,10 @@ def _worn_layer(
     if mask.straps:
         details["straps"], strap_srgb = _dyed(rng, mask.strap_colours)
         strap_colour = to_linear(srgb if details["straps"] == "own" else strap_srgb)
-        straps, strap_details = draw_straps(mask.straps, rng, fit.worn.to_picture, fit.width, strap_colour, light, fit.window)
-        # Under the mask, and under the hair.
+        straps, strap_details = draw_straps(mask.straps, rng, fit.worn, fit.width, strap_colour, light, fit.window, likeness)
         details |= strap_details
-        layer += straps * (likeness * (1 - layer[..., 3]))[..., None]
+        # Under the mask.
+        layer += straps * (1 - layer[..., 3:])
     return layer, {**details, **print_details, **relief.details}
 
 

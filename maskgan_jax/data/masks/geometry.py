@@ -8,6 +8,7 @@ follows the jaw and the nose, so that a mask stays on a tilted or turned face wi
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -29,8 +30,12 @@ _RIGHT_MEAN = ((0.0, 0.805), (0.126, 0.784), (0.239, 0.714), (0.337, 0.629), (0.
 CONTOUR_MEAN = np.array([(-x, y) for x, y in _RIGHT_MEAN[:0:-1]] + list(_RIGHT_MEAN))
 NOSE_MEAN = np.array(((0.0, 0.0), (0.0, 0.089), (0.0, 0.176), (0.0, 0.266)))
 SIX_MEAN = np.array(((-0.475, 0.279), (0.0, 0.133), (0.475, 0.279), (-0.372, 0.58), (0.0, 0.805), (0.372, 0.58)))
+# Points in all places where masks lie, down to the neck.
+REACH = np.stack(np.meshgrid(np.linspace(-0.65, 0.65, 8), np.linspace(-0.15, 1.5, 10)), axis=-1).reshape(-1, 2)
 # About the middle of a mask.
 PIVOT = np.array((0.0, 0.5))
+# Where a mask ends under the chin.
+CHIN = np.array((0.0, 0.88))
 
 
 class Homography:
@@ -57,7 +62,11 @@ class Homography:
 
 
 class Mesh:
-    """Carries points by thin-plate splines through control points: smooth, and nearly exact at these."""
+    """Carries points by a thin-plate spline through control points, smooth and nearly exact at these.
+
+    Backwards it goes by a second spline, through points that the first one carried: exact to about a hundredth of the face's
+    width wherever a mask lies.
+    """
 
     # How far it may leave a landmark to stay smooth: dlib's points are not exact.
     SMOOTHING = 2e-3
@@ -66,7 +75,7 @@ class Mesh:
         """The one between control points `frame`, in the frame of the face, and `picture`, in pixels, both `[N, 2]`.
 
         Raises:
-          UserError: there is none, because the points lie on a line or fall together.
+          UserError: there is none, because the points fall together.
         """
         # In sizes of the face, so that the smoothing means the same for all resolutions.
         self._centre, self._size = picture.mean(axis=0), float(np.ptp(picture, axis=0).max())
@@ -75,7 +84,8 @@ class Mesh:
         local = (picture - self._centre) / self._size
         settings = {"kernel": "thin_plate_spline", "smoothing": self.SMOOTHING}
         try:
-            self._forward, self._backward = RBFInterpolator(frame, local, **settings), RBFInterpolator(local, frame, **settings)
+            self._forward = RBFInterpolator(frame, local, **settings)
+            self._backward = RBFInterpolator(self._forward(REACH), REACH, kernel="thin_plate_spline")
         except np.linalg.LinAlgError as error:
             raise UserError(UNFIT) from error
 
@@ -97,31 +107,35 @@ class Worn:
       shift: right and down, in widths of the face.
       rotation: clockwise in degrees, about `PIVOT`.
       scale: about `PIVOT`.
+      squeeze: share of the mask's height that is left, measured from `CHIN` up.
     """
 
     placement: Homography | Mesh
     shift: tuple[float, float]
     rotation: float
     scale: float
+    squeeze: float = 1.0
 
     def to_picture(self, points: np.ndarray) -> np.ndarray:
         """Carries points `[N, 2]` of the mask to pixels of the picture."""
+        points = (points - CHIN) * (1, self.squeeze) + CHIN
         return self.placement.to_picture((points - PIVOT) @ self._turn().T * self.scale + PIVOT + self.shift)
 
     def to_frame(self, points: np.ndarray) -> np.ndarray:
         """Carries points `[N, 2]` from pixels of the picture to the frame in which the mask is drawn."""
-        return (self.placement.to_frame(points) - PIVOT - self.shift) @ self._turn() / self.scale + PIVOT
+        points = (self.placement.to_frame(points) - PIVOT - self.shift) @ self._turn() / self.scale + PIVOT
+        return (points - CHIN) / (1, self.squeeze) + CHIN
 
     def _turn(self) -> np.ndarray:
         cos, sin = np.cos(np.radians(self.rotation)), np.sin(np.radians(self.rotation))
         return np.array([[cos, -sin], [sin, cos]])
 
 
-def upright(placement: Homography | Mesh, points: np.ndarray) -> bool:
-    """Whether a placement carries the rectangle about `points` (in the frame of the face) without folding it."""
+def upright(carry: Callable[[np.ndarray], np.ndarray], points: np.ndarray) -> bool:
+    """Whether `carry`, of points `[N, 2]`, carries the rectangle about `points` without folding it or turning it over."""
     low, high = points.min(axis=0), points.max(axis=0)
-    grid = np.stack(np.meshgrid(*np.linspace(low, high, 9).T), axis=-1)
-    carried = placement.to_picture(grid.reshape(-1, 2)).reshape(9, 9, 2)
+    grid = np.stack(np.meshgrid(*np.linspace(low, high, 12).T), axis=-1)
+    carried = carry(grid.reshape(-1, 2)).reshape(grid.shape)
     across, down = np.diff(carried, axis=1)[:-1], np.diff(carried, axis=0)[:, :-1]
     return bool((across[..., 0] * down[..., 1] > across[..., 1] * down[..., 0]).all())
 

@@ -51,7 +51,7 @@ def kn95(sheet: Sheet, rng: np.random.Generator, looseness: float) -> Relief:
     x, y, side = sheet.x, sheet.y, sheet.side
     crease = float(rng.uniform(0.22, 0.48))
     # Two flat halves meet in a crease, which shades them oppositely.
-    height = 0.45 * sheet.face - crease * np.sqrt(side**2 + 0.02**2) - 0.5 * np.maximum(y - 0.5, 0) ** 2
+    height = 0.45 * sheet.face - crease * np.sqrt(side**2 + 0.03**2) - 0.5 * np.maximum(y - 0.5, 0) ** 2
     height += 0.005 * ridge(side, 0.006)
     dents = (0.007 + 0.008 * looseness) * creases(rng, sheet.coarse, 0.19) + 0.0015 * creases(rng, sheet.coarse, 0.06)
     gathers = (0.008 + 0.008 * looseness) * pulled(rng, sheet.coarse, (0.475, 0.28), 0.24, 9)
@@ -88,7 +88,8 @@ def put_valve(
     distance = np.sqrt(dx**2 + dy**2)
     disc = step(radius - distance, 0.008)
     # Hard plastic hides the fabric's relief.
-    height += disc * (0.02 + height[round(sheet.to_pixels(np.array(at))[1]), round(sheet.to_pixels(np.array(at))[0])] - height)
+    column, row = np.rint(sheet.to_pixels(np.array(at))).astype(int)
+    height += disc * (0.02 + height[row, column] - height)
     slots = step(np.cos(np.arctan2(dy, dx) * 10), 0.6) * band(distance, 0.45 * radius, 0.75 * radius, 0.01)
     height -= 0.006 * slots + 0.004 * ridge(distance - 0.85 * radius, 0.006)
     grey = float(rng.choice((0.8, 0.8, 0.4, 0.04)))

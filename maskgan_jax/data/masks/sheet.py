@@ -86,9 +86,9 @@ def whole_outline(right: tuple[tuple[float, float], ...]) -> np.ndarray:
     return outline
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=16)
 def make_sheet(right: tuple[tuple[float, float], ...], pixels: int) -> Sheet:
-    """The sheet of an outline, `pixels` to a width of the face."""
+    """The sheet of an outline, `pixels` to a width of the face; the latest are kept (each 7 MB for faces of 256 px)."""
     outline = whole_outline(right)
     left, top = outline.min(axis=0) - MARGIN
     size = (outline.max(axis=0) + MARGIN - (left, top)) * pixels
@@ -178,12 +178,13 @@ def pulled(rng: np.random.Generator, grid: Grid, point: tuple[float, float], rea
 
 def white_noise(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     """Gaussian noise of standard deviation 1, `[h, w]` float32: a random part of a tile that is made once."""
-    tile = _tile(max(1024, *(2 * side for side in shape)))
+    tile = _tile(max(1024, 2 ** int(np.ceil(np.log2(2 * max(shape))))))
     top, left = (int(rng.integers(len(tile) - side)) for side in shape)
-    return tile[top : top + shape[0], left : left + shape[1]]
+    flips = rng.integers(2, size=2) * 2 - 1
+    return tile[top : top + shape[0], left : left + shape[1]][:: flips[0], :: flips[1]]
 
 
-@functools.cache
+@functools.lru_cache(maxsize=2)
 def _tile(side: int) -> np.ndarray:
     # To draw it anew for each mask would take a tenth of the time of drawing.
     tile = np.random.default_rng(0).standard_normal((side, side), np.float32)

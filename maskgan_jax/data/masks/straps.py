@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 
 from maskgan_jax.data.masks.compositing import Window
+from maskgan_jax.data.masks.geometry import Worn
 from maskgan_jax.data.masks.light import LUMINANCE, Light
 
 
@@ -30,22 +31,24 @@ class Strap:
 def draw_straps(
     straps: Sequence[Strap],
     rng: np.random.Generator,
-    to_picture: Callable[[np.ndarray], np.ndarray],
+    worn: Worn,
     scale: float,
     colour: np.ndarray,
     light: Light,
     window: Window,
+    likeness: np.ndarray,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Draws the straps of both sides.
+    """Draws the straps of both sides, from the mask towards the ears, as far as there is skin under them.
 
     Args:
       straps: those of the right side.
       rng: source of everything random.
-      to_picture: carries points `[N, 2]` from the frame of the face to pixels of the picture.
+      worn: how the mask sits. A strap starts where the mask is, and ends where the ear is.
       scale: pixels to one width of the face.
       colour: `[3]`, linear.
       light: what they are lit with.
       window: part of the picture that is drawn.
+      likeness: `[h, w]` in 0..1, where the window shows skin (see `skin`).
 
     Returns:
       A layer (see `compositing`) of the pixels of the window, and what was drawn by lot.
@@ -53,14 +56,18 @@ def draw_straps(
     band, core = np.zeros((2, *window.size), np.uint8)
     thickness = float(rng.uniform(0.6, 1.3))
     sag = rng.normal(0, 0.02, (len(straps), 2))
-    t = np.linspace(0, 1, 9)[:, None]
+    t = np.linspace(0, 1, 25)[:, None]
     for strap, sags in zip(straps, sag, strict=True):
         for mirror, bend in zip((1, -1), sags, strict=True):
-            start, end = np.array(strap.start), np.array(strap.end)
+            start = worn.to_picture(np.array([strap.start]) * (mirror, 1))
+            end = worn.placement.to_picture(np.array([strap.end]) * (mirror, 1))
             # A quadratic Bezier curve, nearly straight, as the elastic is stretched.
-            middle = (start + end) / 2 + (0, bend)
-            curve = ((1 - t) ** 2 * start + 2 * t * (1 - t) * middle + t**2 * end) * (mirror, 1)
-            points = np.rint((to_picture(curve) - (window.left, window.top)) * 16).astype(np.int32)
+            middle = (start + end) / 2 + (0, bend * scale)
+            curve = (1 - t) ** 2 * start + 2 * t * (1 - t) * middle + t**2 * end - (window.left, window.top)
+            curve = curve[: _visible(curve, likeness)]
+            if not len(curve):
+                continue
+            points = np.rint(curve * 16).astype(np.int32)
             wide = scale * strap.width * thickness
             cv2.polylines(band, [points], False, 255, max(1, round(wide)), cv2.LINE_AA, shift=4)
             cv2.polylines(core, [points], False, 255, max(1, round(wide * 0.45)), cv2.LINE_AA, shift=4)
@@ -70,6 +77,18 @@ def draw_straps(
     tone = alpha * np.float32(0.72) + cv2.min(core, band) * np.float32(0.28 / 255)
     layer = cv2.merge([*(tone * part for part in lit), alpha])
     return layer, {"strap_thickness": thickness, "strap_sag": sag.tolist()}
+
+
+def _visible(curve: np.ndarray, likeness: np.ndarray) -> int:
+    """How many of the points `[N, 2]` of a strap come before it vanishes under hair; 0 if that is next to none."""
+    x, y = np.rint(curve).astype(int).T
+    inside = (x >= 0) & (y >= 0) & (x < likeness.shape[1]) & (y < likeness.shape[0])
+    seen = np.zeros(len(curve))
+    seen[inside] = likeness[y[inside], x[inside]]
+    # A lock of hair, a mole or a shadow does not end it: three points in a row do.
+    gone = np.convolve(seen < 0.3, np.ones(3), "valid") == 3
+    count = int(np.argmax(gone)) if gone.any() else len(curve)
+    return count if count > len(curve) // 4 else 0
 
 
 def skin(face: np.ndarray, light: Light) -> np.ndarray:
@@ -83,7 +102,7 @@ def skin(face: np.ndarray, light: Light) -> np.ndarray:
     level = np.log(np.maximum(small @ LUMINANCE, 1e-3) / max(float(light.skin @ LUMINANCE), 1e-3))
     shares = small / np.maximum(small.sum(axis=-1, keepdims=True), 1e-3)
     tint = np.abs(shares - light.skin / max(float(light.skin.sum()), 1e-3)).sum(axis=-1)
-    # Half as bright as the cheek is a shadow; a quarter is hair.
-    likeness = np.exp(-((np.minimum(level + 0.3, 0) / 0.6) ** 2) - (np.maximum(level - 0.2, 0) / 0.5) ** 2 - (tint / 0.1) ** 2)
+    # A third as bright as the cheek is a shadow; a tenth is hair.
+    likeness = np.exp(-((np.minimum(level + 0.5, 0) / 0.7) ** 2) - (np.maximum(level - 0.3, 0) / 0.5) ** 2 - (tint / 0.14) ** 2)
     likeness = cv2.resize(cv2.GaussianBlur(likeness, (3, 3), 0), face.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     return np.clip(2.5 * likeness - 0.6, 0, 1)

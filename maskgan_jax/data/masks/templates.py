@@ -113,6 +113,9 @@ def _read(path: Path, name: str, section: configparser.SectionProxy) -> Template
         Homography(np.array(points), SIX_MEAN)
     except UserError as error:
         raise UserError(f"{path}, section [{name}]: the points mask_a to mask_f lie on a line") from error
+    a, b, c, d, e, f = points
+    if not (a[0] < b[0] < c[0] and d[0] < e[0] < f[0] and a[1] + b[1] + c[1] < d[1] + e[1] + f[1]):
+        raise UserError(f"{path}, section [{name}]: mask_a, b, c must go from left to right along the top, d, e, f below them")
     if "template" not in section:
         raise UserError(f"{path}, section [{name}], template: it is missing; give the path of an RGBA picture")
     # MaskTheFace writes paths from the folder above ('masks/templates/...').

@@ -13,7 +13,7 @@ TYPES = list(MASKS)
 @pytest.mark.parametrize("mask_type", TYPES)
 def test_relief(mask_type):
     mask = MASKS[mask_type]
-    sheet = make_sheet(mask.outline, 128)
+    sheet = make_sheet(mask.outlines[0], 128)
     heights = set()
     for seed in range(12):
         relief = mask.make(sheet, np.random.default_rng(seed), seed / 11)
@@ -44,12 +44,12 @@ def test_colours(mask_type):
 
 @pytest.mark.parametrize("mask_type", TYPES)
 def test_outline_on_the_mean_face(mask_type):
-    outline = whole_outline(MASKS[mask_type].outline)
+    outline = whole_outline(MASKS[mask_type].outlines[-1])
     assert outline[:, 1].min() < NOSE_MEAN[-1, 1] - 0.1 and outline[:, 1].min() > 0
     assert outline[:, 1].max() > CONTOUR_MEAN[8, 1]
     for strap in MASKS[mask_type].straps:
         # It starts on the mask and ends beside the face.
-        x, y = whole_outline(MASKS[mask_type].outline).T
+        x, y = whole_outline(MASKS[mask_type].outlines[-1]).T
         start = strap.start
         crossing = (y > start[1]) != (np.roll(y, -1) > start[1])
         where = (np.roll(x, -1) - x) * (start[1] - y) / (np.roll(y, -1) - y + 1e-12) + x

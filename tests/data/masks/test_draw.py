@@ -211,7 +211,8 @@ def test_a_mask_stays_inside_the_jaw(head, still, mask_type, pose):
         # Without straps, which are thin.
         covered = binary_opening(drawn.alpha > 0.5, iterations=5)
         assert drawn.parameters["fit"] == "mesh"
-        assert (covered & ~allowed).sum() < 0.01 * covered.sum()
+        # The lower corners of a square one stand off the jaw.
+        assert (covered & ~allowed).sum() < 0.03 * covered.sum()
         # And it fills the jaw, from the mouth down.
         mouth = at(drawn.alpha, landmarks, range(48, 68))
         assert mouth.min() > 0.98
@@ -361,7 +362,7 @@ def test_black_and_white_pictures(head, data_config, level):
     [
         ({"masks": {"balaclava": 1.0}}, "data.masks.*balaclava"),
         ({"masks": {"surgical": 0.0}}, "data.masks"),
-        ({"masks": {"surgical": -1.0}}, "data.masks.surgical: the weight must be at least 0, not -1.0"),
+        ({"masks": {"surgical": -1.0}}, "data.masks.surgical: the weight must be a finite number of at least 0, not -1.0"),
         ({"masks": {"surgical": "much"}}, "data.masks.surgical: .*not a str"),
         ({"masks": {"n95": True}}, "data.masks.n95: .*not a bool"),
         ({"masks": {"n95": float("nan")}}, "data.masks.n95: .*not nan"),
@@ -371,7 +372,10 @@ def test_black_and_white_pictures(head, data_config, level):
         ({"masks": {"template": 1.0}, "mask_templates": "/nowhere"}, "data.mask_templates: cannot read /nowhere/masks.cfg"),
         ({"mask_patterns": {"paisley": 1.0}}, "data.mask_patterns: there is no pattern 'paisley'; the patterns are plain, "),
         ({"mask_patterns": {"dots": 0.0}}, "data.mask_patterns: no pattern has a weight above 0"),
-        ({"mask_patterns": {"dots": -1.0}}, "data.mask_patterns.dots: the weight must be at least 0, not -1.0"),
+        (
+            {"mask_patterns": {"dots": -1.0}},
+            "data.mask_patterns.dots: .* at least 0, not -1.0",
+        ),
         ({"mask_patterns": {"dots": float("inf")}}, "data.mask_patterns.dots: .*not inf"),
         ({"mask_patterns": {}}, "data.mask_patterns"),
     ],

@@ -5,12 +5,12 @@ from maskgan_jax.data.masks import sheet as sheets
 from maskgan_jax.data.masks.catalogue import MASKS
 from maskgan_jax.data.masks.sheet import make_sheet, whole_outline
 
-OUTLINES = {name: mask.outline for name, mask in MASKS.items()}
+OUTLINES = {f"{name}{k}": outline for name, mask in MASKS.items() for k, outline in enumerate(mask.outlines)}
 
 
 @pytest.fixture(scope="module")
 def sheet():
-    return make_sheet(OUTLINES["surgical"], 256)
+    return make_sheet(OUTLINES["surgical0"], 256)
 
 
 def distances(points, outline):
@@ -70,7 +70,7 @@ def test_coordinates(sheet):
 
 
 def test_sheets_are_shared_and_cannot_be_changed(sheet):
-    assert make_sheet(OUTLINES["surgical"], 256) is sheet
+    assert make_sheet(OUTLINES["surgical0"], 256) is sheet
     for name in ("x", "y", "side", "alpha", "inside", "face"):
         array = getattr(sheet, name)
         assert array.dtype == np.float32 and np.isfinite(array).all()

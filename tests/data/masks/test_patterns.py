@@ -13,7 +13,7 @@ GROUNDS = [np.array(srgb, np.float32) for srgb, _ in CLOTH_COLOURS.values()]
 
 @pytest.fixture(scope="module")
 def sheet():
-    return make_sheet(MASKS["cloth"].outline, 320)
+    return make_sheet(MASKS["cloth"].outlines[0], 320)
 
 
 def test_plain_is_the_colour_itself(sheet):

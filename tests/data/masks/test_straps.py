@@ -5,9 +5,12 @@ import pytest
 from maskgan_jax.data.masks.catalogue import MASKS
 from maskgan_jax.data.masks.compositing import Window, to_linear
 from maskgan_jax.data.masks.draw import draw_mask
+from maskgan_jax.data.masks.geometry import SIX_MEAN, Homography, Worn
 from maskgan_jax.data.masks.light import light_of
 from maskgan_jax.data.masks.straps import Strap, draw_straps, skin
 
+# The frame of the face, 200 pixels wide, its origin at (100, 100).
+PLAIN = Worn(Homography(SIX_MEAN, SIX_MEAN * 200 + 100), (0, 0), 0.0, 1.0)
 STRAPPED = [name for name, mask in MASKS.items() if mask.straps]
 
 
@@ -43,7 +46,8 @@ def test_straps_lie_between_their_ends(light):
     strap = Strap((0.2, 0.3), (0.4, 0.0), width=0.04)
     window = Window(10, 20, 190, 180)
     colour = np.float32([0.2, 0.5, 0.8])
-    layer, details = draw_straps((strap,), np.random.default_rng(0), lambda p: p * 200 + 100, 200, colour, light, window)
+    seen = np.ones(window.size, np.float32)
+    layer, details = draw_straps((strap,), np.random.default_rng(0), PLAIN, 200, colour, light, window, seen)
     assert layer.shape == (160, 180, 4)
     assert 0.6 <= details["strap_thickness"] <= 1.3 and len(details["strap_sag"]) == 1
     alpha = layer[..., 3]
@@ -68,8 +72,28 @@ def test_straps_lie_between_their_ends(light):
 
 
 def test_no_straps(light):
-    layer, _ = draw_straps((), np.random.default_rng(0), lambda p: p, 100, np.ones(3, np.float32), light, Window(0, 0, 9, 8))
+    window, seen = Window(0, 0, 9, 8), np.ones((8, 9), np.float32)
+    layer, _ = draw_straps((), np.random.default_rng(0), PLAIN, 100, np.ones(3, np.float32), light, window, seen)
     assert layer.shape == (8, 9, 4) and not layer.any()
+
+
+def test_a_strap_ends_under_hair_and_does_not_come_out_again(light):
+    strap, window = Strap((0.1, 0.3), (0.45, 0.0), width=0.04), Window(10, 20, 210, 180)
+    seen = np.ones(window.size, np.float32)
+    # A lock of hair at x = 0.3, with skin behind it; and a mole.
+    seen[:, 145:160] = 0
+    seen[60:63, 112:114] = 0
+    layer, _ = draw_straps((strap,), np.random.default_rng(0), PLAIN, 200, np.ones(3, np.float32), light, window, seen)
+    right = layer[:, 100:, 3].max(axis=0)
+    assert (right[14:40] > 0.5).all() and not right[56:].any()
+
+
+def test_a_strap_hangs_on_the_ear_however_the_mask_is_worn(light):
+    strap, window = Strap((0.1, 0.3), (0.45, 0.0), width=0.04), Window(0, 0, 220, 220)
+    seen = np.ones(window.size, np.float32)
+    for worn in (PLAIN, Worn(PLAIN.placement, (0.05, 0.1), 4.0, 1.0), Worn(PLAIN.placement, (0, 0), 0.0, 1.0, 0.7)):
+        layer, _ = draw_straps((strap,), np.random.default_rng(0), worn, 200, np.ones(3, np.float32), light, window, seen)
+        assert layer[100, 190, 3] > 0.5
 
 
 @pytest.mark.parametrize("mask_type", STRAPPED)
