@@ -6,6 +6,7 @@ import argparse
 
 from maskgan_jax.config import load_config
 from maskgan_jax.data.build import build_data_set
+from maskgan_jax.errors import UserError
 
 
 def main(arguments: list[str]) -> None:
@@ -40,6 +41,10 @@ def main(arguments: list[str]) -> None:
         help="Beam's pipeline options, such as project=P,region=R,temp_location=gs://B/temp",
     )
     options, overrides = parser.parse_known_args(arguments)
+    if options.beam_pipeline_options and not options.runner:
+        raise UserError("--beam_pipeline_options are a runner's; give --runner too")
+    if options.workers and options.runner:
+        raise UserError("--workers are processes without Beam; with --runner, give the runner's own --beam_pipeline_options")
     config = load_config(options.config, overrides)
     card = build_data_set(
         options.sources,

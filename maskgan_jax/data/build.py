@@ -37,7 +37,7 @@ from maskgan_jax.files import replacing, write_json, write_png
 # Folders with this prefix are builds under way, or builds that were killed.
 UNFINISHED = ".unfinished-"
 # What lies beside the records.
-CARD, CONFIG, SKIPPED, SHEET = "card.json", "config.json", "skipped.csv", "contact_sheet.png"
+BESIDE = CARD, CONFIG, SKIPPED, SHEET = "card.json", "config.json", "skipped.csv", "contact_sheet.png"
 
 
 def build_data_set(
@@ -60,7 +60,7 @@ def build_data_set(
       sources: as for `list_photos`.
       config: the settings; `data` and `seed` are used.
       data_dir: where the data set goes, here or in a cloud.
-      workers: number of processes; 0 for one per core.
+      workers: number of processes, if there is no runner; 0 for one per core.
       overwrite: replace a data set that is there already.
       runner: run the build as an Apache Beam pipeline by this runner, and not by processes of this machine.
       runner_options: Beam's pipeline options: 'key=value', or 'key' for a switch.
@@ -76,26 +76,25 @@ def build_data_set(
     if workers < 0:
         raise UserError(f"--workers={workers}: give a number of processes, or 0 for one per core")
     workers = workers or len(os.sched_getaffinity(0))
-    beam_build = _beam_build() if runner else None
-    how = beam_build.beam_config(runner, runner_options) if runner else None
     data_dir = epath.Path(data_dir)
-    if runner == "DataflowRunner":
+    if runner:
+        beam_build = _beam_build()
         folders = [source.partition("=")[2] for source in sources if not source.startswith("rendered")]
-        if here := [folder for folder in (data_dir, *folders) if not is_remote(folder)]:
-            raise UserError(f"{here[0]} is on this machine, out of DataflowRunner's reach; give a folder in a cloud (gs://...)")
-    with reaching(data_dir):
-        _check_room(data_dir, overwrite)
+        how = beam_build.beam_config(runner, runner_options, [data_dir, *filter(None, folders)])
+        find_faces = functools.partial(beam_build.find_faces, how=how)
+        write_records = functools.partial(beam_build.write_records, how=how)
+    else:
+        find_faces = functools.partial(_find_faces, workers=workers)
+        write_records = functools.partial(_write_records, workers=workers)
     check_masks(config.data)
-    with reaching(data_dir), _unfinished(data_dir) as folder:
-        lists = FaceLists(folder / "lists")
+    with _unfinished(data_dir, overwrite) as folder, tempfile.TemporaryDirectory() as temporary:
+        here = Path(temporary)
+        # In a cloud only if Beam's workers need them there: every look into them is a request.
+        lists = FaceLists(here / "lists" if is_remote(data_dir) and not runner else folder / "lists")
         photos, skipped, of_sources = _list_photos(sources, config, lists)
-        count = -(-photos // ITEMS_PER_LIST)
         check_splits(config.data.splits, of_sources)
-        if runner:
-            beam_build.find_faces(lists, count, config, how)
-        else:
-            _find_faces(lists, count, photos, config, workers)
-        usable, faceless = _read_found(lists, count)
+        find_faces(lists, photos, config)
+        usable, faceless = _read_found(lists, len(photos))
         skipped += faceless
         splits = split_photos(usable, config.data.splits, config.seed)
         used = {photo.place for part in splits.values() for photo in part}
@@ -104,20 +103,15 @@ def build_data_set(
             example = (skipped + unused)[0]
             raise UserError(f"none of the photos is usable; {example.id}, for one: {example.reason}")
         empty = [split for split, rules in config.data.splits.items() if any(rules.values()) and split not in splits]
-        if runner:
-            tally = beam_build.write_records(folder / "built", splits, lists, count, config, how)
-        else:
-            tally = _write_records(folder / "built", splits, lists, config, workers)
+        tally = write_records(folder / "built", splits, lists, config)
         card = data_card(splits, tally, skipped, len(unused), empty)
-        with tempfile.TemporaryDirectory() as name:
-            beside = Path(name)
-            write_json(beside / CARD, card)
-            save_config(beside / CONFIG, config)
-            _write_skipped(beside / SKIPPED, skipped + unused)
-            shown = [splits[split][number] for split, number in tally.examples(splits)]
-            write_png(beside / SHEET, contact_sheet(_records_of(shown, lists, config)))
-            for path in beside.iterdir():
-                epath.Path(path).copy(folder / "built" / path.name)
+        write_json(here / CARD, card)
+        save_config(here / CONFIG, config)
+        _write_skipped(here / SKIPPED, skipped + unused)
+        shown = [lists.read_face(splits[split][number].place) for split, number in tally.examples(splits)]
+        write_png(here / SHEET, contact_sheet([make_record(face, config.data, config.seed) for face in shown]))
+        for name in BESIDE:
+            epath.Path(here / name).copy(folder / "built" / name)
     return card
 
 
@@ -133,36 +127,25 @@ def _beam_build() -> ModuleType:
 
 def _check_room(data_dir: epath.Path, overwrite: bool) -> None:
     """Raises UserError if a data set in `data_dir` would replace anything but another one that may be replaced."""
-    there = [name for name in (masked_faces.NAME, CARD, CONFIG, SKIPPED, SHEET) if (data_dir / name).exists()]
     if any((data_dir / masked_faces.NAME).glob("*.*.*")):  # The folder of its version.
         if not overwrite:
             raise UserError(f"{data_dir} holds a data set already; give --overwrite to replace it, or another --data_dir")
-    elif there:
+        if there := [name for name in BESIDE if (data_dir / name).is_dir()]:
+            raise UserError(f"{data_dir} holds a folder {there[0]}, and it would be lost; give another --data_dir")
+    elif there := [name for name in (masked_faces.NAME, *BESIDE) if (data_dir / name).exists()]:
         raise UserError(f"{data_dir} holds {there[0]} but no data set, and it would be lost; give another --data_dir")
 
 
-def _unfinished(data_dir: epath.Path) -> contextlib.AbstractContextManager[epath.Path]:
-    """A folder to work in; what is in its subfolder `built` takes its place in `data_dir` when the block ends well."""
-    return _unfinished_in_cloud(data_dir) if is_remote(data_dir) else _unfinished_here(Path(data_dir))
-
-
 @contextlib.contextmanager
-def _unfinished_here(data_dir: Path) -> Iterator[epath.Path]:
+def _unfinished(data_dir: epath.Path, overwrite: bool) -> Iterator[epath.Path]:
+    """A folder to work in; what is in its subfolder `built` takes its place in `data_dir` when the block ends well."""
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        # Absolute, as a runner's workers may have another working directory.
-        with _locked(data_dir), tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=data_dir.absolute()) as name:
-            for left in set(data_dir.absolute().glob(f"{UNFINISHED}*")) - {Path(name)}:
-                shutil.rmtree(left)
-            built, replaced = Path(name, "built"), Path(name, "replaced")
-            built.mkdir()
-            yield epath.Path(name)
-            finished = data_dir / masked_faces.NAME
-            if finished.exists():
-                finished.rename(replaced)
-            # The data set last: where it is, the rest is.
-            for path in sorted(built.iterdir(), key=lambda path: path.name == finished.name):
-                path.replace(data_dir / path.name)
+        if is_remote(data_dir):
+            folder = _unfinished_in_cloud(data_dir, overwrite)
+        else:  # Absolute, as a runner's workers may have another working directory.
+            folder = _unfinished_here(Path(os.path.abspath(data_dir)), overwrite)
+        with folder as unfinished:
+            yield unfinished
     except OSError as error:
         raise UserError(
             f"cannot write to {data_dir} ({error.strerror or error}); check its permissions and free space"
@@ -170,7 +153,41 @@ def _unfinished_here(data_dir: Path) -> Iterator[epath.Path]:
 
 
 @contextlib.contextmanager
-def _unfinished_in_cloud(data_dir: epath.Path) -> Iterator[epath.Path]:
+def _unfinished_here(data_dir: Path, overwrite: bool) -> Iterator[epath.Path]:
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with _locked(data_dir) as alone:
+        _check_room(epath.Path(data_dir), overwrite)
+        with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=data_dir) as name:
+            for left in data_dir.glob(f"{UNFINISHED}*/"):
+                if alone and left != Path(name):
+                    shutil.rmtree(left)
+            built, replaced = Path(name, "built"), Path(name, "replaced")
+            built.mkdir()
+            replaced.mkdir()
+            yield epath.Path(name)
+            _check_room(epath.Path(data_dir), overwrite)  # Without locks, another build may have come first.
+            _swap(built, data_dir, replaced)
+
+
+def _swap(built: Path, data_dir: Path, replaced: Path) -> None:
+    """Moves a data set from `built` into `data_dir`, and what it replaces there into `replaced`; if that fails, back again."""
+    moves = []
+    for name in (*BESIDE, masked_faces.NAME):  # The data set last: where it is, the rest is.
+        if (data_dir / name).exists():
+            moves.append((data_dir / name, replaced / name))
+        moves.append((built / name, data_dir / name))
+    try:
+        for source, target in moves:
+            source.rename(target)
+    except BaseException:
+        for source, target in reversed(moves):
+            if not source.exists():
+                target.rename(source)
+        raise
+
+
+@contextlib.contextmanager
+def _unfinished_in_cloud(data_dir: epath.Path, overwrite: bool) -> Iterator[epath.Path]:
     """The same where a folder is moved file by file, and cannot be locked.
 
     The file without which TFDS opens no data set is the first to go and the last to come.
@@ -178,41 +195,47 @@ def _unfinished_in_cloud(data_dir: epath.Path) -> Iterator[epath.Path]:
     folder = data_dir / f"{UNFINISHED}{uuid.uuid4().hex}"
     built, finished = folder / "built", data_dir / masked_faces.NAME
     last = Path(masked_faces.VERSION, "dataset_info.json")
+    with reaching(data_dir):
+        _check_room(data_dir, overwrite)
     try:
-        built.mkdir(parents=True)
+        with reaching(data_dir):
+            built.mkdir(parents=True)
         yield folder
-        for path in finished.glob(f"*/{last.name}"):
-            path.unlink()
-        if finished.exists():
-            finished.rmtree()
-        for name in (CARD, CONFIG, SKIPPED, SHEET):
-            (built / name).replace(data_dir / name)
-        (built / finished.name / last).replace(folder / last.name)
-        (built / finished.name).rename(finished)
-        (folder / last.name).replace(finished / last)
+        with reaching(data_dir):
+            _check_room(data_dir, overwrite)
+            for path in finished.glob(f"*/{last.name}"):
+                path.unlink()
+            if finished.exists():
+                finished.rmtree()
+            for name in BESIDE:
+                (built / name).replace(data_dir / name)
+            (built / finished.name / last).replace(folder / last.name)
+            (built / finished.name).rename(finished)
+            (folder / last.name).replace(finished / last)
     finally:
-        folder.rmtree(missing_ok=True)
+        with reaching(data_dir):
+            folder.rmtree(missing_ok=True)
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keeps other builds out of a folder, until the block or the process ends."""
+def _locked(folder: Path) -> Iterator[bool]:
+    """Keeps other builds out of a folder, until the block or the process ends; gives whether it could."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise UserError(f"another maskgan build is writing to {folder}; wait for it, or give another --data_dir") from error
-    except OSError:
-        pass  # Some network file systems have no locks.
-    try:
-        yield
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            alone = True
+        except BlockingIOError as error:
+            raise UserError(f"another maskgan build is writing to {folder}; wait for it, or give another --data_dir") from error
+        except OSError:  # Some network file systems have no locks.
+            alone = False
+        yield alone
     finally:
         os.close(descriptor)
 
 
-def _list_photos(sources: Sequence[str], config: ConfigDict, lists: FaceLists) -> tuple[int, list[Skipped], set[str]]:
-    """Writes down the photos; returns their number, those left out by their names, and the sources of all of them."""
+def _list_photos(sources: Sequence[str], config: ConfigDict, lists: FaceLists) -> tuple[list[int], list[Skipped], set[str]]:
+    """Writes down the photos; returns their number in each list, those left out by their names, and the sources of all."""
     skipped, of_sources = [], set()
 
     def photos() -> Iterator[Photo]:
@@ -223,11 +246,11 @@ def _list_photos(sources: Sequence[str], config: ConfigDict, lists: FaceLists) -
             else:
                 skipped.append(item)
 
-    total = 0
+    counts = []
     for number, batch in enumerate(_batched(photos())):
         lists.write_photos(number, batch)
-        total += len(batch)
-    return total, skipped, of_sources
+        counts.append(len(batch))
+    return counts, skipped, of_sources
 
 
 def _batched(items: Iterator[Any]) -> Iterator[list[Any]]:
@@ -235,12 +258,12 @@ def _batched(items: Iterator[Any]) -> Iterator[list[Any]]:
         yield batch
 
 
-def _find_faces(lists: FaceLists, count: int, photos: int, config: ConfigDict, workers: int) -> None:
-    """Finds the faces in the photos of `count` lists, by processes of this machine."""
-    listed = (photo for number in range(count) for photo in lists.read_photos(number))
+def _find_faces(lists: FaceLists, photos: Sequence[int], config: ConfigDict, workers: int) -> None:
+    """Finds the faces in the photos of the lists, by processes of this machine; `photos` has the number in each list."""
+    listed = (photo for number in range(len(photos)) for photo in lists.read_photos(number))
     search = functools.partial(find_face, data=config.data, seed=config.seed)
     with contextlib.closing(mapped(search, listed, workers)) as found:
-        for number, batch in enumerate(_batched(iter(tqdm(found, "finding faces", photos, unit=" photos")))):
+        for number, batch in enumerate(_batched(iter(tqdm(found, "finding faces", sum(photos), unit=" photos")))):
             lists.write_found(number, batch)
 
 
@@ -271,14 +294,6 @@ def _write_records(
         )
         prepare(builder)
     return builder.tally
-
-
-def _records_of(photos: Sequence[Usable], lists: FaceLists, config: ConfigDict) -> list[dict[str, Any]]:
-    """The records of a few photos as they are read from a data set."""
-    records = (make_record(lists.read_face(photo.place), config.data, config.seed) for photo in photos)
-    with tempfile.TemporaryDirectory() as folder:
-        prepare(Builder(size=config.data.size, splits={"train": (len(photos), records)}, data_dir=folder))
-        return list(masked_faces.load_split(folder, "train"))
 
 
 def _write_skipped(path: Path, skipped: Sequence[Skipped]) -> None:

@@ -15,6 +15,7 @@ from etils import epath
 
 from maskgan_jax.data.records import Face
 from maskgan_jax.data.sources import Photo, Skipped
+from maskgan_jax.data.storage import reaching, write_text
 
 # Also a Beam worker's unit of work: about half a minute.
 ITEMS_PER_LIST = 500
@@ -38,7 +39,10 @@ class Usable:
 class FaceLists:
     """Numbered lists in a folder, here or in a cloud: of photos, and of what was found in them under the same number.
 
-    A list is a text file with one JSON object in each line.
+    A list is a text file with one JSON object in each line, written whole or not at all: a Beam worker may have to do it again.
+
+    Raises:
+      UserError: (all methods) a list cannot be written, or the cloud cannot be reached.
     """
 
     def __init__(self, folder: epath.Path):
@@ -64,30 +68,35 @@ class FaceLists:
     def read_face(self, place: tuple[int, int]) -> Face:
         """Reads one face."""
         number, offset = place
-        with self._path("faces", number).open("rb") as file:
+        path = self._path("faces", number)
+        with reaching(path), path.open("rb") as file:
             file.seek(offset)
             return from_json(file.readline())
 
     def write_targets(self, number: int, targets: dict[int, Any]) -> None:
         """Writes, for the faces of a list by their offsets, where they belong."""
-        self._path("targets", number).write_text(json.dumps(targets))
+        write_text(self._path("targets", number), json.dumps(targets))
 
     def read_targets(self, number: int) -> dict[int, Any]:
         """Reads what `write_targets` wrote."""
-        return {int(offset): target for offset, target in json.loads(self._path("targets", number).read_text()).items()}
+        return {int(offset): target for offset, target in json.loads(self._read_bytes("targets", number)).items()}
 
     def _path(self, kind: str, number: int) -> epath.Path:
         return self._folder / f"{kind}-{number:06}.jsonl"
 
     def _write(self, kind: str, number: int, items: Iterable[Photo | Face | Skipped]) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._path(kind, number).write_text("".join(f"{to_json(item)}\n" for item in items))
+        write_text(self._path(kind, number), "".join(f"{to_json(item)}\n" for item in items))
 
     def _read(self, kind: str, number: int) -> Iterator[tuple[int, Any]]:
         offset = 0
-        for line in io.BytesIO(self._path(kind, number).read_bytes()):
+        for line in io.BytesIO(self._read_bytes(kind, number)):
             yield offset, from_json(line)
             offset += len(line)
+
+    def _read_bytes(self, kind: str, number: int) -> bytes:
+        path = self._path(kind, number)
+        with reaching(path):
+            return path.read_bytes()
 
 
 def to_json(item: Photo | Face | Skipped) -> str:

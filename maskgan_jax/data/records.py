@@ -23,6 +23,7 @@ from maskgan_jax.data.landmarks import find_landmarks, load_predictor
 from maskgan_jax.data.masks import Compression, DrawnMask, draw_mask, fit_mask
 from maskgan_jax.data.rendered_faces import pose_face
 from maskgan_jax.data.sources import Photo, Skipped
+from maskgan_jax.data.storage import Unreachable
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import decode_picture, jpeg_quality
 
@@ -49,7 +50,7 @@ def find_face(photo: Photo, data: ConfigDict, seed: int) -> Face | Skipped:
     """The face in a photo, or why it is of no use; `data` and `seed` as for `make_record`.
 
     Raises:
-      UserError: the shape predictor is missing or unusable.
+      UserError: the shape predictor is missing or unusable, or a cloud cannot be reached (Unreachable).
     """
     if isinstance(photo.path, str):
         load_predictor(data.shape_predictor)  # No reason to leave out one photo after the other.
@@ -66,6 +67,8 @@ def find_face(photo: Photo, data: ConfigDict, seed: int) -> Face | Skipped:
         # The splits must know whether `make_record` will succeed: the very mask that it draws is fitted here already.
         aligned = to_aligned(landmarks, face_square(landmarks), data.size).astype(np.float32)
         fit_mask(aligned, _mask_rng(photo, seed), data, (data.size, data.size))
+    except Unreachable:
+        raise
     except UserError as error:
         return Skipped(photo.id, photo.source, str(error))
     return Face(photo, landmarks, quality)
@@ -85,6 +88,8 @@ def make_record(face: Face, data: ConfigDict, seed: int) -> dict[str, Any]:
     photo = face.photo
     try:
         picture = photo.read()
+    except Unreachable:
+        raise
     except UserError as error:
         raise UserError(f"{photo.path}: {error}, though it was before; the photos must not change during a build") from error
     aligned = align(picture, face.landmarks, data.size)

@@ -56,16 +56,21 @@ class Photo:
         return render_face(*self.path).picture if isinstance(self.path, tuple) else decode_picture(self.read_bytes())
 
     def read_bytes(self) -> bytes:
-        """The file. Raises UserError if there is none that can be read."""
-        try:
-            return epath.Path(self.path).read_bytes()
-        except FileNotFoundError as error:
-            raise UserError("cannot read (No such file or directory)") from error
-        except OSError as error:
-            # Whatever else can go wrong in a cloud may go well the next time, and is no reason to leave out a photo.
-            if is_remote(self.path):
-                raise
-            raise UserError(f"cannot read ({error.strerror})") from error
+        """The file.
+
+        Raises:
+          Unreachable: it is in a cloud, and may be read the next time.
+          UserError: there is none that can be read.
+        """
+        with reaching(self.path):
+            try:
+                return epath.Path(self.path).read_bytes()
+            except FileNotFoundError as error:
+                raise UserError("cannot read (No such file or directory)") from error
+            except OSError as error:
+                if is_remote(self.path):
+                    raise
+                raise UserError(f"cannot read ({error.strerror})") from error
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -238,7 +243,8 @@ def list_photos(source: str, config: ConfigDict) -> Iterator[Photo | Skipped]:
       config: the settings; `data.kdef_angles` and `seed` are used.
 
     Raises:
-      UserError: no such kind or folder, no photos in it, a faulty table of them, or a cloud that cannot be reached.
+      UserError: no such kind or folder, none that can be read, no photos in it, a faulty table of them, or a cloud that cannot
+        be reached.
     """
     kind, _, where = source.partition("=")
     if kind == "rendered":
@@ -250,9 +256,14 @@ def list_photos(source: str, config: ConfigDict) -> Iterator[Photo | Skipped]:
     elif not where:
         raise UserError(f"source {source}: give a folder, as in {kind}=FOLDER")
     else:
-        with reaching(where):
-            # Absolute, as the photos may be read by other processes.
-            yield from KINDS[kind](epath.Path(where if is_remote(where) else os.path.abspath(where)), config)
+        try:
+            with reaching(where):
+                # Absolute, as the photos may be read by other processes.
+                yield from KINDS[kind](epath.Path(where if is_remote(where) else os.path.abspath(where)), config)
+        except OSError as error:
+            raise UserError(
+                f"cannot read {error.filename or where} ({error.strerror or error}); check its permissions"
+            ) from error
 
 
 def list_all_photos(sources: Sequence[str], config: ConfigDict) -> Iterator[Photo | Skipped]:

@@ -6,14 +6,16 @@ import collections
 import hashlib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from ml_collections import ConfigDict
 
-from maskgan_jax.data.sources import Photo
 from maskgan_jax.errors import UserError
 
 # In the order in which they are filled.
 SPLITS = ("test", "validation", "train")
+
+Photo = TypeVar("Photo")
 
 
 def check_splits(splits: Mapping[str, Mapping[str, float]], sources: Iterable[str]) -> None:
@@ -66,7 +68,7 @@ def split_photos(photos: Sequence[Photo], splits: Mapping[str, Mapping[str, floa
     validation, and both before train.
 
     Args:
-      photos: of all sources.
+      photos: of all sources, each with its `id`, `source` and `identity`.
       splits: {split: {source: share or count}}, as `check_splits` accepts them: a float is a share of the identities, an int a
         number of photos, '*' stands for every source that the split does not name.
       seed: another seed gives other splits.

@@ -8,7 +8,12 @@ from collections.abc import Iterator
 
 from etils import epath
 
+from maskgan_jax import files
 from maskgan_jax.errors import UserError
+
+
+class Unreachable(UserError):
+    """A file in a cloud that cannot be read or written now, though perhaps later."""
 
 
 def is_remote(path: str | os.PathLike) -> bool:
@@ -29,9 +34,18 @@ def walk(folder: epath.Path) -> Iterator[tuple[epath.Path, list[str]]]:
         yield below, sorted(names)
 
 
+def write_text(path: epath.Path, text: str) -> None:
+    """Writes a UTF-8 text file, whole or not at all. Raises UserError if it cannot be written."""
+    if not is_remote(path):
+        return files.write_text(path, text)
+    with reaching(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
 @contextlib.contextmanager
 def reaching(path: str | os.PathLike) -> Iterator[None]:
-    """Has whatever goes wrong with a path in a cloud told as a UserError; what goes wrong with other paths comes through."""
+    """Has whatever goes wrong with a path in a cloud told as Unreachable; what goes wrong with other paths comes through."""
     try:
         yield
     except UserError:
@@ -42,6 +56,6 @@ def reaching(path: str | os.PathLike) -> Iterator[None]:
         if not is_remote(path) or not of_cloud:
             raise
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(
+        raise Unreachable(
             f"cannot reach {path} ({reason:.200}); it takes gcsfs (gs://) or s3fs (s3://), a network and credentials"
         ) from error

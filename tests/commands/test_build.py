@@ -36,6 +36,8 @@ def test_build(capsys, tmp_path):
         (["--source=rendered=2", "--config.data.splits={'train': {'ffhq': 0.5}}"], "data.splits.train.ffhq: no photo is of"),
         (["--source=rendered=2", "--config.data.masks={'n95': -1.0}"], "data.masks.n95: "),
         (["--source=rendered=2", "--workers=-1"], "--workers"),
+        (["--source=rendered=2", "--workers=2", "--runner=DirectRunner"], "--workers are processes without Beam"),
+        (["--source=rendered=2", "--beam_pipeline_options=job_name=x"], "give --runner too"),
     ],
 )
 def test_wrong_arguments(arguments, message, capsys, tmp_path):

@@ -1,6 +1,7 @@
 import filecmp
 from pathlib import Path
 
+import cv2
 import pytest
 
 from maskgan_jax.__main__ import main
@@ -12,6 +13,7 @@ from maskgan_jax.files import write_png
 
 pytest.importorskip("apache_beam", reason="needs Apache Beam: pip install 'maskgan_jax[beam]'")
 
+from maskgan_jax.data import beam_build
 from maskgan_jax.data.beam_build import beam_config
 
 
@@ -73,7 +75,8 @@ def test_command(config, capsys, tmp_path):
 
 
 def test_pipeline_options():
-    how = beam_config("DataflowRunner", ["project=p", "region=r", "use_public_ips", "labels=a=b", "temp_location=gs://b/t"])
+    given = ["project=p", "region=r", "use_public_ips", "labels=a=b", "temp_location=gs://b/t"]
+    how = beam_config("DataflowRunner", given, ["gs://b/data"])
     options = how.beam_options.get_all_options()
     assert (how.beam_runner, options["project"], options["labels"]) == ("DataflowRunner", "p", ["a=b"])
     assert options["temp_location"] == "gs://b/t"
@@ -84,6 +87,7 @@ def test_pipeline_options():
     [
         ("direct", [], "--runner=direct: the runners are DirectRunner, DataflowRunner, FlinkRunner, SparkRunner$"),
         ("DirectRunner", ["workers=3", "fast"], "Beam has no option fast, workers; "),
+        ("DirectRunner", ["help"], "--beam_pipeline_options: see Beam's documentation of DirectRunner$"),
         ("DirectRunner", ["direct_num_workers=two"], "direct_num_workers: invalid int value: 'two'$"),
         ("DataflowRunner", [], "data is on this machine, out of DataflowRunner's reach; give a folder in a cloud"),
     ],
@@ -93,6 +97,23 @@ def test_wrong_settings_are_told_before_anything_is_done(runner, options, messag
         build_data_set(["rendered=2"], config, tmp_path / "data", runner=runner, runner_options=options)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "data").exists()
+
+
+def test_workers_use_one_thread_each(config, tmp_path, monkeypatch):
+    threads = []
+
+    def count(function):
+        return lambda *arguments: threads.append(cv2.getNumThreads()) or function(*arguments)
+
+    for name in ("find_face", "make_record"):
+        monkeypatch.setattr(beam_build, name, count(getattr(beam_build, name)))
+    config.data.splits = {"train": {"*": 1.0}}
+    before = cv2.getNumThreads()
+    try:
+        build_data_set(["rendered=2"], config, tmp_path, runner="DirectRunner")
+    finally:
+        cv2.setNumThreads(before)
+    assert threads == [1] * 4
 
 
 def test_a_runner_that_cannot_start(config, tmp_path):

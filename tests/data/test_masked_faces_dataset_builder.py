@@ -1,14 +1,17 @@
 import csv
+import errno
 import fcntl
 import filecmp
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import types
+import weakref
 from pathlib import Path
 
 import cv2
@@ -18,8 +21,9 @@ import pytest
 
 from maskgan_jax.config import load_config, read_config
 from maskgan_jax.data.align import to_photo
-from maskgan_jax.data.build import build_data_set
+from maskgan_jax.data.build import _swap, build_data_set
 from maskgan_jax.data.masked_faces import load_split
+from maskgan_jax.data.masked_faces import masked_faces_dataset_builder as dataset_builder
 from maskgan_jax.data.records import mapped
 from maskgan_jax.data.rendered_faces import pose_face, render_face
 from maskgan_jax.errors import UserError
@@ -204,6 +208,32 @@ def test_two_builds_at_once(config, tmp_path):
     assert not left.exists()
 
 
+def test_two_builds_at_once_where_folders_cannot_be_locked(config, tmp_path, monkeypatch):
+    """The one that ends first is done, and the other one refused."""
+
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    def contact_sheet(records):
+        monkeypatch.undo()
+        monkeypatch.setattr(fcntl, "flock", flock)
+        assert build_data_set(["rendered=6"], config, tmp_path, workers=1)["records"] == 6
+        return np.zeros((8, 8, 3), np.uint8)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr("maskgan_jax.data.build.contact_sheet", contact_sheet)
+    with pytest.raises(UserError, match="holds a data set already"):
+        build_data_set(["rendered=8"], config, tmp_path, workers=1)
+    assert json.loads((tmp_path / "card.json").read_text())["records"] == 6
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_file_named_as_an_unfinished_build_is_left_alone(config, tmp_path):
+    (tmp_path / ".unfinished-notes").write_text("")
+    build_data_set(["rendered=2"], config, tmp_path, workers=1)
+    assert (tmp_path / ".unfinished-notes").exists()
+
+
 def test_no_data_set(tmp_path):
     with pytest.raises(UserError, match="make one with maskgan build --data_dir="):
         load_split(tmp_path, "train")
@@ -226,6 +256,91 @@ def test_a_failed_replacement_leaves_the_old_data_set(config, tmp_path):
     with pytest.raises(UserError):
         build_data_set(["rendered=8"], config, tmp_path, workers=2, overwrite=True)
     assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_failure_while_files_are_moved_leaves_all_as_it_was(there, config, built, tmp_path, monkeypatch):
+    """After any number of moves: five, and as many again out of the way if there was a data set."""
+    rename = Path.rename
+    before = shutil.copytree(built[0], tmp_path / "before") if there else tmp_path / "nothing"
+    before.mkdir(exist_ok=True)
+    for moves in range(10 if there else 5):
+        left = moves
+
+        def interrupted(self, target):
+            nonlocal left
+            left -= 1
+            if left == -1:
+                raise KeyboardInterrupt
+            return rename(self, target)
+
+        data_dir = shutil.copytree(before, tmp_path / str(moves))
+        new, replaced = shutil.copytree(built[0], tmp_path / f"{moves}-new"), tmp_path / f"{moves}-replaced"
+        (new / "card.json").write_text("new")
+        replaced.mkdir()
+        monkeypatch.setattr(Path, "rename", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            _swap(new, data_dir, replaced)
+        monkeypatch.undo()
+        assert tree(data_dir) == tree(before)
+        assert filecmp.cmpfiles(before, data_dir, tree(before), shallow=False) == (tree(before), [], [])
+        _swap(new, data_dir, replaced)
+        assert (data_dir / "card.json").read_text() == "new" and tree(data_dir) == tree(built[0])
+
+
+def test_a_folder_in_place_of_a_file_is_not_replaced(built, config, tmp_path):
+    data_dir = shutil.copytree(built[0], tmp_path / "data")
+    (data_dir / "card.json").unlink()
+    (data_dir / "card.json").mkdir()
+    before = tree(data_dir)
+    with pytest.raises(UserError, match="holds a folder card.json, and it would be lost"):
+        build_data_set(["rendered=2"], config, data_dir, workers=1, overwrite=True)
+    assert tree(data_dir) == before
+
+
+def records_to_write(numbers, alive):
+    """Records one by one; none but the last two may be kept by whoever writes them."""
+    pictures = []
+    for number in numbers:
+        alive.append(sum(picture() is not None for picture in pictures))
+        picture = np.full((64, 64, 3), number, np.uint8)
+        pictures.append(weakref.ref(picture))
+        texts = dict.fromkeys(["source", "identity", "expression", "mask_type", "mask_parameters"], "x")
+        record = {"real": picture, "masked": picture, "mask": picture[..., :1], "id": str(number), **texts}
+        yield {**record, "landmarks": np.zeros((68, 2), np.float32), "alignment": np.zeros((4, 2))}
+        del picture, record
+
+
+def test_written_records_are_not_kept(tmp_path):
+    alive = []
+    splits = {"train": (20, records_to_write(range(20), alive))}
+    dataset_builder.prepare(dataset_builder.Builder(size=64, splits=splits, data_dir=tmp_path))
+    assert [record["real"][0, 0, 0] for record in load_split(tmp_path, "train")] == list(range(20))
+    assert max(alive) <= 2
+
+
+def test_a_file_of_records_is_written_again_when_a_worker_does_its_work_again(tmp_path):
+    """The same bytes, nothing else beside them, and no records kept."""
+    builder = dataset_builder.Builder(size=64, splits={}, data_dir=tmp_path)
+    serializer = dataset_builder.ExampleSerializer(builder.info.features.get_serialized_info())
+    template = builder._get_filename_template(split_name="train").replace(data_dir=tmp_path)
+    contents = []
+    for _ in range(2):
+        alive = []
+        made = records_to_write(range(20), alive)
+        options = {
+            "writer": dataset_builder.ShardWriter(builder.info.features, serializer, builder._example_writer()),
+            "templates": {"train": template},
+            "ends": {"train": [0, 20]},
+            "make": lambda number, made=made: next(made),
+        }
+        items = [(number, None) for number in reversed(range(20))]
+        split, number, size, _ = dataset_builder._write_file((("train", 0), items), **options)
+        (path,) = tmp_path.iterdir()
+        contents.append(path.read_bytes())
+        assert (split, number, size) == ("train", 0, len(contents[-1]))
+        assert max(alive) <= 2
+    assert contents[0] == contents[1]
 
 
 def test_nothing_usable(config, tmp_path):

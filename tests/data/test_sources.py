@@ -141,6 +141,15 @@ def test_faulty_sources(source, message, config):
         list(list_photos(source, config))
 
 
+def test_a_folder_that_cannot_be_read(config, tmp_path, monkeypatch):
+    def walk(folder):
+        raise PermissionError(13, "Permission denied", f"{folder}/private")
+
+    monkeypatch.setattr("maskgan_jax.data.sources.walk", walk)
+    with pytest.raises(UserError, match=rf"^cannot read {tmp_path}/private \(Permission denied\); check its permissions$"):
+        list(list_photos(f"ffhq={tmp_path}", config))
+
+
 def test_all_photos_have_ids_of_their_own(config, tmp_path):
     make_files(tmp_path, "x/1.jpg", "y/1.jpg", "z/odd.jpg")
     photo, skipped = list_all_photos([f"ffhq={tmp_path / 'x'}", f"kdef={tmp_path / 'z'}"], config)

@@ -1,6 +1,7 @@
 import filecmp
 from pathlib import Path
 
+import cv2
 import fsspec
 import pytest
 from etils import epath
@@ -9,6 +10,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from maskgan_jax.config import load_config
 from maskgan_jax.data.build import build_data_set
+from maskgan_jax.data.face_lists import FaceLists
+from maskgan_jax.data.masked_faces.masked_faces_dataset_builder import Builder
 from maskgan_jax.data.rendered_faces import render_face
 from maskgan_jax.data.sources import Photo, Skipped, list_photos
 from maskgan_jax.data.storage import is_remote, reaching, walk
@@ -144,6 +147,78 @@ def test_photos_in_a_cloud(cloud, config):
     assert photo.identity == "celeba_2880"
     (skipped,) = list_photos(f"kdef={cloud}/img", config)
     assert isinstance(skipped, Skipped)
+
+
+class ClientError(Exception):
+    """Stands in for those of the clouds' clients that are no OSErrors."""
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError, PermissionError, ClientError])
+@pytest.mark.parametrize("in_cloud", [False, True])
+@pytest.mark.parametrize("reading", [1, 2])
+def test_a_photo_in_a_cloud_that_cannot_be_read(reading, in_cloud, error, cloud, config, tmp_path, monkeypatch):
+    """It is named, not the data set, and not left out: neither when faces are found nor when masks are drawn."""
+    photos = put_faces(cloud / "faces")
+    data_dir = cloud / "data" if in_cloud else tmp_path / "data"
+    fail_to_read(monkeypatch, "faces/3.png", reading, error)
+    with pytest.raises(UserError, match=rf"^cannot reach gs://bucket/folder/faces/3.png \({error.__name__}: no luck\); "):
+        build_data_set([f"folder={photos}"], config, data_dir, workers=1)
+    assert not (data_dir / "masked_faces").exists()
+
+
+def test_a_photo_in_a_cloud_that_cannot_be_read_by_beam(cloud, config, tmp_path, monkeypatch):
+    pytest.importorskip("apache_beam", reason="needs Apache Beam: pip install 'maskgan_jax[beam]'")
+    photos = put_faces(cloud / "faces")
+    fail_to_read(monkeypatch, "faces/3.png", 1, ClientError)
+    with pytest.raises(UserError, match=r"^cannot reach gs://bucket/folder/faces/3.png \(ClientError: no luck\); "):
+        build_data_set([f"folder={photos}"], config, tmp_path, runner="DirectRunner")
+
+
+def fail_to_read(monkeypatch, name: str, reading: int, error: type[Exception]) -> None:
+    """Has a file's reading number `reading`, and every later one, fail."""
+    opened, readings = Bucket._open, []
+
+    def failing(self, path, mode="rb", **options):
+        if path.endswith(name):
+            readings.append(path)
+            if len(readings) >= reading:
+                raise error("no luck")
+        return opened(self, path, mode, **options)
+
+    monkeypatch.setattr(Bucket, "_open", failing)
+
+
+def test_an_error_of_our_own_is_not_blamed_on_the_cloud(cloud, config, monkeypatch):
+    def fail(*_, **__):
+        raise cv2.error("a mistake")
+
+    monkeypatch.setattr("maskgan_jax.data.records.align", fail)
+    with pytest.raises(cv2.error, match="a mistake"):
+        build_data_set(["rendered=4"], config, cloud, workers=1)
+    assert not Bucket.store
+
+
+def test_without_beam_the_lists_are_not_in_the_cloud(cloud, config, monkeypatch):
+    fail_to_read(monkeypatch, ".jsonl", 1, ClientError)
+    assert build_data_set(["rendered=4"], config, cloud, workers=1)["records"] == 4
+
+
+def test_a_source_without_a_folder(cloud, config):
+    pytest.importorskip("apache_beam", reason="needs Apache Beam: pip install 'maskgan_jax[beam]'")
+    with pytest.raises(UserError, match="source ffhq: give a folder, as in ffhq=FOLDER"):
+        build_data_set(["ffhq"], config, cloud, runner="DataflowRunner")
+
+
+def test_files_are_written_again_when_a_worker_does_its_work_again(cloud, tmp_path):
+    for folder in (cloud, epath.Path(tmp_path / "here")):
+        lists = FaceLists(folder / "lists")
+        writer = Builder(size=64, splits={}, data_dir=tmp_path / "builder")._example_writer()
+        for _ in range(2):
+            lists.write_targets(0, {5: ("train", 1)})
+            writer.write(str(folder / "records"), iter([("0", b"")]))
+        assert lists.read_targets(0) == {5: ["train", 1]}
+        assert local_copy(folder, tmp_path / "copy") == ["lists/targets-000000.jsonl", "records"]
+    assert (tmp_path / "copy" / "records").read_bytes() == (tmp_path / "here" / "records").read_bytes()
 
 
 def test_a_cloud_that_cannot_be_reached():

@@ -23,8 +23,9 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from maskgan_jax.data.card import Tally
 from maskgan_jax.data.masked_faces import NAME, VERSION
-from maskgan_jax.data.storage import is_remote
+from maskgan_jax.data.storage import is_remote, reaching, write_text
 from maskgan_jax.errors import UserError
+from maskgan_jax.files import replacing
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -44,17 +45,24 @@ def file_ends(count: int) -> list[int]:
 class _DeterministicWriter(ExampleWriter):
     """Writes the fields of a record in the order of their names; protocol buffers alone take them as they come."""
 
-    def write(self, path: str, examples: Iterator[tuple[Any, bytes]]) -> Any:
-        """Writes serialized examples to a file, here or in a cloud. Raises UserError if the disk is full."""
+    def write(self, path: str, examples: Iterator[tuple[Any, bytes]]) -> None:
+        """Writes serialized examples to a file, here or in a cloud, whole or not at all: a Beam worker may have to do it again.
+
+        Raises:
+          UserError: it cannot be written.
+        """
         if is_remote(path):  # array_record writes files of this machine only.
             with tempfile.TemporaryDirectory() as folder:
                 local = epath.Path(folder) / "file"
                 self.write(str(local), examples)
-                local.copy(path)
-            return None
+                with reaching(path):
+                    local.copy(path, overwrite=True)
+            return
         parsed = ((key, tf_example_pb2.Example.FromString(example)) for key, example in examples)
+        ordered = ((key, example.SerializeToString(deterministic=True)) for key, example in parsed)
         try:
-            return super().write(path, ((key, example.SerializeToString(deterministic=True)) for key, example in parsed))
+            with replacing(path) as temporary:
+                super().write(temporary, ordered)
         except RuntimeError as error:  # From array_record.
             raise UserError(
                 f"cannot write the data set ({str(error).partition(';')[0]}); check the disk's free space"
@@ -184,7 +192,7 @@ class BeamBuilder(Builder, skip_registration=True):
                 | "by file" >> beam.GroupByKey()
                 | "write files" >> beam.Map(write)
                 | "what was written" >> beam.combiners.ToList()
-                | "note it" >> beam.Map(lambda files: written.write_text(json.dumps(files)))
+                | "note it" >> beam.Map(lambda files: write_text(written, json.dumps(files)))
             )
         sizes = {}
         for split, number, size, tally in json.loads(written.read_text()):
