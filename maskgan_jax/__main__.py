@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 
-from maskgan_jax.errors import UserError
+from maskgan_jax.errors import exit_code
 
 COMMANDS = {
     "demo": "small data set, short training, scores, pictures and a report, from nothing",
@@ -34,14 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     # A broken picture is reported by its UserError; OpenCV's own lines about it would only stand in between.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
-    try:
-        return importlib.import_module(f"maskgan_jax.commands.{name}").main(rest) or 0
-    except UserError as error:
-        print(f"maskgan {name}: error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"maskgan {name}: interrupted", file=sys.stderr)
-        return 130
+    return exit_code(f"maskgan {name}", lambda: importlib.import_module(f"maskgan_jax.commands.{name}").main(rest))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ MOST_MEGAPIXELS = 100
 
 # The formats that are read, by Pillow's names, and how a file of one of them begins, whatever its suffix.
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-_BEGINNING = re.compile(rb"....ftypavi[fs]|BM|GIF8|\xff\xd8\xff|\x89PNG\r\n|II[*+]\0|MM\0[*+]|RIFF....WEBP", re.DOTALL)
+_AVIF = rb"....ftyp(avi[fs]|m[is]f1....(....){0,9}avi[fs])"  # Its kind, or among those that a general kind stands for.
+_BEGINNING = re.compile(_AVIF + rb"|BM|GIF8|\xff\xd8\xff|\x89PNG\r\n|II[*+]\0|MM\0[*+]|RIFF....WEBP", re.DOTALL)
 _TOO_LARGE = f"more than {MOST_MEGAPIXELS} megapixels; make it smaller"
 _DAMAGED = "truncated, damaged or of an unusual kind"
 # A JPEG marker. Among the coded pixels, the byte 255 is followed by 0 or by the number of a restart.
@@ -178,7 +179,10 @@ def _converted(image: Image.Image, mode: str) -> Image.Image:
     if image.mode in ("I", "F"):
         raise _unreadable("32 bits a pixel; save it with 8 or 16 bits a channel")
     if image.mode.startswith("I;16"):  # Pillow would clip it. Colours of 16 bits it reduces by itself, in this way too.
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        values, transparent = np.asarray(image), image.info.get("transparency")
+        image = Image.fromarray((values >> 8).astype(np.uint8))
+        if transparent is not None:
+            image.putalpha(Image.fromarray(values != transparent))
     if image.has_transparency_data:
         image, cut_out = Image.new("RGB", image.size, "white" if mode == "RGB" else "black"), image.convert("RGBA")
         image.paste(cut_out, mask=cut_out)

@@ -1,8 +1,11 @@
 """What many tests share: a small config, a small data set and small networks, each made once."""
 
+import importlib.util
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 # Tests, and the processes they start, compile many programs, some of them again and again, and run each a few times only:
 # LLVM's optimisation costs more than it gains. To be set before JAX is imported.
@@ -102,3 +105,17 @@ def landmark_file(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("landmarks") / "landmarks.safetensors"
     save_safetensors(path, variables, config)
     return path
+
+
+@pytest.fixture(scope="session")
+def load_tool() -> Callable[[str], ModuleType]:
+    """What imports a program of `tools/` by its name."""
+
+    def load(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / "tools" / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # Where dataclasses look for the types of their fields.
+        spec.loader.exec_module(module)
+        return module
+
+    return load

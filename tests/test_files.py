@@ -190,6 +190,23 @@ def test_transparent_is_white_in_a_photo_and_not_hidden_in_a_mask():
         np.testing.assert_array_equal(decode_picture(saved(transparent, "PNG"), grey=True), alpha)
 
 
+def test_a_transparent_grey_of_16_bits():
+    deep = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64) * 20
+    read = decode_picture(saved(deep, "PNG", transparency=20 * 700))
+    expected = np.where(deep == 20 * 700, 255, deep >> 8)
+    np.testing.assert_array_equal(read, np.repeat(expected[..., None], 3, axis=-1))
+
+
+@pytest.mark.parametrize("kind", [b"mif1", b"msf1"])
+def test_avif_of_a_general_kind(kind):
+    """As some encoders write it; HEIF has the same kind, but does not name AVIF after it."""
+    data = bytearray(saved(smooth_picture(), "AVIF"))
+    data[8:12] = kind
+    np.testing.assert_array_equal(decode_picture(bytes(data)), decode_picture(saved(smooth_picture(), "AVIF")))
+    with pytest.raises(UserError, match="not AVIF, BMP"):
+        decode_picture(b"\0\0\0\x18ftyp" + kind + b"\0\0\0\0" + b"mif1heic" + bytes(99))
+
+
 def test_decode_takes_palettes_and_bits():
     picture = smooth_picture()
     palette = Image.fromarray(picture).quantize(200)

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -28,22 +28,25 @@ from unittest import mock
 import cv2
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
+from ml_collections import ConfigDict
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 from tqdm import tqdm
 
 from maskgan_jax.config import load_config
 from maskgan_jax.data import landmarks, records, sources
 from maskgan_jax.data.masked_faces.masked_faces_dataset_builder import Builder
+from maskgan_jax.errors import UserError, exit_code
 
-# The functions that do the work of each stage, where the build looks them up.
+# The functions that do the work of each stage, where the build looks them up. None of them calls another one.
 STAGES = {
-    "read": (sources.Photo, "read"),
-    "detect": (landmarks, "find_boxes"),
-    "landmarks": (landmarks, "landmarks_in_box"),
-    "fit": (records, "fit_mask"),
-    "align": (records, "align"),
-    "draw": (records, "draw_mask"),
+    "read": ((sources.Photo, "read_bytes"), (sources, "render_face"), (sources, "decode_picture"), (records, "decode_picture")),
+    "detect": ((landmarks, "find_boxes"),),
+    "landmarks": ((landmarks, "landmarks_in_box"), (records, "pose_face")),
+    "fit": ((records, "fit_mask"),),
+    "align": ((records, "align"),),
+    "draw": ((records, "draw_mask"),),
 }
+COLUMNS = (*STAGES, "encode", "rest")
 
 
 @contextlib.contextmanager
@@ -62,9 +65,28 @@ def timed_stages(times: collections.Counter) -> Iterator[None]:
         return call
 
     with contextlib.ExitStack() as stack:
-        for stage, (place, name) in STAGES.items():
-            stack.enter_context(mock.patch.object(place, name, timed(stage, getattr(place, name))))
+        for stage, functions in STAGES.items():
+            for place, name in functions:
+                stack.enter_context(mock.patch.object(place, name, timed(stage, getattr(place, name))))
         yield
+
+
+def stage_times(
+    photo: sources.Photo, config: ConfigDict, write: Callable[[dict[str, Any]], None]
+) -> tuple[collections.Counter, bool]:
+    """The CPU time of each of `COLUMNS` for one photo, in seconds, and whether it has a face, whose record `write` takes."""
+    times = collections.Counter()
+    start = time.process_time()
+    with timed_stages(times):
+        face = records.find_face(photo, config.data, config.seed)
+        usable = isinstance(face, records.Face)
+        record = records.make_record(face, config.data, config.seed) if usable else None
+    if usable:
+        before = time.process_time()
+        write(record)
+        times["encode"] = time.process_time() - before
+    times["rest"] = time.process_time() - start - times.total()
+    return times, usable
 
 
 def measure_stages(photo_sources: list[str], count: int, overrides: list[str]) -> None:
@@ -79,26 +101,17 @@ def measure_stages(photo_sources: list[str], count: int, overrides: list[str]) -
         features = Builder(size=config.data.size, splits={}, data_dir=folder).info.features
         serializer = ExampleSerializer(features.get_serialized_info())
         writer = ArrayRecordWriter(str(Path(folder, "records")), "group_size:1")
-        columns = [*STAGES, "encode", "rest"]
-        print(f"| source | faces / photos | {' | '.join(columns)} | photos / s |\n|---|---|{'--:|' * (len(columns) + 1)}")
+
+        def write(record: dict[str, Any]) -> None:
+            writer.write(serializer.serialize_example(features.encode_example(record)))
+
+        print(f"| source | faces / photos | {' | '.join(COLUMNS)} | photos / s |\n|---|---|{'--:|' * (len(COLUMNS) + 1)}")
         for source, photos in sorted(groups.items()):
             chosen = [photos[i] for i in np.linspace(0, len(photos) - 1, min(count, len(photos))).astype(int)]
-            measured, faces = [], 0
-            for photo in tqdm([chosen[0], *chosen], source, leave=False):
-                times = collections.Counter()
-                start = time.process_time()
-                with timed_stages(times):
-                    face = records.find_face(photo, config.data, config.seed)
-                    record = records.make_record(face, config.data, config.seed) if isinstance(face, records.Face) else None
-                if record:
-                    faces += 1
-                    before = time.process_time()
-                    writer.write(serializer.serialize_example(features.encode_example(record)))
-                    times["encode"] = time.process_time() - before
-                times["rest"] = time.process_time() - start - times.total()
-                measured.append(times)
-            measured, faces = measured[1:], faces - 1  # The first one loads dlib's files and other things.
-            medians = [f"{statistics.median(times[column] for times in measured) * 1e3:.1f}" for column in columns]
+            stage_times(chosen[0], config, write)  # The first one loads dlib's files and other things.
+            results = [stage_times(photo, config, write) for photo in tqdm(chosen, source, leave=False)]
+            measured, faces = [times for times, _ in results], sum(usable for _, usable in results)
+            medians = [f"{statistics.median(times[column] for times in measured) * 1e3:.1f}" for column in COLUMNS]
             rate = len(measured) / sum(times.total() for times in measured)
             print(f"| {source} | {faces} / {len(measured)} | {' | '.join(medians)} | {rate:.1f} |", flush=True)
         writer.close()
@@ -110,23 +123,24 @@ def measure_memory(counts: list[int], overrides: list[str]) -> None:
     for count in counts:
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-m", "maskgan_jax", "build", f"--source=rendered={count}", f"--data_dir={folder}"]
+            command += ["--workers=1", *overrides]
             start = time.monotonic()
-            process = subprocess.Popen(
-                [*command, "--workers=1", *overrides], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             _, status, usage = os.wait4(process.pid, 0)
             if status:
-                raise SystemExit(f"the build failed: {' '.join(command)}")
+                raise UserError(f"the build failed; run it by itself to see why: {' '.join(command)}")
             print(f"| {count} | {usage.ru_maxrss / 1024:.0f} | {time.monotonic() - start:.0f} |", flush=True)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the flags and measures one or the other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", action="append", metavar="KIND=FOLDER", help="as for `maskgan build`; default: rendered")
     parser.add_argument("--count", type=int, default=100, help="photos of each source")
     parser.add_argument("--memory", type=int, nargs="+", metavar="N", help="measure memory, with N rendered faces")
-    flags, overrides = parser.parse_known_args()
+    flags, overrides = parser.parse_known_args(arguments)
+    if min([flags.count, *(flags.memory or [])]) < 1:
+        raise UserError("give --count and --memory at least 1")
     if flags.memory:
         measure_memory(flags.memory, overrides)
     else:
@@ -134,4 +148,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code("measure_build", main))

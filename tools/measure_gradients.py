@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -22,21 +23,21 @@ from maskgan_jax import losses
 from maskgan_jax.config import load_config
 from maskgan_jax.data.masked_faces import load_split
 from maskgan_jax.data.pipeline import training_batches
-from maskgan_jax.errors import UserError
+from maskgan_jax.errors import exit_code
 from maskgan_jax.models.patchgan import create_discriminator
 from maskgan_jax.models.unet import create_generator
 from maskgan_jax.training import checkpoints, gan
 from maskgan_jax.training.state import to_unit
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the flags, measures, prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", required=True)
     parser.add_argument("--data_dir", required=True)
     parser.add_argument("--workdir", required=True)
     parser.add_argument("--batches", type=int, default=8)
-    flags, overrides = parser.parse_known_args()
+    flags, overrides = parser.parse_known_args(arguments)
     config = load_config(flags.config, overrides)
 
     landmark_net, landmark_variables = gan.load_landmark_net(config)
@@ -78,7 +79,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"measure_gradients: {error}")
+    sys.exit(exit_code("measure_gradients", main))

@@ -44,7 +44,7 @@ from maskgan_jax.data.masks import check_masks
 from maskgan_jax.data.points import LEFT_EYE, RIGHT_EYE
 from maskgan_jax.data.records import Face, find_face, make_record
 from maskgan_jax.data.sources import Photo, list_photos
-from maskgan_jax.errors import UserError
+from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import decode_picture, find_pictures, read_picture, write_json, write_png
 from maskgan_jax.models.lpips import Convolution
 from maskgan_jax.models.st_lpips import alex_taps, load_st_lpips
@@ -592,7 +592,4 @@ def _heading(words: str, width: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"measure_mask_realism: {error}")
+    sys.exit(exit_code("measure_mask_realism", main))

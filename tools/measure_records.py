@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -25,10 +26,11 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from maskgan_jax.config import load_config
-from maskgan_jax.data.masked_faces import load_split
+from maskgan_jax.data.masked_faces import load_split, readable
 from maskgan_jax.data.pipeline import ARRAYS, training_batches
-from maskgan_jax.data.records import find_face, make_record
+from maskgan_jax.data.records import Face, find_face, make_record
 from maskgan_jax.data.sources import list_photos
+from maskgan_jax.errors import UserError, exit_code
 
 BATCH = 16
 ROUNDS = 5
@@ -162,21 +164,26 @@ def training_rate(source: Sequence[dict[str, Any]], **settings: Any) -> float:
     return count * BATCH / best_time(lambda: [next(batches) for _ in range(count)])
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measures all encodings and prints a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data_dir", metavar="DIR", help="data set of `maskgan build` (default: rendered faces of 256 px)")
     parser.add_argument("--split", default="train")
     parser.add_argument("--count", type=int, default=128, help="number of records")
-    flags = parser.parse_args()
+    flags = parser.parse_args(arguments)
+    if flags.count < BATCH:
+        raise UserError(f"--count={flags.count}: give at least {BATCH}, a batch")
     cv2.setNumThreads(1)
     if flags.data_dir:
         stored = load_split(flags.data_dir, flags.split)
-        records = [stored[i] for i in np.linspace(0, len(stored) - 1, min(flags.count, len(stored))).astype(int)]
+        numbers = np.linspace(0, len(stored) - 1, min(flags.count, len(stored))).astype(int)
+        records = [record for _, record in readable(stored, numbers.tolist())]
     else:
         config = load_config("default")
         faces = (find_face(photo, config.data, 0) for photo in list_photos(f"rendered={flags.count}", config))
-        records = [make_record(face, config.data, 0) for face in faces]
+        records = [make_record(face, config.data, 0) for face in faces if isinstance(face, Face)]
+    if len(records) < BATCH:
+        raise UserError(f"only {len(records)} records to measure with, less than a batch of {BATCH}; give a larger data set")
     size = len(records[0]["real"])
     print(f"{len(records)} records of {size} px")
     print("| encoding | bytes / record | write, ms | read, ms | training, records / s | with mirroring | with jitter as well |")
@@ -195,4 +202,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code("measure_records", main))

@@ -16,6 +16,7 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,10 @@ import dlib
 import numpy as np
 from tqdm import tqdm
 
-from maskgan_jax.data.landmarks import find_box, landmarks_in_box
+from maskgan_jax.data.landmarks import find_box, landmarks_in_box, resized
 from maskgan_jax.data.masked_faces import Records, load_split, readable
 from maskgan_jax.data.points import CONTOUR
-from maskgan_jax.errors import UserError
+from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import replacing, write_json
 from maskgan_jax.training.landmark_regression import landmark_errors
 
@@ -49,7 +50,7 @@ OPTIONS = {
 }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the flags, trains, compares, prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_dir", required=True, metavar="DIR", help="data set of `maskgan build`")
@@ -58,7 +59,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="with as many threads, the same seed gives the same file")
     for name, value in OPTIONS.items():
         parser.add_argument(f"--{name}", type=type(value), default=value, help=f"dlib's training option; {value} unless told")
-    flags = parser.parse_args()
+    flags = parser.parse_args(arguments)
 
     out = Path(flags.out)
     if out.exists():
@@ -115,11 +116,10 @@ def _turned(picture: np.ndarray, landmarks: np.ndarray, box: dlib.rectangle, deg
 def _example(picture: np.ndarray, landmarks: np.ndarray, box: dlib.rectangle) -> tuple[np.ndarray, dlib.full_object_detection]:
     """A grey picture and the landmarks in it as dlib's training takes them. dlib looks at pictures in grey, too."""
     scale = BOX_WIDTH / box.width()
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    resized = cv2.resize(np.rint(picture.mean(axis=-1)).astype(np.uint8), None, fx=scale, fy=scale, interpolation=interpolation)
+    enlarged = resized(np.rint(picture.mean(axis=-1)).astype(np.uint8), scale)
     points = np.rint((landmarks + 0.5) * scale - 0.5).astype(int).tolist()
     sides = (round(side * scale) for side in (box.left(), box.top(), box.right(), box.bottom()))
-    return resized, dlib.full_object_detection(dlib.rectangle(*sides), [dlib.point(x, y) for x, y in points])
+    return enlarged, dlib.full_object_detection(dlib.rectangle(*sides), [dlib.point(x, y) for x, y in points])
 
 
 def compare(records: Records, predictors: dict[str, str]) -> dict[str, Any]:
@@ -198,7 +198,4 @@ def markdown(comparison: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"retrain_shape_predictor: {error}")
+    sys.exit(exit_code("retrain_shape_predictor", main))

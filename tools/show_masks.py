@@ -26,13 +26,13 @@ from maskgan_jax.data.landmarks import find_landmarks
 from maskgan_jax.data.masks import check_masks
 from maskgan_jax.data.records import Face, draw_on, find_face
 from maskgan_jax.data.sources import Photo, list_photos
-from maskgan_jax.errors import UserError
+from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import find_pictures, read_picture, write_png, write_text
 
 COLUMNS = 10
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the flags, draws, writes the picture, prints the times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", required=True, metavar="KIND=FOLDER", help="as for maskgan build")
@@ -41,19 +41,18 @@ def main() -> None:
     parser.add_argument("--faces", type=int, default=60, help="masks to draw (default: 60)")
     parser.add_argument("--side", type=int, default=128, help="side of a face in the picture, in pixels (default: 128)")
     parser.add_argument("--out", required=True, metavar="FILE.png")
-    options, overrides = parser.parse_known_args()
-    try:
-        config = load_config(options.config, overrides)
-        check_masks(config.data)
-        faces, times = drawn_faces(options.source, options.faces, config)
-        if options.real:
-            faces += real_faces(options.real, len(faces), config)
-        order = np.random.default_rng(config.seed).permutation(len(faces))
-        faces = [faces[i] for i in order]
-        write_png(options.out, grid([picture for picture, _ in faces], options.side))
-        write_text(Path(options.out).with_suffix(".txt"), "".join(f"{name}\n" for _, name in faces))
-    except UserError as error:
-        sys.exit(f"{Path(__file__).name}: {error}")
+    options, overrides = parser.parse_known_args(arguments)
+    if options.faces < 1 or options.side < 1:
+        raise UserError(f"--faces={options.faces} --side={options.side}: give at least 1 each")
+    config = load_config(options.config, overrides)
+    check_masks(config.data)
+    faces, times = drawn_faces(options.source, options.faces, config)
+    if options.real:
+        faces += real_faces(options.real, len(faces), config)
+    order = np.random.default_rng(config.seed).permutation(len(faces))
+    faces = [faces[i] for i in order]
+    write_png(options.out, grid([picture for picture, _ in faces], options.side))
+    write_text(Path(options.out).with_suffix(".txt"), "".join(f"{name}\n" for _, name in faces))
     print("type        masks  median ms")
     for name, spent in sorted(times.items()):
         print(f"{name:10} {len(spent):6} {1e3 * np.median(spent):10.1f}")
@@ -109,4 +108,4 @@ def grid(faces: Sequence[np.ndarray], side: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code("show_masks", main))

@@ -46,7 +46,8 @@ def load_predictor(path: str = "") -> dlib.shape_predictor:
     return predictor
 
 
-def _resized(picture: np.ndarray, scale: float) -> np.ndarray:
+def resized(picture: np.ndarray, scale: float) -> np.ndarray:
+    """A picture, `[H, W]` or `[H, W, 3]` uint8, as many times as large, as dlib's detector and predictor are given it."""
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=interpolation)
 
@@ -54,12 +55,12 @@ def _resized(picture: np.ndarray, scale: float) -> np.ndarray:
 def find_boxes(picture: np.ndarray, *, largest_only: bool = False) -> list[dlib.rectangle]:
     """The boxes of the faces in a picture `[H, W, 3]` RGB, uint8, the largest first; in pixels.
 
-    The picture is searched as it is, and, if there is nothing, enlarged twice. With `largest_only` the largest face alone is
+    The picture is searched as it is, and, if there is nothing, at twice its size. With `largest_only` the largest face alone is
     looked for, in a large picture at half its size first, which takes a quarter of the time.
     """
     if largest_only and max(picture.shape[:2]) > COARSE_SIDE:
         # Whatever is larger than a face found at half the size would be found there, too.
-        if boxes := _detector()(_resized(picture, 0.5)):
+        if boxes := _detector()(resized(picture, 0.5)):
             box = _by_size(boxes)[0]
             return [dlib.rectangle(2 * box.left(), 2 * box.top(), 2 * box.right() + 1, 2 * box.bottom() + 1)]
     picture = np.ascontiguousarray(picture)
@@ -96,7 +97,7 @@ def landmarks_in_box(picture: np.ndarray, box: dlib.rectangle, shape_predictor: 
     near = picture[y : box.bottom() + box.height(), x : box.right() + box.width()]
     sides = (box.left() - x, box.top() - y, box.right() - x, box.bottom() - y)
     rectangle = dlib.rectangle(*(round(side * enlargement) for side in sides))
-    shape = load_predictor(shape_predictor)(_resized(near, enlargement), rectangle)
+    shape = load_predictor(shape_predictor)(resized(near, enlargement), rectangle)
     points = np.array([(point.x, point.y) for point in shape.parts()], np.float64)
     return ((points + 0.5) / enlargement - 0.5 + [x, y]).astype(np.float32)
 
@@ -118,7 +119,7 @@ def find_all_landmarks(picture: np.ndarray, shape_predictor: str = "", *, larges
     shrinkage = min(1.0, LONGEST_SIDE / max(picture.shape[:2]))
     if min(picture.shape[:2]) * shrinkage < 2:  # A strip, of which nothing would be left.
         raise UserError("no face found")
-    searched = _resized(picture, shrinkage) if shrinkage < 1 else picture
+    searched = resized(picture, shrinkage) if shrinkage < 1 else picture
     boxes = find_boxes(searched, largest_only=largest_only)
     faces = [landmarks_in_box(searched, box, shape_predictor).astype(np.float64) for box in boxes]
     if not faces:

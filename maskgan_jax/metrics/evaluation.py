@@ -88,11 +88,17 @@ def evaluate(
 def write_examples(
     path: str | Path, data_dir: str | Path, workdir: str | Path, *, split: str = "test", count: int = 24
 ) -> None:
-    """Writes a PNG of `count` faces, evenly taken from a split: masked, Telea, raw output, known pixels put back, real."""
+    """Writes a PNG of `count` faces, evenly taken from a split: masked, Telea, raw output, known pixels put back, real.
+
+    Raises:
+      UserError: no such network, data set or split, all records taken are damaged, or the file cannot be written.
+    """
     records = load_split(data_dir, split)
     unmasker = Unmasker(workdir)
     numbers = np.linspace(0, len(records) - 1, min(count, len(records))).astype(int)
     chosen = [record for _, record in readable(records, numbers)]
+    if not chosen:
+        raise UserError(f"the records of {split} in {data_dir} that were to be shown are damaged; build the data set again")
     enlarged = max(1, SHOWN_SIDE // unmasker.size)
     rows = []
     for record, ours in _predicted("ours", unmasker, chosen):

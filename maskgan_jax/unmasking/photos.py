@@ -108,7 +108,11 @@ def _regions(shape: tuple[int, int], mask: np.ndarray | None, faces: Sequence[np
         yield from (region_from_landmarks(landmarks, shape) for landmarks in faces)
         return
     y, x = np.nonzero(mask > 127)
-    nearest = np.argmin([np.hypot(x - landmarks[33, 0], y - landmarks[33, 1]) for landmarks in faces], axis=0)
+    nearest, least = np.zeros(len(x), np.int32), np.full(len(x), np.inf)
+    for number, landmarks in enumerate(faces):
+        distance = np.hypot(x - landmarks[33, 0], y - landmarks[33, 1])
+        nearest[distance < least] = number
+        np.minimum(distance, least, out=least)
     for number in range(len(faces)):
         region = np.zeros(shape, np.uint8)
         region[y[nearest == number], x[nearest == number]] = 255

@@ -1,3 +1,4 @@
+import resource
 import shutil
 
 import numpy as np
@@ -7,6 +8,7 @@ from maskgan_jax.data.build import build_data_set
 from maskgan_jax.data.masked_faces import VERSION, DamagedRecord, load_split, readable
 from maskgan_jax.data.pipeline import training_batches
 from maskgan_jax.errors import UserError
+from maskgan_jax.metrics import landmark_accuracy
 from maskgan_jax.metrics.evaluation import evaluate
 from maskgan_jax.metrics.landmark_accuracy import evaluate_landmarks
 
@@ -67,6 +69,20 @@ def test_what_is_damaged_is_not_scored(data_dir, tmp_path, landmark_file, capfd)
     assert evaluate_landmarks("ours", tmp_path, workdir=landmark_file)["n"] == 3
 
 
+def test_dlib_is_not_asked_about_what_is_damaged(data_dir, tmp_path, monkeypatch, capfd):
+    """The record is not among the faces that the share of found ones is of."""
+    damaged_copy(data_dir, tmp_path, "test", 20_000)
+    lost = damaged_number(load_split(tmp_path, "test"))
+    sound = [record for number, record in enumerate(load_split(data_dir, "test")) if number != lost]
+    points = {record[key].tobytes(): record["landmarks"] for record in sound for key in ("real", "masked")}
+    monkeypatch.setattr(landmark_accuracy, "find_box", lambda picture: (0, 0, 64, 64))
+    monkeypatch.setattr(landmark_accuracy, "landmarks_in_box", lambda picture, box: points[picture.tobytes()])
+    result = evaluate_landmarks("dlib", tmp_path)
+    assert (result["n"], result["n_found"]) == (3, 3)
+    assert result["unmasked"] == result["masked"] == {"error": 0, "contour": 0, "detected": 1}
+    assert f"record {lost} of test in {tmp_path} is damaged and left out" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("threads", [0, 1])
 def test_much_damage_ends_it(threads, data_dir, tmp_path, config):
     damaged_copy(data_dir, tmp_path, "train", 20_000, 40_000, 60_000, 80_000)
@@ -113,3 +129,52 @@ def test_a_data_set_of_another_version(data_dir, tmp_path):
     (tmp_path / "masked_faces" / VERSION).rename(tmp_path / "masked_faces" / "1.0.0")
     with pytest.raises(UserError, match=rf"has format 1.0.0, and {VERSION} is needed; build it again"):
         load_split(tmp_path, "train")
+
+
+def test_too_many_open_files_are_no_damage(data_dir, capfd):
+    records = load_split(data_dir, "train")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        # The checks open files themselves.
+        with pytest.raises(UserError) as of_record:
+            records[3]
+        with pytest.raises(UserError) as of_split:
+            load_split(data_dir, "train")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert str(of_record.value).startswith(f"cannot read train in {data_dir} (RuntimeError: open() failed: Too many open files")
+    assert not isinstance(of_record.value, DamagedRecord)
+    assert str(of_split.value).startswith(f"cannot read {data_dir}/masked_faces") and "Too many open" in str(of_split.value)
+    assert not records.damaged and not capfd.readouterr().err
+
+
+def test_want_of_memory_is_no_damage(data_dir, monkeypatch):
+    records = load_split(data_dir, "train")
+
+    class Stored:
+        def __len__(self):
+            return 16
+
+        def __getitem__(self, index):
+            raise MemoryError
+
+    monkeypatch.setattr(records, "_stored", Stored())
+    with pytest.raises(MemoryError):
+        records[3]
+    assert not records.damaged
+
+
+def test_numbers_of_records(data_dir):
+    records = load_split(data_dir, "test")
+    assert records[-1]["id"] == records[np.int64(3)]["id"]
+    with pytest.raises(IndexError):
+        records[4]
+    with pytest.raises(TypeError):
+        records[0:2]
+    assert not records.damaged
+
+
+def test_a_data_set_in_a_cloud():
+    with pytest.raises(UserError, match="gs://bucket/data is in a cloud; copy the data set to a disk first"):
+        load_split("gs://bucket/data", "train")

@@ -139,6 +139,13 @@ def test_examples(data_dir, generator_file, records, tmp_path, monkeypatch):
     np.testing.assert_array_equal(row[4], records[0]["real"])
 
 
+def test_no_example_can_be_read(data_dir, generator_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "readable", lambda records, numbers: iter(()))
+    with pytest.raises(UserError, match="that were to be shown are damaged; build the data set again"):
+        write_examples(tmp_path / "examples.png", data_dir, generator_file)
+    assert not list(tmp_path.iterdir())
+
+
 def test_wrong_requests(data_dir, tmp_path, landmark_file):
     with pytest.raises(UserError, match="there is no method 'magic'; choose one of ours, input, telea"):
         evaluate("magic", data_dir)

@@ -1,7 +1,5 @@
-import importlib.util
 import json
 import os
-import sys
 from pathlib import Path
 
 import cv2
@@ -13,17 +11,10 @@ from maskgan_jax.data.rendered_faces import render_face
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import read_picture, write_png
 
-FILE = Path(__file__).parents[2] / "tools" / "measure_mask_realism.py"
-
 
 @pytest.fixture(scope="module")
-def tool():
-    spec = importlib.util.spec_from_file_location(FILE.stem, FILE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[FILE.stem] = module  # Where dataclasses look for the types of their fields.
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[FILE.stem]
+def tool(load_tool):
+    return load_tool("measure_mask_realism")
 
 
 def masked_faces(tool, kind, count, blur, seed):
@@ -39,7 +30,7 @@ def masked_faces(tool, kind, count, blur, seed):
     return faces
 
 
-def test_alike_are_not_told_apart_and_different_ones_are(tool):
+def test_alike_are_not_told_apart_and_different_ones_are(tool, capsys):
     real = masked_faces(tool, "real", 25, 2.0, 0)
     alike, chances = tool.measure(real, masked_faces(tool, "cloth", 25, 2.0, 1), seed=0)
     different, _ = tool.measure(real, masked_faces(tool, "cloth", 25, 1.0, 2), seed=0)
@@ -53,6 +44,14 @@ def test_alike_are_not_told_apart_and_different_ones_are(tool):
         assert chances[kind].shape == (100,)
     json.dumps(different)
     tool.print_table(different)
+    rows = {tuple(line.split()[:2]): line.split()[2:] for line in capsys.readouterr().out.splitlines()}
+    for kind in tool.KINDS:
+        for look, row in different[kind].items():
+            numbers = [row[name] for name in ("accuracy", "error", "auc", "photo_accuracy", "photo_auc")]
+            printed = [float(cell) for cell in rows[kind, look] if cell != "+-"]
+            assert printed == pytest.approx(numbers, abs=6e-4)
+    inside, rim = (different["probability_of_drawn"][kind]["cloth"] for kind in ("inside", "rim"))
+    assert rows["cloth", f"{inside:.3f}"] == [f"{rim:.3f}"]
 
 
 def test_sheet_without_some_patches(tool):
@@ -60,7 +59,19 @@ def test_sheet_without_some_patches(tool):
     real[0].patches["rim"] = real[0].patches["rim"][:0]
     chances = {kind: np.linspace(0, 1, len(tool.patches_of([*real, *drawn], kind)[0])) for kind in tool.KINDS}
     sheet = tool.sheet(real, drawn, chances)
-    assert sheet.shape[1:] == (10 * tool.SIZE, 3)
+    heading, face, patch = 22, tool.SIZE + 4, 2 * tool.PATCH + 4
+    called_drawn, taken_for_real, called_real, _ = np.split(sheet, 4)
+    assert called_drawn.shape == (heading + face + 2 * patch, 10 * tool.SIZE, 3)
+
+    def faces_in(part):  # Without the dots: there is no region.
+        row = part[heading : heading + tool.SIZE]
+        return [cell for cell in np.split(row, 10, axis=1) if (cell < 255).any()]
+
+    for part, expected in ((called_drawn, drawn[::-1]), (taken_for_real, drawn), (called_real, real)):
+        np.testing.assert_array_equal(faces_in(part), [one.picture for one in expected])
+    for top, count in ((heading + face, 3), (heading + face + patch, 2)):
+        patches = np.split(called_real[top : top + patch - 4], 10 * tool.SIZE // (patch - 4), axis=1)
+        assert [(cell < 255).any() for cell in patches] == [True] * count + [False] * (20 - count)
 
 
 def test_no_group_is_in_two_folds(tool):
@@ -196,6 +207,7 @@ def test_real_faces(tool, tmp_path, capsys):
     result = json.loads(out.read_text())
     assert result["real"] + len(result["real_left_out"]) == 24
     assert result["drawn"] + len(result["drawn_left_out"]) == 24
-    assert 0 <= result["inside"]["colour"]["accuracy"] <= 1
+    assert result["real"] > 18 and result["drawn"] > 12
+    assert 0.25 < result["skin"]["colour"]["accuracy"] < 0.75  # There is no mask to be seen.
     assert str(out) in capsys.readouterr().out
     assert read_picture(pictures).shape[1] == 10 * tool.SIZE

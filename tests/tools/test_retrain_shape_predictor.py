@@ -1,6 +1,4 @@
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import dlib
@@ -14,16 +12,12 @@ from maskgan_jax.data.masked_faces import load_split
 from maskgan_jax.data.rendered_faces import render_face
 from maskgan_jax.errors import UserError
 
-FILE = Path(__file__).parents[2] / "tools" / "retrain_shape_predictor.py"
 TINY = ["--cascade_depth=4", "--num_trees_per_cascade_level=30", "--oversampling_amount=4", "--threads=1"]
 
 
 @pytest.fixture(scope="module")
-def tool():
-    spec = importlib.util.spec_from_file_location(FILE.stem, FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_tool):
+    return load_tool("retrain_shape_predictor")
 
 
 @pytest.fixture(scope="module")
@@ -37,17 +31,11 @@ def faces(tmp_path_factory, make_config):
     return folder
 
 
-def run(tool, monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", [FILE.name, *map(str, arguments)])
-    tool.main()
-
-
 @pytest.fixture(scope="module")
 def predictor(tool, faces, tmp_path_factory):
     """A predictor of a tiny training; its errors on the test split are beside it."""
     out = tmp_path_factory.mktemp("predictor") / "retrained.dat"
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        run(tool, monkeypatch, f"--data_dir={faces}", f"--out={out}", *TINY)
+    tool.main([f"--data_dir={faces}", f"--out={out}", *TINY])
     return out
 
 
@@ -88,7 +76,7 @@ def test_errors_are_those_of_the_definition(tool, faces, monkeypatch):
 def test_tables_are_written(predictor, tool, faces, monkeypatch, capsys):
     """And a predictor that is there is not trained again."""
     before = predictor.stat().st_mtime_ns
-    run(tool, monkeypatch, f"--data_dir={faces}", f"--out={predictor}")
+    tool.main([f"--data_dir={faces}", f"--out={predictor}"])
     assert predictor.stat().st_mtime_ns == before
     errors = json.loads(Path(f"{predictor}.json").read_text())
     printed = capsys.readouterr().out
@@ -104,30 +92,30 @@ def test_tables_are_written(predictor, tool, faces, monkeypatch, capsys):
 
 def test_the_same_seed_gives_the_same_file(tool, faces, predictor, tmp_path, monkeypatch):
     again = tmp_path / "again.dat"
-    run(tool, monkeypatch, f"--data_dir={faces}", f"--out={again}", *TINY)
+    tool.main([f"--data_dir={faces}", f"--out={again}", *TINY])
     assert again.read_bytes() == predictor.read_bytes()
 
 
 def test_bad_requests(tool, faces, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="there is no data set"):
-        run(tool, monkeypatch, f"--data_dir={tmp_path}", f"--out={tmp_path / 'new.dat'}")
+        tool.main([f"--data_dir={tmp_path}", f"--out={tmp_path / 'new.dat'}"])
     with pytest.raises(UserError, match="dlib cannot train with these options .*Failing expression was depth > 0"):
-        run(tool, monkeypatch, f"--data_dir={faces}", f"--out={tmp_path / 'new.dat'}", *TINY, "--cascade_depth=0")
+        tool.main([f"--data_dir={faces}", f"--out={tmp_path / 'new.dat'}", *TINY, "--cascade_depth=0"])
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write"):
-        run(tool, monkeypatch, f"--data_dir={faces}", f"--out={tmp_path / 'file' / 'new.dat'}")
+        tool.main([f"--data_dir={faces}", f"--out={tmp_path / 'file' / 'new.dat'}"])
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     (tmp_path / "broken.dat").write_bytes(b"no predictor")
     with pytest.raises(UserError, match="cannot load the shape predictor"):
-        run(tool, monkeypatch, f"--data_dir={faces}", f"--out={tmp_path / 'broken.dat'}")
+        tool.main([f"--data_dir={faces}", f"--out={tmp_path / 'broken.dat'}"])
 
 
 def test_no_face_is_found(tool, faces, predictor, tmp_path, monkeypatch):
     monkeypatch.setattr(tool, "find_box", lambda picture: None)
     with pytest.raises(UserError, match="finds no face in the training split"):
-        run(tool, monkeypatch, f"--data_dir={faces}", f"--out={tmp_path / 'new.dat'}")
+        tool.main([f"--data_dir={faces}", f"--out={tmp_path / 'new.dat'}"])
     with pytest.raises(UserError, match="finds no face in the test split"):
-        run(tool, monkeypatch, f"--data_dir={faces}", f"--out={predictor}")
+        tool.main([f"--data_dir={faces}", f"--out={predictor}"])
 
 
 def test_turned_pictures(tool):

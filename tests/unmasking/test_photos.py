@@ -9,7 +9,7 @@ from maskgan_jax.data.rendered_faces import render_face
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import find_pictures, read_picture, write_png
 from maskgan_jax.unmasking import photos
-from maskgan_jax.unmasking.photos import paste, region_from_landmarks, unmask_photos
+from maskgan_jax.unmasking.photos import _regions, paste, region_from_landmarks, unmask_photos
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +175,18 @@ def test_paste_stays_in_the_square():
     before = photo.copy()
     assert not paste(photo, np.full((64, 64, 3), 90, np.uint8), square, elsewhere)
     np.testing.assert_array_equal(photo, before)
+
+
+def test_each_pixel_of_a_given_region_belongs_to_the_nearest_face():
+    rng = np.random.default_rng(0)
+    mask = np.where(rng.random((60, 80)) < 0.3, 255, 0).astype(np.uint8)
+    faces = [rng.uniform(0, 80, (68, 2)).astype(np.float32) for _ in range(4)]
+    y, x = np.mgrid[:60, :80]
+    nearest = np.argmin([np.hypot(x - face[33, 0], y - face[33, 1]) for face in faces], axis=0)
+    found = list(_regions(mask.shape, mask, faces))
+    assert len(found) == 4
+    for number, region in enumerate(found):
+        np.testing.assert_array_equal(region, np.where(nearest == number, mask, 0))
 
 
 def test_region_from_landmarks():

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import errno
 import itertools
+import operator
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,6 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from maskgan_jax.data.storage import is_remote
 from maskgan_jax.errors import UserError
 
 NAME = "masked_faces"
@@ -49,13 +53,17 @@ class Records(Sequence):
         """Record number `index`; its pictures are read-only.
 
         Raises:
-          DamagedRecord: it cannot be read, which is told on stderr as well, once.
-          UserError: so it is with more than 1 % of the records (and more than one), or with all.
+          DamagedRecord: it is damaged, which is told on stderr as well, once.
+          UserError: so it is with more than 1 % of the records (and more than one), or with all; or its file cannot be read.
         """
-        index = range(len(self))[index]  # For negative numbers, and IndexError at the end.
+        index = range(len(self))[operator.index(index)]  # For negative numbers, and IndexError at the end.
         try:
             record = self._stored[index]
+        except MemoryError:
+            raise
         except Exception as error:  # Of array_record, protocol buffers or NumPy.
+            if _is_of_the_machine(error):
+                raise UserError(f"cannot read {self._where} ({_reason(error)})") from error
             raise self._damage(index, error) from error
         return {name: value.decode() if isinstance(value, bytes) else value for name, value in record.items()}
 
@@ -78,7 +86,7 @@ def readable(records: Sequence[dict[str, Any]], numbers: Iterable[int]) -> Itera
     """The records of these numbers, each with its number, except for damaged ones.
 
     Raises:
-      UserError: too many are damaged; see `Records`.
+      UserError: too many are damaged, or a file cannot be read; see `Records`.
     """
     for number in numbers:
         try:
@@ -92,12 +100,15 @@ def load_split(data_dir: str | Path, split: str) -> Records:
     """Opens one split of the data set that `maskgan build` made in `data_dir`.
 
     Raises:
-      UserError: there is no data set, it has no such split, a file of it cannot be opened, or an older version made it.
+      UserError: there is no data set, or one in a cloud; it has no such split; a file of it cannot be opened; or an older
+        version made it.
     """
     # Takes a second to import, which processes that only make records do without.
     import tensorflow_datasets as tfds
     from array_record.python.array_record_module import ArrayRecordReader
 
+    if is_remote(data_dir):
+        raise UserError(f"{data_dir} is in a cloud; copy the data set to a disk first, and give that folder")
     folder = Path(data_dir) / NAME / VERSION
     if not folder.is_dir():
         if others := sorted(path.name for path in folder.parent.glob("*.*.*/")):
@@ -122,11 +133,24 @@ def load_split(data_dir: str | Path, split: str) -> Records:
 
 @contextlib.contextmanager
 def _complaining(data_dir: str | Path, path: Path) -> Iterator[None]:
-    """Has whatever goes wrong in TFDS and array_record say which data set is damaged, and where."""
+    """Has whatever goes wrong in TFDS and array_record say which data set cannot be read or is damaged, and where."""
     try:
         yield
+    except MemoryError:
+        raise
     except Exception as error:
-        raise UserError(f"the data set in {data_dir} is damaged ({path.name}: {_reason(error)}); {_again(data_dir)}") from error
+        first = error.__cause__ if isinstance(error.__cause__, OSError) else error  # TFDS hides what the system said.
+        if _is_of_the_machine(first):
+            raise UserError(f"cannot read {path} ({_reason(first)})") from error
+        raise UserError(f"the data set in {data_dir} is damaged ({path.name}: {_reason(first)}); {_again(data_dir)}") from error
+
+
+def _is_of_the_machine(error: Exception) -> bool:
+    """Whether a file could not be read for reasons that are not its own: too many open files, no permission, a failing disk."""
+    if isinstance(error, OSError):
+        return error.errno not in (None, errno.ENOENT)  # None: an error of TFDS, not of the system.
+    # array_record has a RuntimeError for everything; this is how it tells of a call to the system.
+    return bool(re.match(r"[a-z]+\(\) failed: (?!No such file)", str(error)))
 
 
 def _reason(error: Exception) -> str:

@@ -1,0 +1,52 @@
+"""What is the same for all programs of tools/."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from maskgan_jax.errors import UserError
+
+FOLDER = Path(__file__).parents[2] / "tools"
+WRONG = {
+    "measure_build": ["--source=ffhq=/nowhere"],
+    "measure_gradients": ["--config=default", "--data_dir=/nowhere", "--workdir=/nowhere", "--config.losses.contour=0.0"],
+    "measure_mask_realism": ["--real=/nowhere", "--source=rendered=9", "--out=/nowhere/realism.json"],
+    "measure_records": ["--data_dir=/nowhere"],
+    "retrain_shape_predictor": ["--data_dir=/nowhere", "--out=/nowhere.dat"],
+    "show_masks": ["--source=folder=/nowhere", "--out=/nowhere/masks.png"],
+}
+
+
+def test_all_are_tried():
+    assert WRONG.keys() == {path.stem for path in FOLDER.glob("*.py")}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_folder(name, load_tool, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="/nowhere") as caught:
+        load_tool(name).main(WRONG[name])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["measure_build", "show_masks"])
+def test_as_a_program_it_ends_with_one_sentence_and_exit_code_1(name):
+    done = subprocess.run([sys.executable, FOLDER / f"{name}.py", *WRONG[name]], capture_output=True, text=True)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"{name}: error: /nowhere is not a folder") and "Traceback" not in done.stderr
+
+
+def test_every_program_ends_so():
+    """Each would take seconds to start."""
+    for name in WRONG:
+        end = f'if __name__ == "__main__":\n    sys.exit(exit_code("{name}", main))\n'
+        assert (FOLDER / f"{name}.py").read_text().endswith(end)
+
+
+@pytest.mark.parametrize("name", ["measure_build", "show_masks"])
+def test_wrong_settings(name, load_tool):
+    with pytest.raises(UserError, match="unknown argument"):
+        load_tool(name).main(["--source=rendered=2", "--out=masks.png", "--colour=red"])
