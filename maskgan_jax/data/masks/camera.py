@@ -95,10 +95,8 @@ def blurred(layer: np.ndarray, blur: float) -> np.ndarray:
 
 def grain(rng: np.random.Generator, shape: tuple[int, int], camera: Camera, saturation: float) -> np.ndarray:
     """Noise as the camera's: `[h, w, 3]` float32, in levels of 0..255, mostly of lightness; without colour in a grey photo."""
-    noise = white_noise(rng, shape)[..., None] + np.float32(0.35 * saturation) * np.stack(
-        [white_noise(rng, shape) for _ in range(3)], axis=-1
-    )
-    return noise * np.float32(camera.noise)
+    lightness, colour = white_noise(rng, shape), np.float32(0.35 * saturation)
+    return cv2.merge([(lightness + colour * white_noise(rng, shape)) * np.float32(camera.noise) for _ in range(3)])
 
 
 def compressed(picture: np.ndarray, compression: Compression | None) -> np.ndarray:

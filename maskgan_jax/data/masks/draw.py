@@ -120,12 +120,14 @@ def draw_mask(
     alpha = np.where(alpha > LEAST_ALPHA, alpha, 0)
     shade_of_mask *= 1 - alpha
     shade_of_mask = np.where(shade_of_mask > LEAST_SHADOW, shade_of_mask, 0)
-    light_seen = layer[..., :3] + under * ((1 - alpha) * (1 - shade_of_mask))[..., None]
-    drawn = compositing.to_srgb_float(light_seen) + alpha[..., None] * camera.grain(rng, alpha.shape, seen, light.saturation)
+    # Merged, not broadcast: NumPy is slow along an axis of three.
+    light_seen = layer[..., :3] + under * cv2.merge([(1 - alpha) * (1 - shade_of_mask)] * 3)
+    grain = camera.grain(rng, alpha.shape, seen, light.saturation)
+    drawn = compositing.to_srgb_float(light_seen) + cv2.merge([alpha] * 3) * grain
     drawn = camera.compressed(np.clip(np.rint(drawn), 0, 255).astype(np.uint8), compression)
     picture = face.copy()
-    changed = ((alpha > 0) | (shade_of_mask > 0))[..., None]
-    picture[rows, columns] = np.where(changed, drawn, face[rows, columns])
+    changed = (alpha > 0) | (shade_of_mask > 0)
+    np.copyto(picture[rows, columns], drawn, where=changed[..., None])
     covered, shaded = np.zeros((2, *face.shape[:2]), np.float32)
     covered[rows, columns], shaded[rows, columns] = alpha, shade_of_mask
     parameters = {"type": fit.mask_type, **fit.parameters, **details, **_described(light, seen)}

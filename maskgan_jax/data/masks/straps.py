@@ -41,7 +41,7 @@ def draw_straps(
     """Draws the straps of both sides, from the mask towards the ears, as far as there is skin under them.
 
     Args:
-      straps: those of the right side.
+      straps: those of the right side; at least one.
       rng: source of everything random.
       worn: how the mask sits. A strap starts where the mask is, and ends where the ear is.
       scale: pixels to one width of the face.
@@ -57,10 +57,11 @@ def draw_straps(
     thickness = float(rng.uniform(0.6, 1.3))
     sag = rng.normal(0, 0.02, (len(straps), 2))
     t = np.linspace(0, 1, 25)[:, None]
-    for strap, sags in zip(straps, sag, strict=True):
-        for mirror, bend in zip((1, -1), sags, strict=True):
-            start = worn.to_picture(np.array([strap.start]) * (mirror, 1))
-            end = worn.placement.to_picture(np.array([strap.end]) * (mirror, 1))
+    sides = np.array([(1, 1), (-1, 1)])
+    starts = worn.to_picture(np.concatenate([strap.start * sides for strap in straps])).reshape(-1, 2, 2)
+    ends = worn.placement.to_picture(np.concatenate([strap.end * sides for strap in straps])).reshape(-1, 2, 2)
+    for strap, *of_sides in zip(straps, starts, ends, sag, strict=True):
+        for start, end, bend in zip(*of_sides, strict=True):
             # A quadratic Bezier curve, nearly straight, as the elastic is stretched.
             middle = (start + end) / 2 + (0, bend * scale)
             curve = (1 - t) ** 2 * start + 2 * t * (1 - t) * middle + t**2 * end - (window.left, window.top)

@@ -71,12 +71,6 @@ def test_straps_lie_between_their_ends(light):
     assert share.max() == pytest.approx(1, abs=0.01) and share.min() > 0.6
 
 
-def test_no_straps(light):
-    window, seen = Window(0, 0, 9, 8), np.ones((8, 9), np.float32)
-    layer, _ = draw_straps((), np.random.default_rng(0), PLAIN, 100, np.ones(3, np.float32), light, window, seen)
-    assert layer.shape == (8, 9, 4) and not layer.any()
-
-
 def test_a_strap_ends_under_hair_and_does_not_come_out_again(light):
     strap, window = Strap((0.1, 0.3), (0.45, 0.0), width=0.04), Window(10, 20, 210, 180)
     seen = np.ones(window.size, np.float32)
