@@ -87,7 +87,7 @@ def _unmask(photo: np.ndarray, mask: np.ndarray | None, unmasker: Unmasker, shap
 def region_from_landmarks(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Where a mask is to be expected: from the bridge of the nose to the chin, a little wider than the jaw.
 
-    96 % of what drawn masks cover or shade lies in it, but 78 to 82 % of gaiters and bandanas, which go down to the neck.
+    Of what drawn masks cover or shade, 95 % lies in it; of bandanas 90 %, of gaiters, which go down to the neck, 86 %.
 
     Args:
       landmarks: `[68, 2]`, (x, y) in pixels of the photo.
