@@ -103,6 +103,15 @@ def get_config() -> ConfigDict:
     optimizer.b2 = 0.999
     # The rate is constant for this share of the steps and then falls linearly to 0.
     optimizer.constant = 0.5
+    # What `learning_rate` is for: if `scaling` is 'linear' or 'sqrt', it is multiplied by input.batch_size / scaling_batch, or
+    # by the root of that; 'none' takes it as it is.
+    optimizer.scaling = "none"
+    optimizer.scaling_batch = 16
+    # Steps over which the rate rises to that, for large batches.
+    optimizer.warmup = 0
+    # Equal parts of a batch that go through the networks one after the other, their gradients averaged: a batch that does not
+    # fit into memory then does.
+    optimizer.accumulate = 1
     # Moving average of the generator's weights, used for validation and results; 0 turns it off.
     optimizer.ema = 0.0
 

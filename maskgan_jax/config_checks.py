@@ -71,6 +71,10 @@ ALLOWED = {
     "optimizer.b1": _BELOW_1,
     "optimizer.b2": _BELOW_1,
     "optimizer.constant": _between(0, 1),
+    "optimizer.scaling": _one_of("none", "linear", "sqrt"),
+    "optimizer.scaling_batch": _at_least(1),
+    "optimizer.warmup": _at_least(0),
+    "optimizer.accumulate": _at_least(1),
     "optimizer.ema": _BELOW_1,
     "training.epochs": _at_least(0),
     "training.steps": _at_least(0),
@@ -104,6 +108,11 @@ def check_values(config: ConfigDict, reference: ConfigDict, where: str) -> None:
             raise UserError(f"{where}: {key} is {values[key]!r}; it must be {allowed.words}")
     if not values["training.epochs"] and not values["training.steps"]:
         raise UserError(f"{where}: training.epochs and training.steps are both 0; one of them must be above 0")
+    if config.input.batch_size % config.optimizer.accumulate:
+        raise UserError(
+            f"{where}: a batch of {config.input.batch_size} (input.batch_size) cannot be divided into "
+            f"{config.optimizer.accumulate} parts (optimizer.accumulate); make one a multiple of the other"
+        )
     # The last two layers of the discriminator, which have no stride, take a pixel each.
     if config.data.size >> config.discriminator.layers < 4:
         most = config.data.size.bit_length() - 3

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -27,6 +28,7 @@ from maskgan_jax.errors import exit_code
 from maskgan_jax.models.patchgan import create_discriminator
 from maskgan_jax.models.unet import create_generator
 from maskgan_jax.training import checkpoints, gan
+from maskgan_jax.training.step import create_state
 from maskgan_jax.training.state import to_unit
 
 
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     landmark_net, landmark_variables = gan.load_landmark_net(config)
     generator, discriminator = create_generator(config), create_discriminator(config)
     batches = training_batches(load_split(flags.data_dir, "train"), config)
-    state = jax.jit(gan.create_task(config, steps=1).init)(jax.random.key(0))
+    state = jax.jit(partial(create_state, gan.create_task(config), config, 1))(jax.random.key(0))
     with checkpoints.open_checkpoints(Path(flags.workdir), keep=1) as manager:
         state = checkpoints.restore_state(manager, state, batches)
 

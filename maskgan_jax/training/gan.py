@@ -1,4 +1,4 @@
-"""Training the mask remover: one step of the GAN with the paper's loss (Eq. 2 and 3), its validation and its pictures."""
+"""Training the mask remover: the GAN's gradients of the paper's loss (Eq. 2 and 3), its validation and its pictures."""
 
 from __future__ import annotations
 
@@ -15,18 +15,7 @@ from maskgan_jax.models.landmark_net import LandmarkNet
 from maskgan_jax.models.patchgan import create_discriminator
 from maskgan_jax.models.stored import load_network
 from maskgan_jax.models.unet import create_generator
-from maskgan_jax.training.state import (
-    Task,
-    TrainState,
-    Tree,
-    Variables,
-    average,
-    create_optimizer,
-    mean_of,
-    put_back,
-    to_levels,
-    to_unit,
-)
+from maskgan_jax.training.state import Task, Tree, Variables, mean_of, put_back, to_levels, to_unit
 
 # Means over the validation records. `_raw` is of the generator's output; the others are of the known pixels put back.
 Validation = mean_of("mse_masked", "psnr", "psnr_raw", "l1_raw")
@@ -87,23 +76,18 @@ def picture_losses(
     return {n: v for n, (v, _) in values_and_gradients.items()}, {n: g for n, (_, g) in values_and_gradients.items()}
 
 
-def create_task(config: ConfigDict, steps: int) -> Task:
+def create_task(config: ConfigDict) -> Task:
     """The task 'unmask'.
-
-    Args:
-      config: the whole config.
-      steps: length of the run, for the learning rate.
 
     Raises:
       UserError: see `load_landmark_net`.
     """
     generator = create_generator(config)
     discriminator = create_discriminator(config)
-    optimizer = create_optimizer(config, steps)
     landmark_net, landmark_variables = load_landmark_net(config)
     weights = config.losses
 
-    def init(key: jax.Array) -> TrainState:
+    def init(key: jax.Array) -> tuple[dict[str, Tree], Tree]:
         picture = jnp.zeros((1, config.data.size, config.data.size, 3))
         generator_key, discriminator_key = jax.random.split(key)
         variables = generator.init(generator_key, picture)
@@ -111,24 +95,19 @@ def create_task(config: ConfigDict, steps: int) -> Task:
             "generator": variables["params"],
             "discriminator": discriminator.init(discriminator_key, picture, picture)["params"],
         }
-        return TrainState(
-            step=jnp.zeros((), jnp.int32),
-            params=params,
-            batch_stats=variables.get("batch_stats", {}),
-            optimizer={name: optimizer.init(tree) for name, tree in params.items()},
-            ema=jax.tree.map(jnp.copy, params["generator"]) if config.optimizer.ema else {},
-        )
+        return params, variables.get("batch_stats", {})
 
-    def train_step(state: TrainState, frozen: Tree, batch: Batch, key: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
+    def gradients(
+        params: dict[str, Tree], batch_stats: Tree, frozen: Tree, batch: Batch, key: jax.Array
+    ) -> tuple[dict[str, Tree], Tree, dict[str, jax.Array]]:
         masked, real = to_unit(batch["masked"]), to_unit(batch["real"])
-        params = state.params
 
         def generate(generator_params):
             fake, updated = generator.apply(
-                {"params": generator_params, "batch_stats": state.batch_stats},
+                {"params": generator_params, "batch_stats": batch_stats},
                 masked,
                 train=True,
-                rngs={"dropout": jax.random.fold_in(key, state.step)},
+                rngs={"dropout": key},
                 mutable=["batch_stats"],
             )
             return fake, updated.get("batch_stats", {})
@@ -137,7 +116,7 @@ def create_task(config: ConfigDict, steps: int) -> Task:
             return discriminator.apply({"params": discriminator_params}, masked, picture)
 
         # Both networks take their gradients from one forward pass: D's judgement of the fake serves the loss of either.
-        fake, pull_generator, batch_stats = jax.vjp(generate, params["generator"], has_aux=True)
+        fake, pull_generator, new_batch_stats = jax.vjp(generate, params["generator"], has_aux=True)
         fake_logits, pull_fake = jax.vjp(discriminate, params["discriminator"], fake)
         real_logits, pull_real = jax.vjp(lambda p: discriminate(p, real), params["discriminator"])
 
@@ -151,11 +130,6 @@ def create_task(config: ConfigDict, steps: int) -> Task:
         picture_gradients["adversarial"] = pull_fake(cotangent)[1]
         (generator_gradient,) = pull_generator(sum(weights[name] * g for name, g in picture_gradients.items()))
 
-        gradients = {"generator": generator_gradient, "discriminator": discriminator_gradient}
-        new_params, new_optimizer = {}, {}
-        for name, gradient in gradients.items():
-            updates, new_optimizer[name] = optimizer.update(gradient, state.optimizer[name], params[name])
-            new_params[name] = jax.tree.map(jnp.add, params[name], updates)
         weighted = {name: weights[name] * value for name, value in terms.items()}
         logged = {
             **terms,
@@ -163,18 +137,7 @@ def create_task(config: ConfigDict, steps: int) -> Task:
             "generator": sum(weighted.values()),
             "discriminator": discriminator_loss,
         }
-        new_state = TrainState(
-            step=state.step + 1,
-            params=new_params,
-            batch_stats=batch_stats,
-            optimizer=new_optimizer,
-            ema=average(state.ema, new_params["generator"], config.optimizer.ema),
-        )
-        return new_state, logged
-
-    def results(state: TrainState) -> Variables:
-        params = state.ema if config.optimizer.ema else state.params["generator"]
-        return {"params": params, "batch_stats": state.batch_stats}
+        return {"generator": generator_gradient, "discriminator": discriminator_gradient}, new_batch_stats, logged
 
     def unmask(variables: Variables, batch: Batch) -> tuple[jax.Array, jax.Array]:
         raw = to_levels(generator.apply(variables, to_unit(batch["masked"])))
@@ -206,4 +169,4 @@ def create_task(config: ConfigDict, steps: int) -> Task:
         columns = np.concatenate([batch["masked"], raw, composite, batch["real"]], axis=2)
         return columns.reshape(-1, *columns.shape[2:])
 
-    return Task(landmark_variables, init, train_step, results, validate, draw, criterion="mse_masked")
+    return Task("generator", landmark_variables, init, gradients, validate, draw, criterion="mse_masked")

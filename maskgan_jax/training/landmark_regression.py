@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from maskgan_jax.data.pipeline import Batch
 from maskgan_jax.data.points import CONTOUR, LEFT_EYE, RIGHT_EYE
 from maskgan_jax.models.landmark_net import create_landmark_net
-from maskgan_jax.training.state import Task, TrainState, Tree, Variables, average, create_optimizer, mean_of, to_unit
+from maskgan_jax.training.state import Task, Tree, Variables, mean_of, to_unit
 
 # Means over the validation records of the distance from dlib's points on the unmasked face, as a fraction of the inter-ocular
 # distance: of all 68 points and of the contour.
@@ -25,48 +25,29 @@ def landmark_errors(predicted: jax.Array, landmarks: jax.Array) -> jax.Array:
     return jnp.linalg.norm(predicted - landmarks, axis=-1) / interocular[:, None]
 
 
-def create_task(config: ConfigDict, steps: int) -> Task:
-    """The task 'landmarks'; `steps` is the length of the run, for the learning rate."""
+def create_task(config: ConfigDict) -> Task:
+    """The task 'landmarks'."""
     network = create_landmark_net(config)
-    optimizer = create_optimizer(config, steps)
 
-    def init(key: jax.Array) -> TrainState:
+    def init(key: jax.Array) -> tuple[dict[str, Tree], Tree]:
         variables = network.init(key, jnp.zeros((1, config.data.size, config.data.size, 3)))
-        return TrainState(
-            step=jnp.zeros((), jnp.int32),
-            params={"landmark_net": variables["params"]},
-            batch_stats=variables["batch_stats"],
-            optimizer={"landmark_net": optimizer.init(variables["params"])},
-            ema=jax.tree.map(jnp.copy, variables["params"]) if config.optimizer.ema else {},
-        )
+        return {"landmark_net": variables["params"]}, variables["batch_stats"]
 
-    def train_step(state: TrainState, frozen: Tree, batch: Batch, key: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
+    def gradients(
+        params: dict[str, Tree], batch_stats: Tree, frozen: Tree, batch: Batch, key: jax.Array
+    ) -> tuple[dict[str, Tree], Tree, dict[str, jax.Array]]:
         del frozen, key
         # The records come in random order: every other one is shown with its mask.
         odd = jnp.arange(batch["real"].shape[0]) % 2 == 1
         pictures = to_unit(jnp.where(odd[:, None, None, None], batch["masked"], batch["real"]))
 
         def loss(params):
-            variables = {"params": params, "batch_stats": state.batch_stats}
+            variables = {"params": params, "batch_stats": batch_stats}
             predicted, updated = network.apply(variables, pictures, train=True, mutable=["batch_stats"])
             return jnp.abs(predicted - batch["landmarks"]).sum(-1).mean(), updated["batch_stats"]
 
-        params = state.params["landmark_net"]
-        (value, batch_stats), gradient = jax.value_and_grad(loss, has_aux=True)(params)
-        updates, new_optimizer = optimizer.update(gradient, state.optimizer["landmark_net"], params)
-        new_params = jax.tree.map(jnp.add, params, updates)
-        new_state = TrainState(
-            step=state.step + 1,
-            params={"landmark_net": new_params},
-            batch_stats=batch_stats,
-            optimizer={"landmark_net": new_optimizer},
-            ema=average(state.ema, new_params, config.optimizer.ema),
-        )
-        return new_state, {"landmarks": value}
-
-    def results(state: TrainState) -> Variables:
-        params = state.ema if config.optimizer.ema else state.params["landmark_net"]
-        return {"params": params, "batch_stats": state.batch_stats}
+        (value, new_batch_stats), gradient = jax.value_and_grad(loss, has_aux=True)(params["landmark_net"])
+        return {"landmark_net": gradient}, new_batch_stats, {"landmarks": value}
 
     def validate(variables: Variables, batch: Batch) -> metrics.Collection:
         unmasked, masked = (
@@ -95,4 +76,4 @@ def create_task(config: ConfigDict, steps: int) -> Task:
             columns.append(np.concatenate(faces))
         return np.concatenate(columns, axis=1)
 
-    return Task({}, init, train_step, results, validate, draw, criterion="error")
+    return Task("landmark_net", {}, init, gradients, validate, draw, criterion="error")

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 
 import jax
@@ -25,8 +25,9 @@ from maskgan_jax.files import write_png, write_text
 from maskgan_jax.training import checkpoints, gan, landmark_regression
 from maskgan_jax.training.mesh import create_mesh, replicated, shard_batch
 from maskgan_jax.training.state import Task, TrainState, Variables, mean_of
+from maskgan_jax.training.step import create_state, train_step
 
-TASKS: dict[str, Callable[[ConfigDict, int], Task]] = {
+TASKS: dict[str, Callable[[ConfigDict], Task]] = {
     "unmask": gan.create_task,
     "landmarks": landmark_regression.create_task,
 }
@@ -62,13 +63,13 @@ def _run(config: ConfigDict, records: Records, validation: Records, workdir: Pat
     checkpoint_every = config.training.checkpoint_every or steps_per_epoch
 
     mesh = create_mesh(config.input.batch_size)
-    task = TASKS[config.task](config, steps)
+    task = TASKS[config.task](config)
     frozen = jax.device_put(task.frozen, replicated(mesh))
     init_key, step_key = jax.random.split(jax.random.key(config.seed))
     # Parameters are born where they will live.
-    state = jax.jit(task.init, out_shardings=replicated(mesh))(init_key)
+    state = jax.jit(partial(create_state, task, config, steps), out_shardings=replicated(mesh))(init_key)
     step_key = jax.device_put(step_key, replicated(mesh))
-    train_step = jax.jit(task.train_step, donate_argnums=0, out_shardings=replicated(mesh))
+    step_of_run = jax.jit(partial(train_step, task, config, steps), donate_argnums=0, out_shardings=replicated(mesh))
     batches = training_batches(records, config, process_index=jax.process_index(), process_count=jax.process_count())
 
     with checkpoints.open_checkpoints(workdir, config.training.keep) as latest, checkpoints.open_best(workdir) as best:
@@ -85,7 +86,7 @@ def _run(config: ConfigDict, records: Records, validation: Records, workdir: Pat
         since = time.monotonic()
         progress = tqdm(range(start, steps), initial=start, total=steps, unit="step", desc=f"train {config.task}")
         for step in progress:
-            state, terms = train_step(state, frozen, shard_batch(next(batches), mesh), step_key)
+            state, terms = step_of_run(state, frozen, shard_batch(next(batches), mesh), step_key)
             pending.append(terms)
             done = step + 1
             saves, validates = (done % every == 0 or done == steps for every in (checkpoint_every, validate_every))

@@ -1,4 +1,4 @@
-"""What a training run carries from step to step, and the parts that both tasks share."""
+"""What a training run carries from step to step, what makes a task, and the parts that both tasks share."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from clu import metrics
-from ml_collections import ConfigDict
 
 from maskgan_jax.data.pipeline import Batch
 
@@ -41,49 +39,35 @@ class TrainState:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What the training loop needs to know of a task ('unmask' or 'landmarks').
+    """What training needs to know of a task ('unmask' or 'landmarks').
 
     Attributes:
+      network: name of the network whose results count, among those that are trained.
       frozen: variables of networks that are used but not trained.
-      init: makes the first state from a random key.
-      train_step: (state, frozen, batch, key) -> (next state, terms of the loss by name). Pure; the loop jits it.
-      results: the variables of the network whose results count, out of a state.
+      init: random key -> parameters of each network by its name, and the `batch_stats` of `network`.
+      gradients: (params, batch_stats, frozen, batch, key) -> gradients in `params`, new `batch_stats`, terms of the loss by
+        name; all are means over the batch. Pure; it is jitted as a part of the training step.
       validate: (variables, batch) -> `clu` metrics of one batch. Pure; the loop jits it.
       draw: (variables, batch) -> a picture for people, `[H, W, 3]` uint8.
       criterion: the validation metric whose smallest value makes a checkpoint the best.
     """
 
+    network: str
     frozen: Tree
-    init: Callable[[jax.Array], TrainState]
-    train_step: Callable[[TrainState, Tree, Batch, jax.Array], tuple[TrainState, dict[str, jax.Array]]]
-    results: Callable[[TrainState], Variables]
+    init: Callable[[jax.Array], tuple[dict[str, Tree], Tree]]
+    gradients: Callable[[dict[str, Tree], Tree, Tree, Batch, jax.Array], tuple[dict[str, Tree], Tree, dict[str, jax.Array]]]
     validate: Callable[[Variables, Batch], metrics.Collection]
     draw: Callable[[Variables, Batch], np.ndarray]
     criterion: str
 
-
-def create_optimizer(config: ConfigDict, steps: int) -> optax.GradientTransformation:
-    """Adam with a rate that is constant for a share of the `steps` and then falls linearly to 0, as in pix2pix."""
-    settings = config.optimizer
-    constant = round(settings.constant * steps)
-    rate = optax.join_schedules(
-        [
-            optax.constant_schedule(settings.learning_rate),
-            optax.linear_schedule(settings.learning_rate, 0.0, max(1, steps - constant)),
-        ],
-        [constant],
-    )
-    return optax.adam(rate, b1=settings.b1, b2=settings.b2)
+    def results(self, state: TrainState) -> Variables:
+        """The variables of the network whose results count; its parameters are the moving average, if there is one."""
+        return {"params": state.ema or state.params[self.network], "batch_stats": state.batch_stats}
 
 
 def mean_of(*names: str) -> type[metrics.Collection]:
     """A collection of means of what a step puts out under `names`."""
     return metrics.Collection.create(**{name: metrics.Average.from_output(name) for name in names})
-
-
-def average(ema: Tree, params: Tree, decay: float) -> Tree:
-    """One step of the exponential moving average; an empty one stays empty."""
-    return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema, params) if decay else ema
 
 
 def to_unit(pictures: jax.Array) -> jax.Array:

@@ -1,0 +1,101 @@
+"""One step of training, for any task: gradients (of a large batch in parts), Adam, moving average."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from maskgan_jax.data.pipeline import Batch
+from maskgan_jax.training.state import Task, TrainState, Tree
+
+
+def learning_rate(config: ConfigDict, steps: int) -> optax.Schedule:
+    """The learning rate by step: a linear warm-up, constant for a share of the `steps`, then falling linearly to 0.
+
+    pix2pix has no warm-up. For batches larger than the one the rate was found for, it is scaled by the ratio of the batches
+    (Goyal et al. 2017) or, which suits Adam better, by its square root (Malladi et al. 2022).
+    """
+    settings = config.optimizer
+    larger = config.input.batch_size / settings.scaling_batch
+    rate = settings.learning_rate * {"none": 1.0, "linear": larger, "sqrt": larger**0.5}[settings.scaling]
+    constant = max(settings.warmup, round(settings.constant * steps))
+    return optax.join_schedules(
+        [
+            # The first step has a rate already: one of 0 would be a step for nothing.
+            lambda count: rate * (count + 1) / (settings.warmup + 1),
+            optax.constant_schedule(rate),
+            optax.linear_schedule(rate, 0.0, max(1, steps - constant)),
+        ],
+        [settings.warmup, constant],
+    )
+
+
+def create_optimizer(config: ConfigDict, steps: int) -> optax.GradientTransformation:
+    """Adam for a run of `steps`."""
+    return optax.adam(learning_rate(config, steps), b1=config.optimizer.b1, b2=config.optimizer.b2)
+
+
+def create_state(task: Task, config: ConfigDict, steps: int, key: jax.Array) -> TrainState:
+    """The state before the first step of a run of `steps`."""
+    optimizer = create_optimizer(config, steps)
+    params, batch_stats = task.init(key)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=batch_stats,
+        optimizer={name: optimizer.init(tree) for name, tree in params.items()},
+        ema=jax.tree.map(jnp.copy, params[task.network]) if config.optimizer.ema else {},
+    )
+
+
+def train_step(
+    task: Task, config: ConfigDict, steps: int, state: TrainState, frozen: Tree, batch: Batch, key: jax.Array
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One step of a run of `steps`; pure. Bind the first three arguments and jit it.
+
+    Args:
+      task: what is trained.
+      config: the whole config.
+      steps: length of the run, for the learning rate.
+      state: before the step; may be donated.
+      frozen: `task.frozen`.
+      batch: of the global size, as `training_batches` gives it.
+      key: the run's random key; what a step draws follows from it and from the step's number.
+
+    Returns:
+      The state after the step, and the terms of the loss by name.
+    """
+    optimizer = create_optimizer(config, steps)
+    key = jax.random.fold_in(key, state.step)
+    gradients, batch_stats, terms = _accumulated(task, config.optimizer.accumulate, state, frozen, batch, key)
+    params, optimizer_state = {}, {}
+    for name, gradient in gradients.items():
+        updates, optimizer_state[name] = optimizer.update(gradient, state.optimizer[name], state.params[name])
+        params[name] = optax.apply_updates(state.params[name], updates)
+    decay = config.optimizer.ema
+    ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.ema, params[task.network]) if decay else {}
+    return TrainState(state.step + 1, params, batch_stats, optimizer_state, ema), terms
+
+
+def _accumulated(
+    task: Task, parts: int, state: TrainState, frozen: Tree, batch: Batch, key: jax.Array
+) -> tuple[dict[str, Tree], Tree, dict[str, jax.Array]]:
+    """`task.gradients` of a batch, computed for one of `parts` equal parts after the other and averaged."""
+    if parts == 1:
+        return task.gradients(state.params, state.batch_stats, frozen, batch, key)
+
+    def add(carry, part):
+        total, batch_stats = carry
+        records, number = part
+        gradients, batch_stats, terms = task.gradients(
+            state.params, batch_stats, frozen, records, jax.random.fold_in(key, number)
+        )
+        return (jax.tree.map(jnp.add, total, gradients), batch_stats), terms
+
+    # Each part takes every so-many-th record: of every device's records as many, so that none have to move.
+    divided = jax.tree.map(lambda array: array.reshape(-1, parts, *array.shape[1:]).swapaxes(0, 1), dict(batch))
+    nothing = jax.tree.map(jnp.zeros_like, state.params)
+    (total, batch_stats), terms = jax.lax.scan(add, (nothing, state.batch_stats), (divided, jnp.arange(parts)))
+    return jax.tree.map(lambda x: x / parts, total), batch_stats, jax.tree.map(lambda x: x.mean(0), terms)
