@@ -28,8 +28,8 @@ from maskgan_jax.errors import exit_code
 from maskgan_jax.models.patchgan import create_discriminator
 from maskgan_jax.models.unet import create_generator
 from maskgan_jax.training import checkpoints, gan
-from maskgan_jax.training.step import create_state
 from maskgan_jax.training.state import to_unit
+from maskgan_jax.training.step import create_state
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
