@@ -1,100 +1,300 @@
-"""The 4x4, stride 2 convolutions of pix2pix, down and up, in the formulation that is fastest where they run.
+"""The 4x4 convolutions of pix2pix, down, up and at stride 1, in the formulation that is fastest where they run.
 
-XLA's native convolutions are right on GPUs and TPUs. On CPUs two things are slow: the gradient of a transposed convolution
-with respect to its kernel (a few GFLOP/s; written by hand below, as the same gradient of a strided convolution) and feature
-maps of a few pixels (there the same sums are done as one matrix product). The choice is made here and nowhere else; tests
-hold all formulations equal in value and gradient.
+XLA's own convolutions are right on GPUs and TPUs. On CPUs matrix products are faster nearly everywhere: over the 16 taps of the
+kernel where feature maps have few pixels (XLA would spend the time on moving the kernel about), by Winograd's algorithm, with
+about half of the arithmetic, where they have many. The choice is made in `formulation` and nowhere else; tests hold all
+formulations equal in value and gradient.
+
+A convolution of stride 2 and its transpose, a transposed convolution, consist of the same three linear functions, which are
+all that is written here: from the large map to the small one (`downsample`), back (`upsample`), and from both to the kernel
+(`kernel_gradient`). Each takes kernels as either layer stores them: `[4, 4, L, S]`, the channels of the large map first, or,
+`swapped`, `[4, 4, S, L]`.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
+
+from maskgan_jax.models import winograd
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 # pix2pix: weights from N(0, 0.02).
 initial_kernel = nn.initializers.normal(0.02)
 
-# Sides, in pixels of the smaller feature map, up to which a CPU is faster with a matrix product.
-MATMUL_SIDE = 2
+
+def formulation(batch: int, side: int, channels: int, dtype: DTypeLike) -> str:
+    """'native', 'taps' or 'winograd': what is fastest for a feature map.
+
+    Args:
+      batch: pictures.
+      side: height and width of the map; of the smaller one, where there are two.
+      channels: the smaller number of channels.
+      dtype: of the arithmetic. bfloat16 is too coarse for Winograd's sums.
+    """
+    if jax.default_backend() != "cpu":
+        return "native"
+    if side <= TAPS_SIDE:
+        return "taps"
+    # The kernel must be transformed as well, which takes many pixels to pay.
+    many = batch * side**2 >= WINOGRAD_PIXELS and channels >= WINOGRAD_CHANNELS
+    return "winograd" if many and dtype == jnp.float32 else "native"
 
 
+TAPS_SIDE = 4
+WINOGRAD_PIXELS = 512
+WINOGRAD_CHANNELS = 32
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def convolve(x: jax.Array, kernel: jax.Array, stride: int = 2) -> jax.Array:
     """Convolution, padding 1: `[B, H, W, C]` and `[4, 4, C, D]` to `[B, H/2, W/2, D]`; at stride 1 `[B, H-1, W-1, D]`."""
-    if stride == 2 and _small_on_cpu(x.shape[1] // 2):
-        return convolve_as_matmul(x, kernel)
-    return convolve_natively(x, kernel, stride)
+    return downsample(x, kernel) if stride == 2 else convolve_densely(x, kernel)
 
 
+def _convolve_forward(x, kernel, stride):
+    return convolve(x, kernel, stride), (x, kernel)
+
+
+def _convolve_backward(stride, saved, cotangent):
+    x, kernel = saved
+    if stride == 2:
+        return upsample(cotangent, kernel), kernel_gradient(x, cotangent)
+    return dense_input_gradient(cotangent, kernel), dense_kernel_gradient(x, cotangent)
+
+
+convolve.defvjp(_convolve_forward, _convolve_backward)
+
+
+@jax.custom_vjp
 def transpose_convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Transposed convolution, stride 2, padding 1: `[B, H, W, C]` and `[4, 4, C, D]` to `[B, 2H, 2W, D]`.
 
     Pixel `i` of `x` adds `x[i] * kernel[a]` to output pixel `2 i + a - 1`, in both directions, as in PyTorch.
     """
-    if _small_on_cpu(x.shape[1]):
-        return transpose_convolve_as_matmul(x, kernel)
-    return transpose_convolve_natively(x, kernel)
-
-
-def _small_on_cpu(side: int) -> bool:
-    return side <= MATMUL_SIDE and jax.default_backend() == "cpu"
-
-
-def convolve_natively(x: jax.Array, kernel: jax.Array, stride: int = 2) -> jax.Array:
-    """`convolve` by XLA's convolution."""
-    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), ((1, 1), (1, 1)), dimension_numbers=DIMENSIONS)
-
-
-def convolve_as_matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`convolve` with stride 2 as one matrix product over patches; for even sides."""
-    batch, height, width, channels = x.shape
-    if height == width == 2:  # All but the middle of the kernel meets padding.
-        return (x.reshape(batch, -1) @ kernel[1:3, 1:3].reshape(4 * channels, -1)).reshape(batch, 1, 1, -1)
-    height, width = height // 2, width // 2
-    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))).reshape(batch, height + 1, 2, width + 1, 2, channels)
-    # Kernel row 2 i + a meets the row of parity `a` in the i-th next pair of rows; the same for columns.
-    views = [x[:, i : i + height, a, j : j + width, b] for i in (0, 1) for a in (0, 1) for j in (0, 1) for b in (0, 1)]
-    return jnp.concatenate(views, axis=-1) @ kernel.reshape(16 * channels, -1)
-
-
-@jax.custom_vjp
-def transpose_convolve_natively(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`transpose_convolve` by XLA's convolution over the input spread out with zeros, with its gradient by hand."""
-    return jax.lax.conv_general_dilated(
-        x, kernel[::-1, ::-1], (1, 1), ((2, 2), (2, 2)), lhs_dilation=(2, 2), dimension_numbers=DIMENSIONS
-    )
+    return upsample(x, kernel, swapped=True)
 
 
 def _transpose_convolve_forward(x, kernel):
-    return transpose_convolve_natively(x, kernel), (x, kernel)
+    return transpose_convolve(x, kernel), (x, kernel)
 
 
 def _transpose_convolve_backward(saved, cotangent):
-    # This layer is the transpose, in x, of the strided convolution with the kernel's channels swapped. So its gradient in x is
-    # that convolution of the cotangent, and its gradient in the kernel is that convolution's, input and cotangent exchanged.
     x, kernel = saved
-    swapped = kernel.swapaxes(2, 3)
-    _, kernel_gradient = jax.vjp(lambda k: convolve_natively(cotangent, k), swapped)
-    return convolve(cotangent, swapped), kernel_gradient(x)[0].swapaxes(2, 3)
+    return downsample(cotangent, kernel, swapped=True), kernel_gradient(cotangent, x, swapped=True)
 
 
-transpose_convolve_natively.defvjp(_transpose_convolve_forward, _transpose_convolve_backward)
+transpose_convolve.defvjp(_transpose_convolve_forward, _transpose_convolve_backward)
 
 
-def transpose_convolve_as_matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`transpose_convolve` as one matrix product: two rows and two columns of the input reach each pixel of a 2x2 cell."""
+def downsample(x: jax.Array, kernel: jax.Array, swapped: bool = False, way: str | None = None) -> jax.Array:
+    """From the large map `[B, 2h, 2w, L]` to the small one `[B, h, w, S]`."""
     batch, height, width, channels = x.shape
-    features = kernel.shape[-1]
-    # Output pixel 2 q + r - 1 gets x[q] * kernel[r] + x[q - 1] * kernel[r + 2]: a 2x2 convolution to four times the features.
-    cells = kernel.reshape(2, 2, 2, 2, channels, features)[::-1, :, ::-1].transpose(0, 2, 4, 1, 3, 5)
-    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    views = [x[:, i : i + height + 1, j : j + width + 1] for i in (0, 1) for j in (0, 1)]
-    y = jnp.concatenate(views, axis=-1) @ cells.reshape(4 * channels, 4 * features)
-    y = y.reshape(batch, height + 1, width + 1, 2, 2, features).transpose(0, 1, 3, 2, 4, 5)
-    return y.reshape(batch, 2 * height + 2, 2 * width + 2, features)[:, 1:-1, 1:-1]
+    height, width = height // 2, width // 2
+    way = way or formulation(batch, height, min(kernel.shape[2:]), x.dtype)
+    if way == "native":
+        if swapped:
+            kernel = kernel.swapaxes(2, 3)
+        return jax.lax.conv_general_dilated(x, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=DIMENSIONS)
+    if way == "taps":
+        taps, kernel = _tap_views(x), _taps_that_count(kernel, height)
+        if swapped:
+            y = jnp.einsum("ktl,ksl->kts", jnp.stack(taps), kernel).sum(0)
+        else:
+            y = jnp.concatenate(taps, axis=1) @ kernel.reshape(-1, kernel.shape[-1])
+        return y.reshape(batch, height, width, -1)
+    outputs = winograd.tile_side(height, width, 2)
+    pixels = winograd.pixel_tiles(_to_depth(_pad(x)), height, width, 2, outputs)
+    kernels = _phase_kernels(kernel, outputs, swapped, up=False)
+    products = [_product(v, u, swapped) for v, u in zip(pixels, kernels, strict=True)]
+    return winograd.assemble(products, batch, height, width, 2, outputs)
+
+
+def upsample(y: jax.Array, kernel: jax.Array, swapped: bool = False, way: str | None = None) -> jax.Array:
+    """From the small map `[B, h, w, S]` to the large one `[B, 2h, 2w, L]`: the transpose of `downsample`."""
+    batch, height, width, _ = y.shape
+    way = way or formulation(batch, height, min(kernel.shape[2:]), y.dtype)
+    if way == "native":
+        if not swapped:
+            kernel = kernel.swapaxes(2, 3)
+        return jax.lax.conv_general_dilated(
+            y, kernel[::-1, ::-1], (1, 1), ((2, 2), (2, 2)), lhs_dilation=(2, 2), dimension_numbers=DIMENSIONS
+        )
+    if way == "taps":
+        kernel = _taps_that_count(kernel, height)
+        y = y.reshape(-1, y.shape[-1])
+        if swapped:
+            taps = jnp.einsum("ts,ksl->ktl", y, kernel)
+        else:
+            taps = jnp.einsum("ts,kls->tkl", y, kernel).swapaxes(0, 1)
+        return _spread(taps.reshape(len(kernel), batch, height, width, -1))
+    # Each 2x2 cell of the large map, its corner in the middle of a pixel of the small one, is 2x2 convolutions of that.
+    height, width = height + 1, width + 1
+    outputs = winograd.tile_side(height, width, 2)
+    pixels = winograd.pixel_tiles(_pad(y), height, width, 2, outputs)
+    kernels = _phase_kernels(kernel, outputs, swapped, up=True)
+    products = [_product(v, u, not swapped) for v, u in zip(pixels, kernels, strict=True)]
+    return _to_space(winograd.assemble(products, batch, height, width, 2, outputs))[:, 1:-1, 1:-1]
+
+
+def kernel_gradient(x: jax.Array, y: jax.Array, swapped: bool = False, way: str | None = None) -> jax.Array:
+    """What the kernel gets from a large map `[B, 2h, 2w, L]` and a small one `[B, h, w, S]`, one of them a cotangent."""
+    batch, height, width, small = y.shape
+    large = x.shape[-1]
+    way = way or formulation(batch, height, min(small, large), x.dtype)
+    if way == "native":
+        shape = jax.ShapeDtypeStruct((4, 4, large, small), x.dtype)
+        (gradient,) = jax.linear_transpose(lambda kernel: downsample(x, kernel, way="native"), shape)(y)
+        return gradient.swapaxes(2, 3) if swapped else gradient
+    if way == "taps":
+        taps, y = _tap_views(x), y.reshape(-1, small)
+        if swapped:
+            gradient = jnp.einsum("ts,ktl->ksl", y, jnp.stack(taps))
+        else:
+            gradient = (jnp.concatenate(taps, axis=1).T @ y).reshape(len(taps), large, small)
+        if len(taps) == 16:
+            return gradient.reshape(4, 4, *gradient.shape[1:])
+        return jnp.pad(gradient.reshape(2, 2, *gradient.shape[1:]), ((1, 1), (1, 1), (0, 0), (0, 0)))
+    outputs = winograd.tile_side(height, width, 2)
+    pixels = winograd.pixel_tiles(_to_depth(_pad(x)), height, width, 2, outputs)
+    cotangents = winograd.output_tiles(y, 2, outputs)
+    if swapped:
+        products = [(q.T @ v).reshape(small, 4, large).swapaxes(0, 1) for v, q in zip(pixels, cotangents, strict=True)]
+    else:
+        products = [(v.T @ q).reshape(4, large, small) for v, q in zip(pixels, cotangents, strict=True)]
+    gradient = _phase_matrix(outputs, up=False).T.astype(x.dtype) @ jnp.concatenate(products).reshape(-1, large * small)
+    return gradient.reshape(4, 4, *((small, large) if swapped else (large, small)))
+
+
+def convolve_densely(x: jax.Array, kernel: jax.Array, way: str | None = None) -> jax.Array:
+    """The convolution of stride 1, `[B, H, W, C]` to `[B, H-1, W-1, D]`."""
+    batch, height, width, _ = x.shape
+    way = way or formulation(batch, height - 1, min(kernel.shape[2:]), x.dtype)
+    if way != "winograd":
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=DIMENSIONS)
+    return _dense_winograd(_pad(x), kernel, height - 1, width - 1, swapped=False)
+
+
+def dense_input_gradient(y: jax.Array, kernel: jax.Array, way: str | None = None) -> jax.Array:
+    """The gradient of `convolve_densely` in x, for a cotangent y."""
+    batch, height, width, _ = y.shape
+    way = way or formulation(batch, height, min(kernel.shape[2:]), y.dtype)
+    if way != "winograd":
+        x = jax.ShapeDtypeStruct((batch, height + 1, width + 1, kernel.shape[2]), y.dtype)
+        return jax.linear_transpose(lambda x: convolve_densely(x, kernel, "native"), x)(y)[0]
+    return _dense_winograd(_pad(y, 2), kernel[::-1, ::-1], height + 1, width + 1, swapped=True)
+
+
+def dense_kernel_gradient(x: jax.Array, y: jax.Array, way: str | None = None) -> jax.Array:
+    """The gradient of `convolve_densely` in the kernel, for a cotangent y."""
+    batch, height, width, features = y.shape
+    channels = x.shape[-1]
+    way = way or formulation(batch, height, min(channels, features), x.dtype)
+    if way != "winograd":
+        kernel = jax.ShapeDtypeStruct((4, 4, channels, features), x.dtype)
+        return jax.linear_transpose(lambda kernel: convolve_densely(x, kernel, "native"), kernel)(y)[0]
+    outputs = winograd.tile_side(height, width, 4)
+    pixels = winograd.pixel_tiles(_pad(x), height, width, 4, outputs)
+    products = [v.T @ q for v, q in zip(pixels, winograd.output_tiles(y, 4, outputs), strict=True)]
+    gradient = winograd.kernel_matrix(outputs, 4).T @ jnp.stack(products).reshape(-1, channels * features)
+    return gradient.reshape(4, 4, channels, features)
+
+
+def _dense_winograd(x: jax.Array, kernel: jax.Array, height: int, width: int, swapped: bool) -> jax.Array:
+    outputs = winograd.tile_side(height, width, 4)
+    kernels = (winograd.kernel_matrix(outputs, 4) @ kernel.reshape(16, -1)).reshape(-1, *kernel.shape[2:])
+    pixels = winograd.pixel_tiles(x, height, width, 4, outputs)
+    products = [_product(v, u, swapped) for v, u in zip(pixels, kernels, strict=True)]
+    return winograd.assemble(products, len(x), height, width, 4, outputs)
+
+
+def _pad(x: jax.Array, by: int = 1) -> jax.Array:
+    return jnp.pad(x, ((0, 0), (by, by), (by, by), (0, 0)))
+
+
+def _product(x: jax.Array, matrix: jax.Array, transposed: bool) -> jax.Array:
+    """`x @ matrix` or `x @ matrix.T`, without moving the matrix."""
+    return jax.lax.dot_general(x, matrix, (((1,), (int(transposed),)), ((), ())))
+
+
+def _to_depth(x: jax.Array) -> jax.Array:
+    """`[B, 2h, 2w, C]` to `[B, h, w, 4 C]`, the pixels of each 2x2 cell in a row."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height // 2, 2, width // 2, 2, channels).swapaxes(2, 3)
+    return x.reshape(batch, height // 2, width // 2, 4 * channels)
+
+
+def _to_space(x: jax.Array) -> jax.Array:
+    """The inverse of `_to_depth`."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height, width, 2, 2, channels // 4).swapaxes(2, 3)
+    return x.reshape(batch, 2 * height, 2 * width, channels // 4)
+
+
+def _tap_views(x: jax.Array) -> list[jax.Array]:
+    """What each tap of the kernel meets: 16 arrays `[B h w, L]`, or four if the others meet padding only."""
+    _, height, width, channels = x.shape
+    if height == width == 2:
+        return [x[:, i, j] for i in (0, 1) for j in (0, 1)]
+    x = _pad(x)
+    return [x[:, i : i + height : 2, j : j + width : 2].reshape(-1, channels) for i in range(4) for j in range(4)]
+
+
+def _taps_that_count(kernel: jax.Array, side: int) -> jax.Array:
+    """`[16, ...]`, or at a side of one pixel `[4, ...]`, as in `_tap_views`."""
+    if side == 1:
+        kernel = kernel[1:3, 1:3]
+    return kernel.reshape(-1, *kernel.shape[2:])
+
+
+def _spread(taps: jax.Array) -> jax.Array:
+    """The large map from what each tap adds to it, `[16 or 4, B, h, w, L]`: the transpose of `_tap_views`."""
+
+    def interleave(taps: Sequence[jax.Array], axis: int) -> jax.Array:
+        """Tap a of pixel i goes to 2 i + a - 1."""
+        if len(taps) == 4:
+            side = taps[0].shape[axis]
+            ahead, behind = ([(0, 0)] * taps[0].ndim for _ in range(2))
+            ahead[axis], behind[axis] = (0, 1), (1, 0)
+            later = jax.lax.slice_in_dim(jnp.pad(taps[0], ahead), 1, side + 1, axis=axis)
+            earlier = jax.lax.slice_in_dim(jnp.pad(taps[3], behind), 0, side, axis=axis)
+            taps = taps[1] + earlier, taps[2] + later
+        both = jnp.stack(taps, axis + 1)
+        return both.reshape(*both.shape[:axis], -1, *both.shape[axis + 2 :])
+
+    count = 4 if len(taps) == 16 else 2
+    rows = [interleave(taps[i * count : (i + 1) * count], 2) for i in range(count)]
+    return interleave(rows, 1)
+
+
+@functools.cache
+def _phase_matrix(outputs: int, up: bool) -> np.ndarray:
+    """`[4 n^2, 16]`: the kernels of the 2x2 convolutions on cells that one of 4x4 taps is, transformed; by point, then phase.
+
+    Tap 2 i + a meets the pixels of phase a in cell i. On the way up, cells are counted backwards.
+    """
+    _, kernel, _ = winograd.matrices(outputs, 2)
+    phases = np.zeros((2, 2, 4))
+    for i, a in np.ndindex(2, 2):
+        phases[1 - i if up else i, a, 2 * i + a] = 1.0
+    one = np.einsum("ni,iau->nau", kernel, phases)
+    return np.einsum("nau,mbv->nmabuv", one, one).reshape(-1, 16).astype(np.float32)
+
+
+def _phase_kernels(kernel: jax.Array, outputs: int, swapped: bool, up: bool) -> list[jax.Array]:
+    """n^2 matrices `[4 L, S]`; swapped `[S, 4 L]`."""
+    points = _phase_matrix(outputs, up) @ kernel.reshape(16, -1)
+    points = points.reshape(-1, 4, *kernel.shape[2:])
+    if swapped:
+        return [jnp.concatenate(list(phases), axis=1) for phases in points]
+    return list(points.reshape(len(points), -1, kernel.shape[-1]))
 
 
 class Conv(nn.Module):
