@@ -13,13 +13,16 @@ all that is written here: from the large map to the small one (`downsample`), ba
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 
 from maskgan_jax.models import winograd
@@ -30,27 +33,55 @@ DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 initial_kernel = nn.initializers.normal(0.02)
 
 
-def formulation(batch: int, side: int, channels: int, dtype: DTypeLike) -> str:
-    """'native', 'taps' or 'winograd': what is fastest for a feature map.
+_other_backend: contextvars.ContextVar[str | None] = contextvars.ContextVar("other_backend", default=None)
+
+
+def target_backend() -> str:
+    """The backend that networks traced now will run on: JAX's own, or the one that `compiling_for` names."""
+    return _other_backend.get() or jax.default_backend()
+
+
+@contextlib.contextmanager
+def compiling_for(backend: str) -> Iterator[None]:
+    """Has the networks that are traced in the block take the formulations for `backend`: 'cpu', 'gpu' or 'tpu'."""
+    token = _other_backend.set(backend)
+    try:
+        yield
+    finally:
+        _other_backend.reset(token)
+
+
+# Pixels (of all pictures) of the smaller map up to which a CPU is fastest with one matrix product for each tap.
+TAPS_PIXELS = 512
+# Channels from which Winograd's algorithm pays; with fewer, moving the pixels about costs more than the arithmetic.
+WINOGRAD_CHANNELS = 32
+
+
+def formulation(pixels: int, large: int, small: int, swapped: bool, dtype: DTypeLike) -> str:
+    """'native', 'taps' or 'winograd': what is fastest for a layer of stride 2.
 
     Args:
-      batch: pictures.
-      side: height and width of the map; of the smaller one, where there are two.
-      channels: the smaller number of channels.
+      pixels: of the smaller map, over all pictures.
+      large: channels of the larger map.
+      small: channels of the smaller map.
+      swapped: how the kernel is stored.
       dtype: of the arithmetic. bfloat16 is too coarse for Winograd's sums.
     """
-    if jax.default_backend() != "cpu":
+    if target_backend() != "cpu":
         return "native"
-    if side <= TAPS_SIDE:
+    if pixels <= TAPS_PIXELS or (large < 8 and not swapped):
         return "taps"
-    # The kernel must be transformed as well, which takes many pixels to pay.
-    many = batch * side**2 >= WINOGRAD_PIXELS and channels >= WINOGRAD_CHANNELS
-    return "winograd" if many and dtype == jnp.float32 else "native"
+    return "winograd" if min(large, small) >= WINOGRAD_CHANNELS and dtype == jnp.float32 else "native"
 
 
-TAPS_SIDE = 4
-WINOGRAD_PIXELS = 512
-WINOGRAD_CHANNELS = 32
+def dense_formulation(kernel: jax.Array | jax.ShapeDtypeStruct, dtype: DTypeLike) -> str:
+    """The same for a layer of stride 1 with this kernel, `[4, 4, C, D]`."""
+    *_, channels, features = kernel.shape
+    if target_backend() != "cpu":
+        return "native"
+    if features == 1:
+        return "taps"
+    return "winograd" if min(channels, features) >= WINOGRAD_CHANNELS and dtype == jnp.float32 else "native"
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -98,7 +129,7 @@ def downsample(x: jax.Array, kernel: jax.Array, swapped: bool = False, way: str 
     """From the large map `[B, 2h, 2w, L]` to the small one `[B, h, w, S]`."""
     batch, height, width, channels = x.shape
     height, width = height // 2, width // 2
-    way = way or formulation(batch, height, min(kernel.shape[2:]), x.dtype)
+    way = way or formulation(batch * height * width, *_channels(kernel, swapped), swapped, x.dtype)
     if way == "native":
         if swapped:
             kernel = kernel.swapaxes(2, 3)
@@ -106,7 +137,7 @@ def downsample(x: jax.Array, kernel: jax.Array, swapped: bool = False, way: str 
     if way == "taps":
         taps, kernel = _tap_views(x), _taps_that_count(kernel, height)
         if swapped:
-            y = jnp.einsum("ktl,ksl->kts", jnp.stack(taps), kernel).sum(0)
+            y = sum(_product(tap, matrix, True) for tap, matrix in zip(taps, kernel, strict=True))
         else:
             y = jnp.concatenate(taps, axis=1) @ kernel.reshape(-1, kernel.shape[-1])
         return y.reshape(batch, height, width, -1)
@@ -120,7 +151,7 @@ def downsample(x: jax.Array, kernel: jax.Array, swapped: bool = False, way: str 
 def upsample(y: jax.Array, kernel: jax.Array, swapped: bool = False, way: str | None = None) -> jax.Array:
     """From the small map `[B, h, w, S]` to the large one `[B, 2h, 2w, L]`: the transpose of `downsample`."""
     batch, height, width, _ = y.shape
-    way = way or formulation(batch, height, min(kernel.shape[2:]), y.dtype)
+    way = way or formulation(batch * height * width, *_channels(kernel, swapped), swapped, y.dtype)
     if way == "native":
         if not swapped:
             kernel = kernel.swapaxes(2, 3)
@@ -131,10 +162,10 @@ def upsample(y: jax.Array, kernel: jax.Array, swapped: bool = False, way: str | 
         kernel = _taps_that_count(kernel, height)
         y = y.reshape(-1, y.shape[-1])
         if swapped:
-            taps = jnp.einsum("ts,ksl->ktl", y, kernel)
+            taps = [y @ matrix for matrix in kernel]
         else:
-            taps = jnp.einsum("ts,kls->tkl", y, kernel).swapaxes(0, 1)
-        return _spread(taps.reshape(len(kernel), batch, height, width, -1))
+            taps = jnp.split(_product(y, kernel.reshape(-1, kernel.shape[-1]), True), len(kernel), axis=1)
+        return _spread([tap.reshape(batch, height, width, -1) for tap in taps])
     # Each 2x2 cell of the large map, its corner in the middle of a pixel of the small one, is 2x2 convolutions of that.
     height, width = height + 1, width + 1
     outputs = winograd.tile_side(height, width, 2)
@@ -148,7 +179,7 @@ def kernel_gradient(x: jax.Array, y: jax.Array, swapped: bool = False, way: str 
     """What the kernel gets from a large map `[B, 2h, 2w, L]` and a small one `[B, h, w, S]`, one of them a cotangent."""
     batch, height, width, small = y.shape
     large = x.shape[-1]
-    way = way or formulation(batch, height, min(small, large), x.dtype)
+    way = way or formulation(batch * height * width, large, small, swapped, x.dtype)
     if way == "native":
         shape = jax.ShapeDtypeStruct((4, 4, large, small), x.dtype)
         (gradient,) = jax.linear_transpose(lambda kernel: downsample(x, kernel, way="native"), shape)(y)
@@ -156,7 +187,7 @@ def kernel_gradient(x: jax.Array, y: jax.Array, swapped: bool = False, way: str 
     if way == "taps":
         taps, y = _tap_views(x), y.reshape(-1, small)
         if swapped:
-            gradient = jnp.einsum("ts,ktl->ksl", y, jnp.stack(taps))
+            gradient = jnp.stack([y.T @ tap for tap in taps])
         else:
             gradient = (jnp.concatenate(taps, axis=1).T @ y).reshape(len(taps), large, small)
         if len(taps) == 16:
@@ -174,21 +205,28 @@ def kernel_gradient(x: jax.Array, y: jax.Array, swapped: bool = False, way: str 
 
 
 def convolve_densely(x: jax.Array, kernel: jax.Array, way: str | None = None) -> jax.Array:
-    """The convolution of stride 1, `[B, H, W, C]` to `[B, H-1, W-1, D]`."""
-    batch, height, width, _ = x.shape
-    way = way or formulation(batch, height - 1, min(kernel.shape[2:]), x.dtype)
-    if way != "winograd":
+    """The convolution of stride 1, `[B, H, W, C]` to `[B, H-1, W-1, D]`; 'taps' is for D = 1."""
+    batch, height, width, channels = x.shape
+    way = way or dense_formulation(kernel, x.dtype)
+    if way == "native":
         return jax.lax.conv_general_dilated(x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=DIMENSIONS)
+    if way == "taps":
+        taps = _pad(_product(x.reshape(-1, channels), kernel.reshape(16, channels), True).reshape(batch, height, width, 16))
+        return sum(
+            taps[:, i : i + height - 1, j : j + width - 1, 4 * i + j, None] for i in range(4) for j in range(4)
+        )
     return _dense_winograd(_pad(x), kernel, height - 1, width - 1, swapped=False)
 
 
 def dense_input_gradient(y: jax.Array, kernel: jax.Array, way: str | None = None) -> jax.Array:
     """The gradient of `convolve_densely` in x, for a cotangent y."""
     batch, height, width, _ = y.shape
-    way = way or formulation(batch, height, min(kernel.shape[2:]), y.dtype)
-    if way != "winograd":
+    way = way or dense_formulation(kernel, y.dtype)
+    if way == "native":
         x = jax.ShapeDtypeStruct((batch, height + 1, width + 1, kernel.shape[2]), y.dtype)
         return jax.linear_transpose(lambda x: convolve_densely(x, kernel, "native"), x)(y)[0]
+    if way == "taps":
+        return (_met_by_taps(y) @ kernel.reshape(16, -1)).reshape(batch, height + 1, width + 1, -1)
     return _dense_winograd(_pad(y, 2), kernel[::-1, ::-1], height + 1, width + 1, swapped=True)
 
 
@@ -196,15 +234,25 @@ def dense_kernel_gradient(x: jax.Array, y: jax.Array, way: str | None = None) ->
     """The gradient of `convolve_densely` in the kernel, for a cotangent y."""
     batch, height, width, features = y.shape
     channels = x.shape[-1]
-    way = way or formulation(batch, height, min(channels, features), x.dtype)
-    if way != "winograd":
-        kernel = jax.ShapeDtypeStruct((4, 4, channels, features), x.dtype)
+    kernel = jax.ShapeDtypeStruct((4, 4, channels, features), x.dtype)
+    way = way or dense_formulation(kernel, x.dtype)
+    if way == "native":
         return jax.linear_transpose(lambda kernel: convolve_densely(x, kernel, "native"), kernel)(y)[0]
+    if way == "taps":
+        return (_met_by_taps(y).T @ x.reshape(-1, channels)).reshape(kernel.shape)
     outputs = winograd.tile_side(height, width, 4)
     pixels = winograd.pixel_tiles(_pad(x), height, width, 4, outputs)
     products = [v.T @ q for v, q in zip(pixels, winograd.output_tiles(y, 4, outputs), strict=True)]
     gradient = winograd.kernel_matrix(outputs, 4).T @ jnp.stack(products).reshape(-1, channels * features)
-    return gradient.reshape(4, 4, channels, features)
+    return gradient.reshape(kernel.shape)
+
+
+def _met_by_taps(y: jax.Array) -> jax.Array:
+    """The output pixels that each input pixel `[B H W]` reaches through each of the 16 taps; of one feature."""
+    _, height, width, _ = y.shape
+    y = _pad(y, 2)[..., 0]
+    views = [y[:, 3 - i : 4 - i + height, 3 - j : 4 - j + width] for i in range(4) for j in range(4)]
+    return jnp.stack(views, -1).reshape(-1, 16)
 
 
 def _dense_winograd(x: jax.Array, kernel: jax.Array, height: int, width: int, swapped: bool) -> jax.Array:
@@ -213,6 +261,12 @@ def _dense_winograd(x: jax.Array, kernel: jax.Array, height: int, width: int, sw
     pixels = winograd.pixel_tiles(x, height, width, 4, outputs)
     products = [_product(v, u, swapped) for v, u in zip(pixels, kernels, strict=True)]
     return winograd.assemble(products, len(x), height, width, 4, outputs)
+
+
+def _channels(kernel: jax.Array, swapped: bool) -> tuple[int, int]:
+    """Of the large map and of the small one."""
+    *_, large, small = kernel.shape
+    return (small, large) if swapped else (large, small)
 
 
 def _pad(x: jax.Array, by: int = 1) -> jax.Array:
@@ -254,8 +308,8 @@ def _taps_that_count(kernel: jax.Array, side: int) -> jax.Array:
     return kernel.reshape(-1, *kernel.shape[2:])
 
 
-def _spread(taps: jax.Array) -> jax.Array:
-    """The large map from what each tap adds to it, `[16 or 4, B, h, w, L]`: the transpose of `_tap_views`."""
+def _spread(taps: Sequence[jax.Array]) -> jax.Array:
+    """The large map from what each tap adds to it, 16 (or four) arrays `[B, h, w, L]`: the transpose of `_tap_views`."""
 
     def interleave(taps: Sequence[jax.Array], axis: int) -> jax.Array:
         """Tap a of pixel i goes to 2 i + a - 1."""
@@ -315,6 +369,7 @@ class Conv(nn.Module):
         kernel = self.param("kernel", initial_kernel, (4, 4, x.shape[-1], self.features))
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         x = transpose_convolve(x, kernel) if self.transpose else convolve(x, kernel, self.stride)
+        x = checkpoint_name(x, "convolution")  # For training with `training.remat`.
         if self.bias:
             x = x + self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
         return x
