@@ -53,6 +53,8 @@ def compiling_for(backend: str) -> Iterator[None]:
 
 # Pixels (of all pictures) of the smaller map up to which a CPU is fastest with one matrix product for each tap.
 TAPS_PIXELS = 512
+# Up to which the taps' products are made at once where the kernel is stored tap by tap: nothing is copied, but they are slower.
+BATCHED_PIXELS = 64
 # Channels from which Winograd's algorithm pays; with fewer, moving the pixels about costs more than the arithmetic.
 WINOGRAD_CHANNELS = 32
 
@@ -136,7 +138,10 @@ def downsample(x: jax.Array, kernel: jax.Array, swapped: bool = False, way: str 
         return jax.lax.conv_general_dilated(x, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=DIMENSIONS)
     if way == "taps":
         taps, kernel = _tap_views(x), _taps_that_count(kernel, height)
-        if swapped:
+        if swapped and len(taps[0]) <= BATCHED_PIXELS:
+            # The barrier keeps XLA from merging the sum into the product, for which it would move the whole kernel.
+            y = jax.lax.optimization_barrier(_batched_product(jnp.stack(taps), kernel, (2, 2))).sum(0)
+        elif swapped:
             y = sum(_product(tap, matrix, True) for tap, matrix in zip(taps, kernel, strict=True))
         else:
             y = jnp.concatenate(taps, axis=1) @ kernel.reshape(-1, kernel.shape[-1])
@@ -162,7 +167,7 @@ def upsample(y: jax.Array, kernel: jax.Array, swapped: bool = False, way: str | 
         kernel = _taps_that_count(kernel, height)
         y = y.reshape(-1, y.shape[-1])
         if swapped:
-            taps = [y @ matrix for matrix in kernel]
+            taps = list(_batched_product(jnp.broadcast_to(y, (len(kernel), *y.shape)), kernel, (2, 1)))
         else:
             taps = jnp.split(_product(y, kernel.reshape(-1, kernel.shape[-1]), True), len(kernel), axis=1)
         return _spread([tap.reshape(batch, height, width, -1) for tap in taps])
@@ -187,7 +192,7 @@ def kernel_gradient(x: jax.Array, y: jax.Array, swapped: bool = False, way: str 
     if way == "taps":
         taps, y = _tap_views(x), y.reshape(-1, small)
         if swapped:
-            gradient = jnp.stack([y.T @ tap for tap in taps])
+            gradient = _batched_product(jnp.broadcast_to(y, (len(taps), *y.shape)), jnp.stack(taps), (1, 1))
         else:
             gradient = (jnp.concatenate(taps, axis=1).T @ y).reshape(len(taps), large, small)
         if len(taps) == 16:
@@ -276,6 +281,11 @@ def _pad(x: jax.Array, by: int = 1) -> jax.Array:
 def _product(x: jax.Array, matrix: jax.Array, transposed: bool) -> jax.Array:
     """`x @ matrix` or `x @ matrix.T`, without moving the matrix."""
     return jax.lax.dot_general(x, matrix, (((1,), (int(transposed),)), ((), ())))
+
+
+def _batched_product(x: jax.Array, y: jax.Array, contracted: tuple[int, int]) -> jax.Array:
+    """Matrix products of the arrays in x with those in y, over an axis of either."""
+    return jax.lax.dot_general(x, y, (((contracted[0],), (contracted[1],)), ((0,), (0,))))
 
 
 def _to_depth(x: jax.Array) -> jax.Array:
