@@ -217,9 +217,7 @@ def convolve_densely(x: jax.Array, kernel: jax.Array, way: str | None = None) ->
         return jax.lax.conv_general_dilated(x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=DIMENSIONS)
     if way == "taps":
         taps = _pad(_product(x.reshape(-1, channels), kernel.reshape(16, channels), True).reshape(batch, height, width, 16))
-        return sum(
-            taps[:, i : i + height - 1, j : j + width - 1, 4 * i + j, None] for i in range(4) for j in range(4)
-        )
+        return sum(taps[:, i : i + height - 1, j : j + width - 1, 4 * i + j, None] for i in range(4) for j in range(4))
     return _dense_winograd(_pad(x), kernel, height - 1, width - 1, swapped=False)
 
 

@@ -41,8 +41,8 @@ def matrices(outputs: int, taps: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def tile_side(height: int, width: int, taps: int) -> int:
-    """The outputs in a row of a tile, 2 or 3, that take fewer products."""
-    return min((3, 2), key=lambda m: (m + taps - 1) ** 2 * -(-height // m) * -(-width // m))
+    """The outputs in a row of a tile, 2 or 3, that take fewer products (2 if both take as many)."""
+    return min((2, 3), key=lambda m: (m + taps - 1) ** 2 * -(-height // m) * -(-width // m))
 
 
 def kernel_matrix(outputs: int, taps: int) -> np.ndarray:
@@ -55,10 +55,10 @@ def transform(matrix: np.ndarray, grid: Grid) -> list[list[jax.Array]]:
     """`matrix` applied to the rows and to the columns of a grid of arrays; sums only, no matrix products."""
 
     def combined(arrays: Sequence[jax.Array]) -> list[jax.Array]:
-        return [
-            functools.reduce(jnp.add, [a if c == 1 else -a if c == -1 else a * float(c) for c, a in zip(row, arrays) if c])
-            for row in matrix
-        ]
+        return [sum(times(factor, array) for factor, array in zip(row, arrays, strict=True) if factor) for row in matrix]
+
+    def times(factor: float, array: jax.Array) -> jax.Array:
+        return array if factor == 1 else -array if factor == -1 else array * float(factor)
 
     rows = zip(*(combined(column) for column in zip(*grid, strict=True)), strict=True)
     return [combined(row) for row in rows]
