@@ -18,8 +18,6 @@ import numpy as np
 # five, results differ from the definition by a few millionths of the largest.
 POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
 
-Grid = Sequence[Sequence[jax.Array]]  # By row and column.
-
 
 @functools.cache
 def matrices(outputs: int, taps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -51,43 +49,45 @@ def kernel_matrix(outputs: int, taps: int) -> np.ndarray:
     return np.kron(kernel, kernel).astype(np.float32)
 
 
-def transform(matrix: np.ndarray, grid: Grid) -> list[list[jax.Array]]:
-    """`matrix` applied to the rows and to the columns of a grid of arrays; sums only, no matrix products."""
-
-    def combined(arrays: Sequence[jax.Array]) -> list[jax.Array]:
-        return [sum(times(factor, array) for factor, array in zip(row, arrays, strict=True) if factor) for row in matrix]
+def combinations(matrix: np.ndarray, arrays: Sequence[jax.Array]) -> list[jax.Array]:
+    """`matrix` times a column of arrays: sums, no matrix product."""
 
     def times(factor: float, array: jax.Array) -> jax.Array:
         return array if factor == 1 else -array if factor == -1 else array * float(factor)
 
-    rows = zip(*(combined(column) for column in zip(*grid, strict=True)), strict=True)
-    return [combined(row) for row in rows]
+    sums = [sum(times(factor, array) for factor, array in zip(row, arrays, strict=True) if factor) for row in matrix]
+    # Without the barrier, XLA computes what one direction gives anew for each use in the other.
+    return jax.lax.optimization_barrier(sums)
 
 
 def pixel_tiles(x: jax.Array, height: int, width: int, taps: int, outputs: int) -> list[jax.Array]:
     """The transformed tiles of pixels: n^2 arrays `[tiles, C]` of x `[B, height + taps - 1, width + taps - 1, C]`."""
-    n = outputs + taps - 1
+    matrix, _, _ = matrices(outputs, taps)
     down, across = -(-height // outputs), -(-width // outputs)
     missing = (down * outputs - height, across * outputs - width)
     x = jnp.pad(x, ((0, 0), (0, missing[0]), (0, missing[1]), (0, 0)))
-    rows, columns = (down - 1) * outputs + 1, (across - 1) * outputs + 1
-    grid = [[x[:, i : i + rows : outputs, j : j + columns : outputs] for j in range(n)] for i in range(n)]
-    return [tile.reshape(-1, x.shape[-1]) for row in transform(matrices(outputs, taps)[0], grid) for tile in row]
+    last = (down - 1) * outputs + 1, (across - 1) * outputs + 1
+    rows = combinations(matrix, [x[:, i : i + last[0] : outputs] for i in range(len(matrix))])
+    tiles = [combinations(matrix, [row[:, :, j : j + last[1] : outputs] for j in range(len(matrix))]) for row in rows]
+    return [tile.reshape(-1, x.shape[-1]) for row in tiles for tile in row]
 
 
 def output_tiles(y: jax.Array, taps: int, outputs: int) -> list[jax.Array]:
     """The transpose of `assemble`: n^2 arrays `[tiles, D]` of cotangents `[B, height, width, D]`."""
+    *_, matrix = matrices(outputs, taps)
     height, width = y.shape[1:3]
     y = jnp.pad(y, ((0, 0), (0, -height % outputs), (0, -width % outputs), (0, 0)))
-    grid = [[y[:, i::outputs, j::outputs] for j in range(outputs)] for i in range(outputs)]
-    return [tile.reshape(-1, y.shape[-1]) for row in transform(matrices(outputs, taps)[2].T, grid) for tile in row]
+    rows = combinations(matrix.T, [y[:, i::outputs] for i in range(outputs)])
+    tiles = [combinations(matrix.T, [row[:, :, j::outputs] for j in range(outputs)]) for row in rows]
+    return [tile.reshape(-1, y.shape[-1]) for row in tiles for tile in row]
 
 
 def assemble(products: Sequence[jax.Array], batch: int, height: int, width: int, taps: int, outputs: int) -> jax.Array:
     """The outputs `[batch, height, width, D]` that n^2 products `[tiles, D]` stand for."""
+    *_, matrix = matrices(outputs, taps)
     n = outputs + taps - 1
     down, across = -(-height // outputs), -(-width // outputs)
     products = [product.reshape(batch, down, across, -1) for product in products]
-    grid = transform(matrices(outputs, taps)[2], [products[i * n : (i + 1) * n] for i in range(n)])
-    y = jnp.stack([jnp.stack(row, 3) for row in grid], 2)
+    columns = [combinations(matrix, products[j::n]) for j in range(n)]
+    y = jnp.stack([jnp.stack(combinations(matrix, row), 3) for row in zip(*columns, strict=True)], 2)
     return y.reshape(batch, down * outputs, across * outputs, -1)[:, :height, :width]
