@@ -1,10 +1,10 @@
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from maskgan_jax.errors import UserError
+from maskgan_jax.models import unet
 from maskgan_jax.models.unet import UNet, create_generator
 
 
@@ -81,21 +81,31 @@ def test_equals_pytorch(norm, draw_variables):
     np.testing.assert_allclose(ours, reference_unet(variables, x, norm), atol=1e-4)
 
 
-def test_dropout_acts_at_the_given_sides_and_in_training_alone():
-    def dropouts(train):
-        model = UNet(width=4, dropout_sides=(4, 16))
+def test_dropout_acts_at_the_given_sides_and_in_training_alone(monkeypatch):
+    sides = []
+    monkeypatch.setattr(unet, "drop_out", lambda x, rate, key: sides.append(x.shape[1]) or x)
+    model = UNet(width=4, dropout_sides=(4, 16))
+    variables = jax.eval_shape(model.init, jax.random.key(0), pictures(batch=1))
+    for train, expected in ((True, [4, 16]), (False, [])):
+        sides.clear()
+        jax.eval_shape(
+            lambda v, train=train: model.apply(v, pictures(batch=1), train, rngs={"dropout": jax.random.key(0)}), variables
+        )
+        assert sides == expected
 
-        def run(key, x):
-            variables = model.init(key, x)
-            is_dropout = lambda module, _: isinstance(module, nn.Dropout) and not module.deterministic  # noqa: E731
-            return model.apply(
-                variables, x, train, rngs={"dropout": key}, mutable=["intermediates"], capture_intermediates=is_dropout
-            )[1]
 
-        return [x.shape[1:3] for x in jax.tree.leaves(jax.eval_shape(run, jax.random.key(0), jnp.zeros((1, 64, 64, 3))))]
-
-    assert dropouts(train=True) == [(4, 4), (16, 16)]
-    assert dropouts(train=False) == []
+@pytest.mark.parametrize("rate", [0.5, 0.25, 0.1])
+def test_dropout_drops_the_share_and_keeps_the_mean(rate):
+    x = np.ones((64, 8, 8, 30), np.float32)
+    y = np.asarray(unet.drop_out(jnp.asarray(x), rate, jax.random.key(0)))
+    # Four standard deviations of so many draws, and the 512th that a rate is rounded by.
+    assert np.mean(y == 0) == pytest.approx(rate, abs=4 * np.sqrt(rate * (1 - rate) / y.size) + 1 / 512)
+    assert y.mean() == pytest.approx(1, abs=0.01)
+    kept = y[y != 0]
+    np.testing.assert_array_equal(kept, kept[0])
+    # No two of the channels that share a draw, or of the others, go together.
+    correlation = np.corrcoef((y == 0).reshape(-1, 30).T)
+    assert np.abs(correlation - np.eye(30)).max() < 5 / np.sqrt(64 * 64)
 
 
 def test_dropout_is_the_only_noise(draw_variables):
