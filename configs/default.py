@@ -122,6 +122,11 @@ def get_config() -> ConfigDict:
     training.steps = 0
     # 'float32' or 'bfloat16' arithmetic in the networks; parameters and losses are float32 always.
     training.compute = "float32"
+    # Devices that divide parameters, optimiser state and moving average among themselves (FSDP); with 1, each has them whole.
+    training.fsdp = 1
+    # Keeps of a forward pass what its convolutions gave and computes the rest again for the gradients: a larger batch fits into
+    # memory, and each step takes longer (docs/scaling.md).
+    training.remat = False
     # Steps between log lines, between validations (with pictures), between checkpoints; 0 for the last two: once an epoch.
     training.log_every = 50
     training.validate_every = 0

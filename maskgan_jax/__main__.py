@@ -6,6 +6,8 @@ import importlib
 import os
 import sys
 
+from maskgan_jax.allocator import restart_with_huge_pages
+from maskgan_jax.cache import keep_compiled
 from maskgan_jax.errors import exit_code
 
 COMMANDS = {
@@ -17,12 +19,19 @@ COMMANDS = {
     "score": "score any method's pictures against the real ones, matched by file name",
     "unmask": "remove the masks from pictures",
     "export": "write a trained network to one file",
+    "bench": "measure training and inference on this machine, against PyTorch if you like",
 }
+
+# What runs networks on the CPU, if there is nothing better.
+HEAVY = ("demo", "train", "evaluate", "unmask", "bench")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns its exit code: 0 done, 1 it could not be done, 2 wrong usage, 130 interrupted."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        arguments = sys.argv[1:]
+        if arguments and arguments[0] in HEAVY:
+            restart_with_huge_pages()
     if not arguments or arguments[0] in ("-h", "--help"):
         width = max(map(len, COMMANDS))
         print("usage: maskgan COMMAND [options]; `maskgan COMMAND --help` lists its options\n")
@@ -34,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     # A broken picture is reported by its UserError; OpenCV's own lines about it would only stand in between.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+    keep_compiled()
     return exit_code(f"maskgan {name}", lambda: importlib.import_module(f"maskgan_jax.commands.{name}").main(rest))
 
 

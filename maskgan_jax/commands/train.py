@@ -4,24 +4,60 @@ from __future__ import annotations
 
 import argparse
 
+from ml_collections import ConfigDict
+
 from maskgan_jax.config import load_config
+from maskgan_jax.errors import UserError
+from maskgan_jax.training.supervision import run_supervised
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str]) -> int:
     """Reads the flags, trains, says where the results are."""
     parser = argparse.ArgumentParser(
         prog="maskgan train",
         description="Trains what the config names, and goes on from the last checkpoint if the workdir has one. "
-        "Settings can be changed with --config.KEY=VALUE.",
+        "Settings can be changed with --config.KEY=VALUE. SIGTERM ends the run after a checkpoint.",
         allow_abbrev=False,
     )
     parser.add_argument("--config", required=True, metavar="FILE", help="a file such as configs/cpu.py")
     parser.add_argument("--data_dir", required=True, metavar="DIR", help="data set made by `maskgan build`")
     parser.add_argument("--workdir", required=True, metavar="DIR", help="folder for checkpoints, metrics and pictures")
+    several = parser.add_argument_group("several processes", "one run of many, each started with the same flags")
+    several.add_argument(
+        "--distributed", action="store_true", help="this is one of them; SLURM, Open MPI, Cloud TPU or Kubernetes tells which"
+    )
+    several.add_argument("--coordinator", metavar="HOST:PORT", help="without any of those: where process 0 listens")
+    several.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    several.add_argument("--process", type=int, metavar="I", help="which one this is, from 0")
     flags, overrides = parser.parse_known_args(arguments)
     config = load_config(flags.config, overrides)
+    membership = (flags.coordinator, flags.processes, flags.process)
+    if None in membership and set(membership) != {None}:
+        raise UserError("--coordinator, --processes and --process belong together; give all of them or none")
 
-    from maskgan_jax.training.loop import train  # JAX takes seconds to start; a mistyped flag should not.
+    run = (config, flags.data_dir, flags.workdir)
+    if flags.distributed or flags.coordinator:
+        return run_supervised(parser.prog, flags.workdir, _join_and_train, membership, *run)
+    # JAX takes seconds to start; a mistyped flag should not.
+    from maskgan_jax.training.distributed import heed_termination
 
-    train(config, flags.data_dir, flags.workdir)
-    print(f"checkpoints, metrics and pictures are in {flags.workdir}")
+    heed_termination()
+    _train(*run)
+    return 0
+
+
+def _join_and_train(membership: tuple[str | None, int | None, int | None], *run: ConfigDict | str) -> None:
+    from maskgan_jax.training.distributed import join
+
+    join(*membership)
+    _train(*run)
+
+
+def _train(config: ConfigDict, data_dir: str, workdir: str) -> None:
+    import jax
+
+    from maskgan_jax.training.loop import train
+
+    train(config, data_dir, workdir)
+    if jax.process_index() == 0:
+        print(f"checkpoints, metrics and pictures are in {workdir}")

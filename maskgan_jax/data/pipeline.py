@@ -51,13 +51,15 @@ def training_batches(
 ) -> grain.DatasetIterator:
     """An endless iterator over this process's share of the training batches; its state can be saved and restored.
 
-    In place of a damaged record comes the next one of the split that is not.
+    The batches of all processes are the same, in records and augmentation, however many processes share them; and so a
+    state that was saved by one process can be restored by four. In place of a damaged record comes the next one of the split
+    that is not.
 
     Args:
       source: the records of a split, as `load_split` gives them.
       config: `input` and `seed` are read.
       process_index: which of the processes this is.
-      process_count: how many there are; together they form batches of `config.input.batch_size`.
+      process_count: how many there are; their shares, one after the other, form batches of `config.input.batch_size`.
 
     Returns:
       An iterator of dicts: `real`, `masked` `[b, S, S, 3]` and `mask` `[b, S, S, 1]` uint8, `landmarks` `[b, 68, 2]` float32,
@@ -74,8 +76,9 @@ def training_batches(
             record = enlarge_and_crop(record, settings.jitter, rng)
         return record
 
-    numbers = grain.MapDataset.range(len(source)).seed(config.seed).shuffle()[process_index::process_count]
-    batches = numbers.repeat().random_map(read).batch(settings.batch_size // process_count, drop_remainder=True)
+    numbers = grain.MapDataset.range(len(source)).seed(config.seed).shuffle().repeat()
+    shares = numbers.random_map(read).batch(settings.batch_size // process_count, drop_remainder=True)
+    batches = shares[process_index::process_count]
     # Batches, not records, are read ahead, by threads: array_record, OpenCV and NumPy leave the interpreter free.
     ahead = max(1, settings.prefetch // settings.batch_size)
     return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=settings.threads, prefetch_buffer_size=ahead)))

@@ -1,7 +1,8 @@
 """Checkpoints of a run, with Orbax; every call to Orbax is in this file.
 
 A workdir holds `checkpoints/STEP` (the whole state, the config and the iterator's position: what resuming needs) and
-`best/STEP` (the variables of the network whose results count and their scores: what using it needs).
+`best/STEP` (the variables of the network whose results count and their scores: what using it needs). All processes of a run
+make the same calls, with the same values; process 0 writes what is to be written once.
 """
 
 from __future__ import annotations
@@ -54,18 +55,27 @@ def locked(workdir: Path) -> Iterator[None]:
 
 def open_checkpoints(workdir: Path, keep: int) -> ocp.CheckpointManager:
     """The checkpoints to resume from, of which the `keep` latest are kept. Saving goes on in the background."""
-    return ocp.CheckpointManager(
-        (workdir / "checkpoints").absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
-    )
+    return ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=_options("checkpoints", keep))
 
 
 def open_best(workdir: Path) -> ocp.CheckpointManager:
     """The best checkpoint by validation, alone."""
     return ocp.CheckpointManager(
         (workdir / "best").absolute(),
-        options=ocp.CheckpointManagerOptions(max_to_keep=1, create=True),
+        options=_options("best", keep=1),
         # Named here, or Orbax cannot tell the shapes of what it finds, which `read_best` asks for.
         item_handlers={"network": ocp.StandardCheckpointHandler(), "scores": ocp.JsonCheckpointHandler()},
+    )
+
+
+def _options(name: str, keep: int) -> ocp.CheckpointManagerOptions:
+    return ocp.CheckpointManagerOptions(
+        max_to_keep=keep,
+        create=True,
+        # What a run that was killed left half-written.
+        cleanup_tmp_directories=True,
+        # The processes meet for the one without being taken to have come for the other.
+        multiprocessing_options=ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=name),
     )
 
 
@@ -77,7 +87,8 @@ def save_state(manager: ocp.CheckpointManager, state: TrainState, config: Config
         args=ocp.args.Composite(
             state=ocp.args.StandardSave(state),
             config=ocp.args.JsonSave(config.to_dict()),
-            iterator=grain.checkpoint.CheckpointSave(iterator),
+            # The same in all processes, however many there are.
+            iterator=ocp.args.JsonSave(iterator.get_state()),
         ),
     )
 
@@ -93,12 +104,15 @@ def restore_state(manager: ocp.CheckpointManager, state: TrainState, iterator: g
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
     damaged: dict[int, str] = {}
     for step in sorted(manager.all_steps(), reverse=True):
+        reason = ""
         try:
             restored = _restore(manager, step, target, iterator)
         except UserError:
             raise
         except Exception as error:  # Damage shows in whatever Orbax and its storage stumble over.
-            damaged[step] = _first_line(error)
+            reason = _first_line(error)
+        if not _agreed(not reason):
+            damaged[step] = reason or "another process cannot read it"
             continue
         for later, reason in damaged.items():
             _put_aside(manager, later, reason)
@@ -116,8 +130,15 @@ def _restore(manager: ocp.CheckpointManager, step: int, target: TrainState, iter
     stored = ocp.StandardCheckpointHandler().metadata(folder).tree
     if sorted(leaf.shape for leaf in jax.tree.leaves(stored)) != sorted(leaf.shape for leaf in jax.tree.leaves(target)):
         raise UserError(f"the checkpoint in {manager.directory} does not fit the config; use its config, or another --workdir")
-    items = {"state": ocp.args.StandardRestore(target), "iterator": grain.checkpoint.CheckpointRestore(iterator)}
-    return manager.restore(step, args=ocp.args.Composite(**items)).state
+    items = {"state": ocp.args.StandardRestore(target), "iterator": ocp.args.JsonRestore()}
+    restored = manager.restore(step, args=ocp.args.Composite(**items))
+    iterator.set_state(restored.iterator)
+    return restored.state
+
+
+def _agreed(fine: bool) -> bool:
+    """Whether all processes find it fine."""
+    return bool(np.all(multihost_utils.process_allgather(np.array(fine))))
 
 
 def _put_aside(manager: ocp.CheckpointManager, step: int, reason: str) -> None:

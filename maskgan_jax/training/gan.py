@@ -17,6 +17,9 @@ from maskgan_jax.models.stored import load_network
 from maskgan_jax.models.unet import create_generator
 from maskgan_jax.training.state import Task, Tree, Variables, mean_of, put_back, to_levels, to_unit
 
+# With `training.remat`, what the backward pass finds in memory; norms, activations and concatenations it computes again.
+KEEP_CONVOLUTIONS = jax.checkpoint_policies.save_only_these_names("convolution")
+
 # Means over the validation records. `_raw` is of the generator's output; the others are of the known pixels put back.
 Validation = mean_of("mse_masked", "psnr", "psnr_raw", "l1_raw")
 
@@ -40,7 +43,8 @@ def load_landmark_net(config: ConfigDict) -> tuple[LandmarkNet | None, Variables
         raise UserError(
             f"the landmark network {path} is for {stored.data.size} px, not {config.data.size}; train one for that size"
         )
-    return landmark_net, variables
+    # In this run's arithmetic, whatever it was trained in.
+    return landmark_net.clone(dtype=jnp.dtype(config.training.compute)), variables
 
 
 def picture_losses(
@@ -115,15 +119,26 @@ def create_task(config: ConfigDict) -> Task:
         def discriminate(discriminator_params, picture):
             return discriminator.apply({"params": discriminator_params}, masked, picture)
 
+        if config.training.remat:
+            generate, discriminate = (jax.checkpoint(f, policy=KEEP_CONVOLUTIONS) for f in (generate, discriminate))
+
         # Both networks take their gradients from one forward pass: D's judgement of the fake serves the loss of either.
         fake, pull_generator, new_batch_stats = jax.vjp(generate, params["generator"], has_aux=True)
-        fake_logits, pull_fake = jax.vjp(discriminate, params["discriminator"], fake)
-        real_logits, pull_real = jax.vjp(lambda p: discriminate(p, real), params["discriminator"])
+        # The kernels are rounded once for both pictures, not in each of their layers: the gradients that devices exchange are
+        # then the sum for both.
+        rounded = jax.tree.map(lambda p: p.astype(discriminator.dtype) if p.ndim == 4 else p, params["discriminator"])
+        fake_logits, pull_fake = jax.vjp(discriminate, rounded, fake)
+        real_logits, pull_real = jax.vjp(lambda p: discriminate(p, real), rounded)
 
         discriminator_loss, (real_cotangent, fake_cotangent) = jax.value_and_grad(losses.discriminator_loss, (0, 1))(
             real_logits, fake_logits
         )
-        discriminator_gradient = jax.tree.map(jnp.add, pull_real(real_cotangent)[0], pull_fake(fake_cotangent)[0])
+        discriminator_gradient = jax.tree.map(
+            lambda p, one, other: (one + other).astype(p.dtype),
+            params["discriminator"],
+            pull_real(real_cotangent)[0],
+            pull_fake(fake_cotangent)[0],
+        )
 
         terms, picture_gradients = picture_losses(config, fake, batch, landmark_net, frozen)
         terms["adversarial"], cotangent = jax.value_and_grad(losses.adversarial_loss)(fake_logits)

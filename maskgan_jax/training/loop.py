@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 from clu import metrics
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
@@ -23,7 +24,8 @@ from maskgan_jax.data.pipeline import Batch, evaluation_batches, training_batche
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import write_png, write_text
 from maskgan_jax.training import checkpoints, gan, landmark_regression
-from maskgan_jax.training.mesh import create_mesh, replicated, shard_batch
+from maskgan_jax.training.distributed import termination_reached
+from maskgan_jax.training.mesh import create_mesh, divide_gradients, divided, replicated, shard_batch
 from maskgan_jax.training.state import Task, TrainState, Variables, mean_of
 from maskgan_jax.training.step import create_state, train_step
 
@@ -37,10 +39,16 @@ def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> Trai
     """Trains what `config.task` names, from the latest checkpoint in `workdir` if there is one, and gives the last state.
 
     The workdir gets `config.json`, `checkpoints/`, `best/`, `metrics.jsonl`, `events.*` (TensorBoard) and `pictures/`. A run
-    that goes on may change settings of `training` (its length, intervals, pictures) and no others.
+    that goes on may change settings of `training` (its length, intervals, pictures) and no others. It may go on with other
+    devices and another number of processes, each of which calls this, after `distributed.join`.
+
+    Beside the terms of the loss, `pictures_per_second` and `input_wait` are logged. The latter is the share of the time, from 0
+    to 1, that the loop waited for records while the devices had nothing left to do; that it waits while they compute costs
+    nothing. If they finish within one wait, all of it counts.
 
     Raises:
-      UserError: something is wrong with the config, the data or the workdir, or a term of the loss stopped being finite.
+      UserError: something is wrong with the config, the data or the workdir, a term of the loss stopped being finite, or
+        SIGTERM ended the run early.
     """
     workdir = Path(workdir)
     if config.task not in TASKS:
@@ -62,14 +70,19 @@ def _run(config: ConfigDict, records: Records, validation: Records, workdir: Pat
     validate_every = config.training.validate_every or steps_per_epoch
     checkpoint_every = config.training.checkpoint_every or steps_per_epoch
 
-    mesh = create_mesh(config.input.batch_size)
-    task = TASKS[config.task](config)
+    mesh = create_mesh(config)
+    first = jax.process_index() == 0
+    task = divide_gradients(TASKS[config.task](config), mesh)
     frozen = jax.device_put(task.frozen, replicated(mesh))
-    init_key, step_key = jax.random.split(jax.random.key(config.seed))
+    keys = jax.jit(lambda seed: tuple(jax.random.split(jax.random.key(seed))), out_shardings=replicated(mesh))
+    init_key, step_key = keys(np.uint32(config.seed))
+    create = partial(create_state, task, config, steps)
+    shardings = divided(mesh, jax.eval_shape(create, init_key))
     # Parameters are born where they will live.
-    state = jax.jit(partial(create_state, task, config, steps), out_shardings=replicated(mesh))(init_key)
-    step_key = jax.device_put(step_key, replicated(mesh))
-    step_of_run = jax.jit(partial(train_step, task, config, steps), donate_argnums=0, out_shardings=replicated(mesh))
+    state = jax.jit(create, out_shardings=shardings)(init_key)
+    step_of_run = jax.jit(
+        partial(train_step, task, config, steps), donate_argnums=0, out_shardings=(shardings, replicated(mesh))
+    )
     batches = training_batches(records, config, process_index=jax.process_index(), process_count=jax.process_count())
 
     with checkpoints.open_checkpoints(workdir, config.training.keep) as latest, checkpoints.open_best(workdir) as best:
@@ -77,36 +90,54 @@ def _run(config: ConfigDict, records: Records, validation: Records, workdir: Pat
             state = checkpoints.restore_state(latest, state, batches)
         start = int(state.step)
         if start >= steps:
-            print(f"the run in {workdir} is complete: it has done {start} steps of {steps}")
+            if first:
+                print(f"the run in {workdir} is complete: it has done {start} steps of {steps}")
             return state
         _write_config(config, workdir)
         writer = MetricsFiles(workdir, start)
         validator = _validator(task, validation, config, mesh)
         pending: list[dict[str, jax.Array]] = []
-        since = time.monotonic()
-        progress = tqdm(range(start, steps), initial=start, total=steps, unit="step", desc=f"train {config.task}")
+        since, waited = time.monotonic(), 0.0
+        progress = tqdm(
+            range(start, steps), initial=start, total=steps, unit="step", desc=f"train {config.task}", disable=not first
+        )
         for step in progress:
-            state, terms = step_of_run(state, frozen, shard_batch(next(batches), mesh), step_key)
+            # The devices are at the last step still. They get the next one before they finish, but none after that: more would
+            # fill their memory with batches.
+            asked = time.monotonic()
+            batch = shard_batch(next(batches), mesh)
+            if not pending or all(term.is_ready() for term in pending[-1].values()):
+                waited += time.monotonic() - asked
+            state, terms = step_of_run(state, frozen, batch, step_key)
+            if pending:
+                jax.block_until_ready(pending[-1])
             pending.append(terms)
             done = step + 1
             saves, validates = (done % every == 0 or done == steps for every in (checkpoint_every, validate_every))
+            stops = termination_reached(done) and done < steps
+            saves |= stops
             if saves or validates or done % config.training.log_every == 0:
                 # Nothing is saved that has not been found finite.
                 means = _mean_of_finite(jax.device_get(pending), done)
-                rate = len(pending) * config.input.batch_size / (time.monotonic() - since)
-                writer.write(done, "train", {**means, "pictures_per_second": rate})
+                seconds = time.monotonic() - since
+                rate = len(pending) * config.input.batch_size / seconds
+                writer.write(done, "train", {**means, "pictures_per_second": rate, "input_wait": waited / seconds})
                 progress.set_postfix_str(f"{means.get('generator', means.get('landmarks')):.3g}")
                 pending = []
             if validates:
                 scores = validator(task.results(state), done, writer)
                 known = checkpoints.best_scores(best)
-                if known is None or scores[task.criterion] < known[task.criterion]:
+                is_better = known is None or scores[task.criterion] < known[task.criterion]
+                if multihost_utils.broadcast_one_to_all(is_better):  # All processes save, or none.
                     checkpoints.save_best(best, done, task.results(state), scores)
             if saves:
                 best.wait_until_finished()  # Or a run killed now would go on from here without its best network.
                 checkpoints.save_state(latest, state, config, batches)
+            if stops:
+                latest.wait_until_finished()
+                raise UserError(f"SIGTERM came; the checkpoint of step {done} is saved: start again to go on from there")
             if not pending:
-                since = time.monotonic()
+                since, waited = time.monotonic(), 0.0
         latest.wait_until_finished()
         best.wait_until_finished()
         writer.close()
@@ -166,7 +197,8 @@ def _validator(
     """A function that scores variables on the validation split, writes the scores and pictures, and gives the scores."""
     validate = jax.jit(task.validate, out_shardings=replicated(mesh))
     pictures = min(config.training.pictures, len(records))
-    shown = next(evaluation_batches(records, pictures, limit=pictures))
+    first = jax.process_index() == 0
+    shown = next(evaluation_batches(records, pictures, limit=pictures)) if first else None
 
     def run(variables: Variables, step: int, writer: MetricsFiles) -> dict[str, float]:
         batches: Iterable[Batch] = evaluation_batches(
@@ -176,9 +208,12 @@ def _validator(
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
-        scores = _merged(validate(variables, shard_batch(batch, mesh)) for batch in batches)
+        # Gathered once, not for each batch.
+        variables = jax.device_put(variables, replicated(mesh))
+        scores = _merged(jax.device_get([validate(variables, shard_batch(batch, mesh)) for batch in batches]))
         writer.write(step, "validation", scores)
-        writer.draw(step, task.draw(variables, shown))
+        if first:
+            writer.draw(step, task.draw(jax.device_get(variables), shown))
         return scores
 
     return run

@@ -1,34 +1,102 @@
-"""Devices: one mesh over all of them, batches divided among them, parameters on each."""
+"""Devices: one mesh over all of them, batches divided among them, the state whole on each or divided too."""
 
 from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict
 
 from maskgan_jax.data.pipeline import Batch
 from maskgan_jax.errors import UserError
+from maskgan_jax.training.state import Task, Tree
+
+# Arrays with fewer elements are whole on every device: gathering them would take longer than they take room.
+LEAST_DIVIDED = 4096
 
 
-def create_mesh(batch_size: int) -> Mesh:
-    """A mesh of all devices of all processes, with the one axis 'data'.
+def create_mesh(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh of all devices of all processes: 'data' times 'fsdp', of which the latter has `training.fsdp` devices.
+
+    Batches are divided along both axes, the state along 'fsdp' alone (see `divided`).
+
+    Args:
+      config: `input.batch_size`, `optimizer.accumulate` and `training.fsdp` are read.
+      devices: in place of all there are.
 
     Raises:
-      UserError: `batch_size` cannot be divided among the devices.
+      UserError: a batch, or what goes through the networks of it at once, or the devices cannot be divided so.
     """
-    count = jax.device_count()
-    if batch_size % count:
-        raise UserError(f"a batch of {batch_size} cannot be divided among {count} devices; set input.batch_size to a multiple")
-    return jax.make_mesh((count,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    count = len(devices or jax.devices())
+    parts = config.optimizer.accumulate
+    if config.input.batch_size % (count * parts):
+        of_parts = f" in {parts} parts (optimizer.accumulate)" if parts > 1 else ""
+        raise UserError(
+            f"a batch of {config.input.batch_size} cannot be divided among {count} devices{of_parts}; set input.batch_size to "
+            f"a multiple of {count * parts}"
+        )
+    fsdp = config.training.fsdp
+    if count % fsdp:
+        raise UserError(f"{count} devices cannot be divided into groups of {fsdp}; set training.fsdp to a divisor of {count}")
+    axis_types = (jax.sharding.AxisType.Auto,) * 2
+    return jax.make_mesh((count // fsdp, fsdp), ("data", "fsdp"), axis_types=axis_types, devices=devices)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The sharding of what every device holds whole: parameters, optimiser state, keys."""
+    """The sharding of what every device holds whole."""
     return NamedSharding(mesh, P())
 
 
+def divided(mesh: Mesh, shapes: Tree) -> Tree:
+    """The shardings of parameters and whatever has their shapes (gradients, optimiser state, moving average).
+
+    Of each array, the largest axis that 'fsdp' divides is divided along it (ZeRO, Rajbhandari et al. 2020); small arrays, and
+    all where 'fsdp' is one device, are whole everywhere.
+
+    Args:
+      mesh: of `create_mesh`.
+      shapes: a tree of arrays, or of what `jax.eval_shape` gives for them.
+    """
+    count = mesh.shape["fsdp"]
+
+    def sharding(array: jax.ShapeDtypeStruct) -> NamedSharding:
+        axes = [axis for axis, length in enumerate(array.shape) if length % count == 0]
+        if count == 1 or array.size < LEAST_DIVIDED or not axes:
+            return replicated(mesh)
+        largest = max(axes, key=lambda axis: array.shape[axis])
+        return NamedSharding(mesh, P(*[None] * largest, "fsdp"))
+
+    return jax.tree.map(sharding, shapes)
+
+
+def divide_gradients(task: Task, mesh: Mesh) -> Task:
+    """The task with its parameters gathered before the gradients are computed, and the gradients divided after, as `divided`.
+
+    Left to itself, the compiler also divides convolutions as their parameters are, and sends activations around.
+    """
+    if mesh.shape["fsdp"] == 1:
+        return task
+
+    def gradients(
+        params: dict[str, Tree], batch_stats: Tree, frozen: Tree, batch: Batch, key: jax.Array
+    ) -> tuple[dict[str, Tree], Tree, dict[str, jax.Array]]:
+        whole = jax.lax.with_sharding_constraint((params, batch_stats), replicated(mesh))
+        gradients, *rest = task.gradients(*whole, frozen, batch, key)
+        return jax.lax.with_sharding_constraint(gradients, divided(mesh, gradients)), *rest
+
+    return dataclasses.replace(task, gradients=gradients)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """The sharding of batches: each device has as many records as every other, and none that another has."""
+    return NamedSharding(mesh, P(mesh.axis_names))
+
+
 def shard_batch(batch: Batch, mesh: Mesh) -> dict[str, jax.Array]:
-    """Puts this process's share of a batch (NumPy, records first) onto its devices: global arrays, divided along 'data'."""
-    sharding = NamedSharding(mesh, P("data"))
+    """Puts this process's share of a batch (NumPy, records first) onto its devices; gives the global arrays."""
+    sharding = batch_sharding(mesh)
     return {name: jax.make_array_from_process_local_data(sharding, np.asarray(array)) for name, array in batch.items()}

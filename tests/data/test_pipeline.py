@@ -168,6 +168,46 @@ def test_processes_share_each_epoch(records, plain, processes):
         assert sorted(sum(epoch, [])) == list(range(12))
 
 
+class Counted(list):
+    """Records that remember which of them were read."""
+
+    def __init__(self, records):
+        super().__init__(records)
+        self.read = []
+
+    def __getitem__(self, index):
+        self.read.append(index)
+        return super().__getitem__(index)
+
+
+def test_a_process_reads_its_share_alone(records, plain):
+    sources = [Counted(records) for _ in range(4)]
+    shares = [training_batches(source, plain, process_index=i, process_count=4) for i, source in enumerate(sources)]
+    for share in shares:
+        for _ in range(3):
+            next(share)
+    # A batch has one record of each; so much for one epoch. What was read ahead is of the next one.
+    assert sorted(sum((source.read[:3] for source in sources), [])) == list(range(12))
+    assert max(len(source.read) for source in sources) < 12
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_batches_are_the_same_however_many_processes_share_them(config, processes):
+    config.input.jitter = 1.25
+    source = [make_record(seed) for seed in range(10)]
+    alone = training_batches(source, config)
+    for _ in range(3):  # Goes on from where one process was after three batches.
+        next(alone)
+    shares = [training_batches(source, config, process_index=i, process_count=processes) for i in range(processes)]
+    for share in shares:
+        share.set_state(alone.get_state())
+    for _ in range(5):
+        expected, batches = next(alone), [next(share) for share in shares]
+        for name, array in expected.items():
+            np.testing.assert_array_equal(np.concatenate([batch[name] for batch in batches]), array)
+    assert {str(share.get_state()) for share in shares} == {str(alone.get_state())}
+
+
 def test_saved_position_is_gone_on_from_exactly(config):
     config.input.jitter = 1.25
     source = [make_record(seed) for seed in range(10)]

@@ -10,9 +10,11 @@ from maskgan_jax.errors import UserError
 
 FOLDER = Path(__file__).parents[2] / "tools"
 WRONG = {
+    "compile_for_tpu": ["--topology=v5e:4x4", "--config=/nowhere"],
     "measure_build": ["--source=ffhq=/nowhere"],
     "measure_gradients": ["--config=default", "--data_dir=/nowhere", "--workdir=/nowhere", "--config.losses.contour=0.0"],
     "measure_mask_realism": ["--real=/nowhere", "--source=rendered=9", "--out=/nowhere/realism.json"],
+    "measure_overheads": ["--config=default", "--data_dir=/nowhere", "--config.losses.contour=0.0"],
     "measure_records": ["--data_dir=/nowhere"],
     "retrain_shape_predictor": ["--data_dir=/nowhere", "--out=/nowhere.dat"],
     "show_masks": ["--source=folder=/nowhere", "--out=/nowhere/masks.png"],

@@ -62,7 +62,7 @@ def without_metadata(folder):
 
 
 def without_position(folder):
-    for path in (folder / "iterator").glob("*.json"):
+    for path in (folder / "iterator").iterdir():
         path.write_text("")
 
 

@@ -1,8 +1,10 @@
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from maskgan_jax import losses
 from maskgan_jax.data.pipeline import evaluation_batches
@@ -91,6 +93,26 @@ def test_gradients_equal_those_of_the_composed_losses(step, batch):
     for name, expected in (("generator", generator_gradient), ("discriminator", discriminator_gradient)):
         moment = after.optimizer[name][0].mu
         assert_trees_close(jax.tree.map(lambda array: array / (1 - config.optimizer.b1), moment), expected)
+
+
+def test_rematerialisation_changes_no_value(step, batch):
+    config, key, state, after, logged = step
+    config = ConfigDict(config)
+    config.training.remat = True
+    task = create_task(config)
+    jitted = jax.jit(partial(train_step, task, config, 10))
+    assert "remat" in str(jax.make_jaxpr(jitted)(state, task.frozen, batch, key))
+    again, terms = jitted(state, task.frozen, batch, key)
+    assert {n: float(value) for n, value in terms.items()} == pytest.approx({n: float(v) for n, v in logged.items()}, rel=1e-5)
+    for name, optimizer in again.optimizer.items():
+        assert_trees_close(optimizer[0].mu, after.optimizer[name][0].mu)
+    assert_trees_close(again.batch_stats, after.batch_stats)
+
+
+def test_landmark_network_takes_the_arithmetic_of_the_run(config, landmark_file):
+    config.landmark_net.weights = str(landmark_file)
+    config.training.compute = "bfloat16"
+    assert load_landmark_net(config)[0].dtype == jnp.bfloat16
 
 
 def test_every_term_is_logged_raw_and_weighted(step):

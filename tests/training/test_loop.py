@@ -2,6 +2,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -61,7 +62,8 @@ def assert_identical(one, other):
 
 def assert_same_numbers(workdir, other):
     """The two runs have the same numbers at the same steps, each once; only the speed differs."""
-    numbers = [[{k: v for k, v in line.items() if k != "pictures_per_second"} for line in lines(w)] for w in (workdir, other)]
+    timed = ("pictures_per_second", "input_wait")
+    numbers = [[{k: v for k, v in line.items() if k not in timed} for line in lines(w)] for w in (workdir, other)]
     assert numbers[0] == numbers[1]
     assert [line["step"] for line in numbers[0] if line["phase"] == "train"] == list(range(1, STEPS + 1))
     assert [line["step"] for line in numbers[0] if line["phase"] == "validation"] == [2, 4, 6]
@@ -86,6 +88,7 @@ def test_what_a_run_writes(uninterrupted, run_config):
     first = lines(workdir)[0]
     assert first["step"] == 1 and first["phase"] == "train"
     assert {"l1", "weighted_l1", "generator", "discriminator", "pictures_per_second"} <= set(first)
+    assert all(0 <= line["input_wait"] < 1 for line in lines(workdir) if line["phase"] == "train")
 
 
 def test_best_checkpoint_has_the_smallest_validation_error(uninterrupted):
@@ -125,6 +128,18 @@ def test_killed_and_resumed_equals_uninterrupted(uninterrupted, data_dir, tmp_pa
         file.write('{"step": 6, "pha')
     assert_identical(jax.device_get(train(run_config(), data_dir, workdir)), uninterrupted[1])
     assert_same_numbers(workdir, uninterrupted[0])
+
+
+def test_waiting_for_records_is_told(data_dir, tmp_path, run_config, monkeypatch):
+    shard_batch = loop.shard_batch
+
+    def slowly(batch, mesh):
+        time.sleep(0.5)
+        return shard_batch(batch, mesh)
+
+    monkeypatch.setattr(loop, "shard_batch", slowly)
+    train(run_config(), data_dir, tmp_path)
+    assert lines(tmp_path)[-2]["phase"] == "train" and 0.5 < lines(tmp_path)[-2]["input_wait"] <= 1
 
 
 def test_finished_run_is_left_as_it_is(uninterrupted, data_dir, run_config):

@@ -4,20 +4,24 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 
 from maskgan_jax.config import save_config
 from maskgan_jax.errors import UserError
 from maskgan_jax.training import mesh
 
-# Three steps on one batch of eight, with each norm; prints {norm: [terms of each step]}.
+# Three steps on one batch of eight, with each norm, one of them with the state divided among four devices if there are as many;
+# prints {norm: [terms of each step]}.
 PROGRAM = """
 import json, sys
+from functools import partial
 import jax
 import numpy as np
 from maskgan_jax.config import read_config
 from maskgan_jax.training.gan import create_task
-from maskgan_jax.training.mesh import create_mesh, replicated, shard_batch
+from maskgan_jax.training.mesh import create_mesh, divide_gradients, divided, replicated, shard_batch
+from maskgan_jax.training.step import create_state, train_step
 
 assert jax.device_count() == int(sys.argv[1]), jax.devices()
 rng = np.random.default_rng(0)
@@ -25,20 +29,25 @@ channels = {"real": 3, "masked": 3, "mask": 1}
 batch = {name: rng.integers(0, 256, (8, 64, 64, count), np.uint8) for name, count in channels.items()}
 batch["landmarks"] = np.zeros((8, 68, 2), np.float32)
 logged = {}
-for norm in ("instance", "batch"):
+for norm, fsdp in (("instance", min(4, jax.device_count())), ("batch", 1)):
     config = read_config(sys.argv[2])
+    config.input.batch_size = 8
     config.generator.norm = config.discriminator.norm = norm
-    mesh = create_mesh(8)
-    task = create_task(config, 3)
-    state = jax.jit(task.init, out_shardings=replicated(mesh))(jax.random.key(0))
-    train_step = jax.jit(task.train_step, donate_argnums=0, out_shardings=replicated(mesh))
+    config.training.fsdp = fsdp
+    mesh = create_mesh(config)
+    task = divide_gradients(create_task(config), mesh)
+    create = partial(create_state, task, config, 3)
+    shardings = divided(mesh, jax.eval_shape(create, jax.random.key(0)))
+    state = jax.jit(create, out_shardings=shardings)(jax.random.key(0))
+    bytes_here = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(state))
+    step = jax.jit(partial(train_step, task, config, 3), donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
     key = jax.device_put(jax.random.key(1), replicated(mesh))
-    logged[norm] = []
+    logged[norm] = {"share": bytes_here / sum(leaf.nbytes for leaf in jax.tree.leaves(state)), "terms": []}
     for _ in range(3):
         sharded = shard_batch(batch, mesh)
         assert {shard.data.shape[0] for shard in sharded["real"].addressable_shards} == {8 // jax.device_count()}
-        state, terms = train_step(state, task.frozen, sharded, key)
-        logged[norm].append({name: float(value) for name, value in terms.items()})
+        state, terms = step(state, {}, sharded, key)
+        logged[norm]["terms"].append({name: float(value) for name, value in terms.items()})
 print(json.dumps(logged))
 """
 
@@ -60,18 +69,53 @@ def test_eight_devices_do_what_one_does(config, tmp_path):
         results.append(json.loads(out.splitlines()[-1]))
     one, eight = results
     for norm in ("instance", "batch"):
-        for step, (expected, terms) in enumerate(zip(one[norm], eight[norm], strict=True)):
+        for step, (expected, terms) in enumerate(zip(one[norm]["terms"], eight[norm]["terms"], strict=True)):
             assert terms == pytest.approx(expected, rel=1e-3), (norm, step)
-        assert len({step["l1"] for step in one[norm]}) == 3
+        assert len({terms["l1"] for terms in one[norm]["terms"]}) == 3
+    assert eight["instance"]["share"] < 0.4 and eight["batch"]["share"] == one["instance"]["share"] == 1
 
 
-@pytest.mark.parametrize(("batch_size", "devices"), [(12, 8), (1, 2), (6, 4)])
-def test_batch_that_cannot_be_divided(monkeypatch, batch_size, devices):
-    monkeypatch.setattr(mesh.jax, "device_count", lambda: devices)
-    with pytest.raises(UserError, match=f"a batch of {batch_size} cannot be divided among {devices} devices"):
-        mesh.create_mesh(batch_size)
+@pytest.mark.parametrize(
+    ("batch_size", "parts", "devices", "told"),
+    [
+        (12, 1, 8, "a batch of 12 cannot be divided among 8 devices; set input.batch_size to a multiple of 8"),
+        (1, 1, 2, "a batch of 1 cannot be divided among 2 devices; set"),
+        (12, 2, 4, r"a batch of 12 cannot be divided among 4 devices in 2 parts .optimizer.accumulate.; set .* multiple of 8"),
+    ],
+)
+def test_batch_that_cannot_be_divided(config, batch_size, parts, devices, told):
+    config.input.batch_size = batch_size
+    config.optimizer.accumulate = parts
+    with pytest.raises(UserError, match=told):
+        mesh.create_mesh(config, [jax.devices()[0]] * devices)
 
 
-def test_mesh_has_every_device():
-    made = mesh.create_mesh(8 * jax.device_count())
-    assert made.axis_names == ("data",) and made.size == jax.device_count()
+def test_devices_that_cannot_be_divided(config):
+    config.training.fsdp = 3
+    with pytest.raises(UserError, match="4 devices cannot be divided into groups of 3; set training.fsdp to a divisor of 4"):
+        mesh.create_mesh(config, [jax.devices()[0]] * 4)
+
+
+def test_mesh_has_every_device(config):
+    config.input.batch_size = 8 * jax.device_count()
+    made = mesh.create_mesh(config)
+    assert made.shape == {"data": jax.device_count(), "fsdp": 1}
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((4, 4, 64, 128), (None, None, None, "fsdp")),
+        ((4, 4, 128, 64), (None, None, "fsdp")),
+        ((4, 4, 128, 3), (None, None, "fsdp")),  # 3 cannot be divided.
+        ((3, 2001), ()),  # Neither can these.
+        ((512,), ()),  # So small that it is left whole.
+        ((), ()),
+    ],
+)
+def test_largest_axis_is_divided(shape, expected):
+    devices = jax.sharding.AbstractMesh((2, 4), ("data", "fsdp"))
+    array = jax.ShapeDtypeStruct(shape, np.float32)
+    assert mesh.divided(devices, {"a": array})["a"].spec == jax.sharding.PartitionSpec(*expected)
+    alone = jax.sharding.AbstractMesh((8, 1), ("data", "fsdp"))
+    assert mesh.divided(alone, array).spec == jax.sharding.PartitionSpec()

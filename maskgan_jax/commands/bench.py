@@ -1,0 +1,45 @@
+"""`maskgan bench`: images per second of training and inference, by themselves and against PyTorch."""
+
+from __future__ import annotations
+
+import argparse
+
+from maskgan_jax.bench import LARGEST_DIFFERENCE, ROWS, equal_outputs, measure, table
+from maskgan_jax.errors import UserError
+from maskgan_jax.files import write_json
+
+
+def main(arguments: list[str]) -> None:
+    """Reads the flags, measures, prints a table and says where the numbers are."""
+    parser = argparse.ArgumentParser(
+        prog="maskgan bench",
+        description="Measures images per second of training steps and inference on this machine; leave it alone meanwhile.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--against", choices=["torch"], help="also measure the same in PyTorch, in turn, and compare")
+    parser.add_argument("--out", required=True, metavar="FILE.json", help="where the numbers are written")
+    parser.add_argument("--pairs", type=int, default=7, metavar="N", help="how often each is measured (default: 7)")
+    parser.add_argument(
+        "--rows",
+        default=",".join(row.name for row in ROWS),
+        metavar="NAME,...",
+        help="what is measured (default: everything, %(default)s)",
+    )
+    parser.add_argument("--compute", default="float32", choices=["float32", "bfloat16"], help="arithmetic in the networks")
+    flags = parser.parse_args(arguments)
+    if flags.pairs < 1:
+        raise UserError(f"--pairs is {flags.pairs}; it must be at least 1")
+    by_name = {row.name: row for row in ROWS}
+    for name in flags.rows.split(","):
+        if name not in by_name:
+            raise UserError(f"--rows: there is no row {name!r}; choose among {', '.join(by_name)}")
+
+    rows = [by_name[name] for name in dict.fromkeys(flags.rows.split(","))]
+    result = measure(rows, against=flags.against, compute=flags.compute, pairs=flags.pairs)
+    write_json(flags.out, result)
+    print(table(result))
+    print(f"the numbers are in {flags.out}")
+    if not equal_outputs(result):
+        raise UserError(
+            f"the same weights gave outputs that differ by more than {LARGEST_DIFFERENCE}; see the table's last columns"
+        )

@@ -1,0 +1,53 @@
+"""A run of several processes, each with devices of its own; and how any run is told that its machine is wanted back."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import jax
+from jax.experimental import multihost_utils
+
+from maskgan_jax.errors import UserError
+
+# A process that was not heard of for so long is dead, and JAX ends the others. Its default is 100 seconds. (Where the
+# connections of a dead process are closed, the others miss it at once.)
+HEARTBEAT_SECONDS = 40
+
+_terminated = threading.Event()
+
+
+def join(coordinator: str | None, processes: int | None, process: int | None) -> None:
+    """Makes this process one of several. To be called before anything that needs a device.
+
+    Args:
+      coordinator: HOST:PORT at which process 0 listens; with None, SLURM, Open MPI, Cloud TPU or Kubernetes tell all three.
+      processes: how many there are.
+      process: which one this is, from 0.
+
+    Raises:
+      UserError: nothing tells of the others, or what was given makes no sense.
+    """
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            processes,
+            process,
+            cluster_detection_method="deactivate" if coordinator else None,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        )
+    except ValueError as error:
+        raise UserError(
+            f"cannot join the other processes ({str(error).rstrip('.')}); if SLURM, Open MPI, Cloud TPU or Kubernetes did not "
+            "start them, give --coordinator=HOST:PORT, --processes=N and --process=I"
+        ) from error
+
+
+def heed_termination() -> None:
+    """Has SIGTERM end the run of a lone process after a checkpoint. Where there are several, JAX sees to that."""
+    signal.signal(signal.SIGTERM, lambda *_: _terminated.set())
+
+
+def termination_reached(step: int) -> bool:
+    """Whether SIGTERM came, here or to another process, and all are to save after `step` and end."""
+    return multihost_utils.reached_preemption_sync_point(step) if jax.process_count() > 1 else _terminated.is_set()

@@ -1,0 +1,147 @@
+import importlib.util
+import json
+import os
+
+import numpy as np
+import pytest
+
+from maskgan_jax import bench
+from maskgan_jax.__main__ import main
+from maskgan_jax.bench import ROWS, Row, equal_outputs, measure, table
+from maskgan_jax.commands import bench as command
+from maskgan_jax.errors import UserError
+
+TRAINING = Row("proposed", 64, 4, 2)
+INFERENCE = Row("inference", 64, 4, 2)
+EAGER = [name for name, options in bench.TORCH_VARIANTS.items() if not options["compiled"]]
+COMPILED = "torch.compile, channels_last"
+
+
+@pytest.fixture(scope="module")
+def result():
+    """Of both kinds of rows; against PyTorch, if it is there, as if there were no C++ compiler."""
+    against = "torch" if importlib.util.find_spec("torch") else None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench, "TORCH_VARIANTS", {name: bench.TORCH_VARIANTS[name] for name in (*EAGER, COMPILED)})
+        patch.setenv("CXX", "/nonexistent")
+        patch.setenv("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
+        return measure([TRAINING, INFERENCE], against=against, pairs=2, seconds=0.05)
+
+
+@pytest.fixture
+def alone(result):
+    """The same without PyTorch."""
+    kept = {*vars(TRAINING), "maskgan"}
+    rows = {name: {key: value for key, value in row.items() if key in kept} for name, row in result["rows"].items()}
+    return {**result, "rows": rows}
+
+
+def test_rows_have_names_of_their_own():
+    names = [row.name for row in ROWS]
+    assert len(set(names)) == len(names) == 8
+    assert {"128/pix2pix", "256/proposed", "128/inference-1", "256/inference-8"} < set(names)
+
+
+def test_ours(result):
+    assert json.loads(json.dumps(result)) == result
+    assert result["machine"]["jax"] and result["machine"]["threads"] >= 1
+    for row in (TRAINING, INFERENCE):
+        ours = result["rows"][row.name]["maskgan"]
+        assert ours["images_per_second"] == pytest.approx(np.median(ours["rounds"])) and len(ours["rounds"]) == 2
+        assert ours["compile_seconds"] > 0 and ours["backend"] == "cpu"
+        assert ours["peak_resident_bytes"] is None or ours["peak_resident_bytes"] > 1e8
+    step = result["rows"][TRAINING.name]["maskgan"]
+    assert step["step_bytes_per_image"] == sum(step["step_bytes"].values()) / 2 > 1e5
+
+
+def test_against_torch(result):
+    pytest.importorskip("torch")
+    assert result["machine"]["torch"]
+    for row in (TRAINING, INFERENCE):
+        measured = result["rows"][row.name]
+        ours, theirs = measured["maskgan"], measured["torch"]
+        ratios = np.divide(ours["rounds"], theirs["rounds"])
+        assert measured["ratio"] == pytest.approx(np.median(ratios)) and len(ratios) == 2
+        assert measured["ratio_range"] == pytest.approx([ratios.min(), ratios.max()])
+        assert measured["met"] == (measured["ratio"] >= bench.TARGET)
+        assert theirs["variant"] in EAGER and set(theirs["tried_images_per_second"]) == set(EAGER)
+        assert set(theirs["unavailable"]) == {COMPILED}
+    assert result["rows"][INFERENCE.name]["output_difference"] < 1e-4
+    assert equal_outputs(result)
+
+
+def test_tables(result, alone):
+    lines = table(alone).splitlines()
+    assert len(lines) == 3 and lines[1].startswith(TRAINING.name) and "PyTorch" not in lines[0]
+    pytest.importorskip("torch")
+    lines = table(result).splitlines()
+    assert "PyTorch" in lines[0] and all("met" in line or "MISSED" in line for line in lines[1:])
+
+
+def test_outputs_that_differ(alone):
+    result = {**alone, "rows": {"one": {"output_difference": 2e-4}, "other": {}}}
+    assert not equal_outputs(result)
+    assert equal_outputs({**result, "compute": "bfloat16"})
+    assert not equal_outputs({**result, "rows": {"one": {"output_difference": float("nan")}}})
+
+
+def test_a_process_that_fails():
+    with pytest.raises(UserError, match="maskgan failed: UserError: the generator takes square RGB pictures"):
+        measure([Row("inference", 48, 4, 2)], pairs=1)
+
+
+def die(*_):
+    os.kill(os.getpid(), 9)
+
+
+def die_in_the_first_round(_, connection):
+    connection.send({"step_seconds": 1.0})
+    die()
+
+
+@pytest.mark.parametrize("serve", [die, die_in_the_first_round])
+def test_a_process_that_is_killed(monkeypatch, serve):
+    monkeypatch.setattr(bench, "_serve", serve)
+    with pytest.raises(UserError, match=r"the process of maskgan ended \(SIGKILL\); free some memory"):
+        measure([INFERENCE], pairs=1)
+
+
+def test_command(tmp_path, monkeypatch, capsys, alone):
+    asked = []
+    monkeypatch.setattr(command, "measure", lambda rows, **options: asked.append((rows, options)) or alone)
+    out = tmp_path / "new" / "bench.json"
+    assert main(["bench", f"--out={out}", "--rows=256/inference-1,128/pix2pix", "--pairs=3", "--compute=bfloat16"]) == 0
+    ((rows, options),) = asked
+    assert [row.name for row in rows] == ["256/inference-1", "128/pix2pix"]
+    assert options == {"against": None, "compute": "bfloat16", "pairs": 3}
+    assert json.loads(out.read_text()) == alone
+    printed = capsys.readouterr().out
+    assert str(out) in printed and TRAINING.name in printed
+
+
+def test_command_fails_where_outputs_differ(tmp_path, monkeypatch, capsys, alone):
+    rows = {name: {**row, "output_difference": 1.0} for name, row in alone["rows"].items()}
+    monkeypatch.setattr(command, "measure", lambda *_, **__: {**alone, "rows": rows})
+    assert main(["bench", f"--out={tmp_path / 'bench.json'}"]) == 1
+    assert "differ by more than 0.0001" in capsys.readouterr().err
+    assert (tmp_path / "bench.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--pairs=0", "must be at least 1"),
+        ("--rows=512/pix2pix", "there is no row '512/pix2pix'"),
+        ("--rows=", "there is no row"),
+    ],
+)
+def test_bad_flags(flag, message, capsys):
+    assert main(["bench", "--out=bench.json", flag]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_without_torch(monkeypatch, capsys):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else find(name, *rest))
+    assert main(["bench", "--out=bench.json", "--against=torch"]) == 1
+    assert "pip install torch==2.13.0" in capsys.readouterr().err

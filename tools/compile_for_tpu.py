@@ -1,0 +1,379 @@
+"""Compiles the training step for TPUs that need not be there: memory, arithmetic and traffic of each chip.
+
+    pip install -e '.[tpu]'
+    python tools/compile_for_tpu.py --topology=v5e:4x4 --config=configs/tpu.py --global_batch 256 1024 --out=tpu.json
+
+The step is that of `maskgan train`, with its shardings and its donated state; libtpu compiles it as for the chips themselves,
+which takes minutes. Nothing is run, and so nothing here is a time. docs/scaling.md has results.
+
+FLOPs and bytes are XLA's own count for one chip: two for each multiplication and addition of a convolution, none for padding,
+one for each number that anything else gives; and the sizes of all that each fused operation reads and writes, whether that lies
+in the chip's large memory or in its fast one, so that the bytes are an upper bound for the traffic with the former.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import dataclasses
+import importlib.util
+import math
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding
+from ml_collections import ConfigDict
+
+from maskgan_jax.config import load_config
+from maskgan_jax.errors import UserError, exit_code
+from maskgan_jax.export.safetensors import save_safetensors
+from maskgan_jax.files import write_json
+from maskgan_jax.models.convolutions import compiling_for
+from maskgan_jax.models.landmark_net import create_landmark_net
+from maskgan_jax.training.loop import TASKS
+from maskgan_jax.training.mesh import batch_sharding, create_mesh, divided, replicated
+from maskgan_jax.training.state import Task
+from maskgan_jax.training.step import create_state, train_step
+
+# Of a chip, in GiB, by JAX's name for it.
+MEMORY = {"TPU v4": 32, "TPU v5 lite": 16, "TPU v5": 95, "TPU v6 lite": 32}
+EXAMPLES = "v5e:4x4, v5e:16x16, v5p:4x4x4 or v6e:8x8"
+# Without these libtpu asks Google's cloud, for a minute, which machine it is on, complains that it is on none, writes logs to
+# /tmp, and lets no second process compile.
+ENVIRONMENT = {
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-16",
+    "TPU_LOG_DIR": "disabled",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_STDERR_LOG_LEVEL": "3",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+}
+# Of the run, for the learning rate; they are a constant in the program and change nothing else.
+STEPS = 100_000
+KINDS = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "ragged-all-to-all", "reduce-scatter")
+BYTES = {"bf16": 2, "f32": 4, "s32": 4, "u32": 4, "u8": 1, "pred": 1}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Reads the flags, compiles for one batch after the other, prints and writes what comes out."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--topology", required=True, help=f"chips and how they are connected: {EXAMPLES}")
+    parser.add_argument("--config", required=True, metavar="FILE", help="a file such as configs/tpu.py")
+    parser.add_argument("--global_batch", nargs="+", type=int, metavar="N", help="default: input.batch_size of the config")
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="of libtpu's compiler; repeatable")
+    parser.add_argument("--out", metavar="FILE", help="results as JSON")
+    flags, overrides = parser.parse_known_args(arguments)
+    configs = [load_config(flags.config, overrides)]
+    if flags.global_batch:
+        configs = [load_config(flags.config, [*overrides, f"--config.input.batch_size={n}"]) for n in flags.global_batch]
+    options = dict(option.partition("=")[::2] for option in flags.option)
+    chips = describe(flags.topology)
+    for config in configs:
+        create_mesh(config, chips)  # All that can be wrong with a batch is told before the first minutes pass.
+    reports = []
+    for config in configs:
+        reports.append({"topology": flags.topology, **compile_and_report(config, chips, options)})
+        print("\n".join(lines_of(reports[-1])), flush=True)
+        if flags.out:
+            write_json(flags.out, reports)
+
+
+def describe(topology: str) -> list[jax.Device]:
+    """The chips of a TPU topology; programs can be compiled for them and not run.
+
+    Raises:
+      UserError: there is no such topology, or libtpu is not installed.
+    """
+    if importlib.util.find_spec("libtpu") is None:
+        raise UserError("compiling for TPUs takes libtpu; install it with pip install -e '.[tpu]'")
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    jax.config.update("jax_platforms", "cpu")
+    try:
+        return list(topologies.get_topology_desc(platform="tpu", topology_name=topology).devices)
+    except jax.errors.JaxRuntimeError as error:
+        reason = str(error).partition(": ")[2].partition("\n")[0] or error
+        raise UserError(f"there is no topology {topology} ({reason}); give one such as {EXAMPLES}") from error
+
+
+def compile_and_report(config: ConfigDict, chips: Sequence[jax.Device], options: Mapping[str, str]) -> dict[str, Any]:
+    """Compiles the training step for the chips; returns what `lines_of` prints, sizes in bytes and per chip.
+
+    Raises:
+      UserError: the compiler does not take one of the options.
+    """
+    task = create_task(config)
+    batch, kind = config.input.batch_size, chips[0].device_kind
+    # A chip may be two devices, its cores.
+    memory = MEMORY.get(kind, math.nan) * 2**30 * len({tuple(chip.coords) for chip in chips}) / len(chips)
+    report = {"chip": kind, "chips": len(chips), "global_batch": batch, "batch_per_chip": batch // len(chips)}
+    report |= {"remat": config.training.remat, "fsdp": config.training.fsdp, "memory_of_chip": memory}
+    start = time.monotonic()
+    with compiling_for("tpu"):
+        lowered = lower(task, config, create_mesh(config, chips))
+    try:
+        compiled = lowered.compile(compiler_options=dict(options))
+    except jax.errors.JaxRuntimeError as error:
+        status, _, reason = str(error).partition("\n")[0].partition(": ")
+        if status == "INVALID_ARGUMENT" and options:
+            raise UserError(f"libtpu does not take --option: {reason}") from error
+        if status != "RESOURCE_EXHAUSTED":
+            raise
+        return report | {"fits": False, "reason": reason}
+    report["compile_seconds"] = time.monotonic() - start
+    sizes, cost, text = compiled.memory_analysis(), compiled.cost_analysis(), compiled.as_text()
+    parameters = jax.tree.leaves(jax.eval_shape(task.init, jax.random.key(0))[0])
+    report |= {
+        "fits": True,
+        "arguments": sizes.argument_size_in_bytes,
+        # The new state takes the place of the old one.
+        "outputs": sizes.output_size_in_bytes - sizes.alias_size_in_bytes,
+        "temporaries": sizes.temp_size_in_bytes,
+        "code": sizes.generated_code_size_in_bytes,
+        "flops": cost["flops"],
+        "bytes_accessed": cost["bytes accessed"],
+        "convolutions": convolution_types(text),
+        "collectives": [describe_collective(each, parameters) for each in find_collectives(text)],
+    }
+    report["peak"] = sum(report[part] for part in ("arguments", "outputs", "temporaries", "code"))
+    return report
+
+
+def create_task(config: ConfigDict) -> Task:
+    """The task of a config, whose landmark network, if it names none, is one of zeros: its values are not compiled in."""
+    if config.task != "unmask" or not config.losses.contour or config.landmark_net.weights:
+        return TASKS[config.task](config)
+    config, landmarks = ConfigDict(config), ConfigDict(config)
+    landmarks.task = "landmarks"
+    picture = jnp.zeros((1, config.data.size, config.data.size, 3))
+    shapes = jax.eval_shape(create_landmark_net(landmarks).init, jax.random.key(0), picture)
+    with tempfile.TemporaryDirectory() as folder:
+        config.landmark_net.weights = str(Path(folder, "landmarks.safetensors"))
+        variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+        save_safetensors(config.landmark_net.weights, variables, landmarks)
+        return TASKS[config.task](config)
+
+
+def lower(task: Task, config: ConfigDict, mesh: Mesh) -> jax.stages.Lowered:
+    """The training step as `training.loop` makes it, for arrays of which only shapes and shardings are given."""
+    step, arguments = abstract_step(task, config, mesh)
+    return step.lower(*arguments)
+
+
+def abstract_step(task: Task, config: ConfigDict, mesh: Mesh) -> tuple[jax.stages.Wrapped, tuple]:
+    """That step, jitted, and shapes, types and shardings of its arguments: state, frozen networks, batch and key."""
+
+    def placed(tree: Any, shardings: Any) -> Any:
+        return jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree, shardings
+        )
+
+    def alike(tree: Any, sharding: NamedSharding) -> Any:
+        return placed(tree, jax.tree.map(lambda _: sharding, tree))
+
+    key = jax.eval_shape(partial(jax.random.key, 0))
+    state = jax.eval_shape(partial(create_state, task, config, STEPS), key)
+    frozen = jax.eval_shape(lambda: task.frozen)
+    count, side = config.input.batch_size, config.data.size
+    batch = {
+        "real": jax.ShapeDtypeStruct((count, side, side, 3), jnp.uint8),
+        "masked": jax.ShapeDtypeStruct((count, side, side, 3), jnp.uint8),
+        "mask": jax.ShapeDtypeStruct((count, side, side, 1), jnp.uint8),
+        "landmarks": jax.ShapeDtypeStruct((count, 68, 2), jnp.float32),
+    }
+    whole, shardings = replicated(mesh), divided(mesh, state)
+    step = jax.jit(partial(train_step, task, config, STEPS), donate_argnums=0, out_shardings=(shardings, whole))
+    return step, (placed(state, shardings), alike(frozen, whole), alike(batch, batch_sharding(mesh)), alike(key, whole))
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    """One line of an HLO program: `%name = types opcode(operands), ...`.
+
+    Attributes:
+      computation: the function that it is in; its lines stand in the order in which they are run.
+      name: unique in the program.
+      tensors: types and shapes of what it gives.
+      opcode: such as `fusion`.
+      operands: names.
+      line: all of it.
+    """
+
+    computation: str
+    name: str
+    tensors: tuple[tuple[str, tuple[int, ...]], ...]
+    opcode: str
+    operands: tuple[str, ...]
+    line: str
+
+    @property
+    def called(self) -> str:
+        """The function that it calls, or ''."""
+        match = re.search(r"\b(?:calls|called_computation)=%?([\w.\-]+)", self.line)
+        return match[1] if match else ""
+
+
+def instructions(text: str) -> Iterator[Instruction]:
+    """The lines of a compiled program, as `as_text()` gives it."""
+    computation = ""
+    for line in text.splitlines():
+        if match := re.match(r"(?:ENTRY )?%?([\w.\-]+) .*\{$", line):
+            computation = match[1]
+        # The types may be a tuple; layouts in it have parentheses too, but no blanks.
+        elif match := re.match(r"\s+(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([a-z][\w\-]*)\((.*?)\)(?:,|$)", line):
+            name, types, opcode, operands = match.groups()
+            tensors = tuple(
+                (dtype, tuple(int(side) for side in shape.split(",") if side))
+                for dtype, shape in re.findall(r"\b([a-z]+\d*)\[([\d,]*)\]", types)
+            )
+            yield Instruction(computation, name, tensors, opcode, tuple(re.findall(r"%([\w.\-]+)", operands)), line)
+
+
+def convolution_types(text: str) -> dict[str, int]:
+    """How many convolutions, and matrix products, which are the same to a TPU, a program has, by the types they multiply."""
+    program = {instruction.name: instruction for instruction in instructions(text)}
+    counts: collections.Counter[str] = collections.Counter()
+    for instruction in program.values():
+        if instruction.opcode in ("convolution", "dot"):
+            counts[" x ".join(sorted({program[name].tensors[0][0] for name in instruction.operands}))] += 1
+    return dict(counts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """Traffic between the chips.
+
+    Attributes:
+      kind: such as `all-reduce`.
+      tensors: types and shapes of what is sent or received, whichever is more.
+      asynchronous: whether a chip can compute meanwhile.
+      overlapping: the convolutions that it computes meanwhile.
+      in_loop: whether it comes several times in a step (`optimizer.accumulate`).
+      source: the operation of the program before it was compiled.
+    """
+
+    kind: str
+    tensors: tuple[tuple[str, tuple[int, ...]], ...]
+    asynchronous: bool
+    overlapping: int
+    in_loop: bool
+    source: str
+
+
+def find_collectives(text: str) -> list[Collective]:
+    """The collectives of a compiled program, in its order."""
+    program = list(instructions(text))
+    by_name = {instruction.name: instruction for instruction in program}
+    inside: dict[str, list[Instruction]] = collections.defaultdict(list)
+    for instruction in program:
+        inside[instruction.computation].append(instruction)
+    computing = {instruction.computation for instruction in program if instruction.opcode in ("convolution", "dot")}
+
+    def convolutions_until_done(start: Instruction) -> int:
+        lines = inside[start.computation]
+        count = 0
+        for line in lines[lines.index(start) + 1 :]:
+            if line.opcode.endswith("-done") and start.name in line.operands:
+                return count
+            count += line.opcode in ("convolution", "dot") or line.called in computing
+        return 0
+
+    loops = set(re.findall(r"\bbody=%?([\w.\-]+)", text))
+    found = []
+    for instruction in program:
+        kind = instruction.opcode.removesuffix("-start")
+        if kind not in KINDS:
+            continue
+        start = instruction if instruction.opcode.endswith("-start") else None
+        if not start:  # Perhaps all of what an `async-start` calls.
+            callers = (each for each in program if each.opcode == "async-start" and each.called == instruction.computation)
+            start = next(callers, None)
+        sent = tuple(tensor for name in instruction.operands if name in by_name for tensor in by_name[name].tensors)
+        received = instruction.tensors if instruction.opcode == kind else sent
+        larger = max(sent, received, key=size_of)
+        source = re.search(r'op_name="([^"]*)"', instruction.line)
+        overlapping = convolutions_until_done(start) if start else 0
+        in_loop = instruction.computation in loops
+        found.append(Collective(kind, larger, start is not None, overlapping, in_loop, source[1] if source else ""))
+    return found
+
+
+def size_of(tensors: Iterable[tuple[str, tuple[int, ...]]]) -> int:
+    """Bytes of tensors."""
+    return sum(BYTES[dtype] * math.prod(shape) for dtype, shape in tensors)
+
+
+def describe_collective(collective: Collective, parameters: Iterable[Any]) -> dict[str, Any]:
+    """A collective for the report: its bytes by type, those of gradients among them, and the shapes of what is neither.
+
+    A tensor with the sides of a parameter, in any order, is taken for its gradient, or for the parameter if it is gathered.
+    """
+    known = {_sides(leaf.shape) for leaf in parameters}
+    by_type: dict[str, int] = collections.defaultdict(int)
+    for dtype, shape in collective.tensors:
+        by_type[dtype] += size_of([(dtype, shape)])
+    of_parameters = [tensor for tensor in collective.tensors if tensor[1] and _sides(tensor[1]) in known]
+    others = [f"{dtype}{list(shape)}" for dtype, shape in collective.tensors if shape and _sides(shape) not in known]
+    return {
+        "kind": collective.kind,
+        "asynchronous": collective.asynchronous,
+        "overlapping_convolutions": collective.overlapping,
+        "in_loop": collective.in_loop,
+        "bytes": dict(by_type),
+        "tensors": len(collective.tensors),
+        "bytes_of_parameters": size_of(of_parameters),
+        "scalars": sum(not shape for _, shape in collective.tensors),
+        "others": others,
+        "source": collective.source,
+    }
+
+
+def _sides(shape: Sequence[int]) -> tuple[int, ...]:
+    return tuple(sorted(side for side in shape if side > 1))
+
+
+def lines_of(report: dict[str, Any]) -> Iterator[str]:
+    """The report for people."""
+    gib = partial(_in_units, unit=2**30)
+    yield (
+        f"{report['topology']}: {report['chips']} chips ({report['chip']}), batch {report['global_batch']}, "
+        f"{report['batch_per_chip']} a chip, training.remat={report['remat']}, training.fsdp={report['fsdp']}"
+    )
+    if not report["fits"]:
+        yield f"  does not fit: {report['reason']}"
+        return
+    memory = f"{gib(report['peak'])} of {gib(report['memory_of_chip'])} GiB"
+    parts = ", ".join(f"{part} {gib(report[part])}" for part in ("arguments", "outputs", "temporaries", "code"))
+    yield f"  memory: {memory} ({parts})"
+    yield (
+        f"  arithmetic: {report['flops'] / 1e12:.3f} TFLOP, {report['flops'] / report['batch_per_chip'] / 1e9:.1f} GFLOP a "
+        f"picture; {report['bytes_accessed'] / 1e9:.1f} GB accessed"
+    )
+    types = ", ".join(f"{count} of {dtype}" for dtype, count in report["convolutions"].items())
+    yield f"  convolutions and matrix products: {types}"
+    for each in report["collectives"]:
+        sizes = ", ".join(f"{_in_units(size, 1e6)} MB of {dtype}" for dtype, size in each["bytes"].items())
+        how = f"during {each['overlapping_convolutions']} convolutions" if each["asynchronous"] else "nothing else meanwhile"
+        how += ", in each part of the batch" if each["in_loop"] else ""
+        rest = f"; NEITHER GRADIENTS NOR SCALARS: {', '.join(each['others'])} of {each['source']}" if each["others"] else ""
+        yield f"  {each['kind']}: {sizes} in {each['tensors']} tensors, {each['scalars']} of them scalars; {how}{rest}"
+    yield f"  compiled in {report['compile_seconds']:.0f} s"
+
+
+def _in_units(size: float, unit: float) -> str:
+    return f"{size / unit:.3g}"
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code("compile_for_tpu", main))
