@@ -42,6 +42,8 @@ TORCH_VARIANTS = {
     "torch.compile, channels_last": {"compiled": True, "channels_last": True},
     "torch.compile, contiguous": {"compiled": True, "channels_last": False},
 }
+# Load average above which the machine is busy with something else. That slows PyTorch more than XLA: ratios mean little then.
+MOST_LOAD = 0.5
 # Of the environment, what may change speed or memory.
 SETTINGS = re.compile(r"(JAX|XLA|OMP|KMP|GOMP|MKL|MALLOC|TORCH|TORCHINDUCTOR)_.*|GLIBC_TUNABLES|LD_PRELOAD")
 
@@ -123,11 +125,12 @@ def measure(
     """
     if against == "torch" and not importlib.util.find_spec("torch"):
         raise UserError("PyTorch is not installed; install it with `pip install torch==2.13.0`, or leave out --against")
+    machine = _machine(against)
     results = {}
     with tqdm(rows, unit="row") as progress:
         for row in progress:
             results[row.name] = _measure_row(row, against, compute, pairs, seconds, progress.set_description)
-    return {"machine": _machine(against), "compute": compute, "target": TARGET, "pairs": pairs, "rows": results}
+    return {"machine": machine, "compute": compute, "target": TARGET, "pairs": pairs, "rows": results}
 
 
 def equal_outputs(result: dict[str, Any]) -> bool:
@@ -176,6 +179,7 @@ def _machine(against: str | None) -> dict[str, Any]:
         "cpu": model[1] if model else platform.processor(),
         "cores": os.cpu_count(),
         "threads": _threads(),
+        "load_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "system": platform.platform(),
         "python": platform.python_version(),
         **{package: importlib.metadata.version(package) for package in packages},

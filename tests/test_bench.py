@@ -108,6 +108,7 @@ def test_a_process_that_is_killed(monkeypatch, serve):
 
 def test_command(tmp_path, monkeypatch, capsys, alone):
     asked = []
+    alone["machine"] = {**alone["machine"], "load_before": 3.0}
     monkeypatch.setattr(command, "measure", lambda rows, **options: asked.append((rows, options)) or alone)
     out = tmp_path / "new" / "bench.json"
     assert main(["bench", f"--out={out}", "--rows=256/inference-1,128/pix2pix", "--pairs=3", "--compute=bfloat16"]) == 0
@@ -116,7 +117,7 @@ def test_command(tmp_path, monkeypatch, capsys, alone):
     assert options == {"against": None, "compute": "bfloat16", "pairs": 3}
     assert json.loads(out.read_text()) == alone
     printed = capsys.readouterr().out
-    assert str(out) in printed and TRAINING.name in printed
+    assert str(out) in printed and TRAINING.name in printed and "load 3.0 at the start" in printed
 
 
 def test_command_fails_where_outputs_differ(tmp_path, monkeypatch, capsys, alone):

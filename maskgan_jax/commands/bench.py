@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from maskgan_jax.bench import LARGEST_DIFFERENCE, ROWS, equal_outputs, measure, table
+from maskgan_jax.bench import LARGEST_DIFFERENCE, MOST_LOAD, ROWS, equal_outputs, measure, table
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import write_json
 
@@ -38,6 +38,8 @@ def main(arguments: list[str]) -> None:
     result = measure(rows, against=flags.against, compute=flags.compute, pairs=flags.pairs)
     write_json(flags.out, result)
     print(table(result))
+    if (load := result["machine"]["load_before"] or 0.0) > MOST_LOAD:
+        print(f"the machine was busy with something else (load {load:.1f} at the start): the ratios mean little")
     print(f"the numbers are in {flags.out}")
     if not equal_outputs(result):
         raise UserError(
