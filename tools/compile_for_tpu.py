@@ -42,7 +42,7 @@ from maskgan_jax.files import write_json
 from maskgan_jax.models.convolutions import compiling_for
 from maskgan_jax.models.landmark_net import create_landmark_net
 from maskgan_jax.training.loop import TASKS
-from maskgan_jax.training.mesh import batch_sharding, create_mesh, divided, replicated
+from maskgan_jax.training.mesh import batch_sharding, create_mesh, divide_gradients, divided, replicated
 from maskgan_jax.training.state import Task
 from maskgan_jax.training.step import create_state, train_step
 
@@ -182,6 +182,7 @@ def abstract_step(task: Task, config: ConfigDict, mesh: Mesh) -> tuple[jax.stage
     def alike(tree: Any, sharding: NamedSharding) -> Any:
         return placed(tree, jax.tree.map(lambda _: sharding, tree))
 
+    task = divide_gradients(task, mesh)
     key = jax.eval_shape(partial(jax.random.key, 0))
     state = jax.eval_shape(partial(create_state, task, config, STEPS), key)
     frozen = jax.eval_shape(lambda: task.frozen)
@@ -259,7 +260,7 @@ class Collective:
       tensors: types and shapes of what is sent or received, whichever is more.
       asynchronous: whether a chip can compute meanwhile.
       overlapping: the convolutions that it computes meanwhile.
-      in_loop: whether it comes several times in a step (`optimizer.accumulate`).
+      in_loop: whether it comes several times in a step (`optimizer.accumulate`, or a loop that the compiler made).
       source: the operation of the program before it was compiled.
     """
 
@@ -362,12 +363,22 @@ def lines_of(report: dict[str, Any]) -> Iterator[str]:
     )
     types = ", ".join(f"{count} of {dtype}" for dtype, count in report["convolutions"].items())
     yield f"  convolutions and matrix products: {types}"
+    alike = collections.defaultdict(list)
     for each in report["collectives"]:
-        sizes = ", ".join(f"{_in_units(size, 1e6)} MB of {dtype}" for dtype, size in each["bytes"].items())
-        how = f"during {each['overlapping_convolutions']} convolutions" if each["asynchronous"] else "nothing else meanwhile"
-        how += ", in each part of the batch" if each["in_loop"] else ""
-        rest = f"; NEITHER GRADIENTS NOR SCALARS: {', '.join(each['others'])} of {each['source']}" if each["others"] else ""
-        yield f"  {each['kind']}: {sizes} in {each['tensors']} tensors, {each['scalars']} of them scalars; {how}{rest}"
+        alike[each["kind"], tuple(each["bytes"]), each["asynchronous"], each["in_loop"], bool(each["others"])].append(each)
+    for (kind, dtypes, asynchronous, in_loop, others), group in alike.items():
+        size = sum(sum(each["bytes"].values()) for each in group)
+        tensors, scalars, meanwhile = (
+            sum(each[name] for each in group) for name in ("tensors", "scalars", "overlapping_convolutions")
+        )
+        how = f"during {meanwhile} convolutions" if asynchronous else "nothing else meanwhile"
+        how += ", in each round of a loop" if in_loop else ""
+        shapes = sorted({f"{shape} of {each['source']}" for each in group for shape in each["others"]})
+        rest = f"; NEITHER PARAMETERS, GRADIENTS NOR SCALARS: {', '.join(shapes)}" if others else ""
+        yield (
+            f"  {len(group)} {kind}: {_in_units(size, 1e6)} MB of {' and '.join(dtypes)} in {tensors} tensors, {scalars} of "
+            f"them scalars; {how}{rest}"
+        )
     yield f"  compiled in {report['compile_seconds']:.0f} s"
 
 
