@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
+import math
 from collections.abc import Iterator, Sequence
 
 import flax.linen as nn
@@ -129,26 +130,39 @@ transpose_convolve.defvjp(_transpose_convolve_forward, _transpose_convolve_backw
 
 def downsample(x: jax.Array, kernel: jax.Array, swapped: bool = False, way: str | None = None) -> jax.Array:
     """From the large map `[B, 2h, 2w, L]` to the small one `[B, h, w, S]`."""
-    batch, height, width, channels = x.shape
+    batch, height, width, _ = x.shape
     height, width = height // 2, width // 2
     way = way or formulation(batch * height * width, *_channels(kernel, swapped), swapped, x.dtype)
-    if way == "native":
-        if swapped:
-            kernel = kernel.swapaxes(2, 3)
-        return jax.lax.conv_general_dilated(x, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=DIMENSIONS)
-    if way == "taps":
+    if way == "taps" and swapped:
+        # As the kernel lies in memory, nothing of it is moved.
         taps, kernel = _tap_views(x), _taps_that_count(kernel, height)
-        if swapped and len(taps[0]) <= BATCHED_PIXELS:
+        if len(taps[0]) <= BATCHED_PIXELS:
             # The barrier keeps XLA from merging the sum into the product, for which it would move the whole kernel.
             y = jax.lax.optimization_barrier(_batched_product(jnp.stack(taps), kernel, (2, 2))).sum(0)
-        elif swapped:
-            y = sum(_product(tap, matrix, True) for tap, matrix in zip(taps, kernel, strict=True))
         else:
-            y = jnp.concatenate(taps, axis=1) @ kernel.reshape(-1, kernel.shape[-1])
+            y = sum(_product(tap, matrix, True) for tap, matrix in zip(taps, kernel, strict=True))
         return y.reshape(batch, height, width, -1)
+    return _downsample(x, _downsampling_kernels(kernel, height, width, swapped, way), swapped, way)
+
+
+def _downsampling_kernels(kernel: jax.Array, height: int, width: int, swapped: bool, way: str) -> list[jax.Array]:
+    """What `_downsample` multiplies with: the kernel as `way` has it, for a small map of this size."""
+    if way == "native":
+        return [kernel.swapaxes(2, 3) if swapped else kernel]
+    if way == "taps":
+        return [_taps_that_count(kernel, height).reshape(-1, kernel.shape[-1])]
+    return _phase_kernels(kernel, winograd.tile_side(height, width, 2), swapped, up=False)
+
+
+def _downsample(x: jax.Array, kernels: list[jax.Array], swapped: bool, way: str) -> jax.Array:
+    if way == "native":
+        return jax.lax.conv_general_dilated(x, *kernels, (2, 2), ((1, 1), (1, 1)), dimension_numbers=DIMENSIONS)
+    batch, height, width, _ = x.shape
+    height, width = height // 2, width // 2
+    if way == "taps":
+        return (_patches(x) @ kernels[0]).reshape(batch, height, width, -1)
     outputs = winograd.tile_side(height, width, 2)
     pixels = winograd.pixel_tiles(_to_depth(_pad(x)), height, width, 2, outputs)
-    kernels = _phase_kernels(kernel, outputs, swapped, up=False)
     products = [_product(v, u, swapped) for v, u in zip(pixels, kernels, strict=True)]
     return winograd.assemble(products, batch, height, width, 2, outputs)
 
@@ -157,13 +171,8 @@ def upsample(y: jax.Array, kernel: jax.Array, swapped: bool = False, way: str | 
     """From the small map `[B, h, w, S]` to the large one `[B, 2h, 2w, L]`: the transpose of `downsample`."""
     batch, height, width, _ = y.shape
     way = way or formulation(batch * height * width, *_channels(kernel, swapped), swapped, y.dtype)
-    if way == "native":
-        if not swapped:
-            kernel = kernel.swapaxes(2, 3)
-        return jax.lax.conv_general_dilated(
-            y, kernel[::-1, ::-1], (1, 1), ((2, 2), (2, 2)), lhs_dilation=(2, 2), dimension_numbers=DIMENSIONS
-        )
     if way == "taps":
+        # As the kernel lies in memory, nothing of it is moved.
         kernel = _taps_that_count(kernel, height)
         y = y.reshape(-1, y.shape[-1])
         if swapped:
@@ -171,11 +180,32 @@ def upsample(y: jax.Array, kernel: jax.Array, swapped: bool = False, way: str | 
         else:
             taps = jnp.split(_product(y, kernel.reshape(-1, kernel.shape[-1]), True), len(kernel), axis=1)
         return _spread([tap.reshape(batch, height, width, -1) for tap in taps])
+    return _upsample(y, _upsampling_kernels(kernel, height, width, swapped, way), swapped, way)
+
+
+def _upsampling_kernels(kernel: jax.Array, height: int, width: int, swapped: bool, way: str) -> list[jax.Array]:
+    """What `_upsample` multiplies with: the kernel as `way` has it, for a small map of this size."""
+    if way == "native":
+        return [(kernel if swapped else kernel.swapaxes(2, 3))[::-1, ::-1]]
+    if way == "taps":
+        kernel = _taps_that_count(kernel if swapped else kernel.swapaxes(2, 3), height)
+        return [kernel.swapaxes(0, 1).reshape(kernel.shape[1], -1)]
+    return _phase_kernels(kernel, winograd.tile_side(height + 1, width + 1, 2), swapped, up=True)
+
+
+def _upsample(y: jax.Array, kernels: list[jax.Array], swapped: bool, way: str) -> jax.Array:
+    if way == "native":
+        return jax.lax.conv_general_dilated(
+            y, *kernels, (1, 1), ((2, 2), (2, 2)), lhs_dilation=(2, 2), dimension_numbers=DIMENSIONS
+        )
+    batch, height, width, _ = y.shape
+    if way == "taps":
+        taps = jnp.split(y.reshape(-1, y.shape[-1]) @ kernels[0], 16 if height > 1 else 4, axis=1)
+        return _spread([tap.reshape(batch, height, width, -1) for tap in taps])
     # Each 2x2 cell of the large map, its corner in the middle of a pixel of the small one, is 2x2 convolutions of that.
     height, width = height + 1, width + 1
     outputs = winograd.tile_side(height, width, 2)
     pixels = winograd.pixel_tiles(_pad(y), height, width, 2, outputs)
-    kernels = _phase_kernels(kernel, outputs, swapped, up=True)
     products = [_product(v, u, not swapped) for v, u in zip(pixels, kernels, strict=True)]
     return _to_space(winograd.assemble(products, batch, height, width, 2, outputs))[:, 1:-1, 1:-1]
 
@@ -190,12 +220,13 @@ def kernel_gradient(x: jax.Array, y: jax.Array, swapped: bool = False, way: str 
         (gradient,) = jax.linear_transpose(lambda kernel: downsample(x, kernel, way="native"), shape)(y)
         return gradient.swapaxes(2, 3) if swapped else gradient
     if way == "taps":
-        taps, y = _tap_views(x), y.reshape(-1, small)
+        y = y.reshape(-1, small)
         if swapped:
-            gradient = _batched_product(jnp.broadcast_to(y, (len(taps), *y.shape)), jnp.stack(taps), (1, 1))
+            taps = jnp.stack(_tap_views(x))
+            gradient = _batched_product(jnp.broadcast_to(y, (len(taps), *y.shape)), taps, (1, 1))
         else:
-            gradient = (jnp.concatenate(taps, axis=1).T @ y).reshape(len(taps), large, small)
-        if len(taps) == 16:
+            gradient = (_patches(x).T @ y).reshape(-1, large, small)
+        if len(gradient) == 16:
             return gradient.reshape(4, 4, *gradient.shape[1:])
         return jnp.pad(gradient.reshape(2, 2, *gradient.shape[1:]), ((1, 1), (1, 1), (0, 0), (0, 0)))
     outputs = winograd.tile_side(height, width, 2)
@@ -309,6 +340,17 @@ def _tap_views(x: jax.Array) -> list[jax.Array]:
     return [x[:, i : i + height : 2, j : j + width : 2].reshape(-1, channels) for i in range(4) for j in range(4)]
 
 
+def _patches(x: jax.Array) -> jax.Array:
+    """What all taps meet, `[B h w, 16 L]`, or `[B h w, 4 L]` as in `_tap_views`."""
+    batch, height, width, channels = x.shape
+    if height == width == 2:
+        return x.reshape(batch, -1)
+    # Two taps that are side by side meet pixels that are: they are moved at once.
+    x = _pad(x).reshape(batch, height + 2, width // 2 + 1, 2 * channels)
+    pairs = [x[:, i : i + height : 2, j : j + width // 2].reshape(-1, 2 * channels) for i in range(4) for j in (0, 1)]
+    return jnp.concatenate(pairs, axis=1)
+
+
 def _taps_that_count(kernel: jax.Array, side: int) -> jax.Array:
     """`[16, ...]`, or at a side of one pixel `[4, ...]`, as in `_tap_views`."""
     if side == 1:
@@ -359,10 +401,33 @@ def _phase_kernels(kernel: jax.Array, outputs: int, swapped: bool, up: bool) -> 
     return list(points.reshape(len(points), -1, kernel.shape[-1]))
 
 
+def _prepared_formulation(x: jax.Array, features: int, transpose: bool) -> str:
+    channels = x.shape[-1]
+    pixels = math.prod(x.shape[:3]) // (1 if transpose else 4)
+    return formulation(pixels, *((features, channels) if transpose else (channels, features)), transpose, x.dtype)
+
+
+def prepared_kernels(x: jax.Array, kernel: jax.Array, transpose: bool) -> list[jax.Array]:
+    """What `convolve_prepared` takes of a kernel, for x of this shape: all that can be done before any picture is there."""
+    way = _prepared_formulation(x, kernel.shape[-1], transpose)
+    _, height, width, _ = x.shape
+    if transpose:
+        return _upsampling_kernels(kernel, height, width, True, way)
+    return _downsampling_kernels(kernel, height // 2, width // 2, False, way)
+
+
+def convolve_prepared(x: jax.Array, kernels: list[jax.Array], features: int, transpose: bool) -> jax.Array:
+    """`transpose_convolve` or `convolve` at stride 2 to so many `features`, with `prepared_kernels`."""
+    way = _prepared_formulation(x, features, transpose)
+    return _upsample(x, kernels, True, way) if transpose else _downsample(x, kernels, False, way)
+
+
 class Conv(nn.Module):
     """4x4 convolution, padding 1, to `features` channels; `transpose=True` doubles the sides instead of halving them.
 
-    Parameters are float32; arithmetic is in `dtype`.
+    Parameters are float32; arithmetic is in `dtype`. For inference, what of the arithmetic concerns the kernel alone can be
+    done once: `apply(..., mutable=["prepared"])` gives a collection of that name for pictures of the same shape, with which
+    later ones need no `params` for the kernels.
     """
 
     features: int
@@ -376,7 +441,12 @@ class Conv(nn.Module):
         """`[B, H, W, C]` to `[B, H/stride, W/stride, features]` or, transposed, `[B, 2H, 2W, features]`."""
         kernel = self.param("kernel", initial_kernel, (4, 4, x.shape[-1], self.features))
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-        x = transpose_convolve(x, kernel) if self.transpose else convolve(x, kernel, self.stride)
+        prepares = self.is_mutable_collection("prepared") and not self.is_initializing()
+        if self.stride == 2 and (prepares or self.has_variable("prepared", "kernels")):
+            kernels = self.variable("prepared", "kernels", prepared_kernels, x, kernel, self.transpose)
+            x = convolve_prepared(x, kernels.value, self.features, self.transpose)
+        else:
+            x = transpose_convolve(x, kernel) if self.transpose else convolve(x, kernel, self.stride)
         x = checkpoint_name(x, "convolution")  # For training with `training.remat`.
         if self.bias:
             x = x + self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
