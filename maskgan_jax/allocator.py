@@ -27,3 +27,14 @@ def restart_with_huge_pages() -> None:
     if platform.libc_ver()[0] != "glibc" or "GLIBC_TUNABLES" in os.environ:
         return
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {"GLIBC_TUNABLES": TUNABLES})
+
+
+def compute_in_main_thread() -> None:
+    """Has JAX run programs for CPUs in the thread that calls them, not in one of its own.
+
+    glibc keeps freed memory in any amount for the main thread, but in blocks of at most 64 MiB for others: larger ones would
+    still be cleared anew in every step. To be called before JAX is used.
+    """
+    import jax
+
+    jax.config.update("jax_cpu_enable_async_dispatch", False)

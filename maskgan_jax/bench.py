@@ -28,6 +28,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from maskgan_jax.allocator import compute_in_main_thread
 from maskgan_jax.configs.default import get_config
 from maskgan_jax.errors import UserError
 
@@ -394,6 +395,7 @@ def _batch(row: Row) -> dict[str, np.ndarray]:
 def _ours(job: Job) -> Ready:
     import jax
 
+    compute_in_main_thread()
     if job.cpu:
         jax.config.update("jax_platforms", "cpu")
     # Or it would be the time to read what an earlier run compiled.
@@ -415,7 +417,7 @@ def _our_training(job: Job) -> Ready:
     task = create_task(job.config)
     steps = 10**6  # Long enough for the learning rate to stay.
     state = jax.jit(partial(create_state, task, job.config, steps))(jax.random.key(0))
-    frozen, key, batch = jax.device_put(task.frozen), jax.random.key(1), _batch(job.row)
+    frozen, key, batch = jax.device_put((task.frozen, jax.random.key(1), _batch(job.row)))
     started = time.perf_counter()
     step = jax.jit(partial(train_step, task, job.config, steps), donate_argnums=0).lower(state, frozen, batch, key).compile()
     state, _ = jax.block_until_ready(step(state, frozen, batch, key))

@@ -133,9 +133,12 @@ def downsample(x: jax.Array, kernel: jax.Array, swapped: bool = False, way: str 
     batch, height, width, _ = x.shape
     height, width = height // 2, width // 2
     way = way or formulation(batch * height * width, *_channels(kernel, swapped), swapped, x.dtype)
-    if way == "taps" and swapped:
+    if way == "taps":
         # As the kernel lies in memory, nothing of it is moved.
-        taps, kernel = _tap_views(x), _taps_that_count(kernel, height)
+        kernel = _taps_that_count(kernel, height)
+        if not swapped:
+            return (_patches(x) @ kernel.reshape(-1, kernel.shape[-1])).reshape(batch, height, width, -1)
+        taps = _tap_views(x)
         if len(taps[0]) <= BATCHED_PIXELS:
             # The barrier keeps XLA from merging the sum into the product, for which it would move the whole kernel.
             y = jax.lax.optimization_barrier(_batched_product(jnp.stack(taps), kernel, (2, 2))).sum(0)
@@ -150,7 +153,8 @@ def _downsampling_kernels(kernel: jax.Array, height: int, width: int, swapped: b
     if way == "native":
         return [kernel.swapaxes(2, 3) if swapped else kernel]
     if way == "taps":
-        return [_taps_that_count(kernel, height).reshape(-1, kernel.shape[-1])]
+        kernel = _taps_that_count(kernel.swapaxes(2, 3) if swapped else kernel, height)
+        return [kernel.reshape(-1, kernel.shape[-1]).T]
     return _phase_kernels(kernel, winograd.tile_side(height, width, 2), swapped, up=False)
 
 
@@ -160,7 +164,7 @@ def _downsample(x: jax.Array, kernels: list[jax.Array], swapped: bool, way: str)
     batch, height, width, _ = x.shape
     height, width = height // 2, width // 2
     if way == "taps":
-        return (_patches(x) @ kernels[0]).reshape(batch, height, width, -1)
+        return _matrix_first(*kernels, _patches(x)).reshape(batch, height, width, -1)
     outputs = winograd.tile_side(height, width, 2)
     pixels = winograd.pixel_tiles(_to_depth(_pad(x)), height, width, 2, outputs)
     products = [_product(v, u, swapped) for v, u in zip(pixels, kernels, strict=True)]
@@ -188,8 +192,8 @@ def _upsampling_kernels(kernel: jax.Array, height: int, width: int, swapped: boo
     if way == "native":
         return [(kernel if swapped else kernel.swapaxes(2, 3))[::-1, ::-1]]
     if way == "taps":
-        kernel = _taps_that_count(kernel if swapped else kernel.swapaxes(2, 3), height)
-        return [kernel.swapaxes(0, 1).reshape(kernel.shape[1], -1)]
+        kernel = _taps_that_count(kernel.swapaxes(2, 3) if swapped else kernel, height)
+        return [kernel.reshape(-1, kernel.shape[-1])]
     return _phase_kernels(kernel, winograd.tile_side(height + 1, width + 1, 2), swapped, up=True)
 
 
@@ -200,7 +204,7 @@ def _upsample(y: jax.Array, kernels: list[jax.Array], swapped: bool, way: str) -
         )
     batch, height, width, _ = y.shape
     if way == "taps":
-        taps = jnp.split(y.reshape(-1, y.shape[-1]) @ kernels[0], 16 if height > 1 else 4, axis=1)
+        taps = jnp.split(_matrix_first(*kernels, y.reshape(-1, y.shape[-1])), 4 if height == 1 else 16, axis=1)
         return _spread([tap.reshape(batch, height, width, -1) for tap in taps])
     # Each 2x2 cell of the large map, its corner in the middle of a pixel of the small one, is 2x2 convolutions of that.
     height, width = height + 1, width + 1
@@ -310,6 +314,14 @@ def _pad(x: jax.Array, by: int = 1) -> jax.Array:
 def _product(x: jax.Array, matrix: jax.Array, transposed: bool) -> jax.Array:
     """`x @ matrix` or `x @ matrix.T`, without moving the matrix."""
     return jax.lax.dot_general(x, matrix, (((1,), (int(transposed),)), ((), ())))
+
+
+def _matrix_first(matrix: jax.Array, x: jax.Array) -> jax.Array:
+    """`x @ matrix.T`. XLA on CPUs moves the second factor of a product about before it multiplies: that should be the smaller."""
+    if len(x) > len(matrix):
+        return _product(x, matrix, True)
+    # Without the barrier XLA would exchange the factors.
+    return jax.lax.optimization_barrier(_product(matrix, x, True)).T
 
 
 def _batched_product(x: jax.Array, y: jax.Array, contracted: tuple[int, int]) -> jax.Array:

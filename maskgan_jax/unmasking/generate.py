@@ -29,8 +29,11 @@ class Unmasker:
         config, generator, variables = load_network(weights, "unmask")
         self.size: int = config.data.size
         self.batch_size = batch_size
-        self._variables = jax.device_put(variables)
         self._run = jax.jit(lambda variables, masked: to_levels(generator.apply(variables, to_unit(masked))))
+        # What concerns the kernels alone is computed once; of the parameters, the rest is then used.
+        prepare = jax.jit(lambda variables, masked: generator.apply(variables, masked, mutable=["prepared"])[1])
+        pictures = np.zeros((batch_size, self.size, self.size, 3), np.float32)
+        self._variables = jax.device_put({**variables, **prepare(variables, pictures)})
 
     def __call__(self, masked: np.ndarray) -> np.ndarray:
         """Unmasked faces for aligned masked ones: `[B, size, size, 3]` uint8 to the same; any B from 1 to `batch_size`.
