@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from maskgan_jax.allocator import compute_in_main_thread
 from maskgan_jax.config import load_config
 from maskgan_jax.demo import run_demo
 
@@ -19,6 +20,7 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for everything that the demo makes")
     out = Path(parser.parse_args(arguments).out)
+    compute_in_main_thread()
     headings, *rows = run_demo(out, load_config("configs/demo.py"), load_config("configs/demo_landmarks.py"))
     print("\n" + "\n".join(f"{row[0]:28}" + "".join(f"{cell:>21}" for cell in row[1:]) for row in (headings, *rows)))
     print(f"\nexamples are in {out / 'examples.png'}; the report is {out / 'report.html'}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from maskgan_jax.allocator import compute_in_main_thread
 from maskgan_jax.commands.score import add_lpips_flags, lpips_weights, print_scores
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import write_json
@@ -39,6 +40,7 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     landmarks = options.method == "dlib" or bool(options.workdir and stored_config(options.workdir).task == "landmarks")
     _check(options, landmarks)
+    compute_in_main_thread()
 
     # First, because what is wrong with the network shows here, before the long part.
     if options.examples:

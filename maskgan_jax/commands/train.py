@@ -6,6 +6,7 @@ import argparse
 
 from ml_collections import ConfigDict
 
+from maskgan_jax.allocator import compute_in_main_thread
 from maskgan_jax.config import load_config
 from maskgan_jax.errors import UserError
 from maskgan_jax.training.supervision import run_supervised
@@ -57,6 +58,8 @@ def _train(config: ConfigDict, data_dir: str, workdir: str) -> None:
     import jax
 
     from maskgan_jax.training.loop import train
+
+    compute_in_main_thread()
 
     train(config, data_dir, workdir)
     if jax.process_index() == 0:

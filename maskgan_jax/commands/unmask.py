@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from maskgan_jax.allocator import compute_in_main_thread
 from maskgan_jax.errors import UserError
 
 
@@ -30,6 +31,7 @@ def main(arguments: list[str]) -> int:
         raise UserError("--shape_predictor is for whole photos; leave it out with --aligned, where the faces are found already")
 
     # JAX takes seconds to start; a mistyped flag should not.
+    compute_in_main_thread()
     if flags.aligned:
         from maskgan_jax.unmasking.aligned import unmask_aligned
 

@@ -317,7 +317,7 @@ def _product(x: jax.Array, matrix: jax.Array, transposed: bool) -> jax.Array:
 
 
 def _matrix_first(matrix: jax.Array, x: jax.Array) -> jax.Array:
-    """`x @ matrix.T`. XLA on CPUs moves the second factor of a product about before it multiplies: that should be the smaller."""
+    """`x @ matrix.T`, the smaller factor second: XLA moves that one about before it multiplies on a CPU."""
     if len(x) > len(matrix):
         return _product(x, matrix, True)
     # Without the barrier XLA would exchange the factors.

@@ -251,3 +251,29 @@ def test_layer_with_bias_in_bfloat16_keeps_float32_parameters():
     # pix2pix starts from N(0, 0.02).
     assert np.std(variables["params"]["kernel"]) == pytest.approx(0.02, rel=0.05)
     assert not variables["params"]["bias"].any()
+
+
+@pytest.mark.parametrize(("way", "shape"), WAYS_AND_SHAPES, ids=str)
+@pytest.mark.parametrize("transpose", [False, True])
+def test_prepared_kernels_give_what_the_kernel_gives(transpose, way, shape, only):
+    only(way)
+    reference, scale = (transpose_convolved, 1) if transpose else (convolved, 2)
+    x, kernel, _ = drawn(shape, scale, reference)
+    layer = Conv(FEATURES, transpose=transpose)
+    variables = {"params": {"kernel": kernel}}
+    _, prepared = layer.apply(variables, jnp.zeros_like(x), mutable=["prepared"])
+    # What is prepared is all that counts: the kernel itself is not looked at again.
+    value = layer.apply({"params": {"kernel": jnp.full_like(kernel, jnp.nan)}, **prepared}, x)
+    np.testing.assert_allclose(value, reference(x, kernel), atol=1e-3)
+
+
+def test_nothing_is_prepared_unless_asked_for():
+    variables = Conv(FEATURES).init(jax.random.key(0), jnp.zeros((1, 8, 8, CHANNELS)))
+    assert set(variables) == {"params"}
+
+
+@pytest.mark.parametrize("rows", [3, 9])
+def test_product_with_either_factor_first(rows):
+    rng = np.random.default_rng(0)
+    x, matrix = rng.normal(size=(rows, 4)).astype(np.float32), rng.normal(size=(5, 4)).astype(np.float32)
+    np.testing.assert_allclose(jax.jit(convolutions._matrix_first)(matrix, x), x @ matrix.T, atol=1e-5)
