@@ -39,3 +39,20 @@ def test_nothing_happens_elsewhere(monkeypatch):
     monkeypatch.setattr(allocator.platform, "libc_ver", lambda: ("", ""))
     monkeypatch.setattr(allocator.os, "execve", lambda *_: pytest.fail("started anew"))
     allocator.restart_with_huge_pages()
+
+
+READY = """
+import jax, jax.numpy as jnp
+from maskgan_jax.allocator import compute_in_main_thread
+if {main}: compute_in_main_thread()
+x = jax.block_until_ready(jnp.ones((700, 700)))
+run = jax.jit(lambda x: jax.lax.fori_loop(0, 20, lambda _, x: x @ x / 700, x)).lower(x).compile()
+print(run(x).is_ready())
+"""
+
+
+@pytest.mark.parametrize("main", [True, False])
+def test_programs_are_done_when_they_return(main):
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", READY.format(main=main)]
+    assert subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip() == str(main)
