@@ -46,7 +46,7 @@ import jax, jax.numpy as jnp
 from maskgan_jax.allocator import compute_in_main_thread
 if {main}: compute_in_main_thread()
 x = jax.block_until_ready(jnp.ones((700, 700)))
-run = jax.jit(lambda x: jax.lax.fori_loop(0, 20, lambda _, x: x @ x / 700, x)).lower(x).compile()
+run = jax.jit(lambda x: jax.lax.fori_loop(0, 100, lambda _, x: x @ x / 700, x)).lower(x).compile()
 print(run(x).is_ready())
 """
 

@@ -149,12 +149,11 @@ def downsample(x: jax.Array, kernel: jax.Array, swapped: bool = False, way: str 
 
 
 def _downsampling_kernels(kernel: jax.Array, height: int, width: int, swapped: bool, way: str) -> list[jax.Array]:
-    """What `_downsample` multiplies with: the kernel as `way` has it, for a small map of this size."""
+    """What `_downsample` multiplies with: the kernel as `way` has it, for a small map of this size; by taps only unswapped."""
     if way == "native":
         return [kernel.swapaxes(2, 3) if swapped else kernel]
     if way == "taps":
-        kernel = _taps_that_count(kernel.swapaxes(2, 3) if swapped else kernel, height)
-        return [kernel.reshape(-1, kernel.shape[-1]).T]
+        return [_taps_that_count(kernel, height).reshape(-1, kernel.shape[-1]).T]
     return _phase_kernels(kernel, winograd.tile_side(height, width, 2), swapped, up=False)
 
 
@@ -188,11 +187,11 @@ def upsample(y: jax.Array, kernel: jax.Array, swapped: bool = False, way: str | 
 
 
 def _upsampling_kernels(kernel: jax.Array, height: int, width: int, swapped: bool, way: str) -> list[jax.Array]:
-    """What `_upsample` multiplies with: the kernel as `way` has it, for a small map of this size."""
+    """What `_upsample` multiplies with: the kernel as `way` has it, for a small map of this size; by taps only swapped."""
     if way == "native":
         return [(kernel if swapped else kernel.swapaxes(2, 3))[::-1, ::-1]]
     if way == "taps":
-        kernel = _taps_that_count(kernel.swapaxes(2, 3) if swapped else kernel, height)
+        kernel = _taps_that_count(kernel.swapaxes(2, 3), height)
         return [kernel.reshape(-1, kernel.shape[-1])]
     return _phase_kernels(kernel, winograd.tile_side(height + 1, width + 1, 2), swapped, up=True)
 
@@ -420,7 +419,10 @@ def _prepared_formulation(x: jax.Array, features: int, transpose: bool) -> str:
 
 
 def prepared_kernels(x: jax.Array, kernel: jax.Array, transpose: bool) -> list[jax.Array]:
-    """What `convolve_prepared` takes of a kernel, for x of this shape: all that can be done before any picture is there."""
+    """What `convolve_prepared` takes of a kernel `[4, 4, C, D]`, for x of this shape, `[B, H, W, C]`.
+
+    It is all that can be computed before any picture is there: one array or, by Winograd's algorithm, one for each point.
+    """
     way = _prepared_formulation(x, kernel.shape[-1], transpose)
     _, height, width, _ = x.shape
     if transpose:
@@ -429,7 +431,7 @@ def prepared_kernels(x: jax.Array, kernel: jax.Array, transpose: bool) -> list[j
 
 
 def convolve_prepared(x: jax.Array, kernels: list[jax.Array], features: int, transpose: bool) -> jax.Array:
-    """`transpose_convolve` or `convolve` at stride 2 to so many `features`, with `prepared_kernels`."""
+    """`transpose_convolve` or `convolve` at stride 2 of x `[B, H, W, C]` to so many `features`, with `prepared_kernels`."""
     way = _prepared_formulation(x, features, transpose)
     return _upsample(x, kernels, True, way) if transpose else _downsample(x, kernels, False, way)
 
@@ -439,7 +441,7 @@ class Conv(nn.Module):
 
     Parameters are float32; arithmetic is in `dtype`. For inference, what of the arithmetic concerns the kernel alone can be
     done once: `apply(..., mutable=["prepared"])` gives a collection of that name for pictures of the same shape, with which
-    later ones need no `params` for the kernels.
+    later calls do not read the kernels in `params`.
     """
 
     features: int
