@@ -56,11 +56,13 @@ def compiling_for(backend: str) -> Iterator[None]:
 TAPS_PIXELS = 512
 # Up to which the taps' products are made at once where the kernel is stored tap by tap: nothing is copied, but they are slower.
 BATCHED_PIXELS = 64
+# Pixels times both channels up to which it does not pay for inference: it is many small operations, and threads wait for each.
+WINOGRAD_WORK = 2**23
 # Channels from which Winograd's algorithm pays; with fewer, moving the pixels about costs more than the arithmetic.
 WINOGRAD_CHANNELS = 32
 
 
-def formulation(pixels: int, large: int, small: int, swapped: bool, dtype: DTypeLike) -> str:
+def formulation(pixels: int, large: int, small: int, swapped: bool, dtype: DTypeLike, prepared: bool = False) -> str:
     """'native', 'taps' or 'winograd': what is fastest for a layer of stride 2.
 
     Args:
@@ -69,10 +71,13 @@ def formulation(pixels: int, large: int, small: int, swapped: bool, dtype: DType
       small: channels of the smaller map.
       swapped: how the kernel is stored.
       dtype: of the arithmetic. bfloat16 is too coarse for Winograd's sums.
+      prepared: for `convolve_prepared`, to which moving the kernel about costs nothing.
     """
     if target_backend() != "cpu":
         return "native"
-    if pixels <= TAPS_PIXELS or (large < 8 and not swapped):
+    if pixels <= TAPS_PIXELS or (large < 8 and (prepared or not swapped)):
+        return "taps"
+    if prepared and pixels * large * small <= WINOGRAD_WORK:
         return "taps"
     return "winograd" if min(large, small) >= WINOGRAD_CHANNELS and dtype == jnp.float32 else "native"
 
@@ -358,8 +363,9 @@ def _patches(x: jax.Array) -> jax.Array:
         return x.reshape(batch, -1)
     # Two taps that are side by side meet pixels that are: they are moved at once.
     x = _pad(x).reshape(batch, height + 2, width // 2 + 1, 2 * channels)
-    pairs = [x[:, i : i + height : 2, j : j + width // 2].reshape(-1, 2 * channels) for i in range(4) for j in (0, 1)]
-    return jnp.concatenate(pairs, axis=1)
+    pairs = [x[:, i : i + height : 2, j : j + width // 2] for i in range(4) for j in (0, 1)]
+    # Stacked, not concatenated: that is one operation on CPUs, not nine.
+    return jnp.stack(pairs, 3).reshape(-1, 16 * channels)
 
 
 def _taps_that_count(kernel: jax.Array, side: int) -> jax.Array:
@@ -415,7 +421,7 @@ def _phase_kernels(kernel: jax.Array, outputs: int, swapped: bool, up: bool) -> 
 def _prepared_formulation(x: jax.Array, features: int, transpose: bool) -> str:
     channels = x.shape[-1]
     pixels = math.prod(x.shape[:3]) // (1 if transpose else 4)
-    return formulation(pixels, *((features, channels) if transpose else (channels, features)), transpose, x.dtype)
+    return formulation(pixels, *((features, channels) if transpose else (channels, features)), transpose, x.dtype, prepared=True)
 
 
 def prepared_kernels(x: jax.Array, kernel: jax.Array, transpose: bool) -> list[jax.Array]:

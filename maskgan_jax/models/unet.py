@@ -54,13 +54,14 @@ class UNet(nn.Module):
             x = Conv(features, dtype=self.dtype, name=f"down_{i}")(x)
             if 0 < i < depth - 1:
                 x = Normalization(self.norm, running=True, name=f"down_norm_{i}")(x, train)
+        x = nn.relu(x)
         for i in reversed(range(1, depth)):
-            x = Conv(channels[i - 1], transpose=True, dtype=self.dtype, name=f"up_{i}")(nn.relu(x))
+            x = Conv(channels[i - 1], transpose=True, dtype=self.dtype, name=f"up_{i}")(x)
             x = Normalization(self.norm, running=True, name=f"up_norm_{i}")(x, train)
             if x.shape[1] in self.dropout_sides:
                 x = drop_out(x, self.dropout, self.make_rng("dropout")) if train and self.dropout else x
-            x = jnp.concatenate([skips.pop(), x], axis=-1)
-        x = Conv(3, transpose=True, bias=True, dtype=self.dtype, name="up_0")(nn.relu(x))
+            x = jnp.concatenate([nn.relu(skips.pop()), nn.relu(x)], axis=-1)
+        x = Conv(3, transpose=True, bias=True, dtype=self.dtype, name="up_0")(x)
         return jnp.tanh(x.astype(jnp.float32))
 
 
