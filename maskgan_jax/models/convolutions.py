@@ -56,7 +56,7 @@ def compiling_for(backend: str) -> Iterator[None]:
 TAPS_PIXELS = 512
 # Up to which the taps' products are made at once where the kernel is stored tap by tap: nothing is copied, but they are slower.
 BATCHED_PIXELS = 64
-# Pixels times both channels up to which it does not pay for inference: it is many small operations, and threads wait for each.
+# Pixels times both channels up to which Winograd's algorithm does not pay for inference, being many small operations.
 WINOGRAD_WORK = 2**23
 # Channels from which Winograd's algorithm pays; with fewer, moving the pixels about costs more than the arithmetic.
 WINOGRAD_CHANNELS = 32
@@ -421,7 +421,8 @@ def _phase_kernels(kernel: jax.Array, outputs: int, swapped: bool, up: bool) -> 
 def _prepared_formulation(x: jax.Array, features: int, transpose: bool) -> str:
     channels = x.shape[-1]
     pixels = math.prod(x.shape[:3]) // (1 if transpose else 4)
-    return formulation(pixels, *((features, channels) if transpose else (channels, features)), transpose, x.dtype, prepared=True)
+    sides = (features, channels) if transpose else (channels, features)
+    return formulation(pixels, *sides, transpose, x.dtype, prepared=True)
 
 
 def prepared_kernels(x: jax.Array, kernel: jax.Array, transpose: bool) -> list[jax.Array]:

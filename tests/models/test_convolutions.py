@@ -63,7 +63,7 @@ def only(monkeypatch):
     """A function that has every layer computed in one way; at stride 1 natively where that way is not for it."""
 
     def choose(way):
-        monkeypatch.setattr(convolutions, "formulation", lambda *_: way)
+        monkeypatch.setattr(convolutions, "formulation", lambda *_, **__: way)
         monkeypatch.setattr(convolutions, "dense_formulation", lambda *_: "native" if way == "taps" else way)
 
     return choose
@@ -213,6 +213,23 @@ def test_many_pixels_by_taps(swapped):
 def test_which_formulation_is_taken(monkeypatch, backend, pixels, large, small, swapped, dtype, expected):
     monkeypatch.setattr(convolutions.jax, "default_backend", lambda: backend)
     assert formulation(pixels, large, small, swapped, dtype) == expected
+
+
+@pytest.mark.parametrize(
+    ("backend", "pixels", "large", "small", "swapped", "expected"),
+    [
+        ("cpu", 10**6, 3, 64, True, "taps"),
+        ("cpu", 1024, 32, 128, True, "taps"),
+        ("cpu", 8192, 32, 128, True, "winograd"),
+        ("cpu", 1024, 128, 512, True, "winograd"),
+        ("cpu", 513, 16, 512, False, "taps"),
+        ("cpu", 10**6, 16, 512, False, "native"),
+        ("gpu", 1024, 32, 128, True, "native"),
+    ],
+)
+def test_which_formulation_is_taken_for_inference(monkeypatch, backend, pixels, large, small, swapped, expected):
+    monkeypatch.setattr(convolutions.jax, "default_backend", lambda: backend)
+    assert formulation(pixels, large, small, swapped, jnp.float32, prepared=True) == expected
 
 
 @pytest.mark.parametrize(
