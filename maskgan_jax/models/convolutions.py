@@ -421,8 +421,8 @@ def _phase_kernels(kernel: jax.Array, outputs: int, swapped: bool, up: bool) -> 
 def _prepared_formulation(x: jax.Array, features: int, transpose: bool) -> str:
     channels = x.shape[-1]
     pixels = math.prod(x.shape[:3]) // (1 if transpose else 4)
-    sides = (features, channels) if transpose else (channels, features)
-    return formulation(pixels, *sides, transpose, x.dtype, prepared=True)
+    large, small = (features, channels) if transpose else (channels, features)
+    return formulation(pixels, large, small, transpose, x.dtype, prepared=True)
 
 
 def prepared_kernels(x: jax.Array, kernel: jax.Array, transpose: bool) -> list[jax.Array]:

@@ -60,6 +60,7 @@ class UNet(nn.Module):
             x = Normalization(self.norm, running=True, name=f"up_norm_{i}")(x, train)
             if x.shape[1] in self.dropout_sides:
                 x = drop_out(x, self.dropout, self.make_rng("dropout")) if train and self.dropout else x
+            # The same as ReLU of what is joined, but XLA makes it one operation with the norm.
             x = jnp.concatenate([nn.relu(skips.pop()), nn.relu(x)], axis=-1)
         x = Conv(3, transpose=True, bias=True, dtype=self.dtype, name="up_0")(x)
         return jnp.tanh(x.astype(jnp.float32))
