@@ -2,6 +2,7 @@ import csv
 import errno
 import fcntl
 import filecmp
+import functools
 import json
 import os
 import pickle
@@ -370,7 +371,9 @@ def test_full_disk(config, tmp_path, monkeypatch):
 def test_interrupted(stop, config, tmp_path):
     """Nothing looks finished, no process is left over, and the next build clears away what is there."""
     command = [sys.executable, "-m", "maskgan_jax", "build", "--source=rendered=3000", f"--data_dir={tmp_path}", "--workers=2"]
-    build = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    # A shell has what it runs in the background, be it these tests, ignore SIGINT, and that is inherited.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    build = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, preexec_fn=heed)
     until = time.monotonic() + 60
     while not list(tmp_path.glob(".unfinished-*")) and time.monotonic() < until:
         time.sleep(0.1)
