@@ -56,8 +56,10 @@ def compiling_for(backend: str) -> Iterator[None]:
 TAPS_PIXELS = 512
 # Up to which the taps' products are made at once where the kernel is stored tap by tap: nothing is copied, but they are slower.
 BATCHED_PIXELS = 64
-# Pixels times both channels up to which Winograd's algorithm does not pay for inference, being many small operations.
+# Up to so much work (pixels times both channels), Winograd's algorithm does not pay for inference, being many small operations;
+# but from so many pixels on it does.
 WINOGRAD_WORK = 2**23
+WINOGRAD_PIXELS = 1024
 # Channels from which Winograd's algorithm pays; with fewer, moving the pixels about costs more than the arithmetic.
 WINOGRAD_CHANNELS = 32
 
@@ -77,9 +79,10 @@ def formulation(pixels: int, large: int, small: int, swapped: bool, dtype: DType
         return "native"
     if pixels <= TAPS_PIXELS or (large < 8 and (prepared or not swapped)):
         return "taps"
-    if prepared and pixels * large * small <= WINOGRAD_WORK:
+    can_transform = min(large, small) >= WINOGRAD_CHANNELS and dtype == jnp.float32
+    if prepared and pixels * large * small <= WINOGRAD_WORK and (pixels < WINOGRAD_PIXELS or not can_transform):
         return "taps"
-    return "winograd" if min(large, small) >= WINOGRAD_CHANNELS and dtype == jnp.float32 else "native"
+    return "winograd" if can_transform else "native"
 
 
 def dense_formulation(kernel: jax.Array | jax.ShapeDtypeStruct, dtype: DTypeLike) -> str:
