@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import io
 import json
 import os
 import re
+import tempfile
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -64,9 +66,24 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(
-            f"cannot write {path} ({error.strerror or error}); check the folder's permissions and free space"
-        ) from error
+        raise _unwritable(path, error) from error
+
+
+def check_writable(path: str | os.PathLike) -> None:
+    """Raises UserError as `replacing` does, but before the work whose result is to be written at `path`."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(f"cannot write {path} ({error.strerror or error}); check the folder's permissions and free space")
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -24,7 +24,6 @@ def result():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bench, "TORCH_VARIANTS", {name: bench.TORCH_VARIANTS[name] for name in (*EAGER, COMPILED)})
         patch.setenv("CXX", "/nonexistent")
-        patch.setenv("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
         return measure([TRAINING, INFERENCE], against=against, pairs=2, seconds=0.05)
 
 
@@ -109,7 +108,13 @@ def test_a_process_that_is_killed(monkeypatch, serve):
 def test_command(tmp_path, monkeypatch, capsys, alone):
     asked = []
     alone["machine"] = {**alone["machine"], "load_before": 3.0}
-    monkeypatch.setattr(command, "measure", lambda rows, **options: asked.append((rows, options)) or alone)
+
+    def measured(rows, keep, **options):
+        asked.append((rows, options))
+        keep(alone)
+        return alone
+
+    monkeypatch.setattr(command, "measure", measured)
     out = tmp_path / "new" / "bench.json"
     assert main(["bench", f"--out={out}", "--rows=256/inference-1,128/pix2pix", "--pairs=3", "--compute=bfloat16"]) == 0
     ((rows, options),) = asked
@@ -125,7 +130,38 @@ def test_command_fails_where_outputs_differ(tmp_path, monkeypatch, capsys, alone
     monkeypatch.setattr(command, "measure", lambda *_, **__: {**alone, "rows": rows})
     assert main(["bench", f"--out={tmp_path / 'bench.json'}"]) == 1
     assert "differ by more than 0.0001" in capsys.readouterr().err
-    assert (tmp_path / "bench.json").exists()
+
+
+def test_rows_are_kept_when_a_later_one_fails(tmp_path, monkeypatch, alone):
+    measured = iter([next(iter(alone["rows"].values()))])
+    monkeypatch.setattr(bench, "_measure_row", lambda *_: next(measured))
+    out = tmp_path / "bench.json"
+    with pytest.raises(StopIteration):
+        main(["bench", f"--out={out}", "--rows=128/pix2pix,256/pix2pix"])
+    assert list(json.loads(out.read_text())["rows"]) == ["128/pix2pix"]
+
+
+def test_nothing_is_measured_that_could_not_be_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "measure", lambda *_, **__: pytest.fail("measured"))
+    (tmp_path / "file").touch()
+    for out in (tmp_path, tmp_path / "file" / "bench.json"):
+        assert main(["bench", f"--out={out}"]) == 1
+        assert f"cannot write {out}" in capsys.readouterr().err
+
+
+def test_what_was_measured_is_shown_if_the_disk_is_full(tmp_path, monkeypatch, capsys, alone):
+    def full(*_):
+        raise UserError("cannot write")
+
+    monkeypatch.setattr(command, "measure", lambda *_, keep, **__: keep(alone))
+    monkeypatch.setattr(command, "write_json", full)
+    assert main(["bench", f"--out={tmp_path / 'bench.json'}"]) == 1
+    assert TRAINING.name in capsys.readouterr().out
+
+
+def test_peak_memory_where_the_system_does_not_tell(monkeypatch):
+    monkeypatch.setattr(bench.Path, "read_text", lambda _: "VmPeak: 1 kB")
+    assert bench._peak_resident_bytes() is None
 
 
 @pytest.mark.parametrize(

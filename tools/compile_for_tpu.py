@@ -62,7 +62,6 @@ ENVIRONMENT = {
 # Of the run, for the learning rate; they are a constant in the program and change nothing else.
 STEPS = 100_000
 KINDS = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "ragged-all-to-all", "reduce-scatter")
-BYTES = {"bf16": 2, "f32": 4, "s32": 4, "u32": 4, "u8": 1, "pred": 1}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -311,8 +310,12 @@ def find_collectives(text: str) -> list[Collective]:
 
 
 def size_of(tensors: Iterable[tuple[str, tuple[int, ...]]]) -> int:
-    """Bytes of tensors."""
-    return sum(BYTES[dtype] * math.prod(shape) for dtype, shape in tensors)
+    """Bytes of tensors of any of XLA's types, whose names tell their bits: bf16, s32, f8e4m3fn, c64."""
+
+    def bits(dtype: str) -> int:
+        return 8 if dtype == "pred" else int(re.match(r"[a-z]+(\d+)", dtype)[1])
+
+    return sum(bits(dtype) * math.prod(shape) // 8 for dtype, shape in tensors)
 
 
 def describe_collective(collective: Collective, parameters: Iterable[Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from unittest import mock
 import jax
 from ml_collections import ConfigDict
 
+from maskgan_jax.allocator import compute_in_main_thread, restart_with_huge_pages
 from maskgan_jax.config import load_config
 from maskgan_jax.data.masked_faces import load_split
 from maskgan_jax.data.pipeline import Batch, training_batches
@@ -185,4 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    # As `maskgan train` does.
+    restart_with_huge_pages()
+    compute_in_main_thread()
     sys.exit(exit_code("measure_overheads", main))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from maskgan_jax.bench import LARGEST_DIFFERENCE, MOST_LOAD, ROWS, equal_outputs, measure, table
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import write_json
+from maskgan_jax.files import check_writable, write_json
 
 
 def main(arguments: list[str]) -> None:
@@ -35,8 +36,16 @@ def main(arguments: list[str]) -> None:
             raise UserError(f"--rows: there is no row {name!r}; choose among {', '.join(by_name)}")
 
     rows = [by_name[name] for name in dict.fromkeys(flags.rows.split(","))]
-    result = measure(rows, against=flags.against, compute=flags.compute, pairs=flags.pairs)
-    write_json(flags.out, result)
+    check_writable(flags.out)
+
+    def keep(result: dict[str, Any]) -> None:
+        try:
+            write_json(flags.out, result)
+        except UserError:
+            print(table(result))
+            raise
+
+    result = measure(rows, against=flags.against, compute=flags.compute, pairs=flags.pairs, keep=keep)
     print(table(result))
     if (load := result["machine"]["load_before"] or 0.0) > MOST_LOAD:
         print(f"the machine was busy with something else (load {load:.1f} at the start): the ratios mean little")

@@ -18,6 +18,8 @@ class Unmasker:
     Attributes:
       size: side of the faces it takes, in pixels.
       batch_size: faces that go through it at once.
+      generator: the network.
+      variables: what it is applied to: its variables, and its kernels as they were prepared for this size and batch.
     """
 
     def __init__(self, weights: str | Path, batch_size: int = 8):
@@ -26,14 +28,14 @@ class Unmasker:
         Raises:
           UserError: there is no such network there.
         """
-        config, generator, variables = load_network(weights, "unmask")
+        config, self.generator, variables = load_network(weights, "unmask")
         self.size: int = config.data.size
         self.batch_size = batch_size
-        self._run = jax.jit(lambda variables, masked: to_levels(generator.apply(variables, to_unit(masked))))
+        self._run = jax.jit(lambda variables, masked: to_levels(self.generator.apply(variables, to_unit(masked))))
         # What concerns the kernels alone is computed once; of the parameters, the rest is then used.
-        prepare = jax.jit(lambda variables, masked: generator.apply(variables, masked, mutable=["prepared"])[1])
+        prepare = jax.jit(lambda variables, masked: self.generator.apply(variables, masked, mutable=["prepared"])[1])
         pictures = np.zeros((batch_size, self.size, self.size, 3), np.float32)
-        self._variables = jax.device_put({**variables, **prepare(variables, pictures)})
+        self.variables = jax.device_put({**variables, **prepare(variables, pictures)})
 
     def __call__(self, masked: np.ndarray) -> np.ndarray:
         """Unmasked faces for aligned masked ones: `[B, size, size, 3]` uint8 to the same; any B from 1 to `batch_size`.
@@ -48,4 +50,4 @@ class Unmasker:
         # Always the same shape, so that a last, shorter batch is not compiled anew.
         batch = np.zeros((self.batch_size, *masked.shape[1:]), np.uint8)
         batch[: len(masked)] = masked
-        return np.asarray(self._run(self._variables, batch))[: len(masked)]
+        return np.asarray(self._run(self.variables, batch))[: len(masked)]

@@ -65,6 +65,13 @@ def test_collectives_of_a_program(tool):
     assert tool.size_of(combined.tensors) == 16 + 2 * 1024 + 4
 
 
+@pytest.mark.parametrize(
+    ("dtype", "size"), [("pred", 6), ("s4", 3), ("u8", 6), ("f8e4m3fn", 6), ("bf16", 12), ("s64", 48), ("c64", 48), ("f32", 24)]
+)
+def test_sizes_of_all_types(tool, dtype, size):
+    assert tool.size_of([(dtype, (2, 3))]) == size
+
+
 def test_what_a_collective_is_for(tool):
     gather, started, combined = tool.find_collectives(PROGRAM)
     parameters = [np.zeros((4, 4, 16, 4)), np.zeros(4), np.zeros((1,))]
