@@ -456,7 +456,9 @@ def _our_inference(job: Job) -> Ready:
 
     weights = job.folder / "generator.safetensors"
     _save_untrained(job, "unmask", create_generator, weights)
-    safetensors.numpy.save_file(generator_to_pytorch(load_network(weights, "unmask").variables), job.folder / "torch.safetensors")
+    safetensors.numpy.save_file(
+        generator_to_pytorch(load_network(weights, "unmask").variables), job.folder / "torch.safetensors"
+    )
     masked = _batch(job.row)["masked"]
     started = time.perf_counter()
     unmasker = Unmasker(weights, job.row.batch)
