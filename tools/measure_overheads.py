@@ -57,15 +57,16 @@ def losses_share(config: ConfigDict, data_dir: str, pairs: int, steps: int = 3) 
         """A function that takes the next steps and tells how many seconds one took."""
         task = gan.create_task(config)
         state = jax.jit(partial(create_state, task, config, 1000))(key)
+        frozen = jax.device_put(task.frozen)
         step = jax.jit(partial(train_step, task, config, 1000), donate_argnums=0)
-        state, terms = step(state, task.frozen, batch, key)
+        state, terms = step(state, frozen, batch, key)
 
         def seconds() -> float:
             nonlocal state, terms
             jax.block_until_ready(state)
             start = time.perf_counter()
             for _ in range(steps):
-                state, terms = step(state, task.frozen, batch, key)
+                state, terms = step(state, frozen, batch, key)
             jax.block_until_ready(state)
             return (time.perf_counter() - start) / steps
 
