@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     generator, discriminator = create_generator(config), create_discriminator(config)
     batches = training_batches(load_split(flags.data_dir, "train"), config)
     state = jax.jit(partial(create_state, gan.create_task(config), config, 1))(jax.random.key(0))
-    with checkpoints.open_checkpoints(Path(flags.workdir), keep=1) as manager:
+    with checkpoints.open_checkpoints(Path(flags.workdir), read_only=True) as manager:
         state = checkpoints.restore_state(manager, state, batches)
 
     @jax.jit

@@ -53,27 +53,27 @@ def locked(workdir: Path) -> Iterator[None]:
         yield
 
 
-def open_checkpoints(workdir: Path, keep: int) -> ocp.CheckpointManager:
+def open_checkpoints(workdir: Path, keep: int = 1, read_only: bool = False) -> ocp.CheckpointManager:
     """The checkpoints to resume from, of which the `keep` latest are kept. Saving goes on in the background."""
-    return ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=_options("checkpoints", keep))
+    return ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=_options("checkpoints", keep, read_only))
 
 
-def open_best(workdir: Path) -> ocp.CheckpointManager:
+def open_best(workdir: Path, read_only: bool = False) -> ocp.CheckpointManager:
     """The best checkpoint by validation, alone."""
     return ocp.CheckpointManager(
         (workdir / "best").absolute(),
-        options=_options("best", keep=1),
+        options=_options("best", 1, read_only),
         # Named here, or Orbax cannot tell the shapes of what it finds, which `read_best` asks for.
         item_handlers={"network": ocp.StandardCheckpointHandler(), "scores": ocp.JsonCheckpointHandler()},
     )
 
 
-def _options(name: str, keep: int) -> ocp.CheckpointManagerOptions:
+def _options(name: str, keep: int, read_only: bool) -> ocp.CheckpointManagerOptions:
     return ocp.CheckpointManagerOptions(
         max_to_keep=keep,
-        create=True,
-        # What a run that was killed left half-written.
-        cleanup_tmp_directories=True,
+        create=not read_only,
+        # What a run that was killed left half-written. A reader would take it from a run that is at work.
+        cleanup_tmp_directories=not read_only,
         # The processes meet for the one without being taken to have come for the other.
         multiprocessing_options=ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=name),
     )
@@ -209,7 +209,7 @@ def read_best(workdir: Path) -> Variables:
     )
     if not (workdir / "best").is_dir():
         raise missing
-    with open_best(workdir) as manager:
+    with open_best(workdir, read_only=True) as manager:
         step = manager.latest_step()
         if step is None:
             raise missing

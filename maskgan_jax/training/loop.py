@@ -10,6 +10,7 @@ from functools import partial, reduce
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from clu import metrics
 from jax.experimental import multihost_utils
@@ -29,6 +30,14 @@ from maskgan_jax.training.mesh import create_mesh, divide_gradients, divided, re
 from maskgan_jax.training.state import Task, TrainState, Variables, mean_of
 from maskgan_jax.training.step import create_state, train_step
 
+NOT_FINITE = (
+    "nothing was saved after the last checkpoint: begin again in another --workdir with a lower optimizer.learning_rate, or a "
+    "lower weight of that term in losses"
+)
+
+# Settings that a run may go on with after they were changed, for what it computes does not follow from them.
+MAY_CHANGE = ("training.", "input.threads", "input.prefetch", "optimizer.accumulate")
+
 TASKS: dict[str, Callable[[ConfigDict], Task]] = {
     "unmask": gan.create_task,
     "landmarks": landmark_regression.create_task,
@@ -39,16 +48,16 @@ def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> Trai
     """Trains what `config.task` names, from the latest checkpoint in `workdir` if there is one, and gives the last state.
 
     The workdir gets `config.json`, `checkpoints/`, `best/`, `metrics.jsonl`, `events.*` (TensorBoard) and `pictures/`. A run
-    that goes on may change settings of `training` (its length, intervals, pictures) and no others. It may go on with other
-    devices and another number of processes, each of which calls this, after `distributed.join`.
+    that goes on may change what `MAY_CHANGE` names (its length, intervals, pictures, speed) and no others. It may go on with
+    other devices and another number of processes, each of which calls this, after `distributed.join`.
 
     Beside the terms of the loss, `pictures_per_second` and `input_wait` are logged. The latter is the share of the time, from 0
     to 1, that the loop waited for records while the devices had nothing left to do; that it waits while they compute costs
     nothing. If they finish within one wait, all of it counts.
 
     Raises:
-      UserError: something is wrong with the config, the data or the workdir, a term of the loss stopped being finite, or
-        SIGTERM ended the run early.
+      UserError: something is wrong with the config, the data or the workdir, a term of the loss or the state stopped being
+        finite, or SIGTERM ended the run early.
     """
     workdir = Path(workdir)
     if config.task not in TASKS:
@@ -59,6 +68,7 @@ def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> Trai
     except UserError as error:
         raise UserError(f"{error} (training needs this split: data.splits must give it a share)") from error
     _check_records(records, config, data_dir)
+    _check_same_records(len(records), len(validation))
     with checkpoints.locked(workdir):
         _check_settings(config, workdir)
         return _run(config, records, validation, workdir)
@@ -82,6 +92,10 @@ def _run(config: ConfigDict, records: Records, validation: Records, workdir: Pat
     state = jax.jit(create, out_shardings=shardings)(init_key)
     step_of_run = jax.jit(
         partial(train_step, task, config, steps), donate_argnums=0, out_shardings=(shardings, replicated(mesh))
+    )
+    is_finite = jax.jit(
+        lambda state: jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state)])),
+        out_shardings=replicated(mesh),
     )
     batches = training_batches(records, config, process_index=jax.process_index(), process_count=jax.process_count())
 
@@ -117,13 +131,15 @@ def _run(config: ConfigDict, records: Records, validation: Records, workdir: Pat
             stops = termination_reached(done) and done < steps
             saves |= stops
             if saves or validates or done % config.training.log_every == 0:
-                # Nothing is saved that has not been found finite.
                 means = _mean_of_finite(jax.device_get(pending), done)
                 seconds = time.monotonic() - since
                 rate = len(pending) * config.input.batch_size / seconds
                 writer.write(done, "train", {**means, "pictures_per_second": rate, "input_wait": waited / seconds})
                 progress.set_postfix_str(f"{means.get('generator', means.get('landmarks')):.3g}")
                 pending = []
+            # The terms of the last step are of the state before it.
+            if (saves or validates) and not is_finite(state):
+                raise UserError(f"after step {done} the state of the run is not finite; {NOT_FINITE}")
             if validates:
                 scores = validator(task.results(state), done, writer)
                 known = checkpoints.best_scores(best)
@@ -153,17 +169,27 @@ def _check_records(records: Records, config: ConfigDict, data_dir: str | Path) -
         raise UserError(f"the faces in {data_dir} are {side} px, not data.size, {config.data.size}; make them alike")
 
 
+def _check_same_records(*counts: int) -> None:
+    """Raises UserError if the processes of the run, each with a copy of the data set, have other numbers of records."""
+    for process, others in enumerate(multihost_utils.process_allgather(np.array(counts)).reshape(-1, len(counts))):
+        if others.tolist() != list(counts):
+            raise UserError(
+                f"process {process} has {others[0]} training and {others[1]} validation records, this one "
+                f"{counts[0]} and {counts[1]}; copy the same data set to all machines"
+            )
+
+
 def _check_settings(config: ConfigDict, workdir: Path) -> None:
     """Raises UserError if `workdir` holds networks that were trained with settings other than those of this run."""
     saved = workdir / "config.json"
     if not saved.exists() or not any(workdir.glob("checkpoints/*")) and not any(workdir.glob("best/*")):
         return
     changes = changed_settings(read_config(saved), config)
-    told = [f"{key} {old!r} (now {new!r})" for key, (old, new) in changes.items() if not key.startswith("training.")]
+    told = [f"{key} {old!r} (now {new!r})" for key, (old, new) in changes.items() if not key.startswith(MAY_CHANGE)]
     if told:
         raise UserError(
-            f"the run in {workdir} was begun with {', '.join(told)}; go on with its settings (only training.* may change), or "
-            "give another --workdir"
+            f"the run in {workdir} was begun with {', '.join(told)}; go on with its settings (only training.*, input.threads, "
+            "input.prefetch and optimizer.accumulate may change), or give another --workdir"
         )
 
 
@@ -179,10 +205,7 @@ def _mean_of_finite(steps: list[dict[str, np.ndarray]], done: int) -> dict[str, 
     for step, terms in enumerate(steps, start=done - len(steps) + 1):
         # All of them are named: a sum is not finite because one of its terms is not.
         if broken := [f"'{name}' became {value}" for name, value in terms.items() if not np.isfinite(value)]:
-            raise UserError(
-                f"at step {step} the term {', '.join(broken)}; nothing was saved after the last checkpoint: "
-                "lower optimizer.learning_rate, or the weight of that term in losses"
-            )
+            raise UserError(f"at step {step} the term {', '.join(broken)}; {NOT_FINITE}")
     means = mean_of(*steps[0])
     return _merged(means.single_from_model_output(**terms) for terms in steps)
 

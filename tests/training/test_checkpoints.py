@@ -114,6 +114,27 @@ def test_best_network_of_an_earlier_step_replaces_a_later_one(tmp_path):
     assert checkpoints.read_best(tmp_path)["params"]["a"].tolist() == [2, 2, 2]
 
 
+def test_reading_leaves_a_save_in_progress_alone(tmp_path):
+    with checkpoints.open_best(tmp_path) as best:
+        checkpoints.save_best(best, 1, {"params": {"a": np.full(3, 1, np.float32)}}, {"error": 1.0})
+    unfinished = tmp_path / "best" / "2.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    assert checkpoints.read_best(tmp_path)["params"]["a"].tolist() == [1, 1, 1]
+    assert unfinished.exists()
+    # The next run does clean up.
+    checkpoints.open_best(tmp_path).close()
+    assert not unfinished.exists()
+
+
+def test_reading_makes_no_folders(tmp_path):
+    with pytest.raises(UserError, match="holds no trained network yet"):
+        checkpoints.read_best(tmp_path)
+    (tmp_path / "best").mkdir()
+    with pytest.raises(UserError, match="holds no trained network yet"):
+        checkpoints.read_best(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*")] == ["best"]
+
+
 def test_full_disk_says_what_is_needed(tmp_path, config, monkeypatch):
     monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda folder: SimpleNamespace(free=999_000))
     with (

@@ -5,6 +5,7 @@ import sys
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -14,6 +15,7 @@ from maskgan_jax.files import read_picture
 from maskgan_jax.models.stored import load_network
 from maskgan_jax.training import checkpoints, loop
 from maskgan_jax.training.loop import train
+from maskgan_jax.training.step import train_step
 
 STEPS = 6
 
@@ -165,6 +167,7 @@ def test_run_goes_on_with_its_settings_only(data_dir, tmp_path, run_config):
     config.generator.width = 8
     config.losses.l1 = 3.0
     config.training.keep = 7
+    config.input.threads, config.input.prefetch, config.optimizer.accumulate = 3, 5, 2  # These may change.
     with pytest.raises(UserError, match=r"was begun with generator.width 4 \(now 8\), losses.l1 100.0 \(now 3.0\); go on with"):
         train(config, data_dir, tmp_path)
     assert read_config(tmp_path / "config.json").to_dict() == run_config().to_dict()
@@ -199,6 +202,32 @@ def test_loss_that_is_not_finite_stops_the_run_and_nothing_is_saved(data_dir, tm
     with pytest.raises(UserError, match="at step 1 .*weighted_l1"):
         train(config, data_dir, tmp_path)
     assert not list((tmp_path / "checkpoints").iterdir()) and not list((tmp_path / "best").iterdir())
+
+
+def test_state_that_is_not_finite_is_not_saved(data_dir, tmp_path, run_config, monkeypatch):
+    """As after a gradient that overflows: the terms of the same step, which come before it, are finite."""
+
+    def overflowing(*arguments):
+        state, terms = train_step(*arguments)
+        params = jax.tree.map(lambda leaf: jnp.where(state.step == 2, jnp.inf, leaf), state.params)
+        return state.replace(params=params), terms
+
+    monkeypatch.setattr(loop, "train_step", overflowing)
+    config = run_config()
+    config.training.checkpoint_every = config.training.validate_every = 2
+    with pytest.raises(
+        UserError, match="after step 2 the state of the run is not finite; nothing .* another --workdir"
+    ):
+        train(config, data_dir, tmp_path)
+    assert not list((tmp_path / "checkpoints").iterdir()) and not list((tmp_path / "best").iterdir())
+
+
+def test_machines_with_other_data(data_dir, tmp_path, run_config, monkeypatch):
+    monkeypatch.setattr(loop.multihost_utils, "process_allgather", lambda counts: np.stack([counts, counts - [1, 0]]))
+    with pytest.raises(
+        UserError, match="process 1 has 15 training and .* records, this one 16 and .*; copy the same"
+    ):
+        train(run_config(), data_dir, tmp_path)
 
 
 def test_data_that_does_not_fit(data_dir, tmp_path, run_config):
