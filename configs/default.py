@@ -56,8 +56,9 @@ def get_config() -> ConfigDict:
     inputs.flip = True
     # pix2pix's jitter: enlarge by this factor (286 / 256 in the paper's predecessor) and crop back; 1.0 leaves faces aligned.
     inputs.jitter = 1.0
-    # Reader threads and records read ahead, in each process.
+    # Reader threads in each process; each reads one batch (the process's share of it) at a time.
     inputs.threads = 4
+    # Records read ahead in each process; at least a batch for each thread is (a record of 256 px takes 459 KB).
     inputs.prefetch = 64
 
     # ---- networks ----

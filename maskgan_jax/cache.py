@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 # Of the least recently used programs, those beyond this many bytes are deleted. A training step takes about a megabyte on CPUs
 # and tens of megabytes on accelerators.
@@ -45,8 +48,11 @@ def keep_compiled() -> None:
 def _delete_fragments(folder: Path) -> None:
     """Deletes what was being written when a process was killed or the disk was full: JAX would complain of it for ever.
 
-    JAX writes a program first and then, to another file, the time of its last use.
+    JAX writes a program first and then, to another file, the time of its last use; without a limit of the size, not that.
     """
-    for program in folder.glob("*-cache"):
-        if not program.with_name(program.name.removesuffix("-cache") + "-atime").exists():
-            program.unlink(missing_ok=True)
+    if os.environ.get("JAX_COMPILATION_CACHE_MAX_SIZE") == "-1":
+        return
+    with contextlib.suppress(Timeout), FileLock(folder / ".lockfile", timeout=10):  # JAX's own lock.
+        for program in folder.glob("*-cache"):
+            if not program.with_name(program.name.removesuffix("-cache") + "-atime").exists():
+                program.unlink(missing_ok=True)

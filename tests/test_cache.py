@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
+from maskgan_jax import cache
 from maskgan_jax.cache import cache_folder, keep_compiled
 
 # Runs `maskgan` with its arguments, and prints how many programs were compiled, and how many were found in the cache.
@@ -93,6 +95,25 @@ def test_fragments_are_deleted(folder):
         (folder / "compiled" / name).touch()
     keep_compiled()
     assert {path.name for path in (folder / "compiled").iterdir()} == {"jit_whole-1-cache", "jit_whole-1-atime", ".lockfile"}
+
+
+def test_without_a_limit_nothing_is_a_fragment(folder, monkeypatch):
+    """JAX then keeps no times of use."""
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_MAX_SIZE", "-1")
+    (folder / "compiled").mkdir(parents=True)
+    (folder / "compiled" / "jit_whole-1-cache").touch()
+    keep_compiled()
+    assert (folder / "compiled" / "jit_whole-1-cache").exists()
+
+
+def test_what_another_process_is_writing_is_no_fragment(folder, monkeypatch):
+    (folder / "compiled").mkdir(parents=True)
+    (folder / "compiled" / "jit_new-1-cache").touch()
+    monkeypatch.setattr(cache, "FileLock", lambda path, timeout: FileLock(path, timeout=0.1))
+    with FileLock(folder / "compiled" / ".lockfile", is_singleton=False):
+        keep_compiled()
+    assert (folder / "compiled" / "jit_new-1-cache").exists()
+    assert settings() == {name: value.format(cache=folder) for name, value in OURS.items()}
 
 
 def test_second_run_compiles_nothing(folder, tmp_path, data_dir):

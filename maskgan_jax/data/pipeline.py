@@ -79,8 +79,8 @@ def training_batches(
     numbers = grain.MapDataset.range(len(source)).seed(config.seed).shuffle().repeat()
     shares = numbers.random_map(read).batch(settings.batch_size // process_count, drop_remainder=True)
     batches = shares[process_index::process_count]
-    # Batches, not records, are read ahead, by threads: array_record, OpenCV and NumPy leave the interpreter free.
-    ahead = max(1, settings.prefetch // settings.batch_size)
+    # Batches, not records, are read ahead, each by a thread: array_record, OpenCV and NumPy leave the interpreter free.
+    ahead = max(settings.threads, settings.prefetch // (settings.batch_size // process_count))
     return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=settings.threads, prefetch_buffer_size=ahead)))
 
 

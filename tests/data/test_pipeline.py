@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 
@@ -189,6 +191,27 @@ def test_a_process_reads_its_share_alone(records, plain):
     # A batch has one record of each; so much for one epoch. What was read ahead is of the next one.
     assert sorted(sum((source.read[:3] for source in sources), [])) == list(range(12))
     assert max(len(source.read) for source in sources) < 12
+
+
+class Slow(list):
+    """Counts how many of its records are read at the same time, at most."""
+
+    most = reading = 0
+
+    def __getitem__(self, index):
+        self.reading += 1
+        self.most = max(self.most, self.reading)
+        time.sleep(0.05)
+        self.reading -= 1
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("prefetch", [1, 1000])
+def test_all_threads_read_however_large_the_batches(records, plain, prefetch):
+    plain.input.batch_size, plain.input.threads, plain.input.prefetch = 12, 3, prefetch
+    source = Slow(records)
+    next(training_batches(source, plain))
+    assert source.most == 3
 
 
 @pytest.mark.parametrize("processes", [2, 4])
