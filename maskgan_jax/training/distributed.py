@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import threading
+import time
 
 import jax
 from jax.experimental import multihost_utils
@@ -13,6 +16,9 @@ from maskgan_jax.errors import UserError
 # A process that was not heard of for so long is dead, and JAX ends the others. Its default is 100 seconds. (Where the
 # connections of a dead process are closed, the others miss it at once.)
 HEARTBEAT_SECONDS = 40
+
+# For how long the others wait for process 0 to listen: machines start at different times.
+CONNECT_SECONDS = 300
 
 _terminated = threading.Event()
 
@@ -26,8 +32,10 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
       process: which one this is, from 0.
 
     Raises:
-      UserError: nothing tells of the others, or what was given makes no sense.
+      UserError: nothing tells of the others, what was given makes no sense, or process 0 cannot listen or be reached.
     """
+    if coordinator:
+        _check_coordinator(coordinator, process)
     try:
         jax.distributed.initialize(
             coordinator,
@@ -36,11 +44,39 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
             cluster_detection_method="deactivate" if coordinator else None,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         raise UserError(
             f"cannot join the other processes ({str(error).rstrip('.')}); if SLURM, Open MPI, Cloud TPU or Kubernetes did not "
             "start them, give --coordinator=HOST:PORT, --processes=N and --process=I"
         ) from error
+
+
+def _check_coordinator(address: str, process: int) -> None:
+    """Raises UserError where JAX would end this process without a word of what to do."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise UserError(
+            f"--coordinator={address} is not HOST:PORT; give a name or address and a free port of process 0's machine"
+        )
+    if process == 0:
+        try:
+            socket.create_server(("", int(port))).close()
+        except OSError as error:
+            raise UserError(
+                f"cannot listen at port {port} ({os.strerror(error.errno)}); give all processes another --coordinator"
+            ) from error
+        return
+    end = time.monotonic() + CONNECT_SECONDS
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() > end:
+                raise UserError(
+                    f"process 0 does not answer at {address} ({error.strerror or error}); start it, or correct --coordinator"
+                ) from error
+        time.sleep(0.5)
 
 
 def heed_termination() -> None:

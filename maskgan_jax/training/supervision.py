@@ -43,6 +43,8 @@ def run_supervised(program: str, workdir: str | Path, work: Callable[..., None],
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: os.kill(child.pid, number))
     child.join()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # There is nobody left to tell, and little left to do.
     if child.exitcode in (0, 1, 130):  # What `exit_code` returns, and has told of.
         return child.exitcode
     if child.exitcode == -signal.SIGKILL:

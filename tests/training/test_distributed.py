@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 from maskgan_jax.commands import train as command
 from maskgan_jax.config import save_config
 from maskgan_jax.errors import UserError
+from maskgan_jax.models.stored import load_network
 from maskgan_jax.training import distributed
 from maskgan_jax.training.loop import train
 
@@ -109,8 +111,11 @@ def assert_same_state(state, expected):
 
 
 def test_two_processes_do_what_one_does(config, data_dir, tmp_path):
+    """Also where the two divide the state, validate and save the best network."""
     config.training.steps = 4
+    config.training.validate_every = 2
     expected = jax.device_get(train(config, data_dir, tmp_path / "alone"))
+    config.training.fsdp = 2
     workdir = tmp_path / "run"
     with Started(2, config, data_dir, workdir, tmp_path) as run:
         assert run.codes() == [0, 0], run.told()
@@ -118,6 +123,9 @@ def test_two_processes_do_what_one_does(config, data_dir, tmp_path):
         assert "step/s" in run.told()[0] and "step/s" not in run.told()[1]
         assert f"metrics and pictures are in {workdir}" in run.told()[0] and "pictures are in" not in run.told()[1]
     assert trained_steps(workdir) == [1, 2, 3, 4]
+    config.training.fsdp = 1
+    best, expected_best = (load_network(folder, "unmask").variables for folder in (workdir, tmp_path / "alone"))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5), best, expected_best)
     assert_same_state(jax.device_get(train(config, data_dir, workdir)), expected)  # It has nothing left to do.
 
 
@@ -144,6 +152,21 @@ def test_one_of_four_is_killed_and_the_run_goes_on_where_it_was_saved(landmark_c
     assert trained_steps(workdir) == list(range(1, last + 2))
     assert_same_state(resumed, train_here(landmark_config, last + 1, data_dir, tmp_path / "alone"))
     assert not list(workdir.glob("checkpoints/*tmp*"))
+
+
+def test_one_of_two_hangs(landmark_config, data_dir, tmp_path):
+    with Started(2, landmark_config, data_dir, tmp_path / "run", tmp_path) as run:
+        run.wait_until(lambda: saved_steps(tmp_path / "run"))
+        hanging = run.processes[1].pid
+        workers = [int(pid) for pid in Path(f"/proc/{hanging}/task/{hanging}/children").read_text().split()]
+        try:
+            for pid in workers:
+                os.kill(pid, signal.SIGSTOP)
+            assert run.processes[0].wait(60) == 1
+        finally:
+            for pid in workers:
+                os.kill(pid, signal.SIGKILL)
+        assert "is whole: start all processes again to go on from there" in run.told()[0].splitlines()[-1]
 
 
 def test_sigterm_to_one_of_two_ends_both_after_a_checkpoint(landmark_config, data_dir, tmp_path):
@@ -180,6 +203,27 @@ def test_nothing_tells_of_the_others(monkeypatch):
     monkeypatch.setattr(distributed.jax.distributed, "initialize", initialize)
     with pytest.raises(UserError, match="cannot join the other processes .coordinator_address should be defined.; if SLURM"):
         distributed.join(None, None, None)
+
+
+@pytest.mark.parametrize("address", ["host", "host:", ":1234", "host:port", "host:0", "host:65536", "host:-1"])
+def test_address_that_makes_no_sense(address):
+    with pytest.raises(UserError, match=f"--coordinator={address} is not HOST:PORT"):
+        distributed.join(address, 2, 0)
+
+
+def test_port_that_is_taken():
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=rf"cannot listen at port {port} \(Address already in use\); give all processes"):
+            distributed.join(f"localhost:{port}", 2, 0)
+
+
+def test_process_0_that_does_not_answer(monkeypatch):
+    monkeypatch.setattr(distributed, "CONNECT_SECONDS", 0)
+    with socket.create_server(("", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(UserError, match=rf"process 0 does not answer at localhost:{port} \(Connection refused\); start it"):
+        distributed.join(f"localhost:{port}", 2, 1)
 
 
 @pytest.mark.parametrize("given", [["--coordinator=host:1234"], ["--processes=4", "--process=1"], ["--process=0"]])

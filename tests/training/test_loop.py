@@ -215,18 +215,14 @@ def test_state_that_is_not_finite_is_not_saved(data_dir, tmp_path, run_config, m
     monkeypatch.setattr(loop, "train_step", overflowing)
     config = run_config()
     config.training.checkpoint_every = config.training.validate_every = 2
-    with pytest.raises(
-        UserError, match="after step 2 the state of the run is not finite; nothing .* another --workdir"
-    ):
+    with pytest.raises(UserError, match="after step 2 the state of the run is not finite; nothing .* another --workdir"):
         train(config, data_dir, tmp_path)
     assert not list((tmp_path / "checkpoints").iterdir()) and not list((tmp_path / "best").iterdir())
 
 
 def test_machines_with_other_data(data_dir, tmp_path, run_config, monkeypatch):
     monkeypatch.setattr(loop.multihost_utils, "process_allgather", lambda counts: np.stack([counts, counts - [1, 0]]))
-    with pytest.raises(
-        UserError, match="process 1 has 15 training and .* records, this one 16 and .*; copy the same"
-    ):
+    with pytest.raises(UserError, match="process 1 has 15 training and .* records, this one 16 and .*; copy the same"):
         train(run_config(), data_dir, tmp_path)
 
 
