@@ -15,6 +15,7 @@ from PIL import Image, ImageCms
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import (
+    check_writable,
     decode_picture,
     encode_png,
     find_pictures,
@@ -128,6 +129,16 @@ def test_full_disk(tmp_path):
         temporary.write_text("new")
     assert path.read_text() == "old"
     assert not leftovers(tmp_path, "a.txt")
+
+
+def test_what_can_be_written_is_known_before(tmp_path):
+    (tmp_path / "file").write_text("old")
+    check_writable(tmp_path / "new" / "file")
+    check_writable(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "old" and not list((tmp_path / "new").iterdir())
+    for path in (tmp_path, tmp_path / "file" / "below", tmp_path / ("x" * 300) / "file"):
+        with pytest.raises(UserError, match=f"cannot write {path} .*; check the folder's permissions"):
+            check_writable(path)
 
 
 def test_write_json(tmp_path):

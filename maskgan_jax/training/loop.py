@@ -31,8 +31,8 @@ from maskgan_jax.training.state import Task, TrainState, Variables, mean_of
 from maskgan_jax.training.step import create_state, train_step
 
 NOT_FINITE = (
-    "nothing was saved after the last checkpoint: begin again in another --workdir with a lower optimizer.learning_rate, or a "
-    "lower weight of that term in losses"
+    "nothing was saved after the last checkpoint: begin again in another --workdir, with a lower optimizer.learning_rate or "
+    "lower weights in losses"
 )
 
 # Settings that a run may go on with after they were changed, for what it computes does not follow from them.
