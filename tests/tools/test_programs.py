@@ -1,7 +1,7 @@
 """What is the same for all programs of tools/."""
 
-import subprocess
 import re
+import subprocess
 import sys
 from pathlib import Path
 
