@@ -235,7 +235,7 @@ def instructions(text: str) -> Iterator[Instruction]:
             name, types, opcode, operands = match.groups()
             tensors = tuple(
                 (dtype, tuple(int(side) for side in shape.split(",") if side))
-                for dtype, shape in re.findall(r"\b([a-z]+\d*)\[([\d,]*)\]", types)
+                for dtype, shape in re.findall(r"\b([a-z]\w*)\[([\d,]*)\]", types)
             )
             yield Instruction(computation, name, tensors, opcode, tuple(re.findall(r"%([\w.\-]+)", operands)), line)
 

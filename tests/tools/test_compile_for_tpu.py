@@ -1,6 +1,7 @@
 import importlib.util
 import json
 import re
+from collections import Counter
 
 import jax
 import numpy as np
@@ -69,7 +70,11 @@ def test_collectives_of_a_program(tool):
     ("dtype", "size"), [("pred", 6), ("s4", 3), ("u8", 6), ("f8e4m3fn", 6), ("bf16", 12), ("s64", 48), ("c64", 48), ("f32", 24)]
 )
 def test_sizes_of_all_types(tool, dtype, size):
-    assert tool.size_of([(dtype, (2, 3))]) == size
+    program = PROGRAM.replace("f32[2,16]", f"{dtype}[2,3]")
+    _, started, _ = tool.find_collectives(program)
+    assert started.tensors == ((dtype, (2, 3)), ("f32", ()))
+    assert tool.size_of(started.tensors[:1]) == size
+    assert tool.convolution_types(program) == Counter(["bf16", dtype])
 
 
 def test_what_a_collective_is_for(tool):
