@@ -71,6 +71,12 @@ def get_config() -> ConfigDict:
     # 16; in Lua and TensorFlow: 2, 4, 8. It acts in training only, so that a picture always gives the same result.
     generator.dropout = 0.5
     generator.dropout_sides = (4, 8, 16)
+    # Of the decoder: 'transposed' (pix2pix's 4x4 transposed convolutions) or 'nearest' (pixels are doubled, then convolved
+    # with 3x3 kernels, which draws no checkerboards).
+    generator.upsampling = "transposed"
+    # Whether the generator is told the region: it then sees the picture without what is hidden, and the region as a fourth
+    # channel; outside the region its output is the picture itself, so that all losses look at the known pixels put back.
+    generator.inpaints = False
 
     config.discriminator = discriminator = ConfigDict()
     # Channels of the first layer (pix2pix: 64).
@@ -96,6 +102,11 @@ def get_config() -> ConfigDict:
     losses.contour = 0.1
     # lambda 3: C2 (Eq. 5), on the 0-255 scale.
     losses.masked = 0.002
+    # Two terms beyond the paper. Mean absolute difference of what the discriminator's layers make of the generated and the
+    # real picture (feature matching, Wang et al. 2018).
+    losses.feature_matching = 0.0
+    # ST-LPIPS with AlexNet between the generated and the real picture.
+    losses.perceptual = 0.0
 
     # ---- optimisation: Adam for both networks ----
     config.optimizer = optimizer = ConfigDict()

@@ -1,6 +1,8 @@
-"""The losses of the paper, Eq. 1 to 5, as functions of the networks' outputs; each gives the mean over the batch."""
+"""The losses of the paper, Eq. 1 to 5, and one beyond it, of the networks' outputs; each gives the mean over the batch."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +38,15 @@ def contour_loss(generated_landmarks: jax.Array, real_landmarks: jax.Array) -> j
     picture by the frozen landmark network, of the real one by dlib.
     """
     return jnp.abs(generated_landmarks[:, CONTOUR] - real_landmarks[:, CONTOUR]).sum(-1).mean()
+
+
+def feature_matching_loss(generated_layers: Sequence[jax.Array], real_layers: Sequence[jax.Array]) -> jax.Array:
+    """Feature matching (Wang et al. 2018, pix2pixHD, Eq. 4): mean absolute difference of D's layers, mean over the layers.
+
+    Beyond the paper. Both are what `PatchGAN` gives beside its logits, `[B, h, w, C]`, of generated and of real pictures.
+    """
+    pairs = zip(generated_layers, real_layers, strict=True)
+    return jnp.stack([jnp.abs((one - other).astype(jnp.float32)).mean() for one, other in pairs]).mean()
 
 
 def masked_loss(generated: jax.Array, real: jax.Array, mask: jax.Array) -> jax.Array:

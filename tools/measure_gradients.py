@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags, overrides = parser.parse_known_args(arguments)
     config = load_config(flags.config, overrides)
 
-    landmark_net, landmark_variables = gan.load_landmark_net(config)
+    landmark_net, frozen = gan.load_frozen(config)
     generator, discriminator = create_generator(config), create_discriminator(config)
     batches = training_batches(load_split(flags.data_dir, "train"), config)
     state = jax.jit(partial(create_state, gan.create_task(config), config, 1))(jax.random.key(0))
@@ -53,14 +53,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def gradients(batch):
         masked = to_unit(batch["masked"])
         variables = {"params": state.params["generator"], "batch_stats": state.batch_stats}
-        fake = generator.apply(variables, masked)
+        fake = generator.apply(variables, masked, gan.hidden(batch))
+
+        def judge(picture):
+            return discriminator.apply({"params": state.params["discriminator"]}, masked, picture)
 
         def adversarial(picture):
-            logits = discriminator.apply({"params": state.params["discriminator"]}, masked, picture)
-            return losses.adversarial_loss(logits)
+            return losses.adversarial_loss(judge(picture)[0])
 
-        values, terms = gan.picture_losses(config, fake, batch, landmark_net, landmark_variables)
-        values["adversarial"], terms["adversarial"] = jax.value_and_grad(adversarial)(fake)
+        def feature_matching(picture):
+            return losses.feature_matching_loss(judge(picture)[1], judge(to_unit(batch["real"]))[1])
+
+        values, terms = gan.picture_losses(config, fake, batch, landmark_net, frozen)
+        for term in (adversarial, feature_matching):
+            values[term.__name__], terms[term.__name__] = jax.value_and_grad(term)(fake)
         region = batch["mask"] > 127
 
         def norm(gradient):

@@ -115,7 +115,8 @@ def _predicted(method: str, unmasker: Unmasker | None, records: Iterable[Record]
     # The network runs once for both.
     stream = iter(records)
     while batch := list(itertools.islice(stream, unmasker.batch_size)):
-        for record, raw in zip(batch, unmasker(np.stack([record["masked"] for record in batch])), strict=True):
+        results = unmasker(*(np.stack([record[name] for record in batch]) for name in ("masked", "mask")))
+        for record, raw in zip(batch, results, strict=True):
             yield record, {"ours": raw, "put_back": np.where(record["mask"] > 127, raw, record["masked"])}
 
 

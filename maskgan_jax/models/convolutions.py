@@ -446,8 +446,21 @@ def convolve_prepared(x: jax.Array, kernels: list[jax.Array], features: int, tra
     return _upsample(x, kernels, True, way) if transpose else _downsample(x, kernels, False, way)
 
 
+def enlarging_kernel(kernel: jax.Array) -> jax.Array:
+    """The kernel `[4, 4, C, D]` of the transposed convolution that doubles pixels and then convolves with `[3, 3, C, D]`.
+
+    Nearest-neighbour upsampling and a 3x3 convolution, padding 1 (Odena et al. 2016, against checkerboards), are one linear
+    function: each tap of the convolution meets two pixels in a row, and two in a column, that are copies of one.
+    """
+    flipped = kernel[::-1, ::-1]
+    return sum(jnp.pad(flipped, ((i, 1 - i), (j, 1 - j), (0, 0), (0, 0))) for i in (0, 1) for j in (0, 1))
+
+
 class Conv(nn.Module):
     """4x4 convolution, padding 1, to `features` channels; `transpose=True` doubles the sides instead of halving them.
+
+    With `nearest=True` too, pixels are doubled and convolved with a 3x3 kernel, which is a transposed convolution that draws
+    no checkerboards; see `enlarging_kernel`.
 
     Parameters are float32; arithmetic is in `dtype`. For inference, what of the arithmetic concerns the kernel alone can be
     done once: `apply(..., mutable=["prepared"])` gives a collection of that name for pictures of the same shape, with which
@@ -457,13 +470,17 @@ class Conv(nn.Module):
     features: int
     stride: int = 2
     transpose: bool = False
+    nearest: bool = False
     bias: bool = False
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[B, H, W, C]` to `[B, H/stride, W/stride, features]` or, transposed, `[B, 2H, 2W, features]`."""
-        kernel = self.param("kernel", initial_kernel, (4, 4, x.shape[-1], self.features))
+        side = 3 if self.nearest else 4
+        kernel = self.param("kernel", initial_kernel, (side, side, x.shape[-1], self.features))
+        if self.nearest:
+            kernel = enlarging_kernel(kernel)
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         prepares = self.is_mutable_collection("prepared") and not self.is_initializing()
         if self.stride == 2 and (prepares or self.has_variable("prepared", "kernels")):

@@ -30,9 +30,14 @@ class PatchGAN(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, masked: jax.Array, picture: jax.Array) -> jax.Array:
-        """Logits `[B, h, w]` (positive: real) for pictures `[B, S, S, 3]` and their masked ones, both in [-1, 1]."""
+    def __call__(self, masked: jax.Array, picture: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
+        """Judges pictures `[B, S, S, 3]`, given their masked ones, both in [-1, 1].
+
+        Returns:
+          Logits `[B, h, w]` (positive: real), and what each layer before them put out, `[B, h, w, C]`.
+        """
         x = jnp.concatenate([masked, picture], axis=-1)
+        layers = []
         for i in range(self.layers + 1):
             last = i == self.layers
             features = self.width * min(2**i, 8)
@@ -40,8 +45,9 @@ class PatchGAN(nn.Module):
             if i > 0:
                 x = Normalization(self.norm, name=f"norm_{i}")(x)
             x = nn.leaky_relu(x, 0.2)
+            layers.append(x)
         x = Conv(1, stride=1, bias=True, dtype=self.dtype, name="logits")(x)
-        return x[..., 0].astype(jnp.float32)
+        return x[..., 0].astype(jnp.float32), layers
 
 
 def create_discriminator(config: ConfigDict) -> PatchGAN:

@@ -60,7 +60,8 @@ def load_network(path: str | Path, task: str) -> StoredNetwork:
     module = CREATE[task](config)
     variables = read_best(path) if path.is_dir() else load_safetensors(path)
     picture = jnp.zeros((1, config.data.size, config.data.size, 3))
-    expected = {"batch_stats": {}, **jax.eval_shape(module.init, jax.random.key(0), picture)}
+    inputs = (picture, picture[..., :1]) if task == "unmask" else (picture,)
+    expected = {"batch_stats": {}, **jax.eval_shape(module.init, jax.random.key(0), *inputs)}
     if jax.tree.map(jnp.shape, expected) != jax.tree.map(jnp.shape, variables):
         raise UserError(f"the network in {path} does not have the shapes that its config says; export or train it anew")
     return StoredNetwork(config, module, variables)

@@ -1,4 +1,4 @@
-"""The generator: pix2pix's U-Net (Isola et al. 2017)."""
+"""The generator: pix2pix's U-Net (Isola et al. 2017), as it is or as an inpainting network that is told the region."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ class UNet(nn.Module):
       norm: see `Normalization`; none on the first layer and on the innermost one.
       dropout: probability of dropout in the decoder while training.
       dropout_sides: sides, in pixels, of the decoder's feature maps that dropout acts on.
+      upsampling: of the decoder: 'transposed', pix2pix's transposed convolutions, or 'nearest', as in `Conv`.
+      inpaints: whether the network is told the region. It then sees the picture without what is hidden, and the region as a
+        fourth channel, and draws inside the region alone; else the region is ignored.
       dtype: type of the arithmetic; parameters are float32.
     """
 
@@ -30,11 +33,18 @@ class UNet(nn.Module):
     norm: str = "instance"
     dropout: float = 0.5
     dropout_sides: tuple[int, ...] = (4, 8, 16)
+    upsampling: str = "transposed"
+    inpaints: bool = False
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, picture: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(self, picture: jax.Array, mask: jax.Array | None = None, train: bool = False) -> jax.Array:
         """Maps masked faces `[B, S, S, 3]` to unmasked ones, both in [-1, 1]; S is a power of two from 64 up.
+
+        Args:
+          picture: the masked faces.
+          mask: their regions `[B, S, S, 1]`, 1 = hidden and 0 = not; a network that inpaints needs them.
+          train: whether dropout acts and batch norm takes the statistics of the batch.
 
         Raises:
           UserError: pictures of another shape.
@@ -44,8 +54,9 @@ class UNet(nn.Module):
             raise UserError(f"the generator takes square RGB pictures of 64, 128, 256, ... pixels, not {picture.shape[1:]}")
         depth = side.bit_length() - 1
         channels = [self.width * min(2**i, 8) for i in range(depth)]
+        nearest = self.upsampling == "nearest"
 
-        x = picture
+        x = jnp.concatenate([jnp.where(mask > 0, 0.0, picture), mask], axis=-1) if self.inpaints else picture
         skips = []
         for i, features in enumerate(channels):
             if i > 0:
@@ -56,14 +67,15 @@ class UNet(nn.Module):
                 x = Normalization(self.norm, running=True, name=f"down_norm_{i}")(x, train)
         x = nn.relu(x)
         for i in reversed(range(1, depth)):
-            x = Conv(channels[i - 1], transpose=True, dtype=self.dtype, name=f"up_{i}")(x)
+            x = Conv(channels[i - 1], transpose=True, nearest=nearest, dtype=self.dtype, name=f"up_{i}")(x)
             x = Normalization(self.norm, running=True, name=f"up_norm_{i}")(x, train)
             if x.shape[1] in self.dropout_sides:
                 x = drop_out(x, self.dropout, self.make_rng("dropout")) if train and self.dropout else x
             # The same as ReLU of what is joined, but XLA makes it one operation with the norm.
             x = jnp.concatenate([nn.relu(skips.pop()), nn.relu(x)], axis=-1)
-        x = Conv(3, transpose=True, bias=True, dtype=self.dtype, name="up_0")(x)
-        return jnp.tanh(x.astype(jnp.float32))
+        x = Conv(3, transpose=True, nearest=nearest, bias=True, dtype=self.dtype, name="up_0")(x)
+        x = jnp.tanh(x.astype(jnp.float32))
+        return jnp.where(mask > 0, x, picture) if self.inpaints else x
 
 
 def drop_out(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
@@ -82,5 +94,11 @@ def create_generator(config: ConfigDict) -> UNet:
     """The generator that a config describes."""
     settings = config.generator
     return UNet(
-        settings.width, settings.norm, settings.dropout, tuple(settings.dropout_sides), jnp.dtype(config.training.compute)
+        settings.width,
+        settings.norm,
+        settings.dropout,
+        tuple(settings.dropout_sides),
+        settings.upsampling,
+        settings.inpaints,
+        jnp.dtype(config.training.compute),
     )

@@ -13,6 +13,7 @@ from maskgan_jax.data.pipeline import Batch
 from maskgan_jax.errors import UserError
 from maskgan_jax.models.landmark_net import LandmarkNet
 from maskgan_jax.models.patchgan import create_discriminator
+from maskgan_jax.models.st_lpips import load_st_lpips, st_lpips
 from maskgan_jax.models.stored import load_network
 from maskgan_jax.models.unet import create_generator
 from maskgan_jax.training.state import Task, Tree, Variables, mean_of, put_back, to_levels, to_unit
@@ -22,6 +23,11 @@ KEEP_CONVOLUTIONS = jax.checkpoint_policies.save_only_these_names("convolution")
 
 # Means over the validation records. `_raw` is of the generator's output; the others are of the known pixels put back.
 Validation = mean_of("mse_masked", "psnr", "psnr_raw", "l1_raw")
+
+
+def hidden(batch: Batch) -> jax.Array:
+    """The region of each record, `[B, S, S, 1]` float32: 1 = hidden, 0 = not."""
+    return (batch["mask"] > 127).astype(jnp.float32)
 
 
 def load_landmark_net(config: ConfigDict) -> tuple[LandmarkNet | None, Variables]:
@@ -47,35 +53,47 @@ def load_landmark_net(config: ConfigDict) -> tuple[LandmarkNet | None, Variables
     return landmark_net.clone(dtype=jnp.dtype(config.training.compute)), variables
 
 
+def load_frozen(config: ConfigDict) -> tuple[LandmarkNet | None, Tree]:
+    """The network of C1, as `load_landmark_net` gives it, and the weights of all that the losses look through, by name.
+
+    Raises:
+      UserError: see `load_landmark_net`; or the weights of ST-LPIPS are needed and have not been fetched.
+    """
+    landmark_net, variables = load_landmark_net(config)
+    return landmark_net, {"landmark_net": variables, "perceptual": load_st_lpips() if config.losses.perceptual else ()}
+
+
 def picture_losses(
     config: ConfigDict,
     generated: jax.Array,
     batch: Batch,
     landmark_net: LandmarkNet | None,
-    landmark_variables: Variables,
+    frozen: Tree,
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-    """The terms of Eq. 3 that look at the picture alone (L1, C1, C2), and the gradient of each in the picture, both unweighted.
+    """The terms that look at the picture alone (L1, C1, C2, ST-LPIPS), and the gradient of each in it, both unweighted.
 
     Args:
       config: `losses` is read.
       generated: the generator's output `[B, S, S, 3]` in [-1, 1].
       batch: the records, uint8.
       landmark_net: the frozen network of C1, or None to leave C1 out.
-      landmark_variables: its variables.
+      frozen: from `load_frozen`.
 
     Returns:
       Two dicts with the names of `config.losses`: values, and gradients of the shape of `generated`.
     """
     real = to_unit(batch["real"])
-    mask = (batch["mask"] > 127).astype(jnp.float32)
+    mask = hidden(batch)
     terms = {
         "l1": lambda picture: losses.l1_loss(picture, real),
         "masked": lambda picture: losses.masked_loss(picture, real, mask),
     }
     if landmark_net is not None:
         terms["contour"] = lambda picture: losses.contour_loss(
-            landmark_net.apply(landmark_variables, picture), batch["landmarks"]
+            landmark_net.apply(frozen["landmark_net"], picture), batch["landmarks"]
         )
+    if config.losses.perceptual:
+        terms["perceptual"] = lambda picture: st_lpips(frozen["perceptual"], picture, real).mean()
     values_and_gradients = {name: jax.value_and_grad(term)(generated) for name, term in terms.items()}
     return {n: v for n, (v, _) in values_and_gradients.items()}, {n: g for n, (_, g) in values_and_gradients.items()}
 
@@ -84,17 +102,17 @@ def create_task(config: ConfigDict) -> Task:
     """The task 'unmask'.
 
     Raises:
-      UserError: see `load_landmark_net`.
+      UserError: see `load_frozen`.
     """
     generator = create_generator(config)
     discriminator = create_discriminator(config)
-    landmark_net, landmark_variables = load_landmark_net(config)
+    landmark_net, frozen_variables = load_frozen(config)
     weights = config.losses
 
     def init(key: jax.Array) -> tuple[dict[str, Tree], Tree]:
         picture = jnp.zeros((1, config.data.size, config.data.size, 3))
         generator_key, discriminator_key = jax.random.split(key)
-        variables = generator.init(generator_key, picture)
+        variables = generator.init(generator_key, picture, picture[..., :1])
         params = {
             "generator": variables["params"],
             "discriminator": discriminator.init(discriminator_key, picture, picture)["params"],
@@ -104,12 +122,13 @@ def create_task(config: ConfigDict) -> Task:
     def gradients(
         params: dict[str, Tree], batch_stats: Tree, frozen: Tree, batch: Batch, key: jax.Array
     ) -> tuple[dict[str, Tree], Tree, dict[str, jax.Array]]:
-        masked, real = to_unit(batch["masked"]), to_unit(batch["real"])
+        masked, real, mask = to_unit(batch["masked"]), to_unit(batch["real"]), hidden(batch)
 
         def generate(generator_params):
             fake, updated = generator.apply(
                 {"params": generator_params, "batch_stats": batch_stats},
                 masked,
+                mask,
                 train=True,
                 rngs={"dropout": key},
                 mutable=["batch_stats"],
@@ -117,7 +136,8 @@ def create_task(config: ConfigDict) -> Task:
             return fake, updated.get("batch_stats", {})
 
         def discriminate(discriminator_params, picture):
-            return discriminator.apply({"params": discriminator_params}, masked, picture)
+            logits, layers = discriminator.apply({"params": discriminator_params}, masked, picture)
+            return logits, layers if weights.feature_matching else []
 
         if config.training.remat:
             generate, discriminate = (jax.checkpoint(f, policy=KEEP_CONVOLUTIONS) for f in (generate, discriminate))
@@ -127,8 +147,8 @@ def create_task(config: ConfigDict) -> Task:
         # The kernels are rounded once for both pictures, not in each of their layers: the gradients that devices exchange are
         # then the sum for both.
         rounded = jax.tree.map(lambda p: p.astype(discriminator.dtype) if p.ndim == 4 else p, params["discriminator"])
-        fake_logits, pull_fake = jax.vjp(discriminate, rounded, fake)
-        real_logits, pull_real = jax.vjp(lambda p: discriminate(p, real), rounded)
+        (fake_logits, fake_layers), pull_fake = jax.vjp(discriminate, rounded, fake)
+        (real_logits, real_layers), pull_real = jax.vjp(lambda p: discriminate(p, real), rounded)
 
         discriminator_loss, (real_cotangent, fake_cotangent) = jax.value_and_grad(losses.discriminator_loss, (0, 1))(
             real_logits, fake_logits
@@ -136,14 +156,22 @@ def create_task(config: ConfigDict) -> Task:
         discriminator_gradient = jax.tree.map(
             lambda p, one, other: (one + other).astype(p.dtype),
             params["discriminator"],
-            pull_real(real_cotangent)[0],
-            pull_fake(fake_cotangent)[0],
+            pull_real((real_cotangent, jax.tree.map(jnp.zeros_like, real_layers)))[0],
+            pull_fake((fake_cotangent, jax.tree.map(jnp.zeros_like, fake_layers)))[0],
         )
 
         terms, picture_gradients = picture_losses(config, fake, batch, landmark_net, frozen)
-        terms["adversarial"], cotangent = jax.value_and_grad(losses.adversarial_loss)(fake_logits)
-        picture_gradients["adversarial"] = pull_fake(cotangent)[1]
-        (generator_gradient,) = pull_generator(sum(weights[name] * g for name, g in picture_gradients.items()))
+        # Likewise all that the generator's loss takes from D's judgement goes back through D at once.
+        judged = {"adversarial": lambda logits, _: losses.adversarial_loss(logits)}
+        if weights.feature_matching:
+            judged["feature_matching"] = lambda _, layers: losses.feature_matching_loss(layers, real_layers)
+        for name, term in judged.items():
+            terms[name] = term(fake_logits, fake_layers)
+        cotangents = jax.grad(lambda *fakes: sum(weights[name] * term(*fakes) for name, term in judged.items()), (0, 1))(
+            fake_logits, fake_layers
+        )
+        gradient = pull_fake(cotangents)[1] + sum(weights[name] * g for name, g in picture_gradients.items())
+        (generator_gradient,) = pull_generator(gradient)
 
         weighted = {name: weights[name] * value for name, value in terms.items()}
         logged = {
@@ -155,13 +183,13 @@ def create_task(config: ConfigDict) -> Task:
         return {"generator": generator_gradient, "discriminator": discriminator_gradient}, new_batch_stats, logged
 
     def unmask(variables: Variables, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        raw = to_levels(generator.apply(variables, to_unit(batch["masked"])))
+        raw = to_levels(generator.apply(variables, to_unit(batch["masked"]), hidden(batch)))
         return raw, put_back(raw, batch["masked"], batch["mask"])
 
     def validate(variables: Variables, batch: Batch) -> metrics.Collection:
         raw, composite = (picture.astype(jnp.float32) for picture in unmask(variables, batch))
         real = batch["real"].astype(jnp.float32)
-        region = (batch["mask"] > 127).astype(jnp.float32)
+        region = hidden(batch)
 
         def psnr(picture):
             # One part in 10^10 of the range keeps a perfect picture finite, at 100 dB.
@@ -184,4 +212,4 @@ def create_task(config: ConfigDict) -> Task:
         columns = np.concatenate([batch["masked"], raw, composite, batch["real"]], axis=2)
         return columns.reshape(-1, *columns.shape[2:])
 
-    return Task("generator", landmark_variables, init, gradients, validate, draw, criterion="mse_masked")
+    return Task("generator", frozen_variables, init, gradients, validate, draw, criterion="mse_masked")

@@ -55,7 +55,7 @@ def naive_losses(config, generator_params, discriminator_params, state, batch, k
         return generator.apply(variables, masked, train=True, rngs=rngs, mutable=["batch_stats"])[0]
 
     def judge(picture):
-        return discriminator.apply({"params": discriminator_params}, masked, picture)
+        return discriminator.apply({"params": discriminator_params}, masked, picture)[0]
 
     points = LandmarkNet(4).apply(load_safetensors(config.landmark_net.weights), fake())
     terms = {

@@ -1,0 +1,23 @@
+"""The network that `maskgan unmask` uses: an inpainting network with the paper's losses. MODEL_CARD.md tells of it.
+
+maskgan build --config=configs/default_model.py --source=folder=DIR --data_dir=DATA
+maskgan train --config=configs/landmarks.py --data_dir=DATA --workdir=LANDMARKS
+maskgan train --config=configs/default_model.py --data_dir=DATA --workdir=RUN --config.landmark_net.weights=LANDMARKS
+"""
+
+from ml_collections import ConfigDict
+
+from maskgan_jax.configs import cpu, default
+
+
+def get_config() -> ConfigDict:
+    """`configs/cpu.py` with a generator that is told the region and draws nothing else."""
+    config = cpu.get_config()
+    config.data.splits = default.splits(train={"*": 0.86}, validation={"*": 0.02}, test={"*": 0.12})
+    config.generator.inpaints = True
+    config.generator.upsampling = "nearest"
+    # At this width, and with new masks and faces in every step, little is learnt by heart.
+    config.generator.dropout = 0.0
+    config.losses.adversarial = 0.1
+    config.optimizer.ema = 0.999
+    return config
