@@ -21,6 +21,9 @@ def get_config() -> ConfigDict:
     config.data = data = ConfigDict()
     # Side of the aligned faces, in pixels; a power of two, at least 64. The networks are built for the same size.
     data.size = 256
+    # How many times smaller than FFHQ's the square around a face is, which keeps its lower edge: 1 is FFHQ's; with more, hair
+    # and background are left out, and what masks hide gets more pixels.
+    data.zoom = 1.0
     # Which part of each source goes where: {split: {source: share}}; '*' stands for every source not named. A float is the
     # share of the identities (from a hash, so that adding photos moves nobody); an int is an exact number of photos. An
     # identity is in one split only. What is left over is used nowhere.

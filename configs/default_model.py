@@ -13,6 +13,8 @@ from maskgan_jax.configs import cpu, default
 def get_config() -> ConfigDict:
     """`configs/cpu.py` with a generator that is told the region and draws nothing else."""
     config = cpu.get_config()
+    # 99 % of what drawn masks cover lies in this square.
+    config.data.zoom = 4 / 3
     config.data.splits = default.splits(train={"*": 0.86}, validation={"*": 0.02}, test={"*": 0.12})
     config.generator.inpaints = True
     config.generator.upsampling = "nearest"

@@ -44,6 +44,7 @@ ALLOWED = {
     "task": _one_of("unmask", "landmarks"),
     "seed": _between(0, 2**32 - 1),
     "data.size": _Allowed(lambda x: x >= 64 and _power_of_two(x), "a power of two, at least 64"),
+    "data.zoom": _between(1, 1.5),
     "data.mask_shift": _between(0, 0.5),
     "data.mask_rotation": _between(0, 90),
     "data.mask_scale": _between(0, 0.5),

@@ -72,7 +72,7 @@ def drawn_faces(source: str, count: int, config: ConfigDict) -> tuple[list[tuple
             face = find_face(photos[index], config.data, config.seed)
             if not isinstance(face, Face):
                 continue
-            aligned = align(face.photo.read(), face.landmarks, config.data.size)
+            aligned = align(face.photo.read(), face.landmarks, config.data.size, config.data.zoom)
             # Once before, for what is made only once for each size of a face.
             draw_on(face, aligned, config.data, config.seed)
             start = time.process_time()
@@ -92,7 +92,14 @@ def real_faces(folder: str, count: int, config: ConfigDict) -> list[tuple[np.nda
     for index in np.random.default_rng(config.seed).permutation(len(paths)):
         try:
             photo = read_picture(paths[index])
-            faces.append((align(photo, find_landmarks(photo, config.data.shape_predictor), config.data.size).picture, "real"))
+            faces.append(
+                (
+                    align(
+                        photo, find_landmarks(photo, config.data.shape_predictor), config.data.size, config.data.zoom
+                    ).picture,
+                    "real",
+                )
+            )
         except UserError as error:
             print(f"skipped {paths[index]}: {error}", file=sys.stderr)
         if len(faces) == count:

@@ -26,11 +26,12 @@ class AlignedFace:
     alignment: np.ndarray
 
 
-def face_square(landmarks: np.ndarray) -> np.ndarray:
+def face_square(landmarks: np.ndarray, zoom: float = 1.0) -> np.ndarray:
     """The square that FFHQ cuts out of a photo.
 
     Args:
       landmarks: `[68, 2]`, (x, y) in pixels of the photo.
+      zoom: as for `zoomed`.
 
     Returns:
       `[4, 2]` float64: top left, bottom left, bottom right and top right corner in the same pixels.
@@ -50,7 +51,16 @@ def face_square(landmarks: np.ndarray) -> np.ndarray:
     right *= max(np.hypot(*eye_to_eye) * 2.0, np.hypot(*eye_to_mouth) * 1.8) / np.hypot(*right)
     down = right[::-1] * [-1, 1]
     centre = eyes + eye_to_mouth * 0.1
-    return np.stack([centre - right - down, centre - right + down, centre + right + down, centre + right - down])
+    return zoomed(np.stack([centre - right - down, centre - right + down, centre + right + down, centre + right - down]), zoom)
+
+
+def zoomed(alignment: np.ndarray, zoom: float) -> np.ndarray:
+    """The square within a square that is `zoom` times smaller, on the middle of the same lower edge; both `[4, 2]`.
+
+    It leaves out hair and background, so that the part of the face that masks hide gets more pixels.
+    """
+    foot = (alignment[1] + alignment[2]) / 2
+    return foot + (alignment - foot) / zoom
 
 
 def _to_photo_matrix(alignment: np.ndarray, size: int) -> np.ndarray:
@@ -100,17 +110,22 @@ def _pad(picture: np.ndarray, margins: tuple[int, int, int, int], blur: float) -
     return cv2.blendLinear(padded, cv2.resize(median[None, None], (width, height)), 1 - share, share)
 
 
-def align(photo: np.ndarray, landmarks: np.ndarray, size: int) -> AlignedFace:
+def align(photo: np.ndarray, landmarks: np.ndarray, size: int, zoom: float = 1.0) -> AlignedFace:
     """Cuts the aligned square of a face out of a photo, without aliasing.
 
     Args:
       photo: `[H, W, 3]` RGB, uint8.
       landmarks: `[68, 2]`, (x, y) in pixels of the photo.
       size: side of the aligned face, in pixels.
+      zoom: as for `zoomed`.
     """
-    alignment = face_square(landmarks)
+    alignment = face_square(landmarks, zoom)
     carried = to_aligned(landmarks, alignment, size).astype(np.float32)
+    return AlignedFace(cut_out(photo, alignment, size), carried, alignment)
 
+
+def cut_out(photo: np.ndarray, alignment: np.ndarray, size: int) -> np.ndarray:
+    """The part of a photo `[H, W, 3]` uint8 in a square `[4, 2]`, as in `AlignedFace`, at `size` pixels without aliasing."""
     # Shrink, so that all that follows works on about as many pixels as it needs.
     corners = alignment
     side = np.hypot(*(corners[3] - corners[0]))
@@ -138,14 +153,13 @@ def align(photo: np.ndarray, landmarks: np.ndarray, size: int) -> AlignedFace:
     # Take away what `size` pixels cannot show: about as much as a Lanczos filter would.
     if side > size:
         photo = cv2.GaussianBlur(photo, (0, 0), 0.42 * np.sqrt((side / size) ** 2 - 1))
-    picture = cv2.warpAffine(
+    return cv2.warpAffine(
         photo,
         _to_photo_matrix(corners, size),
         (size, size),
         flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    return AlignedFace(picture, carried, alignment)
 
 
 def unalign(picture: np.ndarray, alignment: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:

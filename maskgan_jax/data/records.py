@@ -65,7 +65,7 @@ def find_face(photo: Photo, data: ConfigDict, seed: int) -> Face | Skipped:
             landmarks = find_landmarks(decode_picture(encoded), data.shape_predictor)
             quality = jpeg_quality(encoded)
         # The splits must know whether `make_record` will succeed: the very mask that it draws is fitted here already.
-        aligned = to_aligned(landmarks, face_square(landmarks), data.size).astype(np.float32)
+        aligned = to_aligned(landmarks, face_square(landmarks, data.zoom), data.size).astype(np.float32)
         fit_mask(aligned, _mask_rng(photo, seed), data, (data.size, data.size))
     except Unreachable:
         raise
@@ -92,7 +92,7 @@ def make_record(face: Face, data: ConfigDict, seed: int) -> dict[str, Any]:
         raise
     except UserError as error:
         raise UserError(f"{photo.path}: {error}, though it was before; the photos must not change during a build") from error
-    aligned = align(picture, face.landmarks, data.size)
+    aligned = align(picture, face.landmarks, data.size, data.zoom)
     drawn = draw_on(face, aligned, data, seed)
     return {
         "real": aligned.picture,
