@@ -12,7 +12,8 @@ def get_config() -> ConfigDict:
     """The proposed method of Yoshihashi et al. (2022): pix2pix at 256 px, width 64, with the C1 and C2 losses."""
     config = ConfigDict()
 
-    # What is trained: 'unmask' (the GAN of the paper) or 'landmarks' (the network that the C1 loss looks through).
+    # What is trained: 'unmask' (the GAN of the paper), 'landmarks' (the network that the C1 loss looks through) or
+    # 'segmentation' (the network that finds the mask in a photo).
     config.task = "unmask"
     # Seed of everything random: data, initial weights, order of the records, dropout.
     config.seed = 0
@@ -59,6 +60,10 @@ def get_config() -> ConfigDict:
     inputs.flip = True
     # pix2pix's jitter: enlarge by this factor (286 / 256 in the paper's predecessor) and crop back; 1.0 leaves faces aligned.
     inputs.jitter = 1.0
+    # How badly a face may be aligned: the most by which it is turned (radians), scaled and shifted (share of the side).
+    inputs.misalignment = 0.0
+    # The most by which the region is grown, in pixels: it is found less exactly in photos than it is known of drawn masks.
+    inputs.grow_region = 0
     # Reader threads in each process; each reads one batch (the process's share of it) at a time.
     inputs.threads = 4
     # Records read ahead in each process; at least a batch for each thread is (a record of 256 px takes 459 KB).
@@ -94,6 +99,10 @@ def get_config() -> ConfigDict:
     landmark_net.width = 32
     # For 'unmask': where the trained landmark network is (workdir or .safetensors); needed unless `losses.contour` is 0.
     landmark_net.weights = ""
+
+    config.segmentation_net = segmentation_net = ConfigDict()
+    # Channels of the first layer.
+    segmentation_net.width = 16
 
     # ---- losses: weights of the terms of Eq. 3 ----
     config.losses = losses = ConfigDict()

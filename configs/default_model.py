@@ -1,7 +1,7 @@
 """The network that `maskgan unmask` uses: an inpainting network with the paper's losses. MODEL_CARD.md tells of it.
 
 maskgan build --config=configs/default_model.py --source=folder=DIR --data_dir=DATA
-maskgan train --config=configs/landmarks.py --data_dir=DATA --workdir=LANDMARKS
+maskgan train --config=configs/default_landmarks.py --data_dir=DATA --workdir=LANDMARKS
 maskgan train --config=configs/default_model.py --data_dir=DATA --workdir=RUN --config.landmark_net.weights=LANDMARKS
 """
 
@@ -16,6 +16,7 @@ def get_config() -> ConfigDict:
     # 99 % of what drawn masks cover lies in this square.
     config.data.zoom = 4 / 3
     config.data.splits = default.splits(train={"*": 0.86}, validation={"*": 0.02}, test={"*": 0.12})
+    config.input.grow_region = 4
     config.generator.inpaints = True
     config.generator.upsampling = "nearest"
     # At this width, and with new masks and faces in every step, little is learnt by heart.

@@ -41,7 +41,7 @@ _NORM = _one_of("instance", "batch", "none")
 # Settings that are not here may have any value of their type, or are checked where they are used: those of the data's sources,
 # splits and kinds of masks.
 ALLOWED = {
-    "task": _one_of("unmask", "landmarks"),
+    "task": _one_of("unmask", "landmarks", "segmentation"),
     "seed": _between(0, 2**32 - 1),
     "data.size": _Allowed(lambda x: x >= 64 and _power_of_two(x), "a power of two, at least 64"),
     "data.zoom": _between(1, 1.5),
@@ -54,6 +54,8 @@ ALLOWED = {
     "data.mask_fit": _one_of("mesh", "homography"),
     "input.batch_size": _at_least(1),
     "input.jitter": _between(1, 2),
+    "input.misalignment": _between(0, 0.3),
+    "input.grow_region": _between(0, 64),
     "input.threads": _at_least(1),
     "input.prefetch": _at_least(1),
     "generator.width": _at_least(1),
@@ -65,6 +67,7 @@ ALLOWED = {
     "discriminator.layers": _between(1, 5),
     "discriminator.norm": _NORM,
     "landmark_net.width": _at_least(1),
+    "segmentation_net.width": _at_least(1),
     "losses.adversarial": _at_least(0),
     "losses.l1": _at_least(0),
     "losses.contour": _at_least(0),

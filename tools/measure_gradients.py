@@ -28,7 +28,7 @@ from maskgan_jax.errors import exit_code
 from maskgan_jax.models.patchgan import create_discriminator
 from maskgan_jax.models.unet import create_generator
 from maskgan_jax.training import checkpoints, gan
-from maskgan_jax.training.state import to_unit
+from maskgan_jax.training.state import hidden, to_unit
 from maskgan_jax.training.step import create_state
 
 
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def gradients(batch):
         masked = to_unit(batch["masked"])
         variables = {"params": state.params["generator"], "batch_stats": state.batch_stats}
-        fake = generator.apply(variables, masked, gan.hidden(batch))
+        fake = generator.apply(variables, masked, hidden(batch))
 
         def judge(picture):
             return discriminator.apply({"params": state.params["discriminator"]}, masked, picture)

@@ -46,6 +46,35 @@ def enlarge_and_crop(record: Batch, factor: float, rng: np.random.Generator) -> 
     return {**resized, "landmarks": landmarks.astype(np.float32)}
 
 
+def misalign(record: Batch, most: float, rng: np.random.Generator) -> Batch:
+    """The record as if its face had been badly aligned: turned, scaled and shifted at random about its middle.
+
+    Args:
+      record: as `training_batches` gives it, of one face.
+      most: the largest angle in radians, change of scale, and shift as a share of the side.
+      rng: draws them.
+    """
+    side = record["real"].shape[0]
+    angle, growth, *shift = rng.uniform(-most, most, 4)
+    middle = (side - 1) / 2
+    matrix = cv2.getRotationMatrix2D((middle, middle), np.degrees(angle), 1 + growth)
+    matrix[:, 2] += np.multiply(shift, side)
+    moved = {
+        name: cv2.warpAffine(record[name], matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        for name in ("real", "masked", "mask")
+    }
+    moved["mask"] = cv2.threshold(moved["mask"], 0, 255, cv2.THRESH_BINARY)[1][..., None]
+    landmarks = record["landmarks"] @ matrix[:, :2].T + matrix[:, 2]
+    return {**moved, "landmarks": landmarks.astype(np.float32)}
+
+
+def grow_region(record: Batch, most: int, rng: np.random.Generator) -> Batch:
+    """The record with its region grown on all sides by a random number of pixels, up to `most`."""
+    by = int(rng.integers(0, most + 1))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * by + 1, 2 * by + 1))
+    return {**record, "mask": cv2.dilate(record["mask"], disc)[..., None]}
+
+
 def training_batches(
     source: Sequence[dict[str, Any]], config: ConfigDict, *, process_index: int = 0, process_count: int = 1
 ) -> grain.DatasetIterator:
@@ -74,6 +103,10 @@ def training_batches(
             record = mirror(record)
         if settings.jitter != 1.0:
             record = enlarge_and_crop(record, settings.jitter, rng)
+        if settings.misalignment:
+            record = misalign(record, settings.misalignment, rng)
+        if settings.grow_region:
+            record = grow_region(record, settings.grow_region, rng)
         return record
 
     numbers = grain.MapDataset.range(len(source)).seed(config.seed).shuffle().repeat()

@@ -14,11 +14,12 @@ from maskgan_jax.config import read_config
 from maskgan_jax.errors import UserError
 from maskgan_jax.export.safetensors import load_safetensors, read_header
 from maskgan_jax.models.landmark_net import create_landmark_net
+from maskgan_jax.models.segmentation_net import create_segmentation_net
 from maskgan_jax.models.unet import create_generator
 from maskgan_jax.training.checkpoints import read_best
 from maskgan_jax.training.state import Variables
 
-CREATE = {"unmask": create_generator, "landmarks": create_landmark_net}
+CREATE = {"unmask": create_generator, "landmarks": create_landmark_net, "segmentation": create_segmentation_net}
 
 
 class StoredNetwork(NamedTuple):
@@ -48,10 +49,10 @@ def load_network(path: str | Path, task: str) -> StoredNetwork:
 
     Args:
       path: as for `stored_config`.
-      task: 'unmask' or 'landmarks': which network is expected there.
+      task: 'unmask', 'landmarks' or 'segmentation': which network is expected there.
 
     Raises:
-      UserError: there is no network, it is the other one, or what is stored does not fit its config.
+      UserError: there is no network, it is another one, or what is stored does not fit its config.
     """
     path = Path(path)
     config = stored_config(path)

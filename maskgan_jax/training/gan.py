@@ -16,18 +16,13 @@ from maskgan_jax.models.patchgan import create_discriminator
 from maskgan_jax.models.st_lpips import load_st_lpips, st_lpips
 from maskgan_jax.models.stored import load_network
 from maskgan_jax.models.unet import create_generator
-from maskgan_jax.training.state import Task, Tree, Variables, mean_of, put_back, to_levels, to_unit
+from maskgan_jax.training.state import Task, Tree, Variables, hidden, mean_of, put_back, to_levels, to_unit
 
 # With `training.remat`, what the backward pass finds in memory; norms, activations and concatenations it computes again.
 KEEP_CONVOLUTIONS = jax.checkpoint_policies.save_only_these_names("convolution")
 
 # Means over the validation records. `_raw` is of the generator's output; the others are of the known pixels put back.
 Validation = mean_of("mse_masked", "psnr", "psnr_raw", "l1_raw")
-
-
-def hidden(batch: Batch) -> jax.Array:
-    """The region of each record, `[B, S, S, 1]` float32: 1 = hidden, 0 = not."""
-    return (batch["mask"] > 127).astype(jnp.float32)
 
 
 def load_landmark_net(config: ConfigDict) -> tuple[LandmarkNet | None, Variables]:

@@ -24,7 +24,7 @@ from maskgan_jax.data.masked_faces import Records, load_split, readable
 from maskgan_jax.data.pipeline import Batch, evaluation_batches, training_batches
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import write_png, write_text
-from maskgan_jax.training import checkpoints, gan, landmark_regression
+from maskgan_jax.training import checkpoints, gan, landmark_regression, segmentation
 from maskgan_jax.training.distributed import termination_reached
 from maskgan_jax.training.mesh import create_mesh, divide_gradients, divided, replicated, shard_batch
 from maskgan_jax.training.state import Task, TrainState, Variables, mean_of
@@ -38,9 +38,13 @@ NOT_FINITE = (
 # Settings that a run may go on with after they were changed, for what it computes does not follow from them.
 MAY_CHANGE = ("training.", "input.threads", "input.prefetch", "optimizer.accumulate")
 
+# The term of each task that the progress bar shows.
+LOSSES = {"unmask": "generator", "landmarks": "landmarks", "segmentation": "segmentation"}
+
 TASKS: dict[str, Callable[[ConfigDict], Task]] = {
     "unmask": gan.create_task,
     "landmarks": landmark_regression.create_task,
+    "segmentation": segmentation.create_task,
 }
 
 
@@ -135,7 +139,7 @@ def _run(config: ConfigDict, records: Records, validation: Records, workdir: Pat
                 seconds = time.monotonic() - since
                 rate = len(pending) * config.input.batch_size / seconds
                 writer.write(done, "train", {**means, "pictures_per_second": rate, "input_wait": waited / seconds})
-                progress.set_postfix_str(f"{means.get('generator', means.get('landmarks')):.3g}")
+                progress.set_postfix_str(f"{means[LOSSES[config.task]]:.3g}")
                 pending = []
             # The terms of the last step are of the state before it.
             if (saves or validates) and not is_finite(state):

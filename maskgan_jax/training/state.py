@@ -1,4 +1,4 @@
-"""What a training run carries from step to step, what makes a task, and the parts that both tasks share."""
+"""What a training run carries from step to step, what makes a task, and the parts that all tasks share."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class TrainState:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What training needs to know of a task ('unmask' or 'landmarks').
+    """What training needs to know of a task ('unmask', 'landmarks' or 'segmentation').
 
     Attributes:
       network: name of the network whose results count, among those that are trained.
-      frozen: variables of networks that are used but not trained.
+      frozen: variables of networks that are used but not trained, by name.
       init: random key -> parameters of each network by its name, and the `batch_stats` of `network`.
       gradients: (params, batch_stats, frozen, batch, key) -> gradients in `params`, new `batch_stats`, terms of the loss by
         name; all are means over the batch. Pure; it is jitted as a part of the training step.
@@ -68,6 +68,11 @@ class Task:
 def mean_of(*names: str) -> type[metrics.Collection]:
     """A collection of means of what a step puts out under `names`."""
     return metrics.Collection.create(**{name: metrics.Average.from_output(name) for name in names})
+
+
+def hidden(batch: Batch) -> jax.Array:
+    """The region of each record, `[B, S, S, 1]` float32: 1 = hidden, 0 = not."""
+    return (batch["mask"] > 127).astype(jnp.float32)
 
 
 def to_unit(pictures: jax.Array) -> jax.Array:

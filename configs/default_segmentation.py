@@ -1,0 +1,23 @@
+"""The network that finds the mask on a face, for `maskgan unmask`: from drawn masks, on faces that are badly aligned too.
+
+maskgan train --config=configs/default_segmentation.py --data_dir=DATA --workdir=SEGMENTATION
+"""
+
+from ml_collections import ConfigDict
+
+from maskgan_jax.configs import default_model
+
+
+def get_config() -> ConfigDict:
+    """The default model's data for segmentation instead of a GAN."""
+    config = default_model.get_config()
+    config.task = "segmentation"
+    config.input.batch_size = 32
+    config.input.grow_region = 0
+    config.input.misalignment = 0.08
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.b1 = 0.9
+    config.optimizer.ema = 0.99
+    config.optimizer.constant = 0.3
+    config.training.epochs = 8.0
+    return config
