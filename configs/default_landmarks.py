@@ -9,7 +9,7 @@ from maskgan_jax.configs import default_model, landmarks
 
 
 def get_config() -> ConfigDict:
-    """`configs/landmarks.py` on the default model's data, on faces that are badly aligned too, as a detector's points leave them."""
+    """`configs/landmarks.py` on the default model's data, on faces as badly aligned as a detector's points leave them."""
     config = landmarks.get_config()
     config.data = default_model.get_config().data
     config.input.misalignment = 0.08

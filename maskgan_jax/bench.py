@@ -452,7 +452,7 @@ def _our_inference(job: Job) -> Ready:
     from maskgan_jax.models.unet import create_generator
     from maskgan_jax.pytorch.convert import generator_to_pytorch
     from maskgan_jax.training.state import to_unit
-    from maskgan_jax.unmasking.generate import Unmasker
+    from maskgan_jax.unmasking.networks import FaceNetwork
 
     weights = job.folder / "generator.safetensors"
     _save_untrained(job, "unmask", create_generator, weights)
@@ -461,15 +461,15 @@ def _our_inference(job: Job) -> Ready:
     )
     masked = _batch(job.row)["masked"]
     started = time.perf_counter()
-    unmasker = Unmasker(weights, job.row.batch)
-    unmasker(masked)
+    network = FaceNetwork(weights, "unmask", job.row.batch)
+    network(masked)
     compile_seconds = time.perf_counter() - started
     # The arithmetic that is timed, before it is rounded to 8 bits.
-    output = jax.jit(lambda variables, masked: unmasker.generator.apply(variables, to_unit(masked)))(unmasker.variables, masked)
+    output = jax.jit(lambda variables, masked: network.module.apply(variables, to_unit(masked)))(network.variables, masked)
 
     def run(count: int) -> None:
         for _ in range(count):
-            unmasker(masked)
+            network(masked)
 
     return Ready(run, compile_seconds, jax.default_backend(), output=np.asarray(output))
 

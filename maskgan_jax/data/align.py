@@ -40,10 +40,18 @@ def face_square(landmarks: np.ndarray, zoom: float = 1.0) -> np.ndarray:
       UserError: eyes and mouth span no square.
     """
     landmarks = np.asarray(landmarks, np.float64)
-    left_eye, right_eye = landmarks[LEFT_EYE].mean(axis=0), landmarks[RIGHT_EYE].mean(axis=0)
+    eyes = landmarks[LEFT_EYE].mean(axis=0), landmarks[RIGHT_EYE].mean(axis=0)
+    return zoomed(square_around(*eyes, (landmarks[48] + landmarks[54]) / 2), zoom)
+
+
+def square_around(left_eye: np.ndarray, right_eye: np.ndarray, mouth: np.ndarray) -> np.ndarray:
+    """FFHQ's square by three points (x, y): the middle of each eye, as seen in the picture, and of the mouth's corners.
+
+    Result and errors as for `face_square`.
+    """
     eyes = (left_eye + right_eye) / 2
     eye_to_eye = right_eye - left_eye
-    eye_to_mouth = (landmarks[48] + landmarks[54]) / 2 - eyes
+    eye_to_mouth = mouth - eyes
     # Half the side to the right: along the eyes and across the line from eyes to mouth, in equal parts.
     right = eye_to_eye - eye_to_mouth[::-1] * [-1, 1]
     if not np.hypot(*right) > 0:
@@ -51,7 +59,7 @@ def face_square(landmarks: np.ndarray, zoom: float = 1.0) -> np.ndarray:
     right *= max(np.hypot(*eye_to_eye) * 2.0, np.hypot(*eye_to_mouth) * 1.8) / np.hypot(*right)
     down = right[::-1] * [-1, 1]
     centre = eyes + eye_to_mouth * 0.1
-    return zoomed(np.stack([centre - right - down, centre - right + down, centre + right + down, centre + right - down]), zoom)
+    return np.stack([centre - right - down, centre - right + down, centre + right + down, centre + right - down])
 
 
 def zoomed(alignment: np.ndarray, zoom: float) -> np.ndarray:
@@ -180,3 +188,11 @@ def unalign(picture: np.ndarray, alignment: np.ndarray, window: tuple[int, int, 
         picture = cv2.GaussianBlur(picture, (0, 0), 0.42 * np.sqrt((size / side) ** 2 - 1))
     matrix = _to_photo_matrix(alignment - np.array([x, y]), size)
     return cv2.warpAffine(picture, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+
+
+def unalign_region(region: np.ndarray, alignment: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """A region of an aligned face, `[S, S]` uint8, as it lies in a photo of `shape` (height, width): uint8, 0 or 255."""
+    matrix = _to_photo_matrix(alignment, region.shape[0])
+    # A little softer than it is, so that enlarged pixels leave no steps in its outline.
+    moved = cv2.warpAffine(cv2.GaussianBlur(region, (0, 0), 0.7), matrix, shape[::-1], flags=cv2.INTER_LINEAR)
+    return cv2.threshold(moved, 127, 255, cv2.THRESH_BINARY)[1]

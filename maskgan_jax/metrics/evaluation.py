@@ -12,14 +12,14 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from maskgan_jax.data.masked_faces import load_split, readable
+from maskgan_jax.data.masked_faces import load_split, readable, zoom_of
 from maskgan_jax.data.sheet import labelled_grid
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import write_png
 from maskgan_jax.metrics.baselines import telea
 from maskgan_jax.metrics.scoring import Item, mean_scores, score_each
 from maskgan_jax.models.lpips import PerceptualWeights
-from maskgan_jax.unmasking.generate import Unmasker
+from maskgan_jax.unmasking.networks import FaceNetwork
 
 BASELINES = {"input": lambda record: record["masked"], "telea": lambda record: telea(record["masked"], record["mask"])}
 METHODS = ("ours", *BASELINES)
@@ -65,11 +65,11 @@ def evaluate(
     if method == "ours" and workdir is None:
         raise UserError("the method 'ours' needs a workdir: the folder of a training run, or an exported network")
     records = load_split(data_dir, split)
-    unmasker = Unmasker(workdir) if method == "ours" else None
+    generator = _generator(workdir, data_dir) if method == "ours" else None
     origins: list[tuple[str, dict[str, str]]] = []
 
     def items(every: Iterable[Record]) -> Iterator[Item]:
-        for number, (record, predictions) in enumerate(_predicted(method, unmasker, every)):
+        for number, (record, predictions) in enumerate(_predicted(method, generator, every)):
             if pictures is not None:
                 _write_pictures(Path(pictures), number, record, predictions)
             for name, prediction in predictions.items():
@@ -94,28 +94,40 @@ def write_examples(
       UserError: no such network, data set or split, all records taken are damaged, or the file cannot be written.
     """
     records = load_split(data_dir, split)
-    unmasker = Unmasker(workdir)
+    generator = _generator(workdir, data_dir)
     numbers = np.linspace(0, len(records) - 1, min(count, len(records))).astype(int)
     chosen = [record for _, record in readable(records, numbers)]
     if not chosen:
         raise UserError(f"the records of {split} in {data_dir} that were to be shown are damaged; build the data set again")
-    enlarged = max(1, SHOWN_SIDE // unmasker.size)
+    enlarged = max(1, SHOWN_SIDE // generator.size)
     rows = []
-    for record, ours in _predicted("ours", unmasker, chosen):
+    for record, ours in _predicted("ours", generator, chosen):
         row = [record["masked"], BASELINES["telea"](record), *ours.values(), record["real"]]
         rows.append([cv2.resize(face, None, fx=enlarged, fy=enlarged, interpolation=cv2.INTER_CUBIC) for face in row])
     write_png(path, labelled_grid(rows, ["masked", "Telea", "output", "put back", "real"], columns=3))
 
 
-def _predicted(method: str, unmasker: Unmasker | None, records: Iterable[Record]) -> Iterator[tuple[Record, Predictions]]:
+def _generator(path: str | Path, data_dir: str | Path) -> FaceNetwork:
+    """The generator to score on a data set. Raises UserError if there is none, or it is for other squares."""
+    generator = FaceNetwork(path, "unmask")
+    zoom = zoom_of(data_dir)
+    if generator.zoom != zoom:
+        raise UserError(
+            f"the network is for faces with data.zoom={generator.zoom:g}, those in {data_dir} have {zoom:g}; "
+            "build a data set for it"
+        )
+    return generator
+
+
+def _predicted(method: str, generator: FaceNetwork | None, records: Iterable[Record]) -> Iterator[tuple[Record, Predictions]]:
     """Each record with the picture that a method makes of it; 'ours' makes two: its raw output, and `put_back`."""
-    if unmasker is None:
+    if generator is None:
         yield from ((record, {method: BASELINES[method](record)}) for record in records)
         return
     # The network runs once for both.
     stream = iter(records)
-    while batch := list(itertools.islice(stream, unmasker.batch_size)):
-        results = unmasker(*(np.stack([record[name] for record in batch]) for name in ("masked", "mask")))
+    while batch := list(itertools.islice(stream, generator.batch_size)):
+        results = generator(*(np.stack([record[name] for record in batch]) for name in ("masked", "mask")))
         for record, raw in zip(batch, results, strict=True):
             yield record, {"ours": raw, "put_back": np.where(record["mask"] > 127, raw, record["masked"])}
 

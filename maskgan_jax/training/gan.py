@@ -44,6 +44,10 @@ def load_landmark_net(config: ConfigDict) -> tuple[LandmarkNet | None, Variables
         raise UserError(
             f"the landmark network {path} is for {stored.data.size} px, not {config.data.size}; train one for that size"
         )
+    if stored.data.zoom != config.data.zoom:
+        raise UserError(
+            f"the landmark network {path} is for data.zoom={stored.data.zoom:g}, not {config.data.zoom:g}; train one for that"
+        )
     # In this run's arithmetic, whatever it was trained in.
     return landmark_net.clone(dtype=jnp.dtype(config.training.compute)), variables
 

@@ -20,7 +20,7 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from maskgan_jax.config import changed_settings, read_config, save_config
-from maskgan_jax.data.masked_faces import Records, load_split, readable
+from maskgan_jax.data.masked_faces import Records, load_split, readable, zoom_of
 from maskgan_jax.data.pipeline import Batch, evaluation_batches, training_batches
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import write_png, write_text
@@ -171,6 +171,10 @@ def _check_records(records: Records, config: ConfigDict, data_dir: str | Path) -
     side = record["real"].shape[0]
     if side != config.data.size:
         raise UserError(f"the faces in {data_dir} are {side} px, not data.size, {config.data.size}; make them alike")
+    if (zoom := zoom_of(data_dir)) != config.data.zoom:
+        raise UserError(
+            f"the data set in {data_dir} was built with data.zoom={zoom:g}, not {config.data.zoom:g}; make them alike"
+        )
 
 
 def _check_same_records(*counts: int) -> None:

@@ -1,4 +1,4 @@
-"""Which pictures are unmasked, with which regions, and where the results go."""
+"""Which pictures and videos are unmasked, with which regions, and where the results go."""
 
 from __future__ import annotations
 
@@ -10,46 +10,82 @@ from typing import NamedTuple
 import numpy as np
 
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import find_pictures, pictures_by_name, read_picture
+from maskgan_jax.files import PICTURE_SUFFIXES, pictures_by_name, read_picture
+
+VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
 
 
 class Job(NamedTuple):
-    """One picture to unmask: its file, that of its result, and that of its region, or None if no regions are given."""
+    """One picture or video to unmask: its file, that of its result, and that of its region, or None if none are given."""
 
     path: Path
     out: Path
-    mask: Path | None
+    mask: Path | None = None
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it is a video, by the suffix of its name."""
+        return self.path.suffix.lower() in VIDEO_SUFFIXES
 
 
-def find_jobs(inputs: Sequence[str | os.PathLike], out: str | os.PathLike, masks: str | os.PathLike | None = None) -> list[Job]:
-    """Lists the pictures, each once.
+def find_jobs(
+    inputs: Sequence[str | os.PathLike],
+    out: str | os.PathLike,
+    masks: str | os.PathLike | None = None,
+    *,
+    suffix: str = "",
+    overwrite: bool = True,
+) -> list[Job]:
+    """Lists the pictures and videos, each once.
 
     Args:
-      inputs: picture files, and folders of them (searched recursively; their inner folders are kept in `out`).
-      out: folder for the results, PNG under the same names.
-      masks: folder of regions of the same names.
+      inputs: files, and folders of them (searched recursively; their inner folders are kept in `out`).
+      out: folder for the results, which have the same names.
+      masks: folder of regions of the same names but for the suffix, for pictures; or, for one picture, the file of its region.
+      suffix: of the results; '' keeps that of each input. With one, videos are not looked for.
+      overwrite: whether results may replace files that are there.
 
     Raises:
-      UserError: there are no pictures, two results would have one name, or a result would overwrite an input or a mask.
+      UserError: there is nothing to unmask, two results would have one name, a result would overwrite an input or a mask, or,
+        without `overwrite`, any file.
     """
     out = Path(out)
-    regions = pictures_by_name(masks) if masks is not None else {}
+    kinds = PICTURE_SUFFIXES if suffix else PICTURE_SUFFIXES | VIDEO_SUFFIXES
+    single = Path(masks) if masks is not None and Path(masks).is_file() else None
+    regions = pictures_by_name(masks) if masks is not None and not single else {}
     jobs: dict[Path, Job] = {}
     for given in map(Path, inputs):
         found = (
-            {path: path.relative_to(given) for path in find_pictures(given)} if given.is_dir() else {given: Path(given.name)}
+            {path: path.relative_to(given) for path in _files(given, kinds)} if given.is_dir() else {given: Path(given.name)}
         )
         for path, name in found.items():
-            name = name.with_suffix(".png")
-            mask = regions.get(name.with_suffix("").as_posix(), Path(masks) / name) if masks is not None else None
+            name = name.with_suffix(suffix) if suffix else name
+            mask = None
+            if masks is not None:
+                mask = single or regions.get(name.with_suffix("").as_posix(), Path(masks) / name)
             job = jobs.setdefault(out / name, Job(path, out / name, mask))
             if job.path != path:
                 raise UserError(f"{job.path} and {path} would both be written to {job.out}; unmask them into different folders")
+    if single and len(jobs) > 1:
+        raise UserError(f"--mask={single} is one region, but there are {len(jobs)} inputs; give a folder of regions")
     sources = {path.resolve() for path in (*(job.path for job in jobs.values()), *regions.values())}
     for job in jobs.values():
         if job.out.resolve() in sources:
             raise UserError(f"{job.out} would be overwritten by the result of {job.path}; give another folder as --out")
+    if not overwrite and (there := [job.out for job in jobs.values() if job.out.exists()]):
+        more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
+        raise UserError(f"{there[0]}{more} is there already; give another folder as --out, or --overwrite")
     return list(jobs.values())
+
+
+def _files(folder: Path, kinds: frozenset[str]) -> list[Path]:
+    """All files of these suffixes below a folder, in the order of their names. Raises UserError if there are none."""
+    named = (path for path in folder.rglob("*") if path.suffix.lower() in kinds and not path.name.startswith("."))
+    # A link to nothing is an input that cannot be read, to be reported as such.
+    paths = sorted(path for path in named if path.is_file() or not path.exists())
+    if not paths:
+        raise UserError(f"there is nothing to unmask ({', '.join(sorted(kinds))}) in {folder}")
+    return paths
 
 
 def read_mask(job: Job, shape: tuple[int, int]) -> np.ndarray | None:

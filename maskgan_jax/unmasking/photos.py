@@ -1,145 +1,144 @@
-"""Photos of people with masks in, the same photos without them out."""
+"""Files of photos in; the same photos without masks, and what was done to them, out."""
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator, Sequence
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
-from maskgan_jax.data.align import align, unalign
-from maskgan_jax.data.landmarks import find_all_landmarks, load_predictor
+from maskgan_jax.data.sheet import labelled_grid
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import read_picture, write_png
-from maskgan_jax.unmasking.generate import Unmasker
-from maskgan_jax.unmasking.inputs import find_jobs, read_mask
+from maskgan_jax.files import replacing, write_json, write_png
+from maskgan_jax.unmasking.inputs import Job, read_mask
+from maskgan_jax.unmasking.photo_files import PhotoFile, read_photo, write_photo, written_name
+from maskgan_jax.unmasking.unmasker import Face, Unmasker
 
-# Width of the soft edge of a region, as a share of the aligned square's side: 2 pixels of 128.
-SOFT_EDGE = 1 / 64
+# Sides of the faces in the contact sheet, in pixels.
+SHEET_SIDE = 160
 
 
-def unmask_photos(
-    inputs: Sequence[str | os.PathLike],
-    out: str | os.PathLike,
-    weights: str | os.PathLike,
-    masks: str | os.PathLike | None = None,
-    shape_predictor: str = "",
-) -> tuple[int, int]:
-    """Unmasks every face that dlib finds in the photos, and writes them to `out` under the same names, as PNG.
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """What is written for each photo, beside the photo and its JSON.
 
-    A photo that cannot be used is reported on standard error, and the rest goes on.
+    Attributes:
+      side_by_side: before and after in one picture, in `side_by_side/`.
+      crops: each unmasked face before and after, aligned, in `crops/`.
+      regions: what was redrawn, 255 where, in `regions/`.
+      keep_metadata: as for `write_photo`.
+      label: as for `write_photo`.
+    """
+
+    side_by_side: bool = False
+    crops: bool = False
+    regions: bool = False
+    keep_metadata: bool = True
+    label: bool = True
+
+    def folders(self) -> list[str]:
+        """The folders that are written, beside the photos."""
+        return [name for name in ("side_by_side", "crops", "regions") if getattr(self, name)]
+
+
+def unmask_photo(job: Job, unmasker: Unmasker, out: Path, outputs: Outputs) -> tuple[str, list[Face]]:
+    """Unmasks one photo and writes what came of it.
+
+    A photo in which no face wears a mask is copied as it is.
 
     Args:
-      inputs: picture files, and folders of them (searched recursively; their inner folders are kept in `out`).
-      out: folder for the results.
-      weights: workdir of a run, or an exported network.
-      masks: folder of regions, of the same names and sizes as the photos, above 127 = hidden: only these pixels change. Without
-        it, those of `region_from_landmarks`.
-      shape_predictor: file of a dlib shape predictor with 68 points, trained on masked faces at best; '' for the stock one.
+      job: the photo; `job.out` is where the result goes, and beside it `<name>.json`.
+      unmasker: does it.
+      out: the folder of all results, which the folders of `outputs` are made in.
+      outputs: what else is written.
 
     Returns:
-      How many photos were unmasked, and how many could not be used.
+      What was done, in one line, and the faces.
 
     Raises:
-      UserError: the inputs, the weights, the predictor or the output folder cannot be used at all, or a result would overwrite
-        an input or a mask; or a result cannot be written, which ends it.
+      UserError: the photo or its mask cannot be used, no face was found, or a result cannot be written.
     """
-    jobs = find_jobs(inputs, out, masks)
-    load_predictor(shape_predictor)
-    unmasker = Unmasker(weights, batch_size=1)  # Most photos show one face.
-    done = failed = 0
-    for job in tqdm(jobs, desc="unmask", unit="photo"):
-        try:
-            photo = read_picture(job.path)
-            mask = read_mask(job, photo.shape[:2])
-            result = _unmask(photo, mask, unmasker, shape_predictor, str(job.path))
-        except UserError as error:
-            failed += 1
-            tqdm.write(f"maskgan unmask: skipped: {error}", file=sys.stderr)
-        else:
-            write_png(job.out, result)
-            done += 1
-    return done, failed
+    photo = read_photo(job.path)
+    mask = read_mask(job, photo.rgb.shape[:2])
+    result, faces = unmasker.unmask(photo.rgb, mask)
+    if not faces:
+        raise UserError(f"{job.path}: no face found; a larger, sharper or upright picture may help")
+    redrawn = [face for face in faces if face.after is not None]
+    if mask is not None and not redrawn:
+        raise UserError(f"{job.path}: the given region is on none of the faces that were found")
+    target = written_name(job.out, photo.format) if redrawn else job.out
+    if redrawn:
+        write_photo(target, photo, result, keep_metadata=outputs.keep_metadata, label=outputs.label)
+        _write_extras(target.relative_to(out), out, photo, result, redrawn, outputs)
+    else:
+        with replacing(target) as temporary:
+            shutil.copyfile(job.path, temporary)
+    write_json(f"{target}.json", _description(job, target, photo, faces, mask is not None))
+    return _line(job, photo, faces), faces
 
 
-def _unmask(photo: np.ndarray, mask: np.ndarray | None, unmasker: Unmasker, shape_predictor: str, name: str) -> np.ndarray:
-    """A photo with all its faces unmasked; tells where they are."""
-    try:
-        every = find_all_landmarks(photo, shape_predictor)
-        faces = [align(photo, landmarks, unmasker.size) for landmarks in every]
-    except UserError as error:
-        raise UserError(f"{name}: {error}") from error
-    result = photo.copy()
-    changed = False
-    for face, landmarks, region in zip(faces, every, _regions(photo.shape[:2], mask, every), strict=True):
-        if paste(result, unmasker(face.picture[None])[0], face.alignment, region):
-            changed = True
-            (left, top), (right, bottom) = landmarks.min(axis=0), landmarks.max(axis=0)
-            tqdm.write(f"{name}: a face of {right - left:.0f} x {bottom - top:.0f} pixels at ({left:.0f}, {top:.0f})")
-    if not changed:
-        raise UserError(f"{name}: the given region is on none of the faces that were found")
-    return result
+def _line(job: Job, photo: PhotoFile, faces: Sequence[Face]) -> str:
+    redrawn = sum(face.after is not None for face in faces)
+    bare = len(faces) - redrawn
+    parts = [f"{redrawn} mask{'s' * (redrawn != 1)} removed"] if redrawn else ["left as it is"]
+    if bare:
+        parts.append(f"{bare} face{'s' * (bare != 1)} without a mask")
+    return f"{job.path}: {', '.join((*parts, *(photo.notes if redrawn else ())))}"
 
 
-def region_from_landmarks(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Where a mask is to be expected: from the bridge of the nose to the chin, a little wider than the jaw.
+def _write_extras(
+    name: Path, out: Path, photo: PhotoFile, result: np.ndarray, redrawn: Sequence[Face], outputs: Outputs
+) -> None:
+    if outputs.side_by_side:
+        write_png(out / "side_by_side" / name.with_name(f"{name.name}.png"), np.concatenate([photo.rgb, result], axis=1))
+    if outputs.regions:
+        changed = (photo.rgb != result).any(axis=-1) * np.uint8(255)
+        write_png(out / "regions" / name.with_name(f"{name.name}.png"), changed)
+    if outputs.crops:
+        for number, face in enumerate(redrawn):
+            for what, picture in (("before", face.before), ("after", face.after)):
+                write_png(out / "crops" / name.with_name(f"{name.name}.{number}_{what}.png"), picture)
 
-    Of what drawn masks cover or shade, 95 % lies in it; of bandanas 90 %, of gaiters, which go down to the neck, 86 %.
 
-    Args:
-      landmarks: `[68, 2]`, (x, y) in pixels of the photo.
-      shape: height and width of the photo.
+def _description(job: Job, target: Path, photo: PhotoFile, faces: Sequence[Face], given: bool) -> dict[str, Any]:
+    """What is written as JSON; coordinates are (x, y) in pixels of the upright photo."""
+    height, width = photo.rgb.shape[:2]
 
-    Returns:
-      `[height, width]` uint8, 255 = hidden.
+    def describe(face: Face) -> dict[str, Any]:
+        return {
+            "box": face.box.round(1).tolist(),
+            "score": round(face.score, 4),
+            "masked": face.masked,
+            "cover": round(face.cover, 4),
+            "done": "left alone" if face.after is None else "mask removed",
+            "alignment": face.alignment.round(2).tolist(),
+            "landmarks": face.landmarks.round(1).tolist(),
+        }
+
+    return {
+        "input": str(job.path),
+        "output": str(target),
+        "width": width,
+        "height": height,
+        "region": "given" if given else "found",
+        "synthetic": any(face.after is not None for face in faces),
+        "notes": list(photo.notes),
+        "faces": [describe(face) for face in faces],
+    }
+
+
+def write_contact_sheet(path: str | Path, faces: Sequence[Face]) -> None:
+    """Writes a PNG of unmasked faces, before and after, in their aligned squares.
+
+    Raises:
+      UserError: it cannot be written.
     """
-    outline = landmarks[[*range(2, 15), 28]]
-    nose = landmarks[33]
-    hull = cv2.convexHull(np.rint(nose + 1.25 * (outline - nose)).astype(np.int32))
-    return cv2.fillConvexPoly(np.zeros(shape, np.uint8), hull, 255)
-
-
-def _regions(shape: tuple[int, int], mask: np.ndarray | None, faces: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-    """The region of each face, `[H, W]` uint8; of a given mask, each pixel belongs to the nearest face."""
-    if mask is None:
-        yield from (region_from_landmarks(landmarks, shape) for landmarks in faces)
-        return
-    y, x = np.nonzero(mask > 127)
-    nearest, least = np.zeros(len(x), np.int32), np.full(len(x), np.inf)
-    for number, landmarks in enumerate(faces):
-        distance = np.hypot(x - landmarks[33, 0], y - landmarks[33, 1])
-        nearest[distance < least] = number
-        np.minimum(distance, least, out=least)
-    for number in range(len(faces)):
-        region = np.zeros(shape, np.uint8)
-        region[y[nearest == number], x[nearest == number]] = 255
-        yield region
-
-
-def paste(photo: np.ndarray, face: np.ndarray, alignment: np.ndarray, region: np.ndarray) -> bool:
-    """Puts an aligned face back into its photo, with a soft edge inside the region; no pixel outside it changes.
-
-    Args:
-      photo: `[H, W, 3]` RGB, uint8, which is changed.
-      face: `[S, S, 3]` RGB, uint8.
-      alignment: `[4, 2]`, as in `AlignedFace`.
-      region: `[H, W]` uint8, 255 = hidden; what of it lies outside the aligned square stays as it is.
-
-    Returns:
-      Whether any of the region lies in the square.
-    """
-    square = cv2.fillConvexPoly(np.zeros_like(region), np.rint(alignment).astype(np.int32), 255)
-    region = cv2.bitwise_and(region, square)
-    # One more pixel on each side, from where the distance to the edge counts. The photo's own edge is none.
-    x, y, width, height = cv2.boundingRect(cv2.dilate(region, np.ones((3, 3), np.uint8)))
-    if not width:
-        return False
-    part = np.s_[y : y + height, x : x + width]
-    edge = max(np.hypot(*(alignment[3] - alignment[0])) * SOFT_EDGE, 1)
-    weight = np.minimum(cv2.distanceTransform(region[part], cv2.DIST_L2, cv2.DIST_MASK_PRECISE) / edge, 1)[..., None]
-    drawn = unalign(face, alignment, (x, y, width, height))
-    photo[part] = np.rint(photo[part] + weight * (drawn - photo[part].astype(np.float32)))
-    return True
+    rows = [
+        [cv2.resize(picture, (SHEET_SIDE, SHEET_SIDE), interpolation=cv2.INTER_CUBIC) for picture in (face.before, face.after)]
+        for face in faces
+    ]
+    write_png(path, labelled_grid(rows, ["before", "after"], columns=min(5, len(rows))))

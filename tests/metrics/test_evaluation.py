@@ -14,7 +14,7 @@ from maskgan_jax.metrics.baselines import telea
 from maskgan_jax.metrics.evaluation import evaluate, write_examples
 from maskgan_jax.metrics.scoring import score_pictures
 from maskgan_jax.models.unet import create_generator
-from maskgan_jax.unmasking.generate import Unmasker
+from maskgan_jax.unmasking.networks import FaceNetwork
 
 MEANS = ("mse_masked", "psnr", "psnr_masked", "ssim", "st_lpips")
 
@@ -55,7 +55,7 @@ def test_baselines(method, data_dir, records):
 
 
 def test_ours_is_scored_raw_and_with_the_known_pixels_put_back(ours, records, generator_file):
-    raw = Unmasker(generator_file)(np.stack([record["masked"] for record in records]))
+    raw = FaceNetwork(generator_file, "unmask")(np.stack([record["masked"] for record in records]))
     assert_scores(ours, scored(records, raw))
     composite = [np.where(r["mask"] > 127, one, r["masked"]) for r, one in zip(records, raw, strict=True)]
     assert_scores(ours["put_back"], scored(records, composite))
@@ -78,12 +78,12 @@ def test_means_by_source_and_mask_type(ours, records):
 class Bright:
     """What makes every picture brighter, and counts how often it is asked to."""
 
-    size, batch_size, calls = 64, 3, 0
+    size, batch_size, zoom, calls = 64, 3, 1.0, 0
 
-    def __init__(self, weights):
+    def __init__(self, weights, task):
         pass
 
-    def __call__(self, masked):
+    def __call__(self, masked, masks):
         type(self).calls += 1
         return np.clip(masked.astype(int) + 20, 0, 255).astype(np.uint8)
 
@@ -94,7 +94,7 @@ def fake_scores(items, lpips_weights=None):
 
 
 def test_pictures_for_other_methods(data_dir, records, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluation, "Unmasker", Bright)
+    monkeypatch.setattr(evaluation, "FaceNetwork", Bright)
     monkeypatch.setattr(evaluation, "score_each", fake_scores)
     result = evaluate("ours", data_dir, workdir="run", pictures=tmp_path)
     assert Bright.calls == 2  # Four faces, three at once: once over the split for both outputs.

@@ -15,6 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from maskgan_jax.config import read_config
 from maskgan_jax.data.storage import is_remote
 from maskgan_jax.errors import UserError
 
@@ -129,6 +130,12 @@ def load_split(data_dir: str | Path, split: str) -> Records:
                 raise ValueError(f"it has {files[path.name]} records, not {count}")
     with _complaining(data_dir, folder):
         return Records(builder.as_data_source(split), data_dir, split, files)
+
+
+def zoom_of(data_dir: str | Path) -> float:
+    """The `data.zoom` that the data set in `data_dir` was built with; 1.0 if its config.json was left behind."""
+    config = Path(data_dir) / "config.json"
+    return read_config(config).data.zoom if config.exists() else 1.0
 
 
 @contextlib.contextmanager

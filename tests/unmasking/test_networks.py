@@ -5,12 +5,12 @@ import pytest
 from maskgan_jax.errors import UserError
 from maskgan_jax.models.convolutions import compiling_for
 from maskgan_jax.models.stored import load_network
-from maskgan_jax.unmasking.generate import Unmasker
+from maskgan_jax.unmasking.networks import FaceNetwork
 
 
 @pytest.fixture(scope="module")
 def unmasker(generator_file):
-    return Unmasker(generator_file, batch_size=2)
+    return FaceNetwork(generator_file, "unmask", batch_size=2)
 
 
 @pytest.fixture(scope="module")
@@ -41,4 +41,4 @@ def test_faces_of_another_size(unmasker):
 
 def test_no_weights(tmp_path):
     with pytest.raises(UserError):
-        Unmasker(tmp_path / "nothing")
+        FaceNetwork(tmp_path / "nothing", "unmask")

@@ -1,0 +1,306 @@
+"""A photo of people with masks in, the same photo without the masks out: the whole way, as a function of arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from maskgan_jax.data.align import cut_out, face_square, square_around, to_aligned, to_photo, unalign, unalign_region, zoomed
+from maskgan_jax.errors import UserError
+from maskgan_jax.unmasking.detection import Detection, detect_faces
+from maskgan_jax.unmasking.networks import FaceNetwork, pretrained
+
+# From the detector's points, each round of the landmark network brings the square closer to where it belongs.
+ROUNDS = 2
+# A face wears a mask if it covers this share of what lies between the bridge of the nose, the jaw and the chin.
+LEAST_COVER = 0.3
+# Parts of a region smaller than this share of the aligned square are not of a mask.
+LEAST_PART = 0.002
+# By how much a region that was found is grown, as a share of the side (4 pixels of 128): its rim is not found exactly, the mask
+# casts a shadow, and over this width the drawn face is blended with the photo.
+RIM = 1 / 32
+# Width of the soft edge within a region that was given, likewise.
+SOFT_EDGE = 1 / 64
+# A face narrower than this, in pixels, shows too little to go by.
+LEAST_WIDTH = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Face:
+    """A face in a photo, and what was done to it.
+
+    Attributes:
+      box: `[4]`: left, top, right and bottom edge in pixels of the photo, by the detector.
+      score: the detector's confidence, 0 to 1.
+      landmarks: `[68, 2]`, (x, y) in pixels of the photo.
+      alignment: `[4, 2]`, the corners of its square in the photo, as in `AlignedFace`.
+      cover: share of the lower face that is hidden, 0 to 1.
+      region: `[S, S]` uint8, 255 = hidden, in the aligned square; what was redrawn, if the face was.
+      before: `[S, S, 3]` uint8, the aligned face.
+      after: the same without the mask, or None if it was left alone.
+    """
+
+    box: np.ndarray
+    score: float
+    landmarks: np.ndarray
+    alignment: np.ndarray
+    cover: float
+    region: np.ndarray
+    before: np.ndarray
+    after: np.ndarray | None = None
+
+    @property
+    def masked(self) -> bool:
+        """Whether it wears a mask."""
+        return self.cover >= LEAST_COVER
+
+
+class Unmasker:
+    """Removes masks: `Unmasker.from_pretrained()(photo)`. It may be used by several threads at once."""
+
+    def __init__(self, generator: FaceNetwork, landmark_net: FaceNetwork, segmentation_net: FaceNetwork):
+        """Of three trained networks for the same squares.
+
+        Raises:
+          UserError: the landmark and the segmentation network are for faces of different size or zoom.
+        """
+        if (landmark_net.size, landmark_net.zoom) != (segmentation_net.size, segmentation_net.zoom):
+            raise UserError("the landmark and the segmentation network are for different faces; train both on one data set")
+        self.generator = generator
+        self.landmark_net = landmark_net
+        self.segmentation_net = segmentation_net
+
+    @classmethod
+    def from_pretrained(cls, weights: str | Path | None = None) -> Unmasker:
+        """The networks that come with the package (MODEL_CARD.md); or, of `weights`, another generator.
+
+        Args:
+          weights: workdir of a `maskgan train` run or a file of `maskgan export`; None for the package's.
+
+        Raises:
+          UserError: there is no such network.
+        """
+        return cls(
+            FaceNetwork(weights or pretrained("unmask"), "unmask", batch_size=1),
+            FaceNetwork(pretrained("landmarks"), "landmarks", batch_size=1),
+            FaceNetwork(pretrained("segmentation"), "segmentation", batch_size=1),
+        )
+
+    def __call__(self, photos: np.ndarray | Sequence[np.ndarray]) -> np.ndarray | list[np.ndarray]:
+        """Photos without their masks.
+
+        Args:
+          photos: one photo `[H, W, 3]` RGB, uint8, or several: `[B, H, W, 3]`, or a list of photos of any sizes.
+
+        Returns:
+          The same in the same form; outside the masks and their rims no pixel differs. A photo in which nothing was found is
+          returned as it is.
+
+        Raises:
+          UserError: the array is no photo, or the detector's weights have not been fetched.
+        """
+        if isinstance(photos, np.ndarray) and photos.ndim == 3:
+            return self.unmask(photos)[0]
+        results = [self.unmask(photo)[0] for photo in photos]
+        return np.stack(results) if isinstance(photos, np.ndarray) else results
+
+    def unmask(self, photo: np.ndarray, mask: np.ndarray | None = None) -> tuple[np.ndarray, list[Face]]:
+        """One photo without its masks, and the faces in it, the largest first.
+
+        Args:
+          photo: `[H, W, 3]` RGB, uint8.
+          mask: `[H, W]` uint8, above 127 = hidden: only this is redrawn, whatever the network would find.
+
+        Raises:
+          UserError: as `__call__` does, or the mask is of another size.
+        """
+        check_photo(photo)
+        if mask is not None and mask.shape != photo.shape[:2]:
+            raise UserError(
+                f"the photo is {photo.shape[1]} x {photo.shape[0]} but its mask is {mask.shape[1]} x {mask.shape[0]}"
+            )
+        faces = self.find(photo)
+        if mask is not None:
+            return self._unmask_given(photo, mask, faces)
+        result = photo.copy()
+        faces = [self.redraw(face) if face.masked else face for face in faces]
+        for face in reversed(faces):  # The largest is in front.
+            if face.after is not None:
+                paste(result, face.after, face.alignment, unalign_region(face.region, face.alignment, photo.shape[:2]), RIM)
+        return result, faces
+
+    def find(self, photo: np.ndarray) -> list[Face]:
+        """The faces in a photo `[H, W, 3]` RGB, uint8, with their landmarks and regions; the largest first."""
+        return [self.locate(photo, found) for found in detect_faces(photo) if found.box[2] - found.box[0] >= LEAST_WIDTH]
+
+    def locate(self, photo: np.ndarray, found: Detection) -> Face:
+        """The face that the detector found, aligned by the landmark network, and its region by the segmentation network."""
+        left_eye, right_eye, _, *corners = found.points
+        alignment = zoomed(square_around(left_eye, right_eye, np.mean(corners, axis=0)), self.landmark_net.zoom)
+        landmarks, alignment = self.refine(photo, alignment)
+        return self.segment(photo, found, landmarks, alignment)
+
+    def refine(self, photo: np.ndarray, alignment: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Landmarks, and the square that follows from them, of the face in about this square."""
+        network = self.landmark_net
+        for _ in range(ROUNDS):
+            aligned = network(cut_out(photo, alignment, network.size)[None])[0]
+            landmarks = to_photo(aligned, alignment, network.size)
+            alignment = face_square(landmarks, network.zoom)
+        return landmarks, alignment
+
+    def segment(self, photo: np.ndarray, found: Detection, landmarks: np.ndarray, alignment: np.ndarray) -> Face:
+        """The face in this square, with the region that the segmentation network finds."""
+        network = self.segmentation_net
+        before = cut_out(photo, alignment, network.size)
+        region = clean_region(network(before[None])[0] > 0.5)
+        lower = region_from_landmarks(to_aligned(landmarks, alignment, network.size), region.shape)
+        cover = cv2.countNonZero(cv2.bitwise_and(region, lower)) / max(cv2.countNonZero(lower), 1)
+        return Face(found.box, found.score, landmarks, alignment, cover, region, before)
+
+    def redraw(self, face: Face) -> Face:
+        """A face without its mask; its region is grown by the rim."""
+        region = _grown(face.region)
+        after = self.unmask_aligned(face.before, region, self.segmentation_net.zoom)
+        return dataclasses.replace(face, region=region, after=after)
+
+    def find_region(self, picture: np.ndarray) -> np.ndarray:
+        """Where the mask is on an aligned face (FFHQ's square) `[S, S, 3]` RGB, uint8, with a rim: `[S, S]`, 255 = hidden."""
+        network = self.segmentation_net
+        square = zoomed(_corners(picture.shape[0]), network.zoom)
+        found = _grown(clean_region(network(cut_out(picture, square, network.size)[None])[0] > 0.5))
+        return unalign_region(found, square, picture.shape[:2])
+
+    def unmask_aligned(self, picture: np.ndarray, region: np.ndarray | None, zoom: float = 1.0) -> np.ndarray:
+        """An aligned face without its mask.
+
+        Args:
+          picture: `[S, S, 3]` RGB, uint8, any S.
+          region: `[S, S]` uint8, above 127 = hidden; a generator that does not inpaint does without.
+          zoom: of the square; 1 is FFHQ's.
+
+        Returns:
+          `[S, S, 3]` uint8: the whole square as the generator draws it, at its resolution.
+        """
+        side = picture.shape[0]
+        network = self.generator
+        # The generator's own square in pixels of this picture.
+        square = zoomed(_corners(side), network.zoom / zoom)
+        if network.size == side and network.zoom == zoom:
+            return network(picture[None], None if region is None else region[None, ..., None])[0]
+        face = cut_out(picture, square, network.size)
+        hidden = None if region is None else _region_within(region, square, network.size)[None, ..., None]
+        drawn = network(face[None], hidden)[0]
+        result = unalign(drawn, square, (0, 0, side, side))
+        inside = unalign_region(np.full(drawn.shape[:2], 255, np.uint8), square, (side, side))
+        return np.where(inside[..., None] > 0, result, picture)
+
+    def _unmask_given(self, photo: np.ndarray, mask: np.ndarray, faces: list[Face]) -> tuple[np.ndarray, list[Face]]:
+        result = photo.copy()
+        done = []
+        regions = regions_of_faces(mask, [face.landmarks for face in faces])
+        for face, region in zip(faces, regions, strict=True):
+            size = face.before.shape[0]
+            aligned = _region_within(region, face.alignment, size)
+            if not aligned.any():
+                done.append(face)
+                continue
+            face = dataclasses.replace(face, region=aligned, cover=1.0)
+            face = dataclasses.replace(face, after=self.unmask_aligned(face.before, aligned, self.segmentation_net.zoom))
+            paste(result, face.after, face.alignment, region, SOFT_EDGE)
+            done.append(face)
+        return result, done
+
+
+def _corners(side: int) -> np.ndarray:
+    """The square that all of a picture of so many pixels is."""
+    return np.array([(0, 0), (0, side), (side, side), (side, 0)], np.float64) - 0.5
+
+
+def _region_within(region: np.ndarray, square: np.ndarray, size: int) -> np.ndarray:
+    """A region `[H, W]` of a photo in an aligned square, `[size, size]` uint8, 255 = hidden; all that it touches."""
+    part = cut_out(np.repeat(region[..., None], 3, axis=2), square, size)[..., 0]
+    return cv2.threshold(part, 0, 255, cv2.THRESH_BINARY)[1]
+
+
+def _grown(region: np.ndarray) -> np.ndarray:
+    """A region `[S, S]` with a rim."""
+    side = 2 * round(RIM * region.shape[0]) + 1
+    return cv2.dilate(region, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
+
+
+def check_photo(photo: np.ndarray) -> None:
+    """Raises UserError unless `photo` is `[H, W, 3]`, uint8."""
+    if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or not photo.size:
+        raise UserError(f"a photo is an array [H, W, 3] of uint8 (RGB), not {list(photo.shape)} of {photo.dtype}")
+
+
+def clean_region(found: np.ndarray) -> np.ndarray:
+    """A region `[S, S]`, 255 = hidden, of the pixels that were found (bool): without specks and holes."""
+    region = found.astype(np.uint8)
+    for value in (1, 0):
+        count, labels, parts, _ = cv2.connectedComponentsWithStats((region == value).astype(np.uint8), connectivity=4)
+        small = np.flatnonzero(parts[1:count, cv2.CC_STAT_AREA] < LEAST_PART * region.size) + 1
+        region[np.isin(labels, small)] = 1 - value
+    return region * np.uint8(255)
+
+
+def region_from_landmarks(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The lower face: from the bridge of the nose to the jaw and the chin.
+
+    Args:
+      landmarks: `[68, 2]`, (x, y) in pixels.
+      shape: height and width of the picture.
+
+    Returns:
+      `[height, width]` uint8, 255 inside.
+    """
+    hull = cv2.convexHull(np.rint(landmarks[[*range(2, 15), 28]]).astype(np.int32))
+    return cv2.fillConvexPoly(np.zeros(shape, np.uint8), hull, 255)
+
+
+def regions_of_faces(mask: np.ndarray, faces: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """A mask `[H, W]` uint8 divided among faces, given by their landmarks: each pixel belongs to the nearest nose."""
+    y, x = np.nonzero(mask > 127)
+    nearest, least = np.zeros(len(x), np.int32), np.full(len(x), np.inf)
+    for number, landmarks in enumerate(faces):
+        distance = np.hypot(x - landmarks[33, 0], y - landmarks[33, 1])
+        nearest[distance < least] = number
+        np.minimum(distance, least, out=least)
+    regions = []
+    for number in range(len(faces)):
+        region = np.zeros(mask.shape, np.uint8)
+        region[y[nearest == number], x[nearest == number]] = 255
+        regions.append(region)
+    return regions
+
+
+def paste(photo: np.ndarray, face: np.ndarray, alignment: np.ndarray, region: np.ndarray, edge: float) -> bool:
+    """Puts an aligned face back into its photo, with a soft edge inside the region; no pixel outside it changes.
+
+    Args:
+      photo: `[H, W, 3]` RGB, uint8, which is changed.
+      face: `[S, S, 3]` RGB, uint8.
+      alignment: `[4, 2]`, as in `AlignedFace`.
+      region: `[H, W]` uint8, 255 = hidden; what of it lies outside the aligned square stays as it is.
+      edge: width of the soft edge, as a share of the square's side.
+
+    Returns:
+      Whether any of the region lies in the square.
+    """
+    square = cv2.fillConvexPoly(np.zeros_like(region), np.rint(alignment).astype(np.int32), 255)
+    region = cv2.bitwise_and(region, square)
+    # One more pixel on each side, from where the distance to the edge counts. The photo's own edge is none.
+    x, y, width, height = cv2.boundingRect(cv2.dilate(region, np.ones((3, 3), np.uint8)))
+    if not width:
+        return False
+    part = np.s_[y : y + height, x : x + width]
+    reach = max(np.hypot(*(alignment[3] - alignment[0])) * edge, 1)
+    weight = np.minimum(cv2.distanceTransform(region[part], cv2.DIST_L2, cv2.DIST_MASK_PRECISE) / reach, 1)[..., None]
+    drawn = unalign(face, alignment, (x, y, width, height))
+    photo[part] = np.rint(photo[part] + weight * (drawn - photo[part].astype(np.float32)))
+    return True
