@@ -10,8 +10,7 @@ from tqdm import tqdm
 
 from maskgan_jax.allocator import compute_in_main_thread
 from maskgan_jax.errors import UserError
-from maskgan_jax.unmasking.inputs import Job, find_jobs
-from maskgan_jax.unmasking.photos import Outputs
+from maskgan_jax.unmasking.inputs import find_jobs
 
 # Faces in a contact sheet, at most.
 SHEET_FACES = 200
@@ -19,8 +18,9 @@ SHEET_FACES = 200
 
 def main(arguments: list[str]) -> int:
     """Reads the flags, unmasks, says where the results are; 1 if nothing could be done for some inputs."""
-    flags = _parser().parse_args(arguments)
-    _check(flags)
+    parser = _parser()
+    flags = parser.parse_args(arguments)
+    _check(parser, flags)
     # JAX takes seconds to start; a mistyped flag or file should not.
     if flags.camera is not None:
         return _camera(flags)
@@ -28,7 +28,9 @@ def main(arguments: list[str]) -> int:
         return _aligned(flags)
     jobs = find_jobs(flags.inputs, flags.out, flags.mask, overwrite=flags.overwrite)
     compute_in_main_thread()
+    from maskgan_jax.unmasking.photos import Outputs, unmask_photo, write_contact_sheet
     from maskgan_jax.unmasking.unmasker import Unmasker
+    from maskgan_jax.unmasking.video import unmask_video
 
     unmasker = Unmasker.from_pretrained(flags.weights)
     outputs = Outputs(
@@ -43,7 +45,10 @@ def main(arguments: list[str]) -> int:
     with tqdm(jobs, desc="unmask", unit="file", disable=len(jobs) == 1) as bar:
         for job in bar:
             try:
-                line, faces = _unmask(job, unmasker, Path(flags.out), outputs)
+                if job.is_video:
+                    line, faces = unmask_video(job, unmasker, Path(flags.out), outputs), []
+                else:
+                    line, faces = unmask_photo(job, unmasker, Path(flags.out), outputs)
             except UserError as error:
                 failed += 1
                 tqdm.write(f"maskgan unmask: skipped: {error}", file=sys.stderr)
@@ -53,8 +58,6 @@ def main(arguments: list[str]) -> int:
     if failed == len(jobs):
         raise UserError("nothing was unmasked, because none of the inputs could be used; the lines above say why")
     if shown and any(Path(given).is_dir() for given in flags.inputs):
-        from maskgan_jax.unmasking.photos import write_contact_sheet
-
         write_contact_sheet(Path(flags.out) / "contact_sheet.png", shown)
         print(f"the faces, before and after, are in {Path(flags.out) / 'contact_sheet.png'}")
     print(f"results are in {flags.out}" + (f"; {failed} of {len(jobs)} inputs could not be used" if failed else ""))
@@ -64,7 +67,7 @@ def main(arguments: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="maskgan unmask",
-        description="Removes the masks from photos and videos of people. What is drawn is a plausible face, not the person's own.",
+        description="Removes the masks from photos and videos of people. What it draws is a plausible face, not the person's.",
         allow_abbrev=False,
     )
     parser.add_argument("inputs", nargs="*", metavar="INPUT", help="picture or video file, or folder of them")
@@ -92,21 +95,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _check(flags: argparse.Namespace) -> None:
-    """Raises UserError for flags that do not go together."""
+def _check(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:
+    """Ends the program, with code 2, for flags that do not go together."""
     if bool(flags.inputs) == (flags.camera is not None):
-        raise UserError("give pictures, videos or folders to unmask, or --camera=N")
+        parser.error("give pictures, videos or folders to unmask, or --camera=N")
     if flags.aligned or flags.camera is not None:
         what = "--aligned" if flags.aligned else "--camera"
         for flag in ("side_by_side", "crops", "regions"):
             if getattr(flags, flag):
-                raise UserError(f"--{flag} does not go with {what}; leave one of them out")
-
-
-def _unmask(job: Job, unmasker, out: Path, outputs: Outputs):
-    from maskgan_jax.unmasking.photos import unmask_photo
-
-    return unmask_photo(job, unmasker, out, outputs)
+                parser.error(f"--{flag} does not go with {what}; leave one of them out")
 
 
 def _aligned(flags: argparse.Namespace) -> int:
@@ -121,4 +118,9 @@ def _aligned(flags: argparse.Namespace) -> int:
 
 
 def _camera(flags: argparse.Namespace) -> int:
-    raise UserError("no camera yet")
+    compute_in_main_thread()
+    from maskgan_jax.unmasking.unmasker import Unmasker
+    from maskgan_jax.unmasking.video import unmask_camera
+
+    print(unmask_camera(flags.camera, Unmasker.from_pretrained(flags.weights), Path(flags.out), label=flags.label))
+    return 0

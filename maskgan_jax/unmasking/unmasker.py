@@ -126,12 +126,8 @@ class Unmasker:
         faces = self.find(photo)
         if mask is not None:
             return self._unmask_given(photo, mask, faces)
-        result = photo.copy()
         faces = [self.redraw(face) if face.masked else face for face in faces]
-        for face in reversed(faces):  # The largest is in front.
-            if face.after is not None:
-                paste(result, face.after, face.alignment, unalign_region(face.region, face.alignment, photo.shape[:2]), RIM)
-        return result, faces
+        return put_into(photo, faces), faces
 
     def find(self, photo: np.ndarray) -> list[Face]:
         """The faces in a photo `[H, W, 3]` RGB, uint8, with their landmarks and regions; the largest first."""
@@ -139,28 +135,32 @@ class Unmasker:
 
     def locate(self, photo: np.ndarray, found: Detection) -> Face:
         """The face that the detector found, aligned by the landmark network, and its region by the segmentation network."""
-        left_eye, right_eye, _, *corners = found.points
-        alignment = zoomed(square_around(left_eye, right_eye, np.mean(corners, axis=0)), self.landmark_net.zoom)
-        landmarks, alignment = self.refine(photo, alignment)
-        return self.segment(photo, found, landmarks, alignment)
+        landmarks, alignment = self.refine(photo, self.square_of(found))
+        picture = cut_out(photo, alignment, self.segmentation_net.size)
+        return self.describe(found, landmarks, alignment, picture, self.segmentation_net(picture[None])[0])
 
-    def refine(self, photo: np.ndarray, alignment: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def square_of(self, found: Detection) -> np.ndarray:
+        """About the square of a face, `[4, 2]`, by the points of the detector."""
+        left_eye, right_eye, _, *corners = found.points
+        return zoomed(square_around(left_eye, right_eye, np.mean(corners, axis=0)), self.landmark_net.zoom)
+
+    def refine(self, photo: np.ndarray, alignment: np.ndarray, rounds: int = ROUNDS) -> tuple[np.ndarray, np.ndarray]:
         """Landmarks, and the square that follows from them, of the face in about this square."""
         network = self.landmark_net
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             aligned = network(cut_out(photo, alignment, network.size)[None])[0]
             landmarks = to_photo(aligned, alignment, network.size)
             alignment = face_square(landmarks, network.zoom)
         return landmarks, alignment
 
-    def segment(self, photo: np.ndarray, found: Detection, landmarks: np.ndarray, alignment: np.ndarray) -> Face:
-        """The face in this square, with the region that the segmentation network finds."""
-        network = self.segmentation_net
-        before = cut_out(photo, alignment, network.size)
-        region = clean_region(network(before[None])[0] > 0.5)
-        lower = region_from_landmarks(to_aligned(landmarks, alignment, network.size), region.shape)
+    def describe(
+        self, found: Detection, landmarks: np.ndarray, alignment: np.ndarray, picture: np.ndarray, likelihood: np.ndarray
+    ) -> Face:
+        """The face whose aligned square is `picture` `[S, S, 3]`, each pixel of it hidden with a `likelihood` `[S, S]`."""
+        region = clean_region(likelihood > 0.5)
+        lower = region_from_landmarks(to_aligned(landmarks, alignment, len(picture)), region.shape)
         cover = cv2.countNonZero(cv2.bitwise_and(region, lower)) / max(cv2.countNonZero(lower), 1)
-        return Face(found.box, found.score, landmarks, alignment, cover, region, before)
+        return Face(found.box, found.score, landmarks, alignment, cover, region, picture)
 
     def redraw(self, face: Face) -> Face:
         """A face without its mask; its region is grown by the rim."""
@@ -231,6 +231,15 @@ def _grown(region: np.ndarray) -> np.ndarray:
     """A region `[S, S]` with a rim."""
     side = 2 * round(RIM * region.shape[0]) + 1
     return cv2.dilate(region, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
+
+
+def put_into(photo: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
+    """A photo `[H, W, 3]` with the faces that were redrawn, the largest first in `faces`."""
+    result = photo.copy()
+    for face in reversed(faces):  # The largest is in front.
+        if face.after is not None:
+            paste(result, face.after, face.alignment, unalign_region(face.region, face.alignment, photo.shape[:2]), RIM)
+    return result
 
 
 def check_photo(photo: np.ndarray) -> None:

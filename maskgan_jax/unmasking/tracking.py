@@ -1,0 +1,155 @@
+"""Faces from frame to frame of a video: followed, and smoothed in time so that what is drawn does not flicker."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import cv2
+import numpy as np
+
+from maskgan_jax.data.align import cut_out, face_square
+from maskgan_jax.unmasking.detection import Detection, detect_faces
+from maskgan_jax.unmasking.unmasker import Face, Unmasker
+
+# Seconds between searches for new faces; in between, the landmark network follows the ones that are known.
+SEARCH_SECONDS = 0.4
+# A face is lost if so many searches in a row do not find it.
+MISSED_SEARCHES = 2
+# Side at which frames are searched.
+SEARCHED_SIDE = 512
+# Two boxes that share this part of their union are of one face.
+SAME_FACE = 0.3
+# Squares of a face in two frames that follow each other differ by less than this share of the side, or it is lost.
+MOST_MOTION = 0.3
+# Mean change of all pixels from one frame to the next from which on it is another scene.
+NEW_SCENE = 40.0
+# The One Euro filter of the landmarks, in units of the square's side: a still face is smoothed at LEAST_CUTOFF (Hz); the
+# cutoff rises by CUTOFF_PER_SPEED for each side per second.
+LEAST_CUTOFF = 1.0
+CUTOFF_PER_SPEED = 20.0
+# Weight of a new frame in the average of a still face's region and colours; it rises to 1 where the visible part of the aligned
+# face changes by MOVED levels.
+LEAST_WEIGHT = 0.15
+MOVED = 16.0
+
+
+class OneEuroFilter:
+    """Smooths values in time, the less the faster they change (Casiez, Roussel and Vogel 2012)."""
+
+    def __init__(self, least_cutoff: float, cutoff_per_speed: float):
+        """A filter whose cutoff frequency, in Hz, is `least_cutoff + cutoff_per_speed * speed`."""
+        self._least, self._per_speed = least_cutoff, cutoff_per_speed
+        self._value: np.ndarray | None = None
+        self._speed: np.ndarray | float = 0.0
+
+    def __call__(self, value: np.ndarray, seconds: float) -> np.ndarray:
+        """The smoothed value; `seconds` have passed since the last one. The speed is that of the whole array (its mean)."""
+        if self._value is None:
+            self._value = value
+            return value
+        self._speed = self._speed + _share(1.0, seconds) * ((value - self._value) / seconds - self._speed)
+        cutoff = self._least + self._per_speed * float(np.abs(self._speed).mean())
+        self._value = self._value + _share(cutoff, seconds) * (value - self._value)
+        return self._value
+
+
+def _share(cutoff: float, seconds: float) -> float:
+    """The weight of a new value in exponential smoothing with a cutoff frequency in Hz."""
+    return 1 / (1 + 1 / (2 * math.pi * cutoff * seconds))
+
+
+@dataclasses.dataclass
+class _Track:
+    found: Detection
+    alignment: np.ndarray
+    landmarks_filter: OneEuroFilter
+    likelihood: np.ndarray | None = None
+    face: Face | None = None
+    missed: int = 0
+    frames: int = 0
+
+
+class Tracker:
+    """The faces of one video: call it with the frames in turn."""
+
+    def __init__(self, unmasker: Unmasker, frames_per_second: float):
+        """A tracker at the first frame."""
+        self._unmasker = unmasker
+        self._seconds = 1 / frames_per_second
+        self._every = max(1, round(SEARCH_SECONDS * frames_per_second))
+        self._tracks: list[_Track] = []
+        self._number = 0
+        self._thumbnail: np.ndarray | None = None
+
+    def __call__(self, frame: np.ndarray) -> list[Face]:
+        """The faces in the next frame `[H, W, 3]` RGB, uint8, redrawn where they wear masks; the largest first."""
+        thumbnail = cv2.resize(frame, (64, 36), interpolation=cv2.INTER_AREA).astype(np.float32)
+        if self._thumbnail is not None and np.abs(thumbnail - self._thumbnail).mean() > NEW_SCENE:
+            self._tracks, self._number = [], 0
+        self._thumbnail = thumbnail
+        if self._number % self._every == 0:
+            self._search(frame)
+        self._number += 1
+        self._tracks = [track for track in self._tracks if self._follow(track, frame)]
+        faces = [track.face for track in self._tracks]
+        return sorted(faces, key=lambda face: -np.prod(face.box[2:] - face.box[:2]))
+
+    def _search(self, frame: np.ndarray) -> None:
+        """Looks for faces: new ones get a track, and tracks without a face are dropped."""
+        known = list(self._tracks)
+        for found in detect_faces(frame, (SEARCHED_SIDE,)):
+            same = next((track for track in known if _overlap(track.found.box, found.box) > SAME_FACE), None)
+            if same:
+                known.remove(same)
+                same.found, same.missed = found, 0
+            else:
+                alignment = self._unmasker.refine(frame, self._unmasker.square_of(found))[1]
+                self._tracks.append(_Track(found, alignment, OneEuroFilter(LEAST_CUTOFF, CUTOFF_PER_SPEED)))
+        for track in known:
+            track.missed += 1
+        self._tracks = [track for track in self._tracks if track.missed < MISSED_SEARCHES]
+
+    def _follow(self, track: _Track, frame: np.ndarray) -> bool:
+        """Brings a track to the frame; whether its face is still there."""
+        before = track.alignment
+        landmarks, track.alignment = self._unmasker.refine(frame, before, rounds=1)
+        side = np.hypot(*(before[3] - before[0]))
+        moved = track.alignment - before
+        if not np.abs(moved).max() < MOST_MOTION * side:
+            return False
+        track.found = track.found._replace(box=track.found.box + np.tile(moved.mean(axis=0), 2))
+        smooth = track.landmarks_filter(landmarks / side, self._seconds) * side
+        alignment = face_square(smooth, self._unmasker.landmark_net.zoom)
+        track.face = self._redraw(track, frame, smooth, alignment)
+        track.frames += 1
+        return True
+
+    def _redraw(self, track: _Track, frame: np.ndarray, landmarks: np.ndarray, alignment: np.ndarray) -> Face:
+        unmasker, last = self._unmasker, track.face
+        picture = cut_out(frame, alignment, unmasker.segmentation_net.size)
+        weight = 1.0
+        if last is not None:
+            visible = last.region == 0
+            change = np.abs(picture[visible].astype(np.int16) - last.before[visible]).mean() if visible.any() else MOVED
+            weight = float(np.clip(change / MOVED, LEAST_WEIGHT, 1))
+        likelihood = unmasker.segmentation_net(picture[None])[0]
+        if track.likelihood is not None:
+            likelihood = track.likelihood + weight * (likelihood - track.likelihood)
+        track.likelihood = likelihood
+        face = unmasker.describe(track.found, landmarks, alignment, picture, likelihood)
+        if not face.masked:
+            return face
+        face = unmasker.redraw(face)
+        if last is not None and last.after is not None:
+            both = (last.region > 0) & (face.region > 0)
+            mixed = last.after + weight * (face.after.astype(np.float32) - last.after)
+            face = dataclasses.replace(face, after=np.where(both[..., None], np.rint(mixed).astype(np.uint8), face.after))
+        return face
+
+
+def _overlap(box: np.ndarray, other: np.ndarray) -> float:
+    """The intersection of two boxes over their union."""
+    sides = np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2])
+    shared = np.prod(np.maximum(sides, 0))
+    return float(shared / (np.prod(box[2:] - box[:2]) + np.prod(other[2:] - other[:2]) - shared))

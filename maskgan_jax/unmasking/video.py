@@ -1,0 +1,297 @@
+"""Videos of people with masks in, the same videos without the masks out; and what a camera sees."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import sys
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from maskgan_jax.errors import UserError
+from maskgan_jax.files import replacing, write_json
+from maskgan_jax.unmasking.inputs import Job
+from maskgan_jax.unmasking.photo_files import LABEL
+from maskgan_jax.unmasking.photos import Outputs
+from maskgan_jax.unmasking.tracking import Tracker
+from maskgan_jax.unmasking.unmasker import Unmasker, put_into
+
+if TYPE_CHECKING:
+    import av
+
+# What frames are encoded with, by the suffix of the file; H.264 for all others.
+ENCODERS = {".webm": "libvpx-vp9", ".mpg": "mpeg2video", ".mpeg": "mpeg2video", ".avi": "mpeg4"}
+OPTIONS = {
+    "libx264": {"preset": "veryfast", "crf": "18"},
+    "libvpx-vp9": {"deadline": "realtime", "cpu-used": "6", "crf": "24", "b": "0", "row-mt": "1"},
+    "mpeg2video": {"qscale": "3"},
+    "mpeg4": {"qscale": "3"},
+}
+# Frames per second of a camera that does not tell.
+CAMERA_RATE = 30
+MILLISECOND = Fraction(1, 1000)
+
+
+def unmask_video(job: Job, unmasker: Unmasker, out: Path, outputs: Outputs) -> str:
+    """Unmasks a video, frame by frame, and writes it with its sound.
+
+    Every frame keeps its time, so that rate and length stay what they were. Interrupted, it leaves no file.
+
+    Args:
+      job: the video; `job.out` is where the result goes, and beside it `<name>.json`.
+      unmasker: does it.
+      out: the folder of all results, which the folders of `outputs` are made in.
+      outputs: `side_by_side` and `label` are heeded.
+
+    Returns:
+      What was done, in one line.
+
+    Raises:
+      UserError: PyAV is not installed, the video cannot be read or has no frames, or the result cannot be written.
+    """
+    av = load_av()
+    counts = {"frames": 0, "frames_unmasked": 0, "most_faces": 0, "damaged_packets": 0}
+    started = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(_reading(av, job.path))
+        video = source.streams.video[0]
+        video.thread_type = "AUTO"
+        paths = [job.out]
+        if outputs.side_by_side:
+            paths.append(out / "side_by_side" / job.out.relative_to(out))
+        targets = []
+        for path in paths:
+            temporary = stack.enter_context(replacing(path))
+            targets.append(stack.enter_context(_Target(av, path, temporary, source, outputs.label)))
+        rate = float(video.average_rate or CAMERA_RATE)
+        tracker = Tracker(unmasker, rate)
+        total = video.frames or (round(float(source.duration / av.time_base) * rate) if source.duration else None)
+        bar = stack.enter_context(tqdm(total=total, desc=f"unmask {job.path.name}", unit="frame"))
+        shape = None
+        for item in _decoded(av, source, job.path, counts):
+            if isinstance(item, av.Packet):
+                for target in targets:
+                    target.copy(item)
+                continue
+            picture = _upright(item)
+            if shape is None:
+                shape = picture.shape[:2]
+            elif picture.shape[:2] != shape:
+                picture = cv2.resize(picture, shape[::-1], interpolation=cv2.INTER_AREA)
+            faces = tracker(picture)
+            result = put_into(picture, faces)
+            counts["frames"] += 1
+            counts["frames_unmasked"] += any(face.after is not None for face in faces)
+            counts["most_faces"] = max(counts["most_faces"], len(faces))
+            pictures = [result, np.concatenate([picture, result], axis=1)]
+            for target, drawn in zip(targets, pictures, strict=False):
+                target.write(drawn, item.pts, item.time_base, item)
+            bar.update()
+        if not counts["frames"]:
+            raise UserError(f"{job.path} has no frames that can be decoded; convert it with another program first")
+        for target in targets:
+            target.finish()
+    seconds = time.monotonic() - started
+    write_json(f"{job.out}.json", _description(job, counts, rate, shape))
+    damaged = f", {counts['damaged_packets']} damaged packets left out" if counts["damaged_packets"] else ""
+    return (
+        f"{job.path}: masks removed in {counts['frames_unmasked']} of {counts['frames']} frames, "
+        f"{counts['frames'] / seconds:.1f} frames per second{damaged}"
+    )
+
+
+def unmask_camera(number: int, unmasker: Unmasker, out: Path, *, label: bool = True, most_frames: int = 0) -> str:
+    """Unmasks what a camera sees, and writes it to `camera_<number>.mp4` in `out`, until Ctrl-C.
+
+    Args:
+      number: of the camera, from 0, as OpenCV counts them.
+      unmasker: does it.
+      out: folder of the result.
+      label: whether the file says that it is synthetic.
+      most_frames: after which it ends by itself; 0 for never.
+
+    Returns:
+      What was done, in one line.
+
+    Raises:
+      UserError: PyAV is not installed, there is no such camera, it gives no pictures, or the result cannot be written.
+    """
+    av = load_av()
+    camera = cv2.VideoCapture(number)
+    path = out / f"camera_{number}.mp4"
+    try:
+        if not camera.isOpened():
+            raise UserError(f"there is no camera {number}, or it is in use; try another number, or close what uses it")
+        rate = camera.get(cv2.CAP_PROP_FPS) or CAMERA_RATE
+        tracker = Tracker(unmasker, rate)
+        frames = 0
+        with replacing(path) as temporary, tqdm(desc=f"camera {number}, Ctrl-C ends it", unit="frame") as bar:
+            with _Target(av, path, temporary, None, label) as target:
+                started = time.monotonic()
+                # Ctrl-C is how a recording ends well.
+                with contextlib.suppress(KeyboardInterrupt):
+                    while not most_frames or frames < most_frames:
+                        given, picture = camera.read()
+                        if not given:
+                            break
+                        picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+                        result = put_into(picture, tracker(picture))
+                        target.write(result, round((time.monotonic() - started) / MILLISECOND), MILLISECOND)
+                        frames += 1
+                        bar.update()
+                if not frames:
+                    raise UserError(f"camera {number} gives no pictures; is it in use by another program?")
+                target.finish()
+    finally:
+        camera.release()
+    return f"{frames} frames of camera {number} are in {path}"
+
+
+def load_av() -> Any:
+    """PyAV, which reads and writes videos. Raises UserError if it is not installed."""
+    try:
+        import av
+    except ImportError as error:
+        raise UserError("videos need PyAV: pip install 'maskgan_jax[video]'") from error
+    av.logging.set_level(av.logging.PANIC)  # What matters is told in a sentence.
+    return av
+
+
+@contextlib.contextmanager
+def _reading(av: Any, path: Path) -> Iterator[av.container.InputContainer]:
+    """The opened file. Raises UserError if it is no video."""
+    try:
+        source = av.open(str(path))
+    except (av.error.FFmpegError, OSError) as error:
+        raise UserError(f"{path} is not a readable video ({_reason(error)})") from error
+    with source:
+        if not source.streams.video:
+            raise UserError(f"{path} has no pictures, only {', '.join(stream.type for stream in source.streams) or 'nothing'}")
+        yield source
+
+
+def _decoded(av: Any, source: av.container.InputContainer, path: Path, counts: dict[str, int]) -> Iterator[Any]:
+    """The frames of the video, and the packets of what is only copied, as they come in the file."""
+    video = source.streams.video[0]
+    packets = source.demux([stream for stream in source.streams if stream is video or stream.type in ("audio", "subtitle")])
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except av.error.FFmpegError as error:
+            tqdm.write(f"maskgan unmask: {path} is damaged, and ends here ({_reason(error)})", file=sys.stderr)
+            yield from _flushed(av, video)
+            return
+        if packet.stream is not video:
+            if packet.dts is not None:
+                yield packet
+            continue
+        try:
+            yield from packet.decode()
+        except av.error.FFmpegError:
+            counts["damaged_packets"] += 1
+
+
+def _flushed(av: Any, video: av.VideoStream) -> list[av.VideoFrame]:
+    try:
+        return list(video.decode(None))
+    except av.error.FFmpegError:
+        return []
+
+
+def _upright(frame: av.VideoFrame) -> np.ndarray:
+    """A frame as `[H, W, 3]` RGB, uint8, turned as its metadata says."""
+    picture = frame.to_ndarray(format="rgb24")
+    return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90))) if frame.rotation else picture
+
+
+class _Target:
+    """A video that is being written: its pictures anew, its sound and subtitles as they were."""
+
+    def __init__(self, av: Any, path: Path, temporary: Path, source: av.container.InputContainer | None, label: bool):
+        """Opens a temporary file for what will be `path`, like `source` if there is one."""
+        self._av, self._path = av, path
+        self._copied = {}
+        self._open = False
+        with self._complaining():
+            self._container = av.open(str(temporary), "w")
+            encoder = ENCODERS.get(path.suffix.lower(), "libx264")
+            rate = source.streams.video[0].average_rate if source else CAMERA_RATE
+            self._video = self._container.add_stream(encoder, rate=rate, options=OPTIONS[encoder])
+            for stream in source.streams if source else ():
+                if stream.type in ("audio", "subtitle"):
+                    self._copied[stream.index] = self._container.add_stream_from_template(stream)
+        if source:
+            self._container.metadata.update(source.metadata)
+        if label:
+            self._container.metadata["comment"] = LABEL
+
+    def __enter__(self) -> _Target:
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        # Where something failed already, that is what must be told.
+        with contextlib.suppress(self._av.error.FFmpegError) if kind else self._complaining():
+            self._container.close()
+
+    @contextlib.contextmanager
+    def _complaining(self) -> Iterator[None]:
+        try:
+            yield
+        except self._av.error.FFmpegError as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+                raise UserError(f"cannot write {self._path} ({_reason(error)}); free space, or give another --out") from error
+            raise UserError(f"cannot write {self._path} ({_reason(error)}); try another format, such as .mkv") from error
+
+    def write(self, picture: np.ndarray, pts: int | None, time_base: Fraction, like: av.VideoFrame | None = None) -> None:
+        """Encodes a picture `[H, W, 3]` at the time `pts * time_base`, in the colour space of a frame of the source."""
+        if not self._open:
+            # The encoder is opened with the first frame, whose size it must know.
+            self._video.codec_context.time_base = time_base
+            self._video.height, self._video.width = picture.shape[:2]
+            # Half the resolution for colours, as nearly all videos have, needs even sides.
+            even = not any(side % 2 for side in picture.shape[:2])
+            self._video.pix_fmt = "yuv420p" if even else "yuv444p"
+            self._open = True
+        drawn = self._av.VideoFrame.from_ndarray(picture, format="rgb24")
+        space = {"dst_colorspace": like.colorspace, "dst_color_range": like.color_range} if like else {}
+        drawn = drawn.reformat(format=self._video.pix_fmt, **space)
+        drawn.pts, drawn.time_base = pts, time_base
+        with self._complaining():
+            self._container.mux(self._video.encode(drawn))
+
+    def copy(self, packet: av.Packet) -> None:
+        """Writes a packet of sound or subtitles as it is."""
+        packet.stream = self._copied[packet.stream.index]
+        with self._complaining():
+            self._container.mux(packet)
+
+    def finish(self) -> None:
+        """Writes what the encoder still holds."""
+        with self._complaining():
+            self._container.mux(self._video.encode(None))
+
+
+def _description(job: Job, counts: dict[str, int], rate: float, shape: tuple[int, int]) -> dict[str, Any]:
+    height, width = shape
+    return {
+        "input": str(job.path),
+        "output": str(job.out),
+        "width": width,
+        "height": height,
+        "frames_per_second": round(rate, 3),
+        "synthetic": counts["frames_unmasked"] > 0,
+        **counts,
+    }
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or " ".join(str(error).split())
