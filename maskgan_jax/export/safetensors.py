@@ -1,4 +1,4 @@
-"""A trained network as one .safetensors file: named float32 arrays, with the config in the header."""
+"""A trained network as one .safetensors file: named arrays, with the config in the header."""
 
 from __future__ import annotations
 
@@ -22,13 +22,20 @@ from maskgan_jax.training.state import Variables
 FORMAT = "maskgan_jax"
 
 
-def save_safetensors(path: str | Path, variables: Variables, config: ConfigDict) -> None:
+def save_safetensors(path: str | Path, variables: Variables, config: ConfigDict, *, half: bool = False) -> None:
     """Writes the variables of a network under names such as `params/down_0/kernel`, whole or not at all.
+
+    Args:
+      path: the file.
+      variables: of the network.
+      config: it was trained with.
+      half: whether the arrays are rounded to float16: half the size.
 
     Raises:
       UserError: the file cannot be written.
     """
-    arrays = {name: np.ascontiguousarray(array) for name, array in flatten_dict(variables, sep="/").items()}
+    kind = np.float16 if half else np.float32
+    arrays = {name: np.ascontiguousarray(array, kind) for name, array in flatten_dict(variables, sep="/").items()}
     with replacing(path) as temporary:
         save_file(arrays, temporary, metadata={"format": FORMAT, "config": json.dumps(config.to_dict(), sort_keys=True)})
 
@@ -44,13 +51,13 @@ def read_header(path: str | Path) -> ConfigDict:
 
 
 def load_safetensors(path: str | Path) -> Variables:
-    """The variables (NumPy) in a file written by `save_safetensors`.
+    """The variables (NumPy, float32) in a file written by `save_safetensors`.
 
     Raises:
       UserError: no such file, or not one of ours.
     """
     with _opened(path) as file:
-        arrays = {name: file.get_tensor(name) for name in file.offset_keys()}
+        arrays = {name: file.get_tensor(name).astype(np.float32, copy=False) for name in file.offset_keys()}
         return {"batch_stats": {}, **unflatten_dict(arrays, sep="/")}
 
 

@@ -17,6 +17,10 @@ from maskgan_jax.training.state import Task, Tree, Variables, hidden, mean_of, t
 BRIGHTNESS = 0.4
 TINT = 0.15
 
+# The share of the masks that get the print of another picture, and how strongly at most.
+PRINTED = 0.3
+STRONGEST_PRINT = 0.9
+
 # Means over the validation records: intersection over union on the masked faces, the share of the unmasked faces that is taken
 # for a mask, and what is missing from a perfect result.
 Validation = mean_of("iou", "false_alarm", "error")
@@ -41,6 +45,29 @@ def recoloured(pictures: jax.Array, key: jax.Array) -> jax.Array:
     return jnp.clip((pictures + 1) * gain * tint - 1, -1, 1)
 
 
+def printed(masked: jax.Array, region: jax.Array, others: jax.Array, key: jax.Array) -> jax.Array:
+    """Masked faces some of whose masks are printed with a picture, as no set of patterns that are drawn has them all.
+
+    The prints are of the next face in the batch, upside down, moved and with its colours exchanged, so that they are no faces.
+
+    Args:
+      masked: `[B, S, S, 3]` in [-1, 1].
+      region: `[B, S, S, 1]`, 1 = hidden.
+      others: `[B, S, S, 3]` in [-1, 1], the pictures that are printed.
+      key: of what is random.
+    """
+    which, how, where, colours, negative = jax.random.split(key, 5)
+    count, side = len(masked), masked.shape[1]
+    shifts = jax.random.randint(where, (count, 2), 0, side)
+    pictures = jax.vmap(lambda picture, shift: jnp.roll(picture[::-1], shift, (0, 1)))(jnp.roll(others, 1, 0), shifts)
+    order = jax.vmap(lambda key: jax.random.permutation(key, 3))(jax.random.split(colours, count))
+    pictures = jnp.take_along_axis(pictures, order[:, None, None, :], axis=-1)
+    pictures *= jnp.where(jax.random.bernoulli(negative, 0.5, (count, 1, 1, 1)), -1.0, 1.0)
+    strength = jax.random.uniform(how, (count, 1, 1, 1), maxval=STRONGEST_PRINT)
+    strength *= jax.random.bernoulli(which, PRINTED, (count, 1, 1, 1))
+    return masked + region * strength * (pictures - masked)
+
+
 def create_task(config: ConfigDict) -> Task:
     """The task 'segmentation'."""
     network = create_segmentation_net(config)
@@ -55,7 +82,10 @@ def create_task(config: ConfigDict) -> Task:
         del frozen
         # Every fourth face is shown without its mask.
         bare = (jnp.arange(len(batch["real"])) % 4 == 3)[:, None, None, None]
-        pictures = recoloured(to_unit(jnp.where(bare, batch["real"], batch["masked"])), key)
+        print_key, colour_key = jax.random.split(key)
+        real = to_unit(batch["real"])
+        masked = printed(to_unit(batch["masked"]), hidden(batch), real, print_key)
+        pictures = recoloured(jnp.where(bare, real, masked), colour_key)
         region = jnp.where(bare, 0.0, hidden(batch))[..., 0]
 
         def loss(params):
