@@ -22,5 +22,5 @@ def get_config() -> ConfigDict:
     # At this width, and with new masks and faces in every step, little is learnt by heart.
     config.generator.dropout = 0.0
     config.losses.adversarial = 0.1
-    config.optimizer.ema = 0.999
+    config.optimizer.ema = 0.998
     return config

@@ -74,8 +74,9 @@ def train_step(
     for name, gradient in gradients.items():
         updates, optimizer_state[name] = optimizer.update(gradient, state.optimizer[name], state.params[name])
         params[name] = optax.apply_updates(state.params[name], updates)
-    decay = config.optimizer.ema
-    ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.ema, params[task.network]) if decay else {}
+    # At first the average is over fewer steps, so that the initial weights are soon out of it.
+    decay = jnp.minimum(config.optimizer.ema, (1 + state.step) / (10 + state.step))
+    ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.ema, params[task.network]) if state.ema else {}
     return TrainState(state.step + 1, params, batch_stats, optimizer_state, ema), terms
 
 

@@ -12,7 +12,8 @@ from tqdm import tqdm
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import read_picture, write_png
 from maskgan_jax.unmasking.inputs import Job, find_jobs, read_mask
-from maskgan_jax.unmasking.unmasker import Unmasker
+from maskgan_jax.unmasking.networks import FaceNetwork, pretrained
+from maskgan_jax.unmasking.unmasker import find_region, unmask_square
 
 
 def unmask_aligned(
@@ -41,11 +42,13 @@ def unmask_aligned(
         mask; or a result cannot be written, which ends it.
     """
     jobs = find_jobs(inputs, out, masks, suffix=".png")
-    unmasker = Unmasker.from_pretrained(weights)
+    generator = FaceNetwork(weights or pretrained("unmask"), "unmask", batch_size=1)
+    must_find = generator.inpaints and masks is None
+    segmentation_net = FaceNetwork(pretrained("segmentation"), "segmentation", batch_size=1) if must_find else None
     done = failed = 0
     for job in tqdm(jobs, desc="unmask", unit="face"):
         try:
-            result = _unmask(job, unmasker)
+            result = _unmask(job, generator, segmentation_net)
         except UserError as error:
             failed += 1
             tqdm.write(f"maskgan unmask: skipped: {error}", file=sys.stderr)
@@ -55,13 +58,13 @@ def unmask_aligned(
     return done, failed
 
 
-def _unmask(job: Job, unmasker: Unmasker) -> np.ndarray:
+def _unmask(job: Job, generator: FaceNetwork, segmentation_net: FaceNetwork | None) -> np.ndarray:
     picture = read_picture(job.path)
     height, width = picture.shape[:2]
     if height != width:
         raise UserError(f"{job.path} is {width} x {height}; an aligned face is square")
     region = read_mask(job, (height, width))
-    if region is None and unmasker.generator.inpaints:
-        region = unmasker.find_region(picture)
-    result = unmasker.unmask_aligned(picture, region)
+    if segmentation_net:
+        region = find_region(segmentation_net, picture)
+    result = unmask_square(generator, picture, region)
     return result if region is None else np.where(region[..., None] > 127, result, picture)

@@ -14,6 +14,9 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.models.stored import load_network
 from maskgan_jax.training.state import Variables, to_levels, to_unit
 
+# Of the networks that come with the package: unmask.safetensors, landmarks.safetensors, segmentation.safetensors.
+PRETRAINED = Path(str(importlib.resources.files("maskgan_jax"))) / "pretrained"
+
 # What users get of the output of each kind of network.
 RESULTS = {"unmask": to_levels, "landmarks": lambda points: points, "segmentation": jax.nn.sigmoid}
 
@@ -24,7 +27,7 @@ def pretrained(task: str) -> Path:
     Raises:
       UserError: the package was installed without it.
     """
-    path = Path(str(importlib.resources.files("maskgan_jax") / "pretrained" / f"{task}.safetensors"))
+    path = PRETRAINED / f"{task}.safetensors"
     if not path.is_file():
         raise UserError(f"{path}, the network that comes with maskgan_jax, is missing; install it again, or give --weights")
     return path

@@ -15,7 +15,7 @@ from maskgan_jax.unmasking.detection import Detection, detect_faces
 from maskgan_jax.unmasking.networks import FaceNetwork, pretrained
 
 # From the detector's points, each round of the landmark network brings the square closer to where it belongs.
-ROUNDS = 2
+ROUNDS = 3
 # A face wears a mask if it covers this share of what lies between the bridge of the nose, the jaw and the chin.
 LEAST_COVER = 0.3
 # Parts of a region smaller than this share of the aligned square are not of a mask.
@@ -165,39 +165,8 @@ class Unmasker:
     def redraw(self, face: Face) -> Face:
         """A face without its mask; its region is grown by the rim."""
         region = _grown(face.region)
-        after = self.unmask_aligned(face.before, region, self.segmentation_net.zoom)
+        after = unmask_square(self.generator, face.before, region, self.segmentation_net.zoom)
         return dataclasses.replace(face, region=region, after=after)
-
-    def find_region(self, picture: np.ndarray) -> np.ndarray:
-        """Where the mask is on an aligned face (FFHQ's square) `[S, S, 3]` RGB, uint8, with a rim: `[S, S]`, 255 = hidden."""
-        network = self.segmentation_net
-        square = zoomed(_corners(picture.shape[0]), network.zoom)
-        found = _grown(clean_region(network(cut_out(picture, square, network.size)[None])[0] > 0.5))
-        return unalign_region(found, square, picture.shape[:2])
-
-    def unmask_aligned(self, picture: np.ndarray, region: np.ndarray | None, zoom: float = 1.0) -> np.ndarray:
-        """An aligned face without its mask.
-
-        Args:
-          picture: `[S, S, 3]` RGB, uint8, any S.
-          region: `[S, S]` uint8, above 127 = hidden; a generator that does not inpaint does without.
-          zoom: of the square; 1 is FFHQ's.
-
-        Returns:
-          `[S, S, 3]` uint8: the whole square as the generator draws it, at its resolution.
-        """
-        side = picture.shape[0]
-        network = self.generator
-        # The generator's own square in pixels of this picture.
-        square = zoomed(_corners(side), network.zoom / zoom)
-        if network.size == side and network.zoom == zoom:
-            return network(picture[None], None if region is None else region[None, ..., None])[0]
-        face = cut_out(picture, square, network.size)
-        hidden = None if region is None else _region_within(region, square, network.size)[None, ..., None]
-        drawn = network(face[None], hidden)[0]
-        result = unalign(drawn, square, (0, 0, side, side))
-        inside = unalign_region(np.full(drawn.shape[:2], 255, np.uint8), square, (side, side))
-        return np.where(inside[..., None] > 0, result, picture)
 
     def _unmask_given(self, photo: np.ndarray, mask: np.ndarray, faces: list[Face]) -> tuple[np.ndarray, list[Face]]:
         result = photo.copy()
@@ -210,7 +179,9 @@ class Unmasker:
                 done.append(face)
                 continue
             face = dataclasses.replace(face, region=aligned, cover=1.0)
-            face = dataclasses.replace(face, after=self.unmask_aligned(face.before, aligned, self.segmentation_net.zoom))
+            face = dataclasses.replace(
+                face, after=unmask_square(self.generator, face.before, aligned, self.segmentation_net.zoom)
+            )
             paste(result, face.after, face.alignment, region, SOFT_EDGE)
             done.append(face)
         return result, done
@@ -231,6 +202,38 @@ def _grown(region: np.ndarray) -> np.ndarray:
     """A region `[S, S]` with a rim."""
     side = 2 * round(RIM * region.shape[0]) + 1
     return cv2.dilate(region, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
+
+
+def unmask_square(generator: FaceNetwork, picture: np.ndarray, region: np.ndarray | None, zoom: float = 1.0) -> np.ndarray:
+    """An aligned face without its mask.
+
+    Args:
+      generator: draws it.
+      picture: `[S, S, 3]` RGB, uint8, any S.
+      region: `[S, S]` uint8, above 127 = hidden; a generator that does not inpaint does without.
+      zoom: of the picture's square; 1 is FFHQ's.
+
+    Returns:
+      `[S, S, 3]` uint8: the generator's own square in it as the generator draws it, at its resolution.
+    """
+    side = len(picture)
+    if (generator.size, generator.zoom) == (side, zoom):
+        return generator(picture[None], None if region is None else region[None, ..., None])[0]
+    square = zoomed(_corners(side), generator.zoom / zoom)
+    face = cut_out(picture, square, generator.size)
+    hidden = None if region is None else _region_within(region, square, generator.size)[None, ..., None]
+    drawn = generator(face[None], hidden)[0]
+    left, top = np.ceil(square[0]).astype(int)
+    result = picture.copy()
+    result[top:, left : side - left] = unalign(drawn, square, (left, top, side - 2 * left, side - top))
+    return result
+
+
+def find_region(segmentation_net: FaceNetwork, picture: np.ndarray) -> np.ndarray:
+    """Where the mask is on an aligned face (FFHQ's square) `[S, S, 3]` RGB, uint8, with a rim: `[S, S]`, 255 = hidden."""
+    square = zoomed(_corners(len(picture)), segmentation_net.zoom)
+    likelihood = segmentation_net(cut_out(picture, square, segmentation_net.size)[None])[0]
+    return unalign_region(_grown(clean_region(likelihood > 0.5)), square, picture.shape[:2])
 
 
 def put_into(photo: np.ndarray, faces: Sequence[Face]) -> np.ndarray:

@@ -1,0 +1,82 @@
+"""A mask remover whose networks are simple functions, so that tests know what it must do."""
+
+import cv2
+import numpy as np
+import pytest
+
+from maskgan_jax.data.rendered_faces import render_face
+from maskgan_jax.unmasking.unmasker import Unmasker, region_from_landmarks
+
+SIDE = 64
+# Of the masks on the portraits: no colour that faces have.
+MASK_COLOUR = (20, 220, 40)
+# What the generator draws.
+DRAWN = (200, 100, 150)
+
+
+class MeanFace:
+    """Stands in for a landmark network: it says of every face that it is aligned as it should be."""
+
+    size, zoom, batch_size = SIDE, 1.0, 1
+
+    def __init__(self):
+        faces = [render_face(i, seed=0, size=256) for i in range(4)]
+        from maskgan_jax.data.align import align
+
+        self.points = np.mean([align(face.picture, face.landmarks, SIDE).landmarks for face in faces], axis=0)
+
+    def __call__(self, pictures):
+        return np.repeat(self.points[None], len(pictures), axis=0).astype(np.float32)
+
+
+class Green:
+    """Stands in for a segmentation network: masks are what has the colour of masks."""
+
+    size, zoom, batch_size = SIDE, 1.0, 1
+
+    def __call__(self, pictures):
+        return (np.abs(pictures.astype(int) - MASK_COLOUR).max(axis=-1) < 60).astype(np.float32)
+
+
+class Painter:
+    """Stands in for a generator that inpaints: one colour where it is hidden, the picture elsewhere."""
+
+    size, zoom, batch_size, inpaints = SIDE, 1.0, 1, True
+
+    def __call__(self, pictures, masks):
+        return np.where(masks > 127, np.uint8(DRAWN), pictures)
+
+
+@pytest.fixture(scope="session")
+def unmasker() -> Unmasker:
+    """A mask remover that paints over what is green."""
+    return Unmasker(Painter(), MeanFace(), Green())
+
+
+def masked_face(number: int, size: int) -> np.ndarray:
+    """A rendered face with a green mask, `[size, size, 3]`."""
+    face = render_face(number, seed=0, size=size)
+    region = region_from_landmarks(face.landmarks, face.picture.shape[:2])
+    return np.where(region[..., None] > 0, np.uint8(MASK_COLOUR), face.picture)
+
+
+@pytest.fixture(scope="session")
+def portrait() -> np.ndarray:
+    """A face with a green mask, `[320, 320, 3]`."""
+    return masked_face(3, 320)
+
+
+@pytest.fixture(scope="session")
+def couple() -> np.ndarray:
+    """Two faces beside each other, of which the larger one, on the right, wears a mask, `[400, 700, 3]`."""
+    picture = np.full((400, 700, 3), 128, np.uint8)
+    picture[:250, :250] = render_face(1, seed=0, size=250).picture
+    picture[:, 300:] = masked_face(0, 400)
+    return picture
+
+
+@pytest.fixture(scope="session")
+def crowd() -> np.ndarray:
+    """200 small faces with masks, `[1000, 2000, 3]`."""
+    faces = [cv2.resize(masked_face(i % 4, 200), (100, 100), interpolation=cv2.INTER_AREA) for i in range(4)]
+    return np.concatenate([np.concatenate([faces[(i + j) % 4] for i in range(20)], axis=1) for j in range(10)])
