@@ -188,8 +188,10 @@ def write_photo(
         if "xmp" in options:
             text.add_itxt("XML:com.adobe.xmp", options.pop("xmp").decode())
         options["pnginfo"] = text
-    if form == "TIFF" and "xmp" in options:
-        options["tiffinfo"] = {700: options.pop("xmp")}
+    if form == "TIFF":  # Its own tags are what other formats hold as EXIF.
+        options["tiffinfo"] = _loaded(options.pop("exif", None))
+        if "xmp" in options:
+            options["tiffinfo"][ExifTags.Base.XMLPacket] = options.pop("xmp")
     if form == "WEBP":
         options["quality"] = 100 if options.get("lossless") else 90
     if form == "AVIF":
@@ -201,13 +203,18 @@ def write_photo(
 
 
 def _labelled_exif(exif: bytes | None) -> bytes:
-    labelled = Image.Exif()
-    if exif:
-        labelled.load(exif)
+    labelled = _loaded(exif)
     labelled[ExifTags.Base.Software] = "maskgan_jax"
     if ExifTags.Base.ImageDescription not in labelled:
         labelled[ExifTags.Base.ImageDescription] = LABEL
     return labelled.tobytes()
+
+
+def _loaded(exif: bytes | None) -> Image.Exif:
+    tags = Image.Exif()
+    if exif:
+        tags.load(exif)
+    return tags
 
 
 def _labelled_xmp(xmp: bytes | str | None) -> bytes:

@@ -220,12 +220,13 @@ class _Target:
         """Opens a temporary file for what will be `path`, like `source` if there is one."""
         self._av, self._path = av, path
         self._copied = {}
-        self._open = False
+        self._last: int | None = None  # The time of the last picture.
+        self._waiting: list[av.Packet] | None = []  # For the first picture, with whose size the file is begun.
         with self._complaining():
             self._container = av.open(str(temporary), "w")
             encoder = ENCODERS.get(path.suffix.lower(), "libx264")
-            rate = source.streams.video[0].average_rate if source else CAMERA_RATE
-            self._video = self._container.add_stream(encoder, rate=rate, options=OPTIONS[encoder])
+            self._rate = (source and source.streams.video[0].average_rate) or Fraction(CAMERA_RATE)
+            self._video = self._container.add_stream(encoder, rate=self._rate, options=OPTIONS[encoder])
             for stream in source.streams if source else ():
                 if stream.type in ("audio", "subtitle"):
                     self._copied[stream.index] = self._container.add_stream_from_template(stream)
@@ -253,23 +254,33 @@ class _Target:
 
     def write(self, picture: np.ndarray, pts: int | None, time_base: Fraction, like: av.VideoFrame | None = None) -> None:
         """Encodes a picture `[H, W, 3]` at the time `pts * time_base`, in the colour space of a frame of the source."""
-        if not self._open:
-            # The encoder is opened with the first frame, whose size it must know.
-            self._video.codec_context.time_base = time_base
+        if self._waiting is not None:
+            # MPEG-2 knows no times but those of its frame rates.
+            if self._video.codec.name != "mpeg2video":
+                self._video.codec_context.time_base = time_base
             self._video.height, self._video.width = picture.shape[:2]
             # Half the resolution for colours, as nearly all videos have, needs even sides.
             even = not any(side % 2 for side in picture.shape[:2])
             self._video.pix_fmt = "yuv420p" if even else "yuv444p"
-            self._open = True
         drawn = self._av.VideoFrame.from_ndarray(picture, format="rgb24")
         space = {"dst_colorspace": like.colorspace, "dst_color_range": like.color_range} if like else {}
         drawn = drawn.reformat(format=self._video.pix_fmt, **space)
+        # Times that are missing or go back, as in files that were joined, go on by a frame's length.
+        if pts is None or (self._last is not None and pts <= self._last):
+            pts = (-1 if self._last is None else self._last) + max(1, round(1 / (self._rate * time_base)))
+        self._last = pts
         drawn.pts, drawn.time_base = pts, time_base
         with self._complaining():
             self._container.mux(self._video.encode(drawn))
+            waiting, self._waiting = self._waiting, None
+            for packet in waiting or ():
+                self.copy(packet)
 
     def copy(self, packet: av.Packet) -> None:
         """Writes a packet of sound or subtitles as it is."""
+        if self._waiting is not None:
+            self._waiting.append(packet)
+            return
         packet.stream = self._copied[packet.stream.index]
         with self._complaining():
             self._container.mux(packet)

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from maskgan_jax.__main__ import main
 from maskgan_jax.data.rendered_faces import render_face
 from maskgan_jax.unmasking.unmasker import Unmasker, region_from_landmarks
 
@@ -80,3 +81,20 @@ def crowd() -> np.ndarray:
     """200 small faces with masks, `[1000, 2000, 3]`."""
     faces = [cv2.resize(masked_face(i % 4, 200), (100, 100), interpolation=cv2.INTER_AREA) for i in range(4)]
     return np.concatenate([np.concatenate([faces[(i + j) % 4] for i in range(20)], axis=1) for j in range(10)])
+
+
+@pytest.fixture
+def run(unmasker, monkeypatch, capsys):
+    """What runs `maskgan unmask` with that mask remover: arguments -> exit code, standard output, error output."""
+    monkeypatch.setattr(Unmasker, "from_pretrained", lambda weights=None: unmasker)
+
+    def call(*arguments):
+        try:
+            code = main(["unmask", *map(str, arguments)])
+        except SystemExit as end:  # Of argparse.
+            code = end.code
+        captured = capsys.readouterr()
+        # Without the progress bars, which end in a carriage return.
+        return code, captured.out, "\n".join(line for line in captured.err.split("\n") if "\r" not in line)
+
+    return call

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from maskgan_jax.errors import UserError
+from maskgan_jax.files import write_png
+from maskgan_jax.unmasking.inputs import Job, find_jobs
+
+PICTURE = np.zeros((8, 8, 3), np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("a.png", "inner/b.jpg", "c.mp4", "d.txt", ".hidden.png"):
+        path = tmp_path / "in" / name
+        write_png(path.with_suffix(".png"), PICTURE)
+        path.with_suffix(".png").rename(path)
+    return tmp_path / "in"
+
+
+def test_pictures_and_videos_below_a_folder(folder, tmp_path):
+    jobs = find_jobs([folder], tmp_path / "out")
+    assert [job.path.relative_to(folder).as_posix() for job in jobs] == ["a.png", "c.mp4", "inner/b.jpg"]
+    assert [job.out.relative_to(tmp_path / "out").as_posix() for job in jobs] == ["a.png", "c.mp4", "inner/b.jpg"]
+    assert [job.is_video for job in jobs] == [False, True, False]
+
+
+def test_another_suffix(folder, tmp_path):
+    jobs = find_jobs([folder], tmp_path / "out", suffix=".png")
+    assert [job.out.name for job in jobs] == ["a.png", "b.png"]
+
+
+def test_one_region_for_one_picture(folder, tmp_path):
+    write_png(tmp_path / "region.png", PICTURE)
+    job = Job(folder / "a.png", tmp_path / "out" / "a.png", tmp_path / "region.png")
+    assert find_jobs([folder / "a.png"], tmp_path / "out", tmp_path / "region.png") == [job]
+    with pytest.raises(UserError, match="is one region, but there are 3 inputs"):
+        find_jobs([folder], tmp_path / "out", tmp_path / "region.png")
+
+
+def test_results_that_are_there(folder, tmp_path):
+    write_png(tmp_path / "out" / "a.png", PICTURE)
+    assert len(find_jobs([folder], tmp_path / "out")) == 3
+    with pytest.raises(UserError, match="out/a.png is there already"):
+        find_jobs([folder], tmp_path / "out", overwrite=False)
+    write_png(tmp_path / "out" / "inner" / "b.png", PICTURE)
+    (tmp_path / "out" / "inner" / "b.png").rename(tmp_path / "out" / "inner" / "b.jpg")
+    with pytest.raises(UserError, match=r"out/a.png \(and 1 more\) is there already"):
+        find_jobs([folder], tmp_path / "out", overwrite=False)
+
+
+def test_nothing_to_unmask(tmp_path):
+    with pytest.raises(UserError, match="there is nothing to unmask"):
+        find_jobs([tmp_path], tmp_path / "out")

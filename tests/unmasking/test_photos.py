@@ -1,0 +1,110 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from maskgan_jax.data.rendered_faces import render_face
+from maskgan_jax.files import find_pictures, read_picture, write_png
+
+from .conftest import MASK_COLOUR
+
+
+def is_green(picture):
+    return (picture == MASK_COLOUR).all(axis=-1)
+
+
+def test_one_photo(run, portrait, tmp_path):
+    write_png(tmp_path / "a.png", portrait)
+    code, out, err = run(tmp_path / "a.png", f"--out={tmp_path / 'out'}")
+    assert (code, err.strip()) == (0, "")
+    assert out == f"{tmp_path / 'a.png'}: 1 mask removed\nresults are in {tmp_path / 'out'}\n"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "a.png.json"]
+    assert not is_green(read_picture(tmp_path / "out" / "a.png"))[100:200, 100:200].any()
+
+
+def test_what_is_told_of_each_face(run, couple, unmasker, tmp_path):
+    write_png(tmp_path / "a.png", couple)
+    code, out, _ = run(tmp_path / "a.png", f"--out={tmp_path / 'out'}")
+    assert code == 0 and "a.png: 1 mask removed, 1 face without a mask" in out
+    told = json.loads((tmp_path / "out" / "a.png.json").read_text())
+    assert (told["width"], told["height"], told["region"], told["synthetic"]) == (700, 400, "found", True)
+    assert [face["done"] for face in told["faces"]] == ["mask removed", "left alone"]
+    faces = unmasker.find(couple)
+    for one, face in zip(told["faces"], faces, strict=True):
+        np.testing.assert_allclose(one["box"], face.box, atol=0.05)
+        np.testing.assert_allclose(one["landmarks"], face.landmarks, atol=0.05)
+        assert one["score"] == pytest.approx(face.score, abs=1e-3) and one["cover"] == pytest.approx(face.cover, abs=1e-3)
+
+
+def test_a_photo_without_masks_is_copied(run, tmp_path):
+    path = tmp_path / "a.jpg"
+    Image.fromarray(render_face(1, seed=0, size=250).picture).save(path)
+    code, out, _ = run(path, f"--out={tmp_path / 'out'}")
+    assert code == 0 and "a.jpg: left as it is, 1 face without a mask" in out
+    assert (tmp_path / "out" / "a.jpg").read_bytes() == path.read_bytes()
+    assert not json.loads((tmp_path / "out" / "a.jpg.json").read_text())["synthetic"]
+
+
+def test_folders_and_all_there_is_to_be_written(run, portrait, couple, tmp_path):
+    write_png(tmp_path / "in" / "a.png", portrait)
+    (tmp_path / "in" / "inner").mkdir()
+    Image.fromarray(couple).save(tmp_path / "in" / "inner" / "b.jpg", quality=95)
+    (tmp_path / "in" / "notes.txt").write_text("no picture")
+    out = tmp_path / "out"
+    code, told, _ = run(tmp_path / "in", f"--out={out}", "--side_by_side", "--crops", "--regions")
+    assert code == 0 and f"the faces, before and after, are in {out / 'contact_sheet.png'}" in told
+    names = {path.relative_to(out).as_posix() for path in find_pictures(out)}
+    assert names == {
+        "a.png",
+        "inner/b.jpg",
+        "contact_sheet.png",
+        "side_by_side/a.png.png",
+        "side_by_side/inner/b.jpg.png",
+        "regions/a.png.png",
+        "regions/inner/b.jpg.png",
+        "crops/a.png.0_before.png",
+        "crops/a.png.0_after.png",
+        "crops/inner/b.jpg.0_before.png",
+        "crops/inner/b.jpg.0_after.png",
+    }
+    result = read_picture(out / "a.png")
+    np.testing.assert_array_equal(read_picture(out / "side_by_side" / "a.png.png"), np.concatenate([portrait, result], axis=1))
+    changed = read_picture(out / "regions" / "a.png.png", grey=True) > 127
+    np.testing.assert_array_equal(changed, (result != portrait).any(axis=-1))
+    before, after = (read_picture(out / "crops" / f"a.png.0_{when}.png") for when in ("before", "after"))
+    assert is_green(before).sum() > 300 > is_green(after).sum()
+
+
+def test_given_regions(run, couple, tmp_path):
+    write_png(tmp_path / "in" / "a.png", couple)
+    mask = np.zeros(couple.shape[:2], np.uint8)
+    mask[130:200, 80:170] = 255
+    write_png(tmp_path / "masks" / "a.png", mask)
+    for number, given in enumerate((tmp_path / "masks", tmp_path / "masks" / "a.png")):
+        code, _, _ = run(tmp_path / "in" / "a.png", f"--out={tmp_path / str(number)}", f"--mask={given}")
+        assert code == 0
+        result = read_picture(tmp_path / str(number) / "a.png")
+        np.testing.assert_array_equal(result[mask == 0], couple[mask == 0])
+        assert (result[mask > 0] != couple[mask > 0]).any(axis=-1).mean() > 0.9
+        assert json.loads((tmp_path / str(number) / "a.png.json").read_text())["region"] == "given"
+
+
+def test_metadata_and_label(run, portrait, tmp_path):
+    Image.fromarray(portrait).save(tmp_path / "a.jpg", comment="ours", quality=95)
+    for flags, labelled in ((["--no_label"], False), (["--metadata=drop"], True)):
+        out = tmp_path / flags[0]
+        assert run(tmp_path / "a.jpg", f"--out={out}", *flags)[0] == 0
+        assert (b"maskgan_jax" in (out / "a.jpg").read_bytes()) == labelled
+
+
+def test_results_are_replaced_only_when_asked(run, portrait, tmp_path):
+    write_png(tmp_path / "a.png", portrait)
+    arguments = (tmp_path / "a.png", f"--out={tmp_path / 'out'}")
+    write_png(tmp_path / "out" / "a.png", portrait)
+    before = (tmp_path / "out" / "a.png").read_bytes()
+    code, _, err = run(*arguments)
+    assert code == 1 and "out/a.png is there already; give another folder as --out, or --overwrite" in err
+    assert (tmp_path / "out" / "a.png").read_bytes() == before
+    assert run(*arguments, "--overwrite")[0] == 0
+    assert (tmp_path / "out" / "a.png").read_bytes() != before

@@ -1,0 +1,122 @@
+import cv2
+import numpy as np
+import pytest
+
+from maskgan_jax.unmasking.tracking import OneEuroFilter, Tracker
+from maskgan_jax.unmasking.unmasker import Unmasker, put_into
+
+from .conftest import SIDE, Green, MeanFace, Painter
+
+
+def one_euro(values, rate, least, per_speed):
+    """The filter as its authors write it, for one signal."""
+
+    def alpha(cutoff):
+        tau = 1 / (2 * np.pi * cutoff)
+        return 1 / (1 + tau * rate)
+
+    smoothed, speed = [values[0]], 0.0
+    for value in values[1:]:
+        speed += alpha(1.0) * ((value - smoothed[-1]) * rate - speed)
+        share = alpha(least + per_speed * abs(speed))
+        smoothed.append(share * value + (1 - share) * smoothed[-1])
+    return smoothed
+
+
+def test_one_euro_filter():
+    values = np.cumsum(np.random.default_rng(0).normal(size=50))
+    smooth = OneEuroFilter(0.7, 0.3)
+    np.testing.assert_allclose([smooth(np.array([v]), 1 / 30)[0] for v in values], one_euro(values, 30, 0.7, 0.3))
+
+
+def test_a_still_signal_is_smoothed_and_a_fast_one_followed():
+    rng = np.random.default_rng(0)
+    smooth = OneEuroFilter(1.0, 20.0)
+    still = [smooth(np.array([rng.normal(0, 0.002)]), 1 / 30)[0] for _ in range(90)]
+    assert np.std(still[30:]) < 0.001
+    moving = [smooth(np.array([1.0 * t / 30]), 1 / 30)[0] for t in range(30)]
+    assert 29 / 30 - moving[-1] < 0.05
+
+
+def frames(portrait, count, step=(3, 1)):
+    """The portrait on its way through a wall."""
+    for i in range(count):
+        frame = np.full((480, 640, 3), 90, np.uint8)
+        x, y = 40 + step[0] * i, 30 + step[1] * i
+        frame[y : y + 320, x : x + 320] = portrait
+        yield frame
+
+
+class Follower(MeanFace):
+    """Moves the mean face to where the mask is."""
+
+    def __call__(self, pictures):
+        y, x = np.nonzero(Green()(pictures)[0])
+        middle = self.points[2:15].mean(axis=0)
+        return (self.points + [x.mean(), y.mean()] - middle)[None].astype(np.float32)
+
+
+def test_a_moving_face_is_followed(unmasker, portrait):
+    tracker = Tracker(Unmasker(Painter(), Follower(), Green()), 30)
+    centres = []
+    for frame in frames(portrait, 30):
+        (face,) = tracker(frame)
+        assert face.after is not None
+        centres.append(face.alignment.mean(axis=0))
+        result = put_into(frame, [face])
+        assert (result == (20, 220, 40)).all(axis=-1).sum() < 0.05 * (frame == (20, 220, 40)).all(axis=-1).sum()
+    np.testing.assert_allclose(centres[-1] - centres[0], [29 * 3, 29], atol=12)
+
+
+def test_faces_come_and_go_and_scenes_change(unmasker, portrait):
+    tracker = Tracker(unmasker, 10)  # Searches every fourth frame.
+    (first, *_) = frames(portrait, 1)
+    empty = np.full_like(first, 90)
+    counts = [len(tracker(frame)) for frame in [first] * 5 + [empty] * 9 + [255 - empty] + [first] * 5]
+    assert counts[:5] == [1] * 5
+    assert counts[13] == counts[14] == 0
+    assert counts[-1] == 1
+
+
+class Nervous(Painter):
+    """Draws another colour each time, whatever it is given."""
+
+    def __init__(self):
+        self.rng = np.random.default_rng(0)
+
+    def __call__(self, pictures, masks):
+        return np.where(masks > 127, self.rng.integers(80, 180, 3).astype(np.uint8), pictures)
+
+
+def test_what_is_drawn_does_not_flicker(portrait):
+    """Of a still scene with noise, as a camera gives it, and a generator whose colours jump."""
+    rng = np.random.default_rng(0)
+    (still,) = frames(portrait, 1)
+    noisy = [np.clip(still + rng.normal(0, 3, still.shape), 0, 255).astype(np.uint8) for _ in range(20)]
+    region = cv2.erode((still == (20, 220, 40)).all(axis=-1).astype(np.uint8), np.ones((15, 15))) > 0
+
+    def flicker(results):
+        return np.mean(
+            [np.abs(a[region].astype(int) - b[region]).mean() for a, b in zip(results[10:], results[11:], strict=False)]
+        )
+
+    alone = Unmasker(Nervous(), MeanFace(), Green())
+    tracker = Tracker(Unmasker(Nervous(), MeanFace(), Green()), 30)
+    assert flicker([put_into(frame, tracker(frame)) for frame in noisy]) < 0.35 * flicker([alone(frame) for frame in noisy])
+
+
+def test_a_face_that_moves_is_drawn_as_it_is_now(portrait, unmasker):
+    """Where the visible part changes, nothing of the frame before is mixed in."""
+    tracker = Tracker(unmasker, 30)
+    (still,) = frames(portrait, 1)
+    tracker(still)
+    (face,) = tracker(np.clip(still.astype(int) + 30, 0, 255).astype(np.uint8))
+    assert face.after.shape == (SIDE, SIDE, 3)
+    drawn = face.after[face.region > 0]
+    assert (np.abs(drawn.astype(int) - (200, 100, 150)).max(axis=-1) < 3).mean() > 0.9
+
+
+@pytest.mark.parametrize("rate", [1, 240])
+def test_any_rate(unmasker, portrait, rate):
+    tracker = Tracker(unmasker, rate)
+    assert all(len(tracker(frame)) == 1 for frame in frames(portrait, 5))

@@ -1,0 +1,196 @@
+import json
+import signal
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+
+from maskgan_jax.errors import UserError
+from maskgan_jax.unmasking import video
+from maskgan_jax.unmasking.inputs import Job
+from maskgan_jax.unmasking.photo_files import LABEL
+from maskgan_jax.unmasking.photos import Outputs
+from maskgan_jax.unmasking.video import unmask_camera, unmask_video
+
+av = pytest.importorskip("av", reason="PyAV is not installed (pip install 'maskgan_jax[video]')")
+
+CODECS = {".mp4": "libx264", ".mkv": "libx264", ".mov": "libx264", ".webm": "libvpx-vp9", ".avi": "mpeg4", ".mpg": "mpeg2video"}
+SOUND = {".webm": "libopus", ".avi": "mp3", ".mpg": "mp2"}
+
+
+def write_video(path, pictures, *, rate=25, sound=True, times=None, codec=None):
+    """A video of these pictures `[H, W, 3]`, with a tone if there is to be sound."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec or CODECS[path.suffix], rate=rate)
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt = "yuv420p" if not any(side % 2 for side in pictures[0].shape[:2]) else "yuv444p"
+        if times:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        tone = container.add_stream(SOUND.get(path.suffix, "aac"), rate=48000) if sound else None
+        for number, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            if times:
+                frame.pts, frame.time_base = times[number], Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        if tone:
+            size = tone.codec_context.frame_size or 1024
+            layout = tone.codec_context.layout.name
+            for number in range(int(len(pictures) / rate * 48000 / size)):
+                wave = np.sin(np.arange(number * size, (number + 1) * size) / 20).astype(np.float32)
+                samples = np.repeat(0.3 * wave[None], tone.codec_context.layout.nb_channels, axis=0)
+                frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
+                frame.sample_rate, frame.pts = 48000, number * size
+                container.mux(tone.encode(frame))
+            container.mux(tone.encode(None))
+        container.mux(stream.encode(None))
+
+
+def read_video(path):
+    """Pictures, times in seconds, the bytes of the sound's packets, metadata."""
+    with av.open(str(path)) as container:
+        frames = list(container.decode(video=0))
+        pictures = [frame.to_ndarray(format="rgb24") for frame in frames]
+        times = [float(frame.pts * frame.time_base) for frame in frames]
+    with av.open(str(path)) as container:
+        sound = [bytes(p) for p in container.demux(audio=0) if p.size] if container.streams.audio else []
+        return pictures, times, sound, dict(container.metadata)
+
+
+@pytest.fixture(scope="module")
+def clip(portrait):
+    """Ten frames of 320 x 240 pixels in which the portrait moves a little."""
+    small = cv2.resize(portrait, (220, 220), interpolation=cv2.INTER_AREA)
+    pictures = [np.full((240, 320, 3), 100, np.uint8) for _ in range(10)]
+    for number, picture in enumerate(pictures):
+        picture[10:230, 20 + 2 * number : 240 + 2 * number] = small
+    return pictures
+
+
+def green(picture):
+    return (np.abs(picture.astype(int) - (20, 220, 40)).max(axis=-1) < 40).sum()
+
+
+def unmasked(path, unmasker, out, **outputs):
+    job = Job(path, out / path.name)
+    return unmask_video(job, unmasker, out, Outputs(**outputs)), read_video(job.out)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".webm", ".avi", ".mpg"])
+def test_masks_go_and_sound_and_time_stay(suffix, clip, unmasker, tmp_path):
+    path = tmp_path / f"clip{suffix}"
+    write_video(path, clip)
+    line, (pictures, times, sound, metadata) = unmasked(path, unmasker, tmp_path / "out")
+    before, times_before, sound_before, _ = read_video(path)
+    assert f"{path}: masks removed in 10 of 10 frames" in line
+    assert len(pictures) == len(before) == 10
+    np.testing.assert_allclose(np.diff(times), np.diff(times_before), atol=1e-3)
+    assert sound == sound_before and len(sound) > 5
+    for one, other in zip(pictures, before, strict=True):
+        assert green(other) > 3000 and green(one) < 0.1 * green(other)
+        np.testing.assert_allclose(one[:, 280:], other[:, 280:], atol=12)
+    if suffix != ".mpg":  # Which holds no text.
+        assert LABEL in metadata.values() or suffix == ".avi"
+    told = json.loads((tmp_path / "out" / f"clip{suffix}.json").read_text())
+    assert (told["frames"], told["frames_unmasked"], told["width"], told["height"]) == (10, 10, 320, 240)
+
+
+def test_uneven_times_are_kept(clip, unmasker, tmp_path):
+    path = tmp_path / "clip.mkv"
+    times = [0, 40, 90, 200, 230, 400, 410, 500, 700, 1000]
+    write_video(path, clip, times=times, sound=False)
+    _, (pictures, times_after, _, _) = unmasked(path, unmasker, tmp_path / "out")
+    np.testing.assert_allclose(np.array(times_after) * 1000, times, atol=1)
+
+
+def test_odd_sides(clip, unmasker, tmp_path):
+    path = tmp_path / "clip.mkv"
+    write_video(path, [picture[:239, :319] for picture in clip], sound=False)
+    _, (pictures, *_) = unmasked(path, unmasker, tmp_path / "out")
+    assert pictures[0].shape == (239, 319, 3)
+
+
+def test_side_by_side(clip, unmasker, tmp_path):
+    path = tmp_path / "clip.mp4"
+    write_video(path, clip)
+    unmasked(path, unmasker, tmp_path / "out", side_by_side=True, label=False)
+    pictures, _, sound, metadata = read_video(tmp_path / "out" / "side_by_side" / "clip.mp4")
+    assert pictures[0].shape == (240, 640, 3) and sound
+    assert green(pictures[5][:, :320]) > 3000 > 300 > green(pictures[5][:, 320:])
+    assert LABEL not in metadata.values()
+
+
+def test_frames_of_another_size_within_a_video(clip, unmasker, tmp_path):
+    """Two streams one after the other, as broadcasts have them."""
+    write_video(tmp_path / "one.mpg", clip, sound=False)
+    write_video(tmp_path / "two.mpg", [cv2.resize(picture, (160, 120)) for picture in clip], sound=False)
+    path = tmp_path / "both.mpg"
+    path.write_bytes((tmp_path / "one.mpg").read_bytes() + (tmp_path / "two.mpg").read_bytes())
+    line, (pictures, *_) = unmasked(path, unmasker, tmp_path / "out")
+    assert len(pictures) >= 10 and {picture.shape for picture in pictures} == {(240, 320, 3)}
+
+
+def test_a_truncated_video_is_done_as_far_as_it_goes(clip, unmasker, tmp_path):
+    rng = np.random.default_rng(0)
+    noisy = [np.clip(picture + rng.normal(0, 20, picture.shape), 0, 255).astype(np.uint8) for picture in clip * 3]
+    write_video(tmp_path / "whole.mkv", noisy, sound=False)
+    path = tmp_path / "clip.mkv"
+    data = (tmp_path / "whole.mkv").read_bytes()
+    path.write_bytes(data[: len(data) * 2 // 3])
+    _, (pictures, *_) = unmasked(path, unmasker, tmp_path / "out")
+    assert 5 < len(pictures) < 30
+
+
+def test_interrupted_it_leaves_nothing(clip, unmasker, tmp_path, monkeypatch):
+    path = tmp_path / "clip.mp4"
+    write_video(path, clip)
+    calls = []
+
+    def interrupted(photo, faces):
+        calls.append(1)
+        if len(calls) == 5:
+            signal.raise_signal(signal.SIGINT)
+        return photo
+
+    monkeypatch.setattr(video, "put_into", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        unmask_video(Job(path, tmp_path / "out" / "clip.mp4"), unmasker, tmp_path / "out", Outputs())
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_without_pyav(clip, unmasker, tmp_path, monkeypatch):
+    monkeypatch.setitem(video.sys.modules, "av", None)
+    with pytest.raises(UserError, match=r"videos need PyAV: pip install 'maskgan_jax\[video\]'"):
+        unmask_video(Job(tmp_path / "clip.mp4", tmp_path / "out.mp4"), unmasker, tmp_path, Outputs())
+
+
+class Camera:
+    """Stands in for one that gives three frames."""
+
+    def __init__(self, pictures):
+        self.pictures = list(pictures)
+
+    def isOpened(self):
+        return bool(self.pictures)
+
+    def get(self, _):
+        return 0.0
+
+    def read(self):
+        return (True, self.pictures.pop(0)[..., ::-1]) if self.pictures else (False, None)
+
+    def release(self):
+        self.pictures = None
+
+
+def test_camera(clip, unmasker, tmp_path, monkeypatch):
+    camera = Camera(clip[:4])
+    monkeypatch.setattr(video.cv2, "VideoCapture", lambda number: camera)
+    assert unmask_camera(2, unmasker, tmp_path) == f"4 frames of camera 2 are in {tmp_path / 'camera_2.mp4'}"
+    pictures, times, *_ = read_video(tmp_path / "camera_2.mp4")
+    assert len(pictures) == 4 and green(pictures[3]) < 300
+    assert (np.diff(times) > 0).all()
+    assert camera.pictures is None  # Released.
+    with pytest.raises(UserError, match="there is no camera 2"):
+        monkeypatch.setattr(video.cv2, "VideoCapture", lambda number: Camera([]))
+        unmask_camera(2, unmasker, tmp_path)
