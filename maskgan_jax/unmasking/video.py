@@ -57,6 +57,8 @@ def unmask_video(job: Job, unmasker: Unmasker, out: Path, outputs: Outputs) -> s
       UserError: PyAV is not installed, the video cannot be read or has no frames, or the result cannot be written.
     """
     av = load_av()
+    if job.mask:
+        raise UserError(f"{job.path} is a video, but --mask is for pictures; leave it out")
     counts = {"frames": 0, "frames_unmasked": 0, "most_faces": 0, "damaged_packets": 0}
     started = time.monotonic()
     with contextlib.ExitStack() as stack:

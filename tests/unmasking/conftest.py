@@ -94,7 +94,8 @@ def run(unmasker, monkeypatch, capsys):
         except SystemExit as end:  # Of argparse.
             code = end.code
         captured = capsys.readouterr()
-        # Without the progress bars, which end in a carriage return.
-        return code, captured.out, "\n".join(line for line in captured.err.split("\n") if "\r" not in line)
+        # Without the progress bars.
+        lines = (line.split("\r")[-1] for line in captured.err.split("\n"))
+        return code, captured.out, "\n".join(line for line in lines if not line.startswith(("unmask", "camera")))
 
     return call
