@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from maskgan_jax.losses import adversarial_loss, contour_loss, discriminator_loss, l1_loss, masked_loss
+from maskgan_jax.losses import adversarial_loss, contour_loss, discriminator_loss, feature_matching_loss, l1_loss, masked_loss
 from maskgan_jax.models.landmark_net import LandmarkNet
 
 
@@ -180,3 +180,11 @@ def test_contour_gradient_reaches_the_picture_and_moves_the_contour_towards_the_
     assert (((moved - contours) * np.sign(real[:, :17] - contours)).sum((1, 2)) > 0).all()
     # A step along the gradient does the opposite.
     assert contours_and_gradient(pictures + step)[0] > before
+
+
+def test_feature_matching_is_the_mean_over_layers_of_mean_differences(rng):
+    shapes = [(2, 8, 8, 3), (2, 4, 4, 16)]
+    ours, theirs = ([rng.normal(size=shape) for shape in shapes] for _ in range(2))
+    expected = np.mean([np.abs(one - other).mean() for one, other in zip(ours, theirs, strict=True)])
+    assert float(feature_matching_loss(ours, theirs)) == pytest.approx(expected, rel=1e-5)
+    assert float(feature_matching_loss(ours, ours)) == 0

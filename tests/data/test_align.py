@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from maskgan_jax.data.align import align, face_square, to_aligned, to_photo, unalign
+from maskgan_jax.data.align import align, face_square, to_aligned, to_photo, unalign, unalign_region, zoomed
 from maskgan_jax.errors import UserError
 
 SIZE = 64
@@ -148,3 +148,30 @@ def test_against_scikit_image():
     to_square = transform.SimilarityTransform.from_estimate(np.array(corners), face.alignment)
     theirs = transform.warp(photo, to_square, output_shape=(128, 128), order=3, preserve_range=True)
     assert np.abs(theirs - face.picture).max() < 3
+
+
+@pytest.mark.parametrize("zoom", [1.0, 1.25, 4 / 3])
+def test_zoom_keeps_the_lower_edge_and_its_middle(zoom):
+    landmarks = make_landmarks(150 + 140j, 25, 17)
+    whole, part = face_square(landmarks), face_square(landmarks, zoom)
+    np.testing.assert_allclose(part, zoomed(whole, zoom))
+    side, smaller = (np.hypot(*(square[3] - square[0])) for square in (whole, part))
+    assert smaller == pytest.approx(side / zoom)
+    np.testing.assert_allclose((part[1] + part[2]) / 2, (whole[1] + whole[2]) / 2)
+    face = align(np.zeros((300, 300, 3), np.uint8), landmarks, SIZE, zoom)
+    np.testing.assert_allclose(face.alignment, part)
+    np.testing.assert_allclose(to_photo(face.landmarks, part, SIZE), landmarks, atol=1e-4)
+
+
+def test_region_goes_back_to_where_it_was():
+    square = face_square(make_landmarks(120 + 115j, 22, -20))
+    region = np.zeros((64, 64), np.uint8)
+    region[20:50, 10:40] = 255
+    moved = unalign_region(region, square, (240, 260))
+    assert moved.shape == (240, 260) and set(np.unique(moved)) == {0, 255}
+    y, x = np.nonzero(moved)
+    inside = to_aligned(np.stack([x, y], axis=-1), square, 64)
+    # But for a pixel at the rim, and rounded corners.
+    assert (inside > [8.5, 18.5]).all() and (inside < [40.5, 50.5]).all()
+    side = np.hypot(*(square[3] - square[0]))
+    assert len(x) == pytest.approx(30 * 30 * (side / 64) ** 2, rel=0.02)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from maskgan_jax.data.masked_faces import DamagedRecord
-from maskgan_jax.data.pipeline import enlarge_and_crop, evaluation_batches, mirror, training_batches
+from maskgan_jax.data.pipeline import enlarge_and_crop, evaluation_batches, grow_region, mirror, misalign, training_batches
 from maskgan_jax.data.points import MIRRORED
 
 SIDE = 64
@@ -279,3 +279,40 @@ def test_damaged_records_have_no_weight_in_an_evaluation(limit, expected, record
     ]
     seen = [n for batch in sum(shares, []) for n in batch["landmarks"][batch["weight"] == 1][:, 0, 0]]
     assert sorted(seen) == expected
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_misalignment_moves_everything_together(seed):
+    record = make_record(seed)
+    moved = misalign(record, 0.1, np.random.default_rng(seed))
+    centres, landmarks = dot_centres(moved["real"], moved["landmarks"])
+    assert len(landmarks) > 30
+    np.testing.assert_allclose(centres, landmarks, atol=0.5)
+    assert np.abs(moved["landmarks"] - record["landmarks"]).max() > 0.5
+    # All that shows anything of the mask is in the region, but for how OpenCV rounds.
+    outside = moved["mask"][..., 0] == 0
+    np.testing.assert_allclose(moved["masked"][outside], moved["real"][outside].astype(int), atol=1)
+    assert set(np.unique(moved["mask"])) == {0, 255} and moved["mask"].shape == record["mask"].shape
+
+
+def test_misalignment_is_as_large_as_it_may_be():
+    record = make_record()
+    middle = (SIDE - 1) / 2
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        moved = misalign(record, 0.1, rng)["landmarks"] - middle
+        before = record["landmarks"] - middle
+        matrix, *_ = np.linalg.lstsq(np.c_[before, np.ones(68)], moved, rcond=None)
+        turn, scale = np.arctan2(matrix[0, 1], matrix[0, 0]), np.hypot(*matrix[0])
+        assert abs(turn) < 0.1 and abs(scale - 1) < 0.1 and np.abs(matrix[2]).max() < 0.1 * SIDE + 0.1
+
+
+def test_the_region_grows_by_up_to_so_many_pixels():
+    record = make_record()
+    rows = set()
+    for seed in range(30):
+        grown = grow_region(record, 3, np.random.default_rng(seed))
+        assert (grown["mask"] >= record["mask"]).all()
+        rows.add((SIDE // 2) - int(np.nonzero(grown["mask"].any(axis=(1, 2)))[0][0]))
+        np.testing.assert_array_equal(grown["masked"], record["masked"])
+    assert rows == {0, 1, 2, 3}

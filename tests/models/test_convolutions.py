@@ -296,3 +296,22 @@ def test_product_with_either_factor_first(rows):
     rng = np.random.default_rng(0)
     x, matrix = rng.normal(size=(rows, 4)).astype(np.float32), rng.normal(size=(5, 4)).astype(np.float32)
     np.testing.assert_allclose(jax.jit(convolutions._matrix_first)(matrix, x), x @ matrix.T, atol=1e-5)
+
+
+def test_enlarging_kernel_equals_doubling_pixels_and_convolving():
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(2, 5, 7, 3)).astype(np.float32), rng.normal(size=(3, 3, 3, 4)).astype(np.float32)
+    doubled = torch.nn.functional.interpolate(torch.tensor(x).permute(0, 3, 1, 2), scale_factor=2, mode="nearest")
+    expected = torch.nn.functional.conv2d(doubled, torch.tensor(kernel).permute(3, 2, 0, 1), padding=1)
+    ours = convolutions.transpose_convolve(x, convolutions.enlarging_kernel(jnp.asarray(kernel)))
+    np.testing.assert_allclose(ours, expected.permute(0, 2, 3, 1).numpy(), atol=1e-5)
+
+
+def test_layer_that_doubles_pixels_draws_no_checkerboard():
+    """Of an even picture, but for its rim, comes an even one, whatever the kernel; a transposed convolution cannot say that."""
+    x = jnp.ones((1, 6, 6, 2))
+    for nearest in (True, False):
+        layer = convolutions.Conv(3, transpose=True, nearest=nearest)
+        inner = layer.apply(layer.init(jax.random.key(0), x), x)[0, 2:-2, 2:-2]
+        assert (np.ptp(inner, axis=(0, 1)) < 1e-6).all() == nearest

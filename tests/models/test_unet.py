@@ -132,3 +132,39 @@ def test_from_a_config(config):
     config.generator.dropout_sides = (2, 4, 8)
     config.training.compute = "bfloat16"
     assert create_generator(config) == UNet(4, "instance", 0.5, (2, 4, 8), jnp.dtype("bfloat16"))
+
+
+@pytest.fixture(scope="module")
+def inpainting(draw_variables):
+    """A network that is told the region, its variables, pictures and regions."""
+    model = UNet(width=4, upsampling="nearest", inpaints=True)
+    x = pictures()
+    mask = (np.random.default_rng(1).random((2, 64, 64, 1)) < 0.4).astype(np.float32)
+    return model, draw_variables(model, x, mask), x, mask
+
+
+def test_inpainting_changes_the_region_alone(inpainting):
+    model, variables, x, mask = inpainting
+    assert variables["params"]["down_0"]["kernel"].shape == (4, 4, 4, 4)
+    assert variables["params"]["up_3"]["kernel"].shape[:2] == (3, 3)
+    result = np.asarray(jax.jit(model.apply)(variables, x, mask))
+    known = np.broadcast_to(mask == 0, x.shape)
+    np.testing.assert_array_equal(result[known], x[known])
+    assert np.abs(result - x)[~known].mean() > 0.1
+
+
+def test_inpainting_does_not_see_what_is_hidden(inpainting):
+    model, variables, x, mask = inpainting
+    apply = jax.jit(model.apply)
+    other = np.where(mask > 0, pictures(seed=9), x)
+    hidden = np.broadcast_to(mask > 0, x.shape)
+    np.testing.assert_array_equal(apply(variables, x, mask)[hidden], apply(variables, other, mask)[hidden])
+    seen = np.where(mask > 0, x, pictures(seed=9))
+    assert np.abs(apply(variables, x, mask)[hidden] - apply(variables, seen, mask)[hidden]).mean() > 1e-3
+
+
+def test_a_network_that_does_not_inpaint_does_not_ask_for_the_region(draw_variables):
+    model = UNet(width=4)
+    x = pictures()
+    variables = draw_variables(model, x)
+    np.testing.assert_array_equal(model.apply(variables, x), model.apply(variables, x, np.ones((2, 64, 64, 1), np.float32)))

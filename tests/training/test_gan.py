@@ -12,6 +12,7 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.export.safetensors import load_safetensors, read_header, save_safetensors
 from maskgan_jax.models.landmark_net import LandmarkNet, create_landmark_net
 from maskgan_jax.models.patchgan import create_discriminator
+from maskgan_jax.models.st_lpips import load_st_lpips, st_lpips
 from maskgan_jax.models.unet import create_generator
 from maskgan_jax.training.gan import create_task, load_landmark_net
 from maskgan_jax.training.step import create_state, train_step
@@ -26,10 +27,16 @@ def batch():
     return {"real": real, "masked": np.where(mask > 0, masked, real), "mask": mask, "landmarks": landmarks}
 
 
-@pytest.fixture(scope="module")
-def step(make_config, landmark_file, batch):
-    """One step with every term, batch norm, dropout and EMA: config, key, state before, state after, what was logged."""
+@pytest.fixture(scope="module", params=["pix2pix", "inpainting"])
+def step(request, make_config, landmark_file, batch):
+    """One step with every term, batch norm, dropout and EMA: config, key, state before, state after, what was logged.
+
+    Of pix2pix's generator, and of one that is told the region, with the terms beyond the paper.
+    """
     config = make_config()
+    if request.param == "inpainting":
+        config.generator.update(inpaints=True, upsampling="nearest")
+        config.losses.update(feature_matching=0.7, perceptual=3.0)
     config.generator.norm = config.discriminator.norm = "batch"
     config.losses.contour = 0.3
     config.losses.adversarial = 2.0
@@ -52,7 +59,10 @@ def naive_losses(config, generator_params, discriminator_params, state, batch, k
     def fake():
         variables = {"params": generator_params, "batch_stats": state.batch_stats}
         rngs = {"dropout": jax.random.fold_in(key, state.step)}
-        return generator.apply(variables, masked, train=True, rngs=rngs, mutable=["batch_stats"])[0]
+        return generator.apply(variables, masked, batch["mask"] / 255.0, train=True, rngs=rngs, mutable=["batch_stats"])[0]
+
+    def layers(picture):
+        return discriminator.apply({"params": discriminator_params}, masked, picture)[1]
 
     def judge(picture):
         return discriminator.apply({"params": discriminator_params}, masked, picture)[0]
@@ -64,6 +74,9 @@ def naive_losses(config, generator_params, discriminator_params, state, batch, k
         "contour": losses.contour_loss(points, batch["landmarks"]),
         "masked": losses.masked_loss(fake(), real, batch["mask"] / 255.0),
     }
+    if config.losses.feature_matching:
+        terms["feature_matching"] = losses.feature_matching_loss(layers(fake()), layers(real))
+        terms["perceptual"] = st_lpips(load_st_lpips(), fake(), real).mean()
     return losses.discriminator_loss(judge(real), judge(jax.lax.stop_gradient(fake()))), terms
 
 
@@ -117,7 +130,9 @@ def test_landmark_network_takes_the_arithmetic_of_the_run(config, landmark_file)
 
 def test_every_term_is_logged_raw_and_weighted(step):
     config, *_, logged = step
-    names = ("adversarial", "l1", "contour", "masked")
+    names = ["adversarial", "l1", "contour", "masked"]
+    if config.losses.feature_matching:
+        names += ["feature_matching", "perceptual"]
     assert set(logged) == {*names, *(f"weighted_{name}" for name in names), "generator", "discriminator"}
     for name in names:
         assert logged[f"weighted_{name}"] == pytest.approx(config.losses[name] * float(logged[name]), rel=1e-5)
