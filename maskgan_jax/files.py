@@ -9,6 +9,7 @@ import io
 import json
 import os
 import re
+import shutil
 import tempfile
 import uuid
 import warnings
@@ -65,6 +66,28 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+@contextlib.contextmanager
+def replacing_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Gives a new temporary folder beside `path`, which becomes `path` when the block ends well.
+
+    Raises:
+      UserError: there is something at `path` already, or it cannot be written (no permission, full disk).
+    """
+    path = Path(path)
+    if path.exists():
+        raise UserError(f"{path} is there already; delete it, or give another name")
+    temporary = path.with_name(f".{uuid.uuid4().hex}")
+    try:
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise _unwritable(path, error) from error
 

@@ -1,23 +1,45 @@
-"""`maskgan export`: a trained network as one file."""
+"""`maskgan export`: a trained network in the format of another program."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
+
+FORMATS = ("orbax", "safetensors", "stablehlo", "onnx", "savedmodel", "pytorch")
 
 
 def main(arguments: list[str]) -> None:
-    """Reads the flags, writes the file, says where it is."""
+    """Reads the flags, writes the network, says where it is."""
     parser = argparse.ArgumentParser(
-        prog="maskgan export", description="Writes the best network of a run to one file.", allow_abbrev=False
+        prog="maskgan export",
+        description="Writes a trained network in the format of another program; docs/export.md shows how each is loaded.",
+        allow_abbrev=False,
     )
-    parser.add_argument("--workdir", required=True, metavar="DIR", help="folder of a `maskgan train` run")
-    parser.add_argument("--format", default="safetensors", choices=["safetensors"], help="format of the file")
-    parser.add_argument("--out", required=True, metavar="FILE", help="the file to write")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--workdir", metavar="PATH", help="folder of a `maskgan train` run, or an exported .safetensors file")
+    which.add_argument(
+        "--pretrained", choices=["unmask", "landmarks", "segmentation"], help="a network that comes with the package"
+    )
+    parser.add_argument("--format", default="safetensors", choices=FORMATS, help="what is written (default: safetensors)")
+    parser.add_argument("--out", required=True, metavar="PATH", help="the file, or for orbax and savedmodel the folder")
+    parser.add_argument("--batch", type=int, metavar="N", help="fixed size of the batch, for stablehlo, onnx and savedmodel")
+    parser.add_argument("--half", action="store_true", help="float16 weights: half the size; for safetensors")
     flags = parser.parse_args(arguments)
+    if flags.batch is not None and (flags.batch < 1 or flags.format not in ("stablehlo", "onnx", "savedmodel")):
+        parser.error("--batch is at least 1, and for stablehlo, onnx and savedmodel")
+    if flags.half and flags.format != "safetensors":
+        parser.error("--half is for safetensors")
 
-    from maskgan_jax.export.safetensors import save_safetensors
+    # JAX takes seconds to start; a mistyped flag should not.
     from maskgan_jax.models.stored import load_network, stored_config
+    from maskgan_jax.unmasking.networks import pretrained
 
-    network = load_network(flags.workdir, stored_config(flags.workdir).task)
-    save_safetensors(flags.out, network.variables, network.config)
+    path = pretrained(flags.pretrained) if flags.pretrained else flags.workdir
+    network = load_network(path, stored_config(path).task)
+    # Each format's packages are imported only when it is asked for.
+    save = getattr(importlib.import_module(f"maskgan_jax.export.{flags.format}"), f"save_{flags.format}")
+    if flags.format == "safetensors":
+        save(flags.out, network.variables, network.config, half=flags.half)
+    else:
+        save(flags.out, network, **({"batch": flags.batch} if flags.batch else {}))
     print(f"the network is in {flags.out}")

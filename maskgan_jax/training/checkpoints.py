@@ -186,6 +186,12 @@ def save_best(manager: ocp.CheckpointManager, step: int, variables: Variables, s
     manager.save(step, args=ocp.args.Composite(network=ocp.args.StandardSave(variables), scores=ocp.args.JsonSave(scores)))
 
 
+def export_variables(folder: Path, variables: Variables) -> None:
+    """Writes the variables of a network, and nothing else, as an Orbax checkpoint of a plain tree."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder.absolute(), jax.tree.map(np.asarray, variables))
+
+
 def best_scores(manager: ocp.CheckpointManager) -> dict[str, float] | None:
     """The validation scores of the best checkpoint; None if there is none yet, or none that can be read."""
     step = manager.latest_step()

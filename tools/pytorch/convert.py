@@ -26,6 +26,7 @@ from maskgan_jax.configs.default import get_config
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.export.safetensors import save_safetensors
 from maskgan_jax.files import replacing
+from maskgan_jax.models.convolutions import enlarging_kernel
 from maskgan_jax.models.stored import load_network, stored_config
 from maskgan_jax.models.unet import create_generator
 from maskgan_jax.state_dict import read_state_dict
@@ -137,6 +138,11 @@ def landmark_net_to_pytorch(variables: Variables) -> StateDict:
     return state
 
 
+def segmentation_net_to_pytorch(variables: Variables) -> StateDict:
+    """The state dict of `networks.SegmentationNet` that has the variables of ours."""
+    return _to_pytorch(variables, {name: name for name in variables["params"]}, keeps_statistics=True)
+
+
 def _level(i: int) -> str:
     """The name in PyTorch of the layers of the i-th level from the outside, of which each is within the one before."""
     return "model.model" if i == 0 else "model.model.1.model" + ".3.model" * (i - 1)
@@ -189,7 +195,10 @@ def _to_pytorch(variables: Variables, names: Mapping[str, str], *, keeps_statist
             continue
         layer = params[ours]
         if not _is_norm(ours):
-            state[f"{theirs}.weight"] = _array(np.transpose(layer["kernel"], _axes(ours)))
+            kernel = layer["kernel"]
+            if kernel.shape[0] == 3:  # Of pixels that are doubled first: a transposed convolution all the same.
+                kernel = enlarging_kernel(kernel)
+            state[f"{theirs}.weight"] = _array(np.transpose(kernel, _axes(ours)))
             if "bias" in layer:
                 state[f"{theirs}.bias"] = _array(layer["bias"])
             continue

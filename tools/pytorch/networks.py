@@ -58,9 +58,11 @@ class UNetLevel(nn.Module):
 class UNetGenerator(nn.Module):
     """`maskgan_jax.models.unet.UNet`: masked faces `[B, 3, S, S]` to unmasked ones, both in [-1, 1]."""
 
-    def __init__(self, size: int, width: int, norm: str, dropout: float, dropout_sides: Sequence[int]):
+    def __init__(self, size: int, width: int, norm: str, dropout: float, dropout_sides: Sequence[int], inpaints: bool = False):
         """A generator for faces of `size` px; the rest as in ours."""
         super().__init__()
+        self.inpaints = inpaints
+        channels_in = 4 if inpaints else 3
         depth = size.bit_length() - 1
         channels = [width * min(2**i, MOST_CHANNELS) for i in range(depth)]
         level = None
@@ -69,15 +71,23 @@ class UNetGenerator(nn.Module):
             level = UNetLevel(
                 channels[i - 1], channels[i - 1], channels[i], level, norm, dropout if side in dropout_sides else 0.0
             )
-        layers = (convolution(3, width), level, nn.ReLU(inplace=True), nn.ConvTranspose2d(2 * width, 3, 4, 2, 1), nn.Tanh())
+        layers = (
+            convolution(channels_in, width),
+            level,
+            nn.ReLU(inplace=True),
+            nn.ConvTranspose2d(2 * width, 3, 4, 2, 1),
+            nn.Tanh(),
+        )
         self.model = nn.ModuleDict({"model": nn.Sequential(*layers)})
 
-    def forward(self, masked: torch.Tensor) -> torch.Tensor:
-        """`[B, 3, S, S]` to the same, float32."""
+    def forward(self, masked: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """`[B, 3, S, S]`, and if it inpaints the regions `[B, 1, S, S]`, 1 = hidden, to the same, float32."""
         *layers, tanh = self.model["model"]
+        x = torch.cat([torch.where(mask > 0, 0.0, masked), mask], 1) if self.inpaints else masked
         for layer in layers:
-            masked = layer(masked)
-        return tanh(masked.float())
+            x = layer(x)
+        x = tanh(x.float())
+        return torch.where(mask > 0, x, masked) if self.inpaints else x
 
 
 class PatchGAN(nn.Module):
@@ -126,10 +136,41 @@ class LandmarkNet(nn.Module):
         return self.size * (0.5 + 0.25 * self.points(x).float().reshape(-1, 68, 2))
 
 
+class SegmentationNet(nn.Module):
+    """`maskgan_jax.models.segmentation_net.SegmentationNet`: logits of each pixel to be hidden."""
+
+    def __init__(self, size: int, width: int):
+        """A network for faces of `size` px; parameters are named as in ours."""
+        super().__init__()
+        self.depth = size.bit_length() - 3
+        channels = [3, *(width * min(2**i, MOST_CHANNELS) for i in range(self.depth))]
+        for i in range(self.depth):
+            self.add_module(f"down_{i}", convolution(channels[i], channels[i + 1]))
+            self.add_module(f"down_norm_{i}", nn.BatchNorm2d(channels[i + 1]))
+        for i in range(1, self.depth):
+            inner = channels[i + 1] * (1 if i == self.depth - 1 else 2)
+            self.add_module(f"up_{i}", nn.ConvTranspose2d(inner, channels[i], 4, 2, 1, bias=False))
+            self.add_module(f"up_norm_{i}", nn.BatchNorm2d(channels[i]))
+        self.up_0 = nn.ConvTranspose2d(2 * channels[1], 1, 4, 2, 1)
+
+    def forward(self, picture: torch.Tensor) -> torch.Tensor:
+        """Logits `[B, S, S]` for aligned faces `[B, 3, S, S]` in [-1, 1]."""
+        x, skips = picture, []
+        for i in range(self.depth):
+            skips.append(x)
+            x = functional.relu(self.get_submodule(f"down_norm_{i}")(self.get_submodule(f"down_{i}")(x)))
+        for i in reversed(range(1, self.depth)):
+            x = functional.relu(self.get_submodule(f"up_norm_{i}")(self.get_submodule(f"up_{i}")(x)))
+            x = torch.cat([skips[i], x], 1)
+        return self.up_0(x)[:, 0].float()
+
+
 def create_generator(config: ConfigDict) -> UNetGenerator:
     """The generator that a config describes."""
     settings = config.generator
-    return UNetGenerator(config.data.size, settings.width, settings.norm, settings.dropout, settings.dropout_sides)
+    return UNetGenerator(
+        config.data.size, settings.width, settings.norm, settings.dropout, settings.dropout_sides, settings.inpaints
+    )
 
 
 def create_discriminator(config: ConfigDict) -> PatchGAN:
@@ -141,3 +182,8 @@ def create_discriminator(config: ConfigDict) -> PatchGAN:
 def create_landmark_net(config: ConfigDict) -> LandmarkNet:
     """The landmark network that a config describes."""
     return LandmarkNet(config.data.size, config.landmark_net.width)
+
+
+def create_segmentation_net(config: ConfigDict) -> SegmentationNet:
+    """The segmentation network that a config describes."""
+    return SegmentationNet(config.data.size, config.segmentation_net.width)
