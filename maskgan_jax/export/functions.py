@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 
+from maskgan_jax.models.convolutions import compiling_for
 from maskgan_jax.models.stored import StoredNetwork
 
 # What the output of each kind of network is called.
@@ -40,7 +41,9 @@ def exported_function(network: StoredNetwork) -> Callable[..., jax.Array]:
     module, variables = network.module, network.variables
 
     def function(*inputs: jax.Array) -> jax.Array:
-        output = module.apply(variables, *inputs)
+        # XLA's own convolutions, which are right everywhere; ours for CPUs are for one size of batch.
+        with compiling_for("gpu"):
+            output = module.apply(variables, *inputs)
         return jax.nn.sigmoid(output) if network.config.task == "segmentation" else output
 
     return function

@@ -7,7 +7,6 @@ from pathlib import Path
 from maskgan_jax.errors import UserError
 from maskgan_jax.export.functions import exported_function, signature
 from maskgan_jax.files import replacing_folder
-from maskgan_jax.models.convolutions import compiling_for
 from maskgan_jax.models.stored import StoredNetwork
 
 
@@ -31,16 +30,18 @@ def save_savedmodel(path: str | Path, network: StoredNetwork, batch: int | None 
     inputs, outputs = signature(network)
     (output,) = outputs
     polymorphic = None if batch else [f"(batch, {', '.join(map(str, shape[1:]))})" for shape in inputs.values()]
-    with compiling_for("gpu"):  # As for StableHLO.
-        converted = jax2tf.convert(
-            exported_function(network), polymorphic_shapes=polymorphic, native_serialization_platforms=("cpu", "cuda", "tpu")
-        )
-        module = tf.Module()
-        module.run = tf.function(
-            lambda *arrays: {output: converted(*arrays)},
-            autograph=False,
-            input_signature=[tf.TensorSpec((batch, *shape[1:]), tf.float32, name) for name, shape in inputs.items()],
-        )
-        function = module.run.get_concrete_function()
+    converted = jax2tf.convert(
+        exported_function(network),
+        polymorphic_shapes=polymorphic,
+        native_serialization_platforms=("cpu", "cuda", "tpu"),
+        with_gradient=False,  # It is for use, not for training.
+    )
+    module = tf.Module()
+    module.run = tf.function(
+        lambda *arrays: {output: converted(*arrays)},
+        autograph=False,
+        input_signature=[tf.TensorSpec((batch, *shape[1:]), tf.float32, name) for name, shape in inputs.items()],
+    )
+    function = module.run.get_concrete_function()
     with replacing_folder(path) as temporary:
         tf.saved_model.save(module, str(temporary), signatures=function)

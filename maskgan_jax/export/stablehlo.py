@@ -10,7 +10,6 @@ import jax.numpy as jnp
 
 from maskgan_jax.export.functions import exported_function, signature
 from maskgan_jax.files import replacing
-from maskgan_jax.models.convolutions import compiling_for
 from maskgan_jax.models.stored import StoredNetwork
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -29,8 +28,6 @@ def save_stablehlo(path: str | Path, network: StoredNetwork, batch: int | None =
     """
     first = batch or jax.export.symbolic_shape("batch")[0]
     inputs = [jax.ShapeDtypeStruct((first, *shape[1:]), jnp.float32) for shape in signature(network).inputs.values()]
-    # XLA's own convolutions, which are right everywhere; ours for CPUs are for one size of batch.
-    with compiling_for("gpu"):
-        exported = jax.export.export(jax.jit(exported_function(network)), platforms=PLATFORMS)(*inputs)
+    exported = jax.export.export(jax.jit(exported_function(network)), platforms=PLATFORMS)(*inputs)
     with replacing(path) as temporary:
         temporary.write_bytes(exported.serialize())
