@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from maskgan_jax.config import read_config
+from maskgan_jax.configs import default
+from maskgan_jax.data.landmarks import find_landmarks
+from maskgan_jax.data.masks import draw_mask
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import read_picture, write_json
+from maskgan_jax.files import read_picture, write_json, write_png
 from maskgan_jax.report import Section, folded, image, line_chart, paragraph, table, write_report
 from maskgan_jax.weights import weight_file
+
+if TYPE_CHECKING:
+    from maskgan_jax.unmasking.unmasker import Unmasker
+
+# Eileen Collins, NASA 1999, in the public domain; scikit-image has it as `astronaut`. And the part of it that is shown.
+PORTRAIT = Path(str(importlib.resources.files("maskgan_jax"))) / "data" / "portrait.jpg"
+SHOWN = np.s_[0:280, 80:380]
+# Seeds of the masks that are drawn on it.
+PORTRAIT_MASKS = (0, 2, 3)
 
 # What the demo's folder holds. The progress is the settings, and for each station of the demo its time and whether it is done.
 PROGRESS, DATA, LANDMARKS, UNMASK, SCORES = "demo.json", "data", "landmarks", "unmask", "scores"
@@ -33,7 +47,7 @@ TERMS = {"adversarial": "GAN", "l1": "L1", "contour": "C1", "masked": "C2"}
 
 
 def run_demo(out: Path, config: ConfigDict, landmark_config: ConfigDict) -> list[list[str]]:
-    """Does what is not yet done of the demo, and writes `examples.png` and `report.html`.
+    """Does what is not yet done of the demo, and writes `examples.png`, `portrait.png` and `report.html`.
 
     Args:
       out: where everything goes: a new folder, an empty one, or that of a demo with the same settings.
@@ -71,12 +85,16 @@ def run_demo(out: Path, config: ConfigDict, landmark_config: ConfigDict) -> list
         for method in METHODS:
             write_json(out / SCORES / f"{method}.json", evaluate(method, out / DATA, workdir=out / UNMASK))
 
+    def portrait() -> None:
+        write_portrait(out / "portrait.png")
+
     with_landmarks = config.copy_and_resolve_references()
     with_landmarks.landmark_net.weights = str(out / LANDMARKS)
     _station(out, "draw faces and masks", out / DATA / "masked_faces", build)
     _station(out, "train the landmark network", out / LANDMARKS / "best", lambda: train(landmark_config, out / LANDMARKS))
     _station(out, "train the mask remover", out / UNMASK / "best", lambda: train(with_landmarks, out / UNMASK))
     _station(out, "score on the test faces", out / SCORES / f"{METHODS[-1]}.json", score)
+    _station(out, "unmask a photo", out / "portrait.png", portrait)
 
     scores = {method: _read_json(out / SCORES / f"{method}.json") for method in METHODS}
     headings = ["", *(heading for heading, _ in METRICS.values())]
@@ -88,6 +106,28 @@ def run_demo(out: Path, config: ConfigDict, landmark_config: ConfigDict) -> list
     ]
     _write_report(out, config, landmark_config, table(headings, rows), _comparison(scores))
     return [headings, *rows]
+
+
+def write_portrait(path: Path, unmasker: Unmasker | None = None) -> None:
+    """Writes a PNG of a portrait, in rows: with a mask that is drawn on it, as `maskgan unmask` makes it of that, as it is.
+
+    Args:
+      path: the file.
+      unmasker: what removes the masks; None for the networks of the package.
+
+    Raises:
+      UserError: the package or the cache lacks a network, or the file cannot be written.
+    """
+    from maskgan_jax.unmasking.unmasker import Unmasker
+
+    unmasker = unmasker or Unmasker.from_pretrained()
+    photo = read_picture(PORTRAIT)
+    landmarks = find_landmarks(photo)
+    rows = []
+    for seed in PORTRAIT_MASKS:
+        masked = draw_mask(photo, landmarks, np.random.default_rng(seed), default.get_config().data).picture
+        rows.append([picture[SHOWN] for picture in (masked, unmasker(masked), photo)])
+    write_png(path, np.concatenate([np.concatenate(row, axis=1) for row in rows]))
 
 
 def _claim(out: Path, settings: dict[str, Any]) -> None:
@@ -165,6 +205,7 @@ def _write_report(out: Path, config: ConfigDict, landmark_config: ConfigDict, sc
         "train the mask remover": f"U-Net of width {config.generator.width}, {config.training.epochs:g} epochs "
         f"in batches of {config.input.batch_size}; {_loss_in_words(config)}",
         "score on the test faces": f"{test['records']} faces of {test['identities']} people who are not in the training split",
+        "unmask a photo": "the networks that come with the package, which `maskgan unmask` uses",
     }
     introduction = paragraph(
         f"A network that removes masks from faces, trained here in {minutes:.1f} minutes on rendered faces, with the loss of "
@@ -178,6 +219,14 @@ def _write_report(out: Path, config: ConfigDict, landmark_config: ConfigDict, sc
                 read_picture(out / "examples.png"),
                 "Masked; filled in by Telea's method; the network's output; the output with the known pixels put back; the "
                 "truth. None of these people is in the training split; the faces were taken evenly, not chosen.",
+            ),
+        ),
+        Section(
+            "A photo",
+            image(
+                read_picture(out / "portrait.png"),
+                "Masks drawn on a portrait (Eileen Collins, NASA, public domain); what maskgan unmask, with the networks that "
+                "come with the package, makes of it; the portrait. What it draws is a plausible face, not the person's own.",
             ),
         ),
         Section(

@@ -60,7 +60,7 @@ def test_report_needs_no_other_file(finished):
     report = (out / "report.html").read_text()
     for text in (*headings[1:], *(cell for row in rows for cell in row[1:]), "C2", "rendered"):
         assert text in report
-    assert report.count('src="data:image/png;base64,') == 2 and report.count("<svg") == 4
+    assert report.count('src="data:image/png;base64,') == 3 and report.count("<svg") == 4
     assert not re.search(r"""(src|href)=["']?http|url\(|<script|<link""", report)
     assert (out / "examples.png").stat().st_size > 1000
 
@@ -71,7 +71,7 @@ def test_finished_demo_is_only_reported_again(finished, configs, capsys):
     (out / "report.html").unlink()
     before = (out / "unmask" / "metrics.jsonl").stat().st_mtime_ns
     assert demo.run_demo(out, *configs) == table
-    assert capsys.readouterr().out.count("done before") == 4
+    assert capsys.readouterr().out.count("done before") == 5
     assert (out / "report.html").read_text() == report
     assert (out / "unmask" / "metrics.jsonl").stat().st_mtime_ns == before
 
@@ -84,7 +84,7 @@ def test_goes_on_after_an_interruption(finished, configs, capsys):
     (out / demo.PROGRESS).write_text(json.dumps(progress))
     before = progress["stations"]["train the mask remover"]["seconds"]
     assert demo.run_demo(out, *configs) == table
-    assert capsys.readouterr().out.count("done before") == 2
+    assert capsys.readouterr().out.count("done before") == 3
     after = json.loads((out / demo.PROGRESS).read_text())["stations"]["train the mask remover"]
     assert after["done"] and after["seconds"] > before
 

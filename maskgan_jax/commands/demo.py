@@ -23,4 +23,4 @@ def main(arguments: list[str]) -> None:
     compute_in_main_thread()
     headings, *rows = run_demo(out, load_config("configs/demo.py"), load_config("configs/demo_landmarks.py"))
     print("\n" + "\n".join(f"{row[0]:28}" + "".join(f"{cell:>21}" for cell in row[1:]) for row in (headings, *rows)))
-    print(f"\nexamples are in {out / 'examples.png'}; the report is {out / 'report.html'}")
+    print(f"\nexamples are in {out / 'examples.png'} and {out / 'portrait.png'}; the report is {out / 'report.html'}")

@@ -1,0 +1,203 @@
+"""Measures `maskgan unmask`: on photos of people who really wear masks, and on a video; see docs/unmasking.md.
+
+    python tools/measure_unmasking.py photos PHOTOS --out=DIR
+    python tools/measure_unmasking.py video --out=DIR [--size=256]
+
+The first counts in how many photos a face, and on it a mask, is found, and draws sheets to be judged by eye. The second makes a
+video of 640 x 480 pixels, in which the portrait of the demo wears a mask and moves, with a camera's noise, and measures speed, where
+the time goes, and how much the drawn part flickers, beside the same frames unmasked each by itself. Speed does not depend on
+weights: with --size, networks for another size are made up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from maskgan_jax.config import load_config
+from maskgan_jax.configs import default
+from maskgan_jax.data.align import cut_out
+from maskgan_jax.data.landmarks import find_landmarks
+from maskgan_jax.data.masks import draw_mask
+from maskgan_jax.data.sheet import labelled_grid
+from maskgan_jax.demo import PORTRAIT
+from maskgan_jax.errors import UserError, exit_code
+from maskgan_jax.files import find_pictures, read_picture, write_png
+from maskgan_jax.unmasking import tracking
+from maskgan_jax.unmasking import unmasker as unmasking
+from maskgan_jax.unmasking.inputs import Job
+from maskgan_jax.unmasking.photos import Outputs
+from maskgan_jax.unmasking.tracking import Tracker
+from maskgan_jax.unmasking.unmasker import Unmasker
+from maskgan_jax.unmasking.video import load_av, unmask_video
+
+# Faces on a sheet, and their side in pixels.
+SHEET_FACES = 40
+SHEET_SIDE = 192
+FRAMES = 300
+RATE = 30
+# Standard deviation of the noise of the camera, in levels.
+NOISE = 2.5
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Reads the flags, measures, prints."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("what", choices=["photos", "video"])
+    parser.add_argument("photos", nargs="?", help="folder of photos")
+    parser.add_argument("--out", required=True, metavar="DIR")
+    parser.add_argument("--weights", metavar="PATH", help="as for `maskgan unmask`")
+    parser.add_argument("--size", type=int, help="of made-up networks, in pixels")
+    flags = parser.parse_args(arguments)
+    out = Path(flags.out)
+    if flags.what == "photos":
+        if not flags.photos:
+            raise UserError("give the folder of photos")
+        measure_photos(Path(flags.photos), out, Unmasker.from_pretrained(flags.weights))
+    else:
+        measure_video(out, made_up(flags.size, out) if flags.size else Unmasker.from_pretrained(flags.weights))
+
+
+def measure_photos(folder: Path, out: Path, unmasker: Unmasker) -> None:
+    """Prints how many faces and masks are found, and draws the sheets: each photo's largest masked face, before and after."""
+    counts: dict[str, int] = defaultdict(int)
+    seconds, rows = [], []
+    unmasker(read_picture(PORTRAIT))  # Compiles.
+    for path in tqdm(find_pictures(folder), unit="photo"):
+        photo = read_picture(path)
+        begun = time.perf_counter()
+        result, faces = unmasker.unmask(photo)
+        seconds.append(time.perf_counter() - begun)
+        masked = [face for face in faces if face.after is not None]
+        counts["photos"] += 1
+        counts["with a face found"] += bool(faces)
+        counts["with a mask found"] += bool(masked)
+        counts["faces"] += len(faces)
+        counts["faces with a mask found"] += len(masked)
+        for face in masked[:1]:
+            row = [cut_out(picture, face.alignment, SHEET_SIDE) for picture in (photo, result)]
+            cv2.putText(row[0], path.stem[-12:], (3, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 0, 0), 1, cv2.LINE_AA)
+            rows.append(row)
+    for name, count in counts.items():
+        print(f"{name:26} {count:6}")
+    print(f"{'seconds a photo, median':26} {np.median(seconds):6.2f}")
+    for start in range(0, len(rows), SHEET_FACES):
+        path = out / f"sheet_{start // SHEET_FACES + 1}.png"
+        write_png(path, labelled_grid(rows[start : start + SHEET_FACES], ["before", "after"], columns=5))
+        print(path)
+
+
+def measure_video(out: Path, unmasker: Unmasker) -> None:
+    """Prints speed, where the time goes, and flicker."""
+    frames = list(moving_portrait())
+    path = out / "portrait.mp4"
+    write_video(path, frames)
+    unmask_video(Job(path, out / "compiled.mp4"), unmasker, out, Outputs())  # Compiles.
+    print(unmask_video(Job(path, out / "unmasked.mp4"), unmasker, out, Outputs()))
+
+    spent = watched(unmasker)
+    tracker = Tracker(unmasker, RATE)
+    begun = time.perf_counter()
+    tracked = [unmasking.put_into(frame, tracker(frame)) for frame in frames]
+    total = time.perf_counter() - begun
+    print(f"\n{'part':32} ms a frame")
+    for name, value in sorted(spent.items(), key=lambda item: -item[1]):
+        print(f"{name:32} {1000 * value / len(frames):6.2f}")
+    print(f"{'all but decoding and encoding':32} {1000 * total / len(frames):6.2f}")
+    alone = [unmasker(frame) for frame in frames[:60]]
+    print(f"\nflicker, levels: {flicker(frames, tracked[:60]):.2f} followed, {flicker(frames, alone):.2f} each frame by itself")
+
+
+def moving_portrait() -> Iterator[np.ndarray]:
+    """The frames: the portrait with a mask drawn on it, swaying, with a camera's noise."""
+    portrait = read_picture(PORTRAIT)
+    mask = draw_mask(portrait, find_landmarks(portrait), np.random.default_rng(0), default.get_config().data)
+    rng = np.random.default_rng(0)
+    for number in range(FRAMES):
+        t = number / RATE
+        matrix = cv2.getRotationMatrix2D((225, 120), 4 * np.sin(1.3 * t), 1.6 + 0.05 * np.sin(t))
+        matrix[:, 2] += [95 + 15 * np.sin(2 * t), 100 + 8 * np.cos(1.7 * t)]
+        frame = cv2.warpAffine(mask.picture, matrix, (640, 480), borderMode=cv2.BORDER_REFLECT)
+        yield np.clip(frame + rng.normal(0, NOISE, frame.shape), 0, 255).astype(np.uint8)
+
+
+def write_video(path: Path, frames: Sequence[np.ndarray]) -> None:
+    """Writes frames `[H, W, 3]` as H.264."""
+    av = load_av()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=RATE, options={"crf": "18"})
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def flicker(frames: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> float:
+    """Mean change from frame to frame of the redrawn pixels, in levels, over that of the photo beside them."""
+    changes = []
+    for i in range(1, len(results)):
+        redrawn = (results[i] != frames[i]).any(axis=-1) & (results[i - 1] != frames[i - 1]).any(axis=-1)
+        changes.append(np.abs(results[i][redrawn].astype(int) - results[i - 1][redrawn]).mean())
+    return float(np.mean(changes))
+
+
+def watched(unmasker: Unmasker) -> dict[str, float]:
+    """Seconds spent in the parts of the way from now on, by their names; they are added up as they go."""
+    spent: dict[str, float] = defaultdict(float)
+
+    def watch(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*arguments: Any, **named: Any) -> Any:
+            begun = time.perf_counter()
+            result = function(*arguments, **named)
+            spent[name] += time.perf_counter() - begun
+            return result
+
+        return timed
+
+    for module, name, part in (
+        (tracking, "detect_faces", "face detector"),
+        (tracking, "cut_out", "cutting the faces out"),
+        (unmasking, "cut_out", "cutting the faces out"),
+        (unmasking, "put_into", "putting them back"),
+    ):
+        setattr(module, name, watch(part, getattr(module, name)))
+    for network, part in (
+        (unmasker.landmark_net, "landmark network"),
+        (unmasker.segmentation_net, "segmentation network"),
+        (unmasker.generator, "generator"),
+    ):
+        network._run = watch(part, lambda *arguments, run=network._run: np.asarray(run(*arguments)))
+    return spent
+
+
+def made_up(size: int, out: Path) -> Unmasker:
+    """The package's landmark and segmentation networks, and a generator for another size that was never trained."""
+    import jax
+    import jax.numpy as jnp
+
+    from maskgan_jax.export.safetensors import save_safetensors
+    from maskgan_jax.models.unet import create_generator
+
+    config = load_config("configs/default_model.py", [f"--config.data.size={size}"])
+    picture = jnp.zeros((1, size, size, 3))
+    variables = create_generator(config).init(jax.random.key(0), picture, picture[..., :1])
+    path = out / f"made_up_{size}.safetensors"
+    save_safetensors(path, {"batch_stats": {}, **variables}, config)
+    return Unmasker.from_pretrained(path)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code("measure_unmasking", main))
