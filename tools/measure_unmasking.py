@@ -4,9 +4,9 @@
     python tools/measure_unmasking.py video --out=DIR [--size=256]
 
 The first counts in how many photos a face, and on it a mask, is found, and draws sheets to be judged by eye. The second makes a
-video of 640 x 480 pixels, in which the portrait of the demo wears a mask and moves, with a camera's noise, and measures speed, where
-the time goes, and how much the drawn part flickers, beside the same frames unmasked each by itself. Speed does not depend on
-weights: with --size, networks for another size are made up.
+video of 640 x 480 pixels, in which the portrait of the demo wears a mask and moves, with a camera's noise, and measures speed,
+where the time goes, and how much the drawn part flickers, beside the same frames unmasked each by itself. Speed does not depend
+on weights: with --size, a generator for another size is made up.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def write_video(path: Path, frames: Sequence[np.ndarray]) -> None:
 
 
 def flicker(frames: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> float:
-    """Mean change from frame to frame of the redrawn pixels, in levels, over that of the photo beside them."""
+    """Mean change from frame to frame of the redrawn pixels, in levels."""
     changes = []
     for i in range(1, len(results)):
         redrawn = (results[i] != frames[i]).any(axis=-1) & (results[i - 1] != frames[i - 1]).any(axis=-1)
@@ -169,7 +169,6 @@ def watched(unmasker: Unmasker) -> dict[str, float]:
 
     for module, name, part in (
         (tracking, "detect_faces", "face detector"),
-        (tracking, "cut_out", "cutting the faces out"),
         (unmasking, "cut_out", "cutting the faces out"),
         (unmasking, "put_into", "putting them back"),
     ):

@@ -8,7 +8,6 @@ import math
 import cv2
 import numpy as np
 
-from maskgan_jax.data.align import cut_out, face_square
 from maskgan_jax.unmasking.detection import Detection, detect_faces
 from maskgan_jax.unmasking.unmasker import Face, Unmasker
 
@@ -120,24 +119,22 @@ class Tracker:
             return False
         track.found = track.found._replace(box=track.found.box + np.tile(moved.mean(axis=0), 2))
         smooth = track.landmarks_filter(landmarks / side, self._seconds) * side
-        alignment = face_square(smooth, self._unmasker.landmark_net.zoom)
-        track.face = self._redraw(track, frame, smooth, alignment)
+        track.face = self._redraw(track, frame, smooth)
         track.frames += 1
         return True
 
-    def _redraw(self, track: _Track, frame: np.ndarray, landmarks: np.ndarray, alignment: np.ndarray) -> Face:
+    def _redraw(self, track: _Track, frame: np.ndarray, landmarks: np.ndarray) -> Face:
         unmasker, last = self._unmasker, track.face
-        picture = cut_out(frame, alignment, unmasker.segmentation_net.size)
+        picture, likelihood = unmasker.look(frame, landmarks)
         weight = 1.0
         if last is not None:
             visible = last.region == 0
             change = np.abs(picture[visible].astype(np.int16) - last.before[visible]).mean() if visible.any() else MOVED
             weight = float(np.clip(change / MOVED, LEAST_WEIGHT, 1))
-        likelihood = unmasker.segmentation_net(picture[None])[0]
         if track.likelihood is not None:
             likelihood = track.likelihood + weight * (likelihood - track.likelihood)
         track.likelihood = likelihood
-        face = unmasker.describe(track.found, landmarks, alignment, picture, likelihood)
+        face = unmasker.describe(track.found, landmarks, picture, likelihood)
         if not face.masked:
             return face
         face = unmasker.redraw(face)

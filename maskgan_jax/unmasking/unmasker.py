@@ -37,9 +37,9 @@ class Face:
       box: `[4]`: left, top, right and bottom edge in pixels of the photo, by the detector.
       score: the detector's confidence, 0 to 1.
       landmarks: `[68, 2]`, (x, y) in pixels of the photo.
-      alignment: `[4, 2]`, the corners of its square in the photo, as in `AlignedFace`.
+      alignment: `[4, 2]`, the corners of the generator's square around it in the photo, as in `AlignedFace`.
       cover: share of the lower face that is hidden, 0 to 1.
-      region: `[S, S]` uint8, 255 = hidden, in the aligned square; what was redrawn, if the face was.
+      region: `[S, S]` uint8, 255 = hidden, in that square; what was redrawn, if the face was.
       before: `[S, S, 3]` uint8, the aligned face.
       after: the same without the mask, or None if it was left alone.
     """
@@ -135,9 +135,8 @@ class Unmasker:
 
     def locate(self, photo: np.ndarray, found: Detection) -> Face:
         """The face that the detector found, aligned by the landmark network, and its region by the segmentation network."""
-        landmarks, alignment = self.refine(photo, self.square_of(found))
-        picture = cut_out(photo, alignment, self.segmentation_net.size)
-        return self.describe(found, landmarks, alignment, picture, self.segmentation_net(picture[None])[0])
+        landmarks, _ = self.refine(photo, self.square_of(found))
+        return self.describe(found, landmarks, *self.look(photo, landmarks))
 
     def square_of(self, found: Detection) -> np.ndarray:
         """About the square of a face, `[4, 2]`, by the points of the detector."""
@@ -153,20 +152,39 @@ class Unmasker:
             alignment = face_square(landmarks, network.zoom)
         return landmarks, alignment
 
-    def describe(
-        self, found: Detection, landmarks: np.ndarray, alignment: np.ndarray, picture: np.ndarray, likelihood: np.ndarray
-    ) -> Face:
-        """The face whose aligned square is `picture` `[S, S, 3]`, each pixel of it hidden with a `likelihood` `[S, S]`."""
+    def look(self, photo: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The face with these landmarks in the generator's square, `[S, S, 3]`, and how likely each pixel is hidden.
+
+        The likelihood, `[S, S]`, is in the segmentation network's square, which may be another one.
+        """
+        network, generator = self.segmentation_net, self.generator
+        picture = cut_out(photo, face_square(landmarks, network.zoom), network.size)
+        likelihood = network(picture[None])[0]
+        if not self._same_square:
+            picture = cut_out(photo, face_square(landmarks, generator.zoom), generator.size)
+        return picture, likelihood
+
+    def describe(self, found: Detection, landmarks: np.ndarray, picture: np.ndarray, likelihood: np.ndarray) -> Face:
+        """The face of which `look` gave picture and likelihood."""
         region = clean_region(likelihood > 0.5)
-        lower = region_from_landmarks(to_aligned(landmarks, alignment, len(picture)), region.shape)
+        square = face_square(landmarks, self.segmentation_net.zoom)
+        lower = region_from_landmarks(to_aligned(landmarks, square, len(region)), region.shape)
         cover = cv2.countNonZero(cv2.bitwise_and(region, lower)) / max(cv2.countNonZero(lower), 1)
+        alignment = face_square(landmarks, self.generator.zoom)
+        if not self._same_square:
+            # As it lies in the generator's picture, as if that were the photo.
+            region = unalign_region(region, to_aligned(square, alignment, len(picture)), picture.shape[:2])
         return Face(found.box, found.score, landmarks, alignment, cover, region, picture)
+
+    @property
+    def _same_square(self) -> bool:
+        network, generator = self.segmentation_net, self.generator
+        return (network.size, network.zoom) == (generator.size, generator.zoom)
 
     def redraw(self, face: Face) -> Face:
         """A face without its mask; its region is grown by the rim."""
         region = _grown(face.region)
-        after = unmask_square(self.generator, face.before, region, self.segmentation_net.zoom)
-        return dataclasses.replace(face, region=region, after=after)
+        return dataclasses.replace(face, region=region, after=self.generator(face.before[None], region[None, ..., None])[0])
 
     def _unmask_given(self, photo: np.ndarray, mask: np.ndarray, faces: list[Face]) -> tuple[np.ndarray, list[Face]]:
         result = photo.copy()
@@ -179,9 +197,7 @@ class Unmasker:
                 done.append(face)
                 continue
             face = dataclasses.replace(face, region=aligned, cover=1.0)
-            face = dataclasses.replace(
-                face, after=unmask_square(self.generator, face.before, aligned, self.segmentation_net.zoom)
-            )
+            face = dataclasses.replace(face, after=self.generator(face.before[None], aligned[None, ..., None])[0])
             paste(result, face.after, face.alignment, region, SOFT_EDGE)
             done.append(face)
         return result, done
@@ -204,22 +220,21 @@ def _grown(region: np.ndarray) -> np.ndarray:
     return cv2.dilate(region, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
 
 
-def unmask_square(generator: FaceNetwork, picture: np.ndarray, region: np.ndarray | None, zoom: float = 1.0) -> np.ndarray:
-    """An aligned face without its mask.
+def unmask_square(generator: FaceNetwork, picture: np.ndarray, region: np.ndarray | None) -> np.ndarray:
+    """An aligned face, in FFHQ's square, without its mask.
 
     Args:
       generator: draws it.
       picture: `[S, S, 3]` RGB, uint8, any S.
       region: `[S, S]` uint8, above 127 = hidden; a generator that does not inpaint does without.
-      zoom: of the picture's square; 1 is FFHQ's.
 
     Returns:
       `[S, S, 3]` uint8: the generator's own square in it as the generator draws it, at its resolution.
     """
     side = len(picture)
-    if (generator.size, generator.zoom) == (side, zoom):
+    if (generator.size, generator.zoom) == (side, 1):
         return generator(picture[None], None if region is None else region[None, ..., None])[0]
-    square = zoomed(_corners(side), generator.zoom / zoom)
+    square = zoomed(_corners(side), generator.zoom)
     face = cut_out(picture, square, generator.size)
     hidden = None if region is None else _region_within(region, square, generator.size)[None, ..., None]
     drawn = generator(face[None], hidden)[0]
