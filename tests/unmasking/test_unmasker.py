@@ -236,3 +236,15 @@ def test_region_from_landmarks():
     assert not region[y, x][17:27].any() and not region[y, x][36:48].any()  # Brows, eyes
     square = cv2.fillConvexPoly(np.zeros((320, 320), np.uint8), np.rint(face_square(landmarks)).astype(np.int32), 1) > 0
     assert square[region].all()
+
+
+def test_eyes_are_never_redrawn(portrait):
+    class Everything(Green):
+        def __call__(self, pictures):
+            return np.ones(pictures.shape[:3], np.float32)
+
+    result, (face,) = Unmasker(Painter(), MeanFace(), Everything()).unmask(portrait)
+    x, y = np.rint(face.landmarks[36:48]).astype(int).T
+    np.testing.assert_array_equal(result[y, x], portrait[y, x])
+    nose = np.rint(face.landmarks[30]).astype(int)
+    assert (result[nose[1], nose[0]] == DRAWN).all()
