@@ -29,4 +29,4 @@ def save_pytorch(path: str | Path, network: StoredNetwork) -> None:
     state = TO_PYTORCH[network.config.task](network.variables)
     header = {"format": "pt", "config": json.dumps(network.config.to_dict(), sort_keys=True)}
     with replacing(path) as temporary:
-        safetensors.numpy.save_file(state, temporary, metadata=header)
+        temporary.write_bytes(safetensors.numpy.save(state, metadata=header))

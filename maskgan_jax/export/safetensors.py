@@ -12,7 +12,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from maskgan_jax.config import parse_config
 from maskgan_jax.errors import UserError
@@ -37,7 +37,8 @@ def save_safetensors(path: str | Path, variables: Variables, config: ConfigDict,
     kind = np.float16 if half else np.float32
     arrays = {name: np.ascontiguousarray(array, kind) for name, array in flatten_dict(variables, sep="/").items()}
     with replacing(path) as temporary:
-        save_file(arrays, temporary, metadata={"format": FORMAT, "config": json.dumps(config.to_dict(), sort_keys=True)})
+        # `save_file` would make a file that nobody else may read.
+        temporary.write_bytes(save(arrays, metadata={"format": FORMAT, "config": json.dumps(config.to_dict(), sort_keys=True)}))
 
 
 def read_header(path: str | Path) -> ConfigDict:

@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if _is_ours(flags.source):
         variables = load_network(flags.source, "unmask").variables
         with replacing(flags.out) as temporary:
-            safetensors.numpy.save_file(generator_to_pytorch(variables), temporary, metadata={"format": "pt"})
+            temporary.write_bytes(safetensors.numpy.save(generator_to_pytorch(variables), metadata={"format": "pt"}))
     else:
         state = read_state_dict(flags.source)
         try:
