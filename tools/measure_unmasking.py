@@ -64,17 +64,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if flags.what == "photos":
         if not flags.photos:
             raise UserError("give the folder of photos")
-        measure_photos(Path(flags.photos), out, Unmasker.from_pretrained(flags.weights))
+        measure_photos(find_pictures(flags.photos), out, Unmasker.from_pretrained(flags.weights))
     else:
         measure_video(out, made_up(flags.size, out) if flags.size else Unmasker.from_pretrained(flags.weights))
 
 
-def measure_photos(folder: Path, out: Path, unmasker: Unmasker) -> None:
+def measure_photos(photos: Sequence[Path], out: Path, unmasker: Unmasker) -> None:
     """Prints how many faces and masks are found, and draws the sheets: each photo's largest masked face, before and after."""
     counts: dict[str, int] = defaultdict(int)
     seconds, rows = [], []
     unmasker(read_picture(PORTRAIT))  # Compiles.
-    for path in tqdm(find_pictures(folder), unit="photo"):
+    for path in tqdm(photos, unit="photo"):
         photo = read_picture(path)
         begun = time.perf_counter()
         result, faces = unmasker.unmask(photo)

@@ -58,7 +58,9 @@ def test_equals_pytorch(norm, draw_variables):
 
 def test_bfloat16_keeps_float32_parameters_and_logits():
     model = PatchGAN(width=4, dtype=jnp.bfloat16)
-    assert {array.dtype for array in jax.tree.leaves(abstract_output(model, 64))} == {jnp.dtype("float32")}
+    (logits, layers), variables = abstract_output(model, 64)
+    assert {array.dtype for array in (logits, *jax.tree.leaves(variables))} == {jnp.dtype("float32")}
+    assert {layer.dtype for layer in layers} == {jnp.dtype("bfloat16")}
 
 
 def test_from_a_config(config):

@@ -17,6 +17,7 @@ WRONG = {
     "measure_mask_realism": ["--real=/nowhere", "--source=rendered=9", "--out=/nowhere/realism.json"],
     "measure_overheads": ["--config=default", "--data_dir=/nowhere", "--config.losses.contour=0.0"],
     "measure_records": ["--data_dir=/nowhere"],
+    "measure_unmasking": ["photos", "/nowhere", "--out=/nowhere"],
     "retrain_shape_predictor": ["--data_dir=/nowhere", "--out=/nowhere.dat"],
     "show_masks": ["--source=folder=/nowhere", "--out=/nowhere/masks.png"],
 }

@@ -110,7 +110,7 @@ def test_same_discriminator(discriminator, picture, norm):
     networks = pytest.importorskip("maskgan_jax.pytorch.networks")
     model, variables = discriminator(norm)
     other = picture[::-1].copy()
-    ours = jax.jit(model.apply)(variables, picture, other)
+    ours, _ = jax.jit(model.apply)(variables, picture, other)
     state = convert.discriminator_to_pytorch(variables, batch_norm=norm == "batch")
     with torch.inference_mode():
         theirs = filled(networks.PatchGAN(4, 3, norm), state)(to_torch(picture), to_torch(other)).numpy()

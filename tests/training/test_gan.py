@@ -27,28 +27,47 @@ def batch():
     return {"real": real, "masked": np.where(mask > 0, masked, real), "mask": mask, "landmarks": landmarks}
 
 
-@pytest.fixture(scope="module", params=["pix2pix", "inpainting"])
-def step(request, make_config, landmark_file, batch):
-    """One step with every term, batch norm, dropout and EMA: config, key, state before, state after, what was logged.
+@pytest.fixture(scope="module")
+def make_step(make_config, landmark_file, batch):
+    """What makes one step with every term of the paper's, batch norm, dropout and EMA, after `change` was done to its config.
 
-    Of pix2pix's generator, and of one that is told the region, with the terms beyond the paper.
+    It gives config, key, state before, state after, what was logged.
     """
-    config = make_config()
-    if request.param == "inpainting":
+
+    def make(change=lambda config: None):
+        config = make_config()
+        config.generator.norm = config.discriminator.norm = "batch"
+        config.losses.contour = 0.3
+        config.losses.adversarial = 2.0
+        config.landmark_net.weights = str(landmark_file)
+        config.optimizer.ema = 0.9
+        change(config)
+        task = create_task(config)
+        state = jax.jit(partial(create_state, task, config, 10))(jax.random.key(0))
+        # At the start nearly nothing comes out of the networks.
+        state = state.replace(params=jax.tree.map(lambda array: 3 * array, state.params))
+        key = jax.random.key(7)
+        after, logged = jax.jit(partial(train_step, task, config, 10))(state, task.frozen, batch, key)
+        return config, key, state, after, logged
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def step(make_step):
+    """A step of pix2pix's generator."""
+    return make_step()
+
+
+@pytest.fixture(scope="module")
+def inpainting_step(make_step):
+    """A step of a generator that is told the region, with the terms beyond the paper."""
+
+    def change(config):
         config.generator.update(inpaints=True, upsampling="nearest")
         config.losses.update(feature_matching=0.7, perceptual=3.0)
-    config.generator.norm = config.discriminator.norm = "batch"
-    config.losses.contour = 0.3
-    config.losses.adversarial = 2.0
-    config.landmark_net.weights = str(landmark_file)
-    config.optimizer.ema = 0.9
-    task = create_task(config)
-    state = jax.jit(partial(create_state, task, config, 10))(jax.random.key(0))
-    # At the start nearly nothing comes out of the networks.
-    state = state.replace(params=jax.tree.map(lambda array: 3 * array, state.params))
-    key = jax.random.key(7)
-    after, logged = jax.jit(partial(train_step, task, config, 10))(state, task.frozen, batch, key)
-    return config, key, state, after, logged
+
+    return make_step(change)
 
 
 def naive_losses(config, generator_params, discriminator_params, state, batch, key):
@@ -86,8 +105,9 @@ def assert_trees_close(ours, expected):
         np.testing.assert_allclose(one, other, atol=1e-3 * scale + 1e-7, err_msg=jax.tree_util.keystr(path))
 
 
-def test_gradients_equal_those_of_the_composed_losses(step, batch):
-    config, key, state, after, logged = step
+@pytest.mark.parametrize("kind", ["step", "inpainting_step"])
+def test_gradients_equal_those_of_the_composed_losses(kind, request, batch):
+    config, key, state, after, logged = request.getfixturevalue(kind)
 
     def generator_loss(params):
         _, terms = naive_losses(config, params, state.params["discriminator"], state, batch, key)
@@ -128,8 +148,9 @@ def test_landmark_network_takes_the_arithmetic_of_the_run(config, landmark_file)
     assert load_landmark_net(config)[0].dtype == jnp.bfloat16
 
 
-def test_every_term_is_logged_raw_and_weighted(step):
-    config, *_, logged = step
+@pytest.mark.parametrize("kind", ["step", "inpainting_step"])
+def test_every_term_is_logged_raw_and_weighted(kind, request):
+    config, *_, logged = request.getfixturevalue(kind)
     names = ["adversarial", "l1", "contour", "masked"]
     if config.losses.feature_matching:
         names += ["feature_matching", "perceptual"]

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from maskgan_jax.__main__ import main
 from maskgan_jax.data.rendered_faces import render_face
@@ -89,6 +90,7 @@ def run(unmasker, monkeypatch, capsys):
     monkeypatch.setattr(Unmasker, "from_pretrained", lambda weights=None: unmasker)
 
     def call(*arguments):
+        tqdm._instances.clear()  # Bars of tests that failed on purpose would push this one's down.
         try:
             code = main(["unmask", *map(str, arguments)])
         except SystemExit as end:  # Of argparse.
