@@ -13,13 +13,13 @@ from maskgan_jax.configs import cpu, default
 def get_config() -> ConfigDict:
     """`configs/cpu.py` with a generator that is told the region and draws nothing else."""
     config = cpu.get_config()
-    # 99 % of what drawn masks cover lies in this square.
+    # Nearly all that drawn masks cover lies in this square.
     config.data.zoom = 4 / 3
     config.data.splits = default.splits(train={"*": 0.86}, validation={"*": 0.02}, test={"*": 0.12})
     config.input.grow_region = 4
     config.generator.inpaints = True
     config.generator.upsampling = "nearest"
-    # At this width, and with new masks and faces in every step, little is learnt by heart.
+    # At this width and length little is learnt by heart.
     config.generator.dropout = 0.0
     config.losses.adversarial = 0.1
     config.optimizer.ema = 0.998

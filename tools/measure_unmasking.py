@@ -5,8 +5,7 @@
 
 The first counts in how many photos a face, and on it a mask, is found, and draws sheets to be judged by eye. The second makes a
 video of 640 x 480 pixels, in which the portrait of the demo wears a mask and moves, with a camera's noise, and measures speed,
-where the time goes, and how much the drawn part flickers, beside the same frames unmasked each by itself. Speed does not depend
-on weights: with --size, a generator for another size is made up.
+and where the time goes. Speed does not depend on weights: with --size, a generator for another size is made up.
 """
 
 from __future__ import annotations
@@ -99,7 +98,7 @@ def measure_photos(photos: Sequence[Path], out: Path, unmasker: Unmasker) -> Non
 
 
 def measure_video(out: Path, unmasker: Unmasker) -> None:
-    """Prints speed, where the time goes, and flicker."""
+    """Prints speed, and where the time goes."""
     frames = list(moving_portrait())
     path = out / "portrait.mp4"
     write_video(path, frames)
@@ -109,14 +108,13 @@ def measure_video(out: Path, unmasker: Unmasker) -> None:
     spent = watched(unmasker)
     tracker = Tracker(unmasker, RATE)
     begun = time.perf_counter()
-    tracked = [unmasking.put_into(frame, tracker(frame)) for frame in frames]
+    for frame in frames:
+        unmasking.put_into(frame, tracker(frame))
     total = time.perf_counter() - begun
     print(f"\n{'part':32} ms a frame")
     for name, value in sorted(spent.items(), key=lambda item: -item[1]):
         print(f"{name:32} {1000 * value / len(frames):6.2f}")
     print(f"{'all but decoding and encoding':32} {1000 * total / len(frames):6.2f}")
-    alone = [unmasker(frame) for frame in frames[:60]]
-    print(f"\nflicker, levels: {flicker(frames, tracked[:60]):.2f} followed, {flicker(frames, alone):.2f} each frame by itself")
 
 
 def moving_portrait() -> Iterator[np.ndarray]:
@@ -143,15 +141,6 @@ def write_video(path: Path, frames: Sequence[np.ndarray]) -> None:
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))
-
-
-def flicker(frames: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> float:
-    """Mean change from frame to frame of the redrawn pixels, in levels."""
-    changes = []
-    for i in range(1, len(results)):
-        redrawn = (results[i] != frames[i]).any(axis=-1) & (results[i - 1] != frames[i - 1]).any(axis=-1)
-        changes.append(np.abs(results[i][redrawn].astype(int) - results[i - 1][redrawn]).mean())
-    return float(np.mean(changes))
 
 
 def watched(unmasker: Unmasker) -> dict[str, float]:

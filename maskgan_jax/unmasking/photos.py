@@ -40,10 +40,6 @@ class Outputs:
     keep_metadata: bool = True
     label: bool = True
 
-    def folders(self) -> list[str]:
-        """The folders that are written, beside the photos."""
-        return [name for name in ("side_by_side", "crops", "regions") if getattr(self, name)]
-
 
 def unmask_photo(job: Job, unmasker: Unmasker, out: Path, outputs: Outputs) -> tuple[str, list[Face]]:
     """Unmasks one photo and writes what came of it.

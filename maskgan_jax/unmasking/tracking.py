@@ -66,7 +66,6 @@ class _Track:
     likelihood: np.ndarray | None = None
     face: Face | None = None
     missed: int = 0
-    frames: int = 0
 
 
 class Tracker:
@@ -120,7 +119,6 @@ class Tracker:
         track.found = track.found._replace(box=track.found.box + np.tile(moved.mean(axis=0), 2))
         smooth = track.landmarks_filter(landmarks / side, self._seconds) * side
         track.face = self._redraw(track, frame, smooth)
-        track.frames += 1
         return True
 
     def _redraw(self, track: _Track, frame: np.ndarray, landmarks: np.ndarray) -> Face:

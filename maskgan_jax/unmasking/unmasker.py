@@ -201,8 +201,8 @@ class Unmasker:
             if not aligned.any():
                 done.append(face)
                 continue
-            face = dataclasses.replace(face, region=aligned, cover=1.0)
-            face = dataclasses.replace(face, after=self.generator(face.before[None], aligned[None, ..., None])[0])
+            after = self.generator(face.before[None], aligned[None, ..., None])[0]
+            face = dataclasses.replace(face, region=aligned, cover=1.0, after=after)
             paste(result, face.after, face.alignment, region, SOFT_EDGE)
             done.append(face)
         return result, done

@@ -109,7 +109,7 @@ def unmask_video(job: Job, unmasker: Unmasker, out: Path, outputs: Outputs) -> s
     )
 
 
-def unmask_camera(number: int, unmasker: Unmasker, out: Path, *, label: bool = True, most_frames: int = 0) -> str:
+def unmask_camera(number: int, unmasker: Unmasker, out: Path, *, label: bool = True) -> str:
     """Unmasks what a camera sees, and writes it to `camera_<number>.mp4` in `out`, until Ctrl-C.
 
     Args:
@@ -117,7 +117,6 @@ def unmask_camera(number: int, unmasker: Unmasker, out: Path, *, label: bool = T
       unmasker: does it.
       out: folder of the result.
       label: whether the file says that it is synthetic.
-      most_frames: after which it ends by itself; 0 for never.
 
     Returns:
       What was done, in one line.
@@ -139,11 +138,8 @@ def unmask_camera(number: int, unmasker: Unmasker, out: Path, *, label: bool = T
                 started = time.monotonic()
                 # Ctrl-C is how a recording ends well.
                 with contextlib.suppress(KeyboardInterrupt):
-                    while not most_frames or frames < most_frames:
-                        given, picture = camera.read()
-                        if not given:
-                            break
-                        picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+                    while (read := camera.read())[0]:
+                        picture = cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
                         result = put_into(picture, tracker(picture))
                         target.write(result, round((time.monotonic() - started) / MILLISECOND), MILLISECOND)
                         frames += 1
