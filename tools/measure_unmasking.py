@@ -2,15 +2,18 @@
 
     python tools/measure_unmasking.py photos PHOTOS --out=DIR
     python tools/measure_unmasking.py video --out=DIR [--size=256]
+    python tools/measure_unmasking.py flicker --out=DIR
 
 The first counts in how many photos a face, and on it a mask, is found, and draws sheets to be judged by eye. The second makes a
 video of 640 x 480 pixels, in which the portrait of the demo wears a mask and moves, with a camera's noise, and measures speed,
-and where the time goes. Speed does not depend on weights: with --size, a generator for another size is made up.
+and where the time goes. Speed does not depend on weights: with --size, a generator for another size is made up. The third
+measures on the same video how much what is drawn changes from frame to frame, with the face held still, and draws the changes.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import time
 from collections import defaultdict
@@ -26,7 +29,7 @@ from maskgan_jax.config import load_config
 from maskgan_jax.configs import default
 from maskgan_jax.data.align import cut_out
 from maskgan_jax.data.landmarks import find_landmarks
-from maskgan_jax.data.masks import draw_mask
+from maskgan_jax.data.masks import DrawnMask, draw_mask
 from maskgan_jax.data.sheet import labelled_grid
 from maskgan_jax.demo import PORTRAIT
 from maskgan_jax.errors import UserError, exit_code
@@ -53,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("what", choices=["photos", "video"])
+    parser.add_argument("what", choices=["photos", "video", "flicker"])
     parser.add_argument("photos", nargs="?", help="folder of photos")
     parser.add_argument("--out", required=True, metavar="DIR")
     parser.add_argument("--weights", metavar="PATH", help="as for `maskgan unmask`")
@@ -64,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not flags.photos:
             raise UserError("give the folder of photos")
         measure_photos(find_pictures(flags.photos), out, Unmasker.from_pretrained(flags.weights))
+    elif flags.what == "flicker":
+        measure_flicker(out, Unmasker.from_pretrained(flags.weights))
     else:
         measure_video(out, made_up(flags.size, out) if flags.size else Unmasker.from_pretrained(flags.weights))
 
@@ -99,7 +104,7 @@ def measure_photos(photos: Sequence[Path], out: Path, unmasker: Unmasker) -> Non
 
 def measure_video(out: Path, unmasker: Unmasker) -> None:
     """Prints speed, and where the time goes."""
-    frames = list(moving_portrait())
+    frames = [frame for frame, _ in moving_portrait(masked_portrait().picture)]
     path = out / "portrait.mp4"
     write_video(path, frames)
     unmask_video(Job(path, out / "compiled.mp4"), unmasker, out, Outputs())  # Compiles.
@@ -117,17 +122,50 @@ def measure_video(out: Path, unmasker: Unmasker) -> None:
     print(f"{'all but decoding and encoding':32} {1000 * total / len(frames):6.2f}")
 
 
-def moving_portrait() -> Iterator[np.ndarray]:
-    """The frames: the portrait with a mask drawn on it, swaying, with a camera's noise."""
+def measure_flicker(out: Path, unmasker: Unmasker) -> None:
+    """Prints the mean change of a pixel under the mask from one frame to the next, in levels, and draws the changes.
+
+    How the portrait moves is known: frames are moved back by it, so that what is left is flicker and the camera's noise.
+    """
+    portrait, mask = read_picture(PORTRAIT), masked_portrait()
+    bare = [frame for frame, _ in moving_portrait(portrait)]
+    frames, motions = zip(*moving_portrait(mask.picture), strict=True)
+    tracker = Tracker(unmasker, RATE)
+    videos = {
+        "bare face (noise alone)": bare,
+        "each frame by itself": [unmasker(frame) for frame in tqdm(frames, unit="frame")],
+        "as a video": [unmasking.put_into(frame, tracker(frame)) for frame in tqdm(frames, unit="frame")],
+    }
+    rows = []
+    print(f"{'video':26} mean change of a pixel under the mask, levels")
+    for name, video in videos.items():
+        still = [
+            cv2.warpAffine(frame, motion, portrait.shape[1::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+            for frame, motion in zip(video, motions, strict=True)
+        ]
+        changes = [np.abs(one.astype(np.int16) - other) for one, other in itertools.pairwise(still)]
+        print(f"{name:26} {np.mean([change[mask.region].mean() for change in changes]):6.3f}")
+        rows.append([still[0], *(np.clip(8 * change, 0, 255).astype(np.uint8) for change in changes[:: len(changes) // 4][:4])])
+    path = out / "flicker.png"
+    write_png(path, labelled_grid(rows, ["face", *4 * ["change x 8"]]))
+    print(path)
+
+
+def masked_portrait() -> DrawnMask:
+    """The demo's portrait with a mask drawn on it."""
     portrait = read_picture(PORTRAIT)
-    mask = draw_mask(portrait, find_landmarks(portrait), np.random.default_rng(0), default.get_config().data)
+    return draw_mask(portrait, find_landmarks(portrait), np.random.default_rng(0), default.get_config().data)
+
+
+def moving_portrait(picture: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The frames of a video in which a picture sways, with a camera's noise, and the `[2, 3]` map from the picture to each."""
     rng = np.random.default_rng(0)
     for number in range(FRAMES):
         t = number / RATE
         matrix = cv2.getRotationMatrix2D((225, 120), 4 * np.sin(1.3 * t), 1.6 + 0.05 * np.sin(t))
         matrix[:, 2] += [95 + 15 * np.sin(2 * t), 100 + 8 * np.cos(1.7 * t)]
-        frame = cv2.warpAffine(mask.picture, matrix, (640, 480), borderMode=cv2.BORDER_REFLECT)
-        yield np.clip(frame + rng.normal(0, NOISE, frame.shape), 0, 255).astype(np.uint8)
+        frame = cv2.warpAffine(picture, matrix, (640, 480), borderMode=cv2.BORDER_REFLECT)
+        yield np.clip(frame + rng.normal(0, NOISE, frame.shape), 0, 255).astype(np.uint8), matrix
 
 
 def write_video(path: Path, frames: Sequence[np.ndarray]) -> None:

@@ -10,10 +10,12 @@ from tqdm import tqdm
 
 from maskgan_jax.allocator import compute_in_main_thread
 from maskgan_jax.errors import UserError
-from maskgan_jax.unmasking.inputs import find_jobs
+from maskgan_jax.unmasking.inputs import find_jobs, refuse_to_replace
 
 # Faces in a contact sheet, at most.
 SHEET_FACES = 200
+# What is also written if it is asked for; the flags have the names of the folders.
+EXTRAS = ("side_by_side", "crops", "regions")
 
 
 def main(arguments: list[str]) -> int:
@@ -26,7 +28,11 @@ def main(arguments: list[str]) -> int:
         return _camera(flags)
     if flags.aligned:
         return _aligned(flags)
-    jobs = find_jobs(flags.inputs, flags.out, flags.mask, overwrite=flags.overwrite)
+    extras = [folder for folder in EXTRAS if getattr(flags, folder)]
+    jobs = find_jobs(flags.inputs, flags.out, flags.mask, folders=extras, overwrite=flags.overwrite)
+    sheet = Path(flags.out) / "contact_sheet.png" if any(Path(given).is_dir() for given in flags.inputs) else None
+    if sheet and not flags.overwrite:
+        refuse_to_replace([sheet])
     compute_in_main_thread()
     from maskgan_jax.unmasking.photos import Outputs, unmask_photo, write_contact_sheet
     from maskgan_jax.unmasking.unmasker import Unmasker
@@ -57,9 +63,9 @@ def main(arguments: list[str]) -> int:
                 shown += [face for face in faces if face.after is not None][: SHEET_FACES - len(shown)]
     if failed == len(jobs):
         raise UserError("nothing was unmasked, because none of the inputs could be used; the lines above say why")
-    if shown and any(Path(given).is_dir() for given in flags.inputs):
-        write_contact_sheet(Path(flags.out) / "contact_sheet.png", shown)
-        print(f"the faces, before and after, are in {Path(flags.out) / 'contact_sheet.png'}")
+    if sheet and shown:
+        write_contact_sheet(sheet, shown)
+        print(f"the faces, before and after, are in {sheet}")
     print(f"results are in {flags.out}" + (f"; {failed} of {len(jobs)} inputs could not be used" if failed else ""))
     return 1 if failed else 0
 
@@ -101,7 +107,7 @@ def _check(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:
         parser.error("give pictures, videos or folders to unmask, or --camera=N")
     if flags.aligned or flags.camera is not None:
         what = "--aligned" if flags.aligned else "--camera"
-        for flag in ("side_by_side", "crops", "regions"):
+        for flag in EXTRAS:
             if getattr(flags, flag):
                 parser.error(f"--{flag} does not go with {what}; leave one of them out")
 
@@ -110,7 +116,7 @@ def _aligned(flags: argparse.Namespace) -> int:
     compute_in_main_thread()
     from maskgan_jax.unmasking.aligned import unmask_aligned
 
-    done, failed = unmask_aligned(flags.inputs, flags.out, flags.weights, flags.mask)
+    done, failed = unmask_aligned(flags.inputs, flags.out, flags.weights, flags.mask, overwrite=flags.overwrite)
     if not done:
         raise UserError("nothing was unmasked, because none of the inputs could be used; the lines above say why")
     print(f"unmasked faces are in {flags.out}" + (f"; {failed} inputs could not be used" if failed else ""))
@@ -118,9 +124,12 @@ def _aligned(flags: argparse.Namespace) -> int:
 
 
 def _camera(flags: argparse.Namespace) -> int:
+    path = Path(flags.out) / f"camera_{flags.camera}.mp4"
+    if not flags.overwrite:
+        refuse_to_replace([path])
     compute_in_main_thread()
     from maskgan_jax.unmasking.unmasker import Unmasker
     from maskgan_jax.unmasking.video import unmask_camera
 
-    print(unmask_camera(flags.camera, Unmasker.from_pretrained(flags.weights), Path(flags.out), label=flags.label))
+    print(unmask_camera(flags.camera, Unmasker.from_pretrained(flags.weights), path, label=flags.label))
     return 0

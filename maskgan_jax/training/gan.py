@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -92,9 +94,30 @@ def picture_losses(
             landmark_net.apply(frozen["landmark_net"], picture), batch["landmarks"]
         )
     if config.losses.perceptual:
-        terms["perceptual"] = lambda picture: st_lpips(frozen["perceptual"], picture, real).mean()
+        window = windows_of(mask, config.data.size // 2)
+        terms["perceptual"] = lambda picture: st_lpips(frozen["perceptual"], window(picture), window(real)).mean()
     values_and_gradients = {name: jax.value_and_grad(term)(generated) for name, term in terms.items()}
     return {n: v for n, (v, _) in values_and_gradients.items()}, {n: g for n, (_, g) in values_and_gradients.items()}
+
+
+def windows_of(mask: jax.Array, side: int) -> Callable[[jax.Array], jax.Array]:
+    """A function that cuts out of pictures `[B, S, S, 3]` the square of `side` pixels around the middle of what is hidden.
+
+    Args:
+      mask: regions `[B, S, S, 1]`, 1 = hidden. Where nothing is hidden it is the middle of the picture.
+      side: of the windows, at most S.
+    """
+    size = mask.shape[1]
+
+    def corners(axis: int) -> jax.Array:
+        profile = mask.sum((axis, 3))
+        middle = (profile * jnp.arange(size)).sum(1) / jnp.maximum(profile.sum(1), 1)
+        middle = jnp.where(profile.sum(1) > 0, middle, size / 2)
+        return jnp.clip(jnp.round(middle).astype(jnp.int32) - side // 2, 0, size - side)
+
+    tops, lefts = corners(2), corners(1)
+    cut = jax.vmap(lambda picture, top, left: jax.lax.dynamic_slice(picture, (top, left, 0), (side, side, 3)))
+    return lambda pictures: cut(pictures, tops, lefts)
 
 
 def create_task(config: ConfigDict) -> Task:

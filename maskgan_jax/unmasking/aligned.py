@@ -21,6 +21,8 @@ def unmask_aligned(
     out: str | os.PathLike,
     weights: str | os.PathLike | None = None,
     masks: str | os.PathLike | None = None,
+    *,
+    overwrite: bool = False,
 ) -> tuple[int, int]:
     """Unmasks aligned crops (FFHQ's squares) and writes them to `out` under the same names, as PNG of the same size.
 
@@ -33,22 +35,24 @@ def unmask_aligned(
       masks: folder of regions, of the same names and sizes, above 127 = hidden: there the known pixels are put back. Without
         it, a generator that inpaints is told what the segmentation network finds; the output of one that does not is kept as
         a whole, as in the paper.
+      overwrite: whether results may replace files that are there.
 
     Returns:
       How many pictures were unmasked, and how many could not be used.
 
     Raises:
-      UserError: the inputs, the weights or the output folder cannot be used at all, or a result would overwrite an input or a
-        mask; or a result cannot be written, which ends it.
+      UserError: the inputs, the weights or the output folder cannot be used at all, or a result would overwrite an input, a
+        mask or, without `overwrite`, any file; or a result cannot be written, which ends it.
     """
-    jobs = find_jobs(inputs, out, masks, suffix=".png")
+    jobs = find_jobs(inputs, out, masks, suffix=".png", overwrite=overwrite)
     generator = FaceNetwork(weights or pretrained("unmask"), "unmask", batch_size=1)
-    must_find = generator.inpaints and masks is None
-    segmentation_net = FaceNetwork(pretrained("segmentation"), "segmentation", batch_size=1) if must_find else None
+    finders = []
+    if generator.inpaints and masks is None:
+        finders = [FaceNetwork(pretrained(task), task, batch_size=1) for task in ("segmentation", "landmarks")]
     done = failed = 0
     for job in tqdm(jobs, desc="unmask", unit="face"):
         try:
-            result = _unmask(job, generator, segmentation_net)
+            result = _unmask(job, generator, finders)
         except UserError as error:
             failed += 1
             tqdm.write(f"maskgan unmask: skipped: {error}", file=sys.stderr)
@@ -58,13 +62,13 @@ def unmask_aligned(
     return done, failed
 
 
-def _unmask(job: Job, generator: FaceNetwork, segmentation_net: FaceNetwork | None) -> np.ndarray:
+def _unmask(job: Job, generator: FaceNetwork, finders: Sequence[FaceNetwork]) -> np.ndarray:
     picture = read_picture(job.path)
     height, width = picture.shape[:2]
     if height != width:
         raise UserError(f"{job.path} is {width} x {height}; an aligned face is square")
     region = read_mask(job, (height, width))
-    if segmentation_net:
-        region = find_region(segmentation_net, picture)
+    if finders:
+        region = find_region(*finders, picture)
     result = unmask_square(generator, picture, region)
     return result if region is None else np.where(region[..., None] > 127, result, picture)

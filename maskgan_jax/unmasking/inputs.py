@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +35,8 @@ def find_jobs(
     masks: str | os.PathLike | None = None,
     *,
     suffix: str = "",
-    overwrite: bool = True,
+    folders: Sequence[str] = (),
+    overwrite: bool = False,
 ) -> list[Job]:
     """Lists the pictures and videos, each once.
 
@@ -43,6 +45,7 @@ def find_jobs(
       out: folder for the results, which have the same names.
       masks: folder of regions of the same names but for the suffix, for pictures; or, for one picture, the file of its region.
       suffix: of the results; '' keeps that of each input. With one, videos are not looked for.
+      folders: in `out`, for what is written of each input beside its result, under names that begin with the result's.
       overwrite: whether results may replace files that are there.
 
     Raises:
@@ -64,6 +67,8 @@ def find_jobs(
             if masks is not None:
                 mask = single or regions.get(name.with_suffix("").as_posix(), Path(masks) / name)
             job = jobs.setdefault(out / name, Job(path, out / name, mask))
+            if path.suffix.lower() == ".gif":  # Which becomes PNG; see `written_name`.
+                job = jobs.get(out / f"{name}.png", job)
             if job.path != path:
                 raise UserError(f"{job.path} and {path} would both be written to {job.out}; unmask them into different folders")
     if single and len(jobs) > 1:
@@ -72,10 +77,25 @@ def find_jobs(
     for job in jobs.values():
         if job.out.resolve() in sources:
             raise UserError(f"{job.out} would be overwritten by the result of {job.path}; give another folder as --out")
-    if not overwrite and (there := [job.out for job in jobs.values() if job.out.exists()]):
+    if not overwrite:
+        refuse_to_replace(path for job in jobs.values() for path in _results(job.out, out, folders))
+    return list(jobs.values())
+
+
+def refuse_to_replace(paths: Iterable[Path]) -> None:
+    """Raises UserError if there are any of these files."""
+    if there := [path for path in paths if path.exists()]:
         more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
         raise UserError(f"{there[0]}{more} is there already; give another folder as --out, or --overwrite")
-    return list(jobs.values())
+
+
+def _results(result: Path, out: Path, folders: Sequence[str]) -> Iterator[Path]:
+    """A result and what belongs to it: where it would be (of a GIF too, which becomes PNG), and what is in `folders`."""
+    suffixes = ("", ".json", ".png", ".png.json") if result.suffix.lower() == ".gif" else ("", ".json")
+    yield from (result.with_name(result.name + suffix) for suffix in suffixes)
+    for folder in folders:
+        inner = out / folder / result.relative_to(out).parent
+        yield from inner.glob(f"{glob.escape(result.name)}*")
 
 
 def _files(folder: Path, kinds: frozenset[str]) -> list[Path]:

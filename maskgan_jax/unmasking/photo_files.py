@@ -153,8 +153,10 @@ def _from_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
 
 
 def written_name(name: Path, format: str) -> Path:
-    """The name of the result for a photo `name` in a format: its own, or with .png if that is what can be written."""
-    return name if WRITTEN[format] == format or format == "MPO" else name.with_suffix(".png")
+    """The name of the result for a photo `name` in a format: its own, or one that ends in .png if that is what is written."""
+    if WRITTEN[format] == format or format == "MPO" or name.suffix.lower() == ".png":
+        return name
+    return name.with_name(f"{name.name}.png")  # `name` with another suffix may be that of another photo.
 
 
 def write_photo(

@@ -249,11 +249,13 @@ def unmask_square(generator: FaceNetwork, picture: np.ndarray, region: np.ndarra
     return result
 
 
-def find_region(segmentation_net: FaceNetwork, picture: np.ndarray) -> np.ndarray:
+def find_region(segmentation_net: FaceNetwork, landmark_net: FaceNetwork, picture: np.ndarray) -> np.ndarray:
     """Where the mask is on an aligned face (FFHQ's square) `[S, S, 3]` RGB, uint8, with a rim: `[S, S]`, 255 = hidden."""
     square = zoomed(_corners(len(picture)), segmentation_net.zoom)
-    likelihood = segmentation_net(cut_out(picture, square, segmentation_net.size)[None])[0]
-    return unalign_region(_grown(clean_region(likelihood > 0.5)), square, picture.shape[:2])
+    face = cut_out(picture, square, segmentation_net.size)[None]
+    seen = eyes(landmark_net(face)[0], face.shape[1:3]) > 0
+    region = _grown(clean_region((segmentation_net(face)[0] > 0.5) & ~seen))
+    return unalign_region(np.where(seen, 0, region).astype(np.uint8), square, picture.shape[:2])
 
 
 def put_into(photo: np.ndarray, faces: Sequence[Face]) -> np.ndarray:

@@ -109,13 +109,13 @@ def unmask_video(job: Job, unmasker: Unmasker, out: Path, outputs: Outputs) -> s
     )
 
 
-def unmask_camera(number: int, unmasker: Unmasker, out: Path, *, label: bool = True) -> str:
-    """Unmasks what a camera sees, and writes it to `camera_<number>.mp4` in `out`, until Ctrl-C.
+def unmask_camera(number: int, unmasker: Unmasker, path: Path, *, label: bool = True) -> str:
+    """Unmasks what a camera sees, and writes it to `path`, until Ctrl-C.
 
     Args:
       number: of the camera, from 0, as OpenCV counts them.
       unmasker: does it.
-      out: folder of the result.
+      path: file of the result.
       label: whether the file says that it is synthetic.
 
     Returns:
@@ -126,7 +126,6 @@ def unmask_camera(number: int, unmasker: Unmasker, out: Path, *, label: bool = T
     """
     av = load_av()
     camera = cv2.VideoCapture(number)
-    path = out / f"camera_{number}.mp4"
     try:
         if not camera.isOpened():
             raise UserError(f"there is no camera {number}, or it is in use; try another number, or close what uses it")

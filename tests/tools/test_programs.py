@@ -13,6 +13,7 @@ FOLDER = Path(__file__).parents[2] / "tools"
 WRONG = {
     "compile_for_tpu": ["--topology=v5e:4x4", "--config=/nowhere"],
     "measure_build": ["--source=ffhq=/nowhere"],
+    "measure_exports": ["--out=/proc/nowhere"],
     "measure_gradients": ["--config=default", "--data_dir=/nowhere", "--workdir=/nowhere", "--config.losses.contour=0.0"],
     "measure_mask_realism": ["--real=/nowhere", "--source=rendered=9", "--out=/nowhere/realism.json"],
     "measure_overheads": ["--config=default", "--data_dir=/nowhere", "--config.losses.contour=0.0"],

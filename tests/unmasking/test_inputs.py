@@ -39,13 +39,30 @@ def test_one_region_for_one_picture(folder, tmp_path):
 
 def test_results_that_are_there(folder, tmp_path):
     write_png(tmp_path / "out" / "a.png", PICTURE)
-    assert len(find_jobs([folder], tmp_path / "out")) == 3
+    assert len(find_jobs([folder], tmp_path / "out", overwrite=True)) == 3
     with pytest.raises(UserError, match="out/a.png is there already"):
-        find_jobs([folder], tmp_path / "out", overwrite=False)
+        find_jobs([folder], tmp_path / "out")
     write_png(tmp_path / "out" / "inner" / "b.png", PICTURE)
     (tmp_path / "out" / "inner" / "b.png").rename(tmp_path / "out" / "inner" / "b.jpg")
     with pytest.raises(UserError, match=r"out/a.png \(and 1 more\) is there already"):
-        find_jobs([folder], tmp_path / "out", overwrite=False)
+        find_jobs([folder], tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["c.mp4.json", "crops/inner/b.jpg.0_before.png", "g.gif.png"])
+def test_what_belongs_to_results_that_are_gone(name, folder, tmp_path):
+    (folder / "a.png").rename(folder / "g.gif")
+    write_png((tmp_path / "out" / name).with_suffix(".png"), PICTURE)
+    (tmp_path / "out" / name).with_suffix(".png").rename(tmp_path / "out" / name)
+    with pytest.raises(UserError, match=f"out/{name} is there already"):
+        find_jobs([folder], tmp_path / "out", folders=["crops"])
+    assert len(find_jobs([folder], tmp_path / "out", folders=["crops"], overwrite=True)) == 3
+
+
+def test_the_result_of_a_gif_is_that_of_no_other_picture(folder, tmp_path):
+    write_png(folder / "g.gif.png", PICTURE)
+    (folder / "a.png").rename(folder / "g.gif")
+    with pytest.raises(UserError, match="would both be written"):
+        find_jobs([folder], tmp_path / "out")
 
 
 def test_nothing_to_unmask(tmp_path):

@@ -109,7 +109,7 @@ def test_an_animation_gives_its_first_picture(picture, tmp_path):
     Image.fromarray(picture).save(path, save_all=True, append_images=[Image.fromarray(255 - picture)])
     photo, out, where = went_through(path, picture, tmp_path)
     assert photo.notes == ("only the first picture of an animation",)
-    assert out.name == "a.png"
+    assert out.name == "a.gif.png"
     np.testing.assert_array_equal(read_picture(out)[~where], photo.rgb[~where])
 
 

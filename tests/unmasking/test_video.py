@@ -186,7 +186,7 @@ class Camera:
 def test_camera(clip, unmasker, tmp_path, monkeypatch):
     camera = Camera(clip[:4])
     monkeypatch.setattr(video.cv2, "VideoCapture", lambda number: camera)
-    assert unmask_camera(2, unmasker, tmp_path) == f"4 frames of camera 2 are in {tmp_path / 'camera_2.mp4'}"
+    assert unmask_camera(2, unmasker, tmp_path / "camera_2.mp4") == f"4 frames of camera 2 are in {tmp_path / 'camera_2.mp4'}"
     pictures, times, *_ = read_video(tmp_path / "camera_2.mp4")
     assert len(pictures) == 4 and green(pictures[3]) < 300
     assert (np.diff(times) > 0).all()
