@@ -85,6 +85,8 @@ def get_config() -> ConfigDict:
     # Whether the generator is told the region: it then sees the picture without what is hidden, and the region as a fourth
     # channel; outside the region its output is the picture itself, so that all losses look at the known pixels put back.
     generator.inpaints = False
+    # What training begins with: the generator of another run (workdir or .safetensors), or '' for random weights.
+    generator.weights = ""
 
     config.discriminator = discriminator = ConfigDict()
     # Channels of the first layer (pix2pix: 64).
@@ -117,7 +119,7 @@ def get_config() -> ConfigDict:
     # Two terms beyond the paper. Mean absolute difference of what the discriminator's layers make of the generated and the
     # real picture (feature matching, Wang et al. 2018).
     losses.feature_matching = 0.0
-    # ST-LPIPS with AlexNet between the generated and the real picture.
+    # ST-LPIPS with AlexNet between the generated and the real picture, in a window of half the side around what is hidden.
     losses.perceptual = 0.0
 
     # ---- optimisation: Adam for both networks ----

@@ -150,7 +150,9 @@ def load_pytorch(path: Path) -> Run:
     def call(*inputs: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             result = network(*(torch.from_numpy(array).permute(0, 3, 1, 2) for array in inputs)).numpy()
-        return result.transpose(0, 2, 3, 1) if result.shape[1:2] == (3,) else result
+        if config.task == "segmentation":
+            return 1 / (1 + np.exp(-result))  # There the network gives logits.
+        return result.transpose(0, 2, 3, 1) if config.task == "unmask" else result
 
     return call
 

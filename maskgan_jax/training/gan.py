@@ -54,6 +54,23 @@ def load_landmark_net(config: ConfigDict) -> tuple[LandmarkNet | None, Variables
     return landmark_net.clone(dtype=jnp.dtype(config.training.compute)), variables
 
 
+def load_generator(config: ConfigDict) -> Variables | None:
+    """The variables that `generator.weights` has training begin with; None for random ones.
+
+    Raises:
+      UserError: there is no generator, or it is another network or for other faces than the config says.
+    """
+    path = config.generator.weights
+    if not path:
+        return None
+    stored, _, variables = load_network(path, "unmask")
+    for group, names in (("data", ("size", "zoom")), ("generator", ("width", "norm", "upsampling", "inpaints"))):
+        for name in names:
+            if (old := stored[group][name]) != (new := config[group][name]):
+                raise UserError(f"the generator {path} was trained with {group}.{name}={old}, not {new}; make them alike")
+    return variables
+
+
 def load_frozen(config: ConfigDict) -> tuple[LandmarkNet | None, Tree]:
     """The network of C1, as `load_landmark_net` gives it, and the weights of all that the losses look through, by name.
 
@@ -124,17 +141,18 @@ def create_task(config: ConfigDict) -> Task:
     """The task 'unmask'.
 
     Raises:
-      UserError: see `load_frozen`.
+      UserError: see `load_frozen` and `load_generator`.
     """
     generator = create_generator(config)
     discriminator = create_discriminator(config)
     landmark_net, frozen_variables = load_frozen(config)
+    first = load_generator(config)
     weights = config.losses
 
     def init(key: jax.Array) -> tuple[dict[str, Tree], Tree]:
         picture = jnp.zeros((1, config.data.size, config.data.size, 3))
         generator_key, discriminator_key = jax.random.split(key)
-        variables = generator.init(generator_key, picture, picture[..., :1])
+        variables = first or generator.init(generator_key, picture, picture[..., :1])
         params = {
             "generator": variables["params"],
             "discriminator": discriminator.init(discriminator_key, picture, picture)["params"],

@@ -44,3 +44,14 @@ def expected(network, inputs):
     """What the network itself gives."""
     output = np.asarray(jax.jit(network.module.apply)(network.variables, *inputs))
     return 1 / (1 + np.exp(-output)) if network.config.task == "segmentation" else output
+
+
+@pytest.fixture(scope="session")
+def assert_close():
+    """What compares the output of a format with that of the network."""
+
+    def check(output, expected):
+        assert output.dtype == np.float32 and np.std(expected) > 1e-3
+        np.testing.assert_allclose(output, expected, atol=1e-4 * max(1, np.abs(expected).max()))
+
+    return check

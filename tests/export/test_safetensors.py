@@ -106,3 +106,12 @@ def test_names_that_contradict_each_other(tmp_path, names, config):
 def test_missing_file(tmp_path):
     with pytest.raises(UserError, match="cannot read the network in .*nothing.safetensors"):
         read_header(tmp_path / "nothing.safetensors")
+
+
+def test_half_precision(network, tmp_path):
+    for half, kind in ((True, np.float16), (False, np.float32)):
+        path = tmp_path / f"{half}.safetensors"
+        save_safetensors(path, network.variables, network.config, half=half)
+        rounded = jax.tree.map(lambda array, kind=kind: array.astype(kind).astype(np.float32), network.variables)
+        jax.tree.map(np.testing.assert_array_equal, load_safetensors(path), rounded)
+    assert (tmp_path / "True.safetensors").stat().st_size < 0.6 * (tmp_path / "False.safetensors").stat().st_size

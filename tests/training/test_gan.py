@@ -14,7 +14,7 @@ from maskgan_jax.models.landmark_net import LandmarkNet, create_landmark_net
 from maskgan_jax.models.patchgan import create_discriminator
 from maskgan_jax.models.st_lpips import load_st_lpips, st_lpips
 from maskgan_jax.models.unet import create_generator
-from maskgan_jax.training.gan import create_task, load_landmark_net
+from maskgan_jax.training.gan import create_task, load_landmark_net, windows_of
 from maskgan_jax.training.step import create_state, train_step
 
 
@@ -22,7 +22,8 @@ from maskgan_jax.training.step import create_state, train_step
 def batch():
     rng = np.random.default_rng(0)
     real, masked = rng.integers(0, 256, (2, 2, 64, 64, 3), np.uint8)
-    mask = np.where(rng.random((2, 64, 64, 1)) < 0.3, np.uint8(255), np.uint8(0))
+    mask = np.where(rng.random((2, 64, 32, 1)) < 0.3, np.uint8(255), np.uint8(0))
+    mask = np.concatenate([mask, mask[:, ::-1, ::-1]], axis=2)
     landmarks = rng.uniform(0, 64, (2, 68, 2)).astype(np.float32)
     return {"real": real, "masked": np.where(mask > 0, masked, real), "mask": mask, "landmarks": landmarks}
 
@@ -95,7 +96,9 @@ def naive_losses(config, generator_params, discriminator_params, state, batch, k
     }
     if config.losses.feature_matching:
         terms["feature_matching"] = losses.feature_matching_loss(layers(fake()), layers(real))
-        terms["perceptual"] = st_lpips(load_st_lpips(), fake(), real).mean()
+        # What is hidden is spread evenly: its middle is that of the picture.
+        middle = np.s_[:, 16:48, 16:48]
+        terms["perceptual"] = st_lpips(load_st_lpips(), fake()[middle], real[middle]).mean()
     return losses.discriminator_loss(judge(real), judge(jax.lax.stop_gradient(fake()))), terms
 
 
@@ -126,6 +129,23 @@ def test_gradients_equal_those_of_the_composed_losses(kind, request, batch):
     for name, expected in (("generator", generator_gradient), ("discriminator", discriminator_gradient)):
         moment = after.optimizer[name][0].mu
         assert_trees_close(jax.tree.map(lambda array: array / (1 - config.optimizer.b1), moment), expected)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "window"),
+    [
+        (np.s_[30:41, 20:45], np.s_[19:51, 16:48]),
+        (np.s_[50:64, 0:9], np.s_[32:64, 0:32]),
+        (np.s_[0:0, 0:0], np.s_[16:48, 16:48]),
+    ],
+)
+def test_window_around_what_is_hidden(hidden, window):
+    mask, pictures = np.zeros((2, 64, 64, 1), np.float32), np.random.default_rng(0).normal(size=(2, 64, 64, 3))
+    mask[0][hidden] = 1
+    mask[1, 31:33, 31:34] = 1
+    cut = windows_of(mask, 32)(pictures.astype(np.float32))
+    np.testing.assert_array_equal(cut[0], pictures[0][window].astype(np.float32))
+    np.testing.assert_array_equal(cut[1], pictures[1, 16:48, 16:48].astype(np.float32))
 
 
 def test_rematerialisation_changes_no_value(step, batch):
@@ -254,3 +274,14 @@ def test_contour_is_measured_without_a_weight_if_a_network_is_given(config, land
     config.landmark_net.weights = str(landmark_file)
     network, variables = load_landmark_net(config)
     assert network == LandmarkNet(4) and "params" in variables
+
+
+def test_training_begins_with_given_weights(config, generator_file):
+    config.generator.weights = str(generator_file)
+    params, batch_stats = create_task(config).init(jax.random.key(0))
+    given = load_safetensors(generator_file)
+    jax.tree.map(np.testing.assert_array_equal, params["generator"], given["params"])
+    assert batch_stats == given["batch_stats"] and "discriminator" in params
+    config.generator.upsampling = "nearest"
+    with pytest.raises(UserError, match=r"was trained with generator\.upsampling=transposed, not nearest; make them alike"):
+        create_task(config)

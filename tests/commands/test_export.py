@@ -1,0 +1,59 @@
+"""`maskgan export`, and what docs/export.md says of it."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from maskgan_jax.__main__ import main
+from maskgan_jax.export.safetensors import save_safetensors
+from maskgan_jax.models.unet import create_generator
+from maskgan_jax.unmasking import networks
+
+DOCS = Path(__file__).parents[2] / "docs" / "export.md"
+# Of docs/export.md: the heading of each format, the command that writes the file, and the program that loads it.
+EXAMPLES = re.findall(r"^## (\w+)\n.*?^```\n(maskgan export .*?)\n```.*?^```python\n(.*?)^```", DOCS.read_text(), re.M | re.S)
+NEEDS = {"onnx": ["onnx", "onnxruntime"], "savedmodel": ["tensorflow"], "pytorch": ["torch"]}
+
+
+@pytest.mark.parametrize(("form", "command", "program"), EXAMPLES, ids=[form for form, *_ in EXAMPLES])
+def test_examples_of_the_docs(form, command, program, make_config, draw_variables, tmp_path, monkeypatch, capsys):
+    for package in NEEDS.get(form, []):
+        pytest.importorskip(package)
+    config = make_config()
+    config.generator.update(inpaints=True, upsampling="nearest")
+    module = create_generator(config)
+    variables = draw_variables(module, np.zeros((1, 64, 64, 3), np.float32), np.zeros((1, 64, 64, 1), np.float32))
+    monkeypatch.setattr(networks, "PRETRAINED", tmp_path / "pretrained")
+    save_safetensors(tmp_path / "pretrained" / "unmask.safetensors", variables, config)
+    monkeypatch.chdir(tmp_path)
+    assert main(command.split()[1:]) == 0
+    assert capsys.readouterr().out.startswith("the network is in generator.")
+    exec(program, {})
+    assert capsys.readouterr().out.strip()
+
+
+def test_all_formats_have_an_example():
+    assert [form for form, *_ in EXAMPLES] == ["orbax", "safetensors", "stablehlo", "onnx", "savedmodel", "pytorch"]
+
+
+def test_wrong_requests(generator_file, tmp_path, capsys):
+    out = tmp_path / "network"
+    for arguments in (
+        [f"--workdir={generator_file}", f"--out={out}", "--batch=2"],
+        [f"--workdir={generator_file}", f"--out={out}", "--format=onnx", "--batch=0"],
+        [f"--workdir={generator_file}", f"--out={out}", "--format=onnx", "--half"],
+        [f"--workdir={generator_file}", "--pretrained=unmask", f"--out={out}"],
+        [f"--out={out}"],
+    ):
+        with pytest.raises(SystemExit) as end:
+            main(["export", *arguments])
+        assert end.value.code == 2
+    capsys.readouterr()
+    assert main(["export", f"--workdir={tmp_path / 'gone'}", f"--out={out}", "--format=stablehlo"]) == 1
+    assert "there is no network at" in capsys.readouterr().err
+    out.mkdir()
+    assert main(["export", f"--workdir={generator_file}", f"--out={out}", "--format=orbax"]) == 1
+    assert "is there already" in capsys.readouterr().err
+    assert not list(out.iterdir())

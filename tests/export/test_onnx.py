@@ -1,0 +1,30 @@
+import sys
+
+import pytest
+
+from maskgan_jax.errors import UserError
+from maskgan_jax.export.functions import signature
+from maskgan_jax.export.onnx import save_onnx
+
+
+@pytest.mark.parametrize("batch", [None, 3])
+def test_onnxruntime_gives_the_same(batch, network, inputs, expected, assert_close, tmp_path):
+    pytest.importorskip("onnx", reason="onnx is not installed (pip install 'maskgan_jax[onnx]')")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    save_onnx(tmp_path / "network.onnx", network, batch)
+    session = onnxruntime.InferenceSession(tmp_path / "network.onnx")
+    described = signature(network)
+    assert [value.name for value in session.get_inputs()] == list(described.inputs)
+    assert [value.shape[0] for value in session.get_inputs()] == [batch or "batch"] * len(inputs)
+    (output,) = session.run(list(described.output), dict(zip(described.inputs, inputs, strict=True)))
+    assert_close(output, expected)
+    if batch is None:
+        (one,) = session.run(None, {name: array[:1] for name, array in zip(described.inputs, inputs, strict=True)})
+        assert_close(one, expected[:1])
+
+
+def test_missing_package_is_named(network, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(UserError, match=r"pip install 'maskgan_jax\[onnx\]'"):
+        save_onnx(tmp_path / "network.onnx", network)
+    assert not list(tmp_path.iterdir())
