@@ -138,8 +138,8 @@ def get_config() -> ConfigDict:
     # Equal parts of a batch that go through the networks one after the other, their gradients averaged: a batch that does not
     # fit into memory then does.
     optimizer.accumulate = 1
-    # Moving average of the weights of the network whose results count, used for validation and results: what is kept of it in
-    # each step (less in the first ones: (1 + step) / (10 + step)); 0 turns it off.
+    # Moving average of the network whose results count (weights and batch norm's statistics), used for validation and results:
+    # what is kept of it in each step (less in the first ones: (1 + step) / (10 + step)); 0 turns it off.
     optimizer.ema = 0.0
 
     # ---- run: the only settings that may change when a run goes on ----

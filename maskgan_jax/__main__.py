@@ -30,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns its exit code: 0 done, 1 it could not be done, 2 wrong usage, 130 interrupted."""
     if arguments is None:
         arguments = sys.argv[1:]
+        sys.stdout.reconfigure(errors="backslashreplace")  # Names of files may hold what is no text.
         if arguments and arguments[0] in HEAVY:
             restart_with_huge_pages()
     if not arguments or arguments[0] in ("-h", "--help"):

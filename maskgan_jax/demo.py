@@ -58,10 +58,12 @@ def run_demo(out: Path, config: ConfigDict, landmark_config: ConfigDict) -> list
       The table of scores: headings, then a row for each method.
 
     Raises:
-      UserError: `out` holds something else or cannot be written, or ST-LPIPS has not been fetched.
+      UserError: `out` holds something else or cannot be written, or `maskgan weights` has not been run.
     """
     _claim(out, {"unmask": config.to_dict(), "landmarks": landmark_config.to_dict()})
-    weight_file("st_lpips_alex.safetensors")  # If it is missing, better to hear of it before the training.
+    # If one of them is missing, better to hear of it before the training.
+    for name in ("st_lpips_alex.safetensors", "centerface.onnx", "shape_predictor_68_face_landmarks.dat"):
+        weight_file(name)
 
     def build() -> None:
         from maskgan_jax.data.build import build_data_set

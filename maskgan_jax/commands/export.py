@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
+from pathlib import Path
+
+from maskgan_jax.errors import UserError
 
 FORMATS = ("orbax", "safetensors", "stablehlo", "onnx", "savedmodel", "pytorch")
 
@@ -36,6 +39,8 @@ def main(arguments: list[str]) -> None:
 
     path = pretrained(flags.pretrained) if flags.pretrained else flags.workdir
     network = load_network(path, stored_config(path).task)
+    if Path(flags.out).resolve() == Path(path).resolve():
+        raise UserError(f"{flags.out} is the network itself; give another --out")
     # Each format's packages are imported only when it is asked for.
     save = getattr(importlib.import_module(f"maskgan_jax.export.{flags.format}"), f"save_{flags.format}")
     if flags.format == "safetensors":

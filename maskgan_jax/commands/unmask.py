@@ -31,6 +31,8 @@ def main(arguments: list[str]) -> int:
     extras = [folder for folder in EXTRAS if getattr(flags, folder)]
     jobs = find_jobs(flags.inputs, flags.out, flags.mask, folders=extras, overwrite=flags.overwrite)
     sheet = Path(flags.out) / "contact_sheet.png" if any(Path(given).is_dir() for given in flags.inputs) else None
+    if sheet in (job.out for job in jobs):  # A picture of that name is among the inputs.
+        sheet = None
     if sheet and not flags.overwrite:
         refuse_to_replace([sheet])
     compute_in_main_thread()
@@ -45,6 +47,7 @@ def main(arguments: list[str]) -> int:
         regions=flags.regions,
         keep_metadata=flags.metadata == "keep",
         label=flags.label,
+        overwrite=flags.overwrite,
     )
     failed = 0
     shown = []
@@ -107,8 +110,8 @@ def _check(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:
         parser.error("give pictures, videos or folders to unmask, or --camera=N")
     if flags.aligned or flags.camera is not None:
         what = "--aligned" if flags.aligned else "--camera"
-        for flag in EXTRAS:
-            if getattr(flags, flag):
+        for flag in (*EXTRAS, "metadata", *(["mask"] if flags.camera is not None else [])):
+            if getattr(flags, flag) != parser.get_default(flag):
                 parser.error(f"--{flag} does not go with {what}; leave one of them out")
 
 

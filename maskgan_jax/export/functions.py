@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from maskgan_jax.models.convolutions import compiling_for
 from maskgan_jax.models.stored import StoredNetwork
@@ -37,8 +38,11 @@ def signature(network: StoredNetwork) -> Signature:
 
 
 def exported_function(network: StoredNetwork) -> Callable[..., jax.Array]:
-    """The function of the inputs that `signature` names, in their order. Dropout is off and statistics are fixed."""
-    module, variables = network.module, network.variables
+    """The function of the inputs that `signature` names, in their order, in float32.
+
+    Dropout is off and statistics are fixed.
+    """
+    module, variables = network.module.clone(dtype=jnp.float32), network.variables
 
     def function(*inputs: jax.Array) -> jax.Array:
         # XLA's own convolutions, which are right everywhere; ours for CPUs are for one size of batch.

@@ -27,7 +27,7 @@ class TrainState:
       params: parameters of each network that is trained, by the network's name.
       batch_stats: running statistics of batch norm in the network whose results count; empty without batch norm.
       optimizer: the optimiser's state for each network, by its name.
-      ema: moving average of the parameters of the network whose results count; empty if it is turned off.
+      ema: moving average of the variables of the network whose results count; empty if it is turned off.
     """
 
     step: jax.Array
@@ -60,9 +60,14 @@ class Task:
     draw: Callable[[Variables, Batch], np.ndarray]
     criterion: str
 
+    def variables(self, params: dict[str, Tree], batch_stats: Tree) -> Variables:
+        """The variables of the network whose results count, of all parameters and the statistics of its batch norm."""
+        return {"params": params[self.network], "batch_stats": batch_stats}
+
     def results(self, state: TrainState) -> Variables:
-        """The variables of the network whose results count; its parameters are the moving average, if there is one."""
-        return {"params": state.ema or state.params[self.network], "batch_stats": state.batch_stats}
+        """Those variables; the moving average of them, if there is one."""
+        # Of the statistics too: those of the latest weights do not fit averaged ones.
+        return state.ema or self.variables(state.params, state.batch_stats)
 
 
 def mean_of(*names: str) -> type[metrics.Collection]:

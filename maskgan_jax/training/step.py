@@ -46,7 +46,7 @@ def create_state(task: Task, config: ConfigDict, steps: int, key: jax.Array) -> 
         params=params,
         batch_stats=batch_stats,
         optimizer={name: optimizer.init(tree) for name, tree in params.items()},
-        ema=jax.tree.map(jnp.copy, params[task.network]) if config.optimizer.ema else {},
+        ema=jax.tree.map(jnp.copy, task.variables(params, batch_stats)) if config.optimizer.ema else {},
     )
 
 
@@ -76,7 +76,10 @@ def train_step(
         params[name] = optax.apply_updates(state.params[name], updates)
     # At first the average is over fewer steps, so that the initial weights are soon out of it.
     decay = jnp.minimum(config.optimizer.ema, (1 + state.step) / (10 + state.step))
-    ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.ema, params[task.network]) if state.ema else {}
+    ema = {}
+    if state.ema:
+        now = task.variables(params, batch_stats)
+        ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.ema, now)
     return TrainState(state.step + 1, params, batch_stats, optimizer_state, ema), terms
 
 

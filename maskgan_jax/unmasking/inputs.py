@@ -57,6 +57,7 @@ def find_jobs(
     single = Path(masks) if masks is not None and Path(masks).is_file() else None
     regions = pictures_by_name(masks) if masks is not None and not single else {}
     jobs: dict[Path, Job] = {}
+    owners: dict[Path, Path] = {}  # Of each file that may be written.
     for given in map(Path, inputs):
         found = (
             {path: path.relative_to(given) for path in _files(given, kinds)} if given.is_dir() else {given: Path(given.name)}
@@ -66,17 +67,18 @@ def find_jobs(
             mask = None
             if masks is not None:
                 mask = single or regions.get(name.with_suffix("").as_posix(), Path(masks) / name)
-            job = jobs.setdefault(out / name, Job(path, out / name, mask))
-            if path.suffix.lower() == ".gif":  # Which becomes PNG; see `written_name`.
-                job = jobs.get(out / f"{name}.png", job)
-            if job.path != path:
-                raise UserError(f"{job.path} and {path} would both be written to {job.out}; unmask them into different folders")
+            jobs[out / name] = Job(path, out / name, mask)
+            for target in _targets(out / name):
+                if (owner := owners.setdefault(target, path)) != path:
+                    raise UserError(f"{owner} and {path} would both be written to {target}; unmask them into different folders")
     if single and len(jobs) > 1:
         raise UserError(f"--mask={single} is one region, but there are {len(jobs)} inputs; give a folder of regions")
-    sources = {path.resolve() for path in (*(job.path for job in jobs.values()), *regions.values())}
+    sources = {
+        path.resolve() for path in (*(job.path for job in jobs.values()), *regions.values(), *([single] if single else []))
+    }
     for job in jobs.values():
-        if job.out.resolve() in sources:
-            raise UserError(f"{job.out} would be overwritten by the result of {job.path}; give another folder as --out")
+        if taken := [target for target in _targets(job.out) if target.resolve() in sources]:
+            raise UserError(f"{taken[0]} would be overwritten by the result of {job.path}; give another folder as --out")
     if not overwrite:
         refuse_to_replace(path for job in jobs.values() for path in _results(job.out, out, folders))
     return list(jobs.values())
@@ -89,10 +91,15 @@ def refuse_to_replace(paths: Iterable[Path]) -> None:
         raise UserError(f"{there[0]}{more} is there already; give another folder as --out, or --overwrite")
 
 
+def _targets(result: Path) -> list[Path]:
+    """Where a result may be written: under the name of the input or, of a GIF that is redrawn, with .png behind it."""
+    return [result, result.with_name(f"{result.name}.png")] if result.suffix.lower() == ".gif" else [result]
+
+
 def _results(result: Path, out: Path, folders: Sequence[str]) -> Iterator[Path]:
-    """A result and what belongs to it: where it would be (of a GIF too, which becomes PNG), and what is in `folders`."""
-    suffixes = ("", ".json", ".png", ".png.json") if result.suffix.lower() == ".gif" else ("", ".json")
-    yield from (result.with_name(result.name + suffix) for suffix in suffixes)
+    """Where a result and its JSON would be, and what there is in `folders` that belongs to it."""
+    for target in _targets(result):
+        yield from (target, target.with_name(f"{target.name}.json"))
     for folder in folders:
         inner = out / folder / result.relative_to(out).parent
         yield from inner.glob(f"{glob.escape(result.name)}*")

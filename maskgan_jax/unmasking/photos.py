@@ -14,7 +14,7 @@ import numpy as np
 from maskgan_jax.data.sheet import labelled_grid
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing, write_json, write_png
-from maskgan_jax.unmasking.inputs import Job, read_mask
+from maskgan_jax.unmasking.inputs import Job, read_mask, refuse_to_replace
 from maskgan_jax.unmasking.photo_files import PhotoFile, read_photo, write_photo, written_name
 from maskgan_jax.unmasking.unmasker import Face, Unmasker
 
@@ -32,6 +32,7 @@ class Outputs:
       regions: what was redrawn, 255 where, in `regions/`.
       keep_metadata: as for `write_photo`.
       label: as for `write_photo`.
+      overwrite: whether files that are there may be replaced.
     """
 
     side_by_side: bool = False
@@ -39,6 +40,7 @@ class Outputs:
     regions: bool = False
     keep_metadata: bool = True
     label: bool = True
+    overwrite: bool = False
 
 
 def unmask_photo(job: Job, unmasker: Unmasker, out: Path, outputs: Outputs) -> tuple[str, list[Face]]:
@@ -67,9 +69,11 @@ def unmask_photo(job: Job, unmasker: Unmasker, out: Path, outputs: Outputs) -> t
     if mask is not None and not redrawn:
         raise UserError(f"{job.path}: the given region is on none of the faces that were found")
     target = written_name(job.out, photo.format) if redrawn else job.out
+    if target != job.out and not outputs.overwrite:
+        refuse_to_replace([target])
     if redrawn:
         write_photo(target, photo, result, keep_metadata=outputs.keep_metadata, label=outputs.label)
-        _write_extras(target.relative_to(out), out, photo, result, redrawn, outputs)
+        _write_extras(target.relative_to(out), out, photo, result, faces, outputs)
     else:
         with replacing(target) as temporary:
             shutil.copyfile(job.path, temporary)
@@ -87,7 +91,7 @@ def _line(job: Job, photo: PhotoFile, faces: Sequence[Face]) -> str:
 
 
 def _write_extras(
-    name: Path, out: Path, photo: PhotoFile, result: np.ndarray, redrawn: Sequence[Face], outputs: Outputs
+    name: Path, out: Path, photo: PhotoFile, result: np.ndarray, faces: Sequence[Face], outputs: Outputs
 ) -> None:
     if outputs.side_by_side:
         write_png(out / "side_by_side" / name.with_name(f"{name.name}.png"), np.concatenate([photo.rgb, result], axis=1))
@@ -95,7 +99,10 @@ def _write_extras(
         changed = (photo.rgb != result).any(axis=-1) * np.uint8(255)
         write_png(out / "regions" / name.with_name(f"{name.name}.png"), changed)
     if outputs.crops:
-        for number, face in enumerate(redrawn):
+        # Numbered as in the JSON.
+        for number, face in enumerate(faces):
+            if face.after is None:
+                continue
             for what, picture in (("before", face.before), ("after", face.after)):
                 write_png(out / "crops" / name.with_name(f"{name.name}.{number}_{what}.png"), picture)
 
@@ -122,7 +129,7 @@ def _description(job: Job, target: Path, photo: PhotoFile, faces: Sequence[Face]
         "height": height,
         "region": "given" if given else "found",
         "synthetic": any(face.after is not None for face in faces),
-        "notes": list(photo.notes),
+        "notes": list(photo.notes) if any(face.after is not None for face in faces) else [],
         "faces": [describe(face) for face in faces],
     }
 

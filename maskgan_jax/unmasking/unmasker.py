@@ -21,6 +21,8 @@ ROUNDS = 3
 LEAST_COVER = 0.3
 # Parts of a region smaller than this share of the aligned square are not of a mask.
 LEAST_PART = 0.002
+# Holes up to this share are prints and valves; larger ones, such as those of a ski mask, are not of the mask.
+LARGEST_HOLE = 0.03
 # By how much a region that was found is grown, as a share of the side (4 pixels of 128): its rim is not found exactly, the mask
 # casts a shadow, and over this width the drawn face is blended with the photo.
 RIM = 1 / 32
@@ -171,9 +173,9 @@ class Unmasker:
         """The face of which `look` gave picture and likelihood."""
         square = face_square(landmarks, self.segmentation_net.zoom)
         points = to_aligned(landmarks, square, len(likelihood))
-        region = clean_region((likelihood > 0.5) & (eyes(points, likelihood.shape) == 0))
-        lower = region_from_landmarks(points, region.shape)
-        cover = cv2.countNonZero(cv2.bitwise_and(region, lower)) / max(cv2.countNonZero(lower), 1)
+        seen = eyes(points, likelihood.shape) > 0
+        region = np.where(seen, 0, clean_region((likelihood > 0.5) & ~seen)).astype(np.uint8)
+        cover = _cover(region, points)
         alignment = face_square(landmarks, self.generator.zoom)
         if not self._same_square:
             # As it lies in the generator's picture, as if that were the photo.
@@ -202,7 +204,8 @@ class Unmasker:
                 done.append(face)
                 continue
             after = self.generator(face.before[None], aligned[None, ..., None])[0]
-            face = dataclasses.replace(face, region=aligned, cover=1.0, after=after)
+            cover = _cover(aligned, to_aligned(face.landmarks, face.alignment, size))
+            face = dataclasses.replace(face, region=aligned, cover=cover, after=after)
             paste(result, face.after, face.alignment, region, SOFT_EDGE)
             done.append(face)
         return result, done
@@ -217,6 +220,12 @@ def _region_within(region: np.ndarray, square: np.ndarray, size: int) -> np.ndar
     """A region `[H, W]` of a photo in an aligned square, `[size, size]` uint8, 255 = hidden; all that it touches."""
     part = cut_out(np.repeat(region[..., None], 3, axis=2), square, size)[..., 0]
     return cv2.threshold(part, 0, 255, cv2.THRESH_BINARY)[1]
+
+
+def _cover(region: np.ndarray, landmarks: np.ndarray) -> float:
+    """The share of the lower face, 0 to 1, in a region `[S, S]` of an aligned face with these landmarks."""
+    lower = region_from_landmarks(landmarks, region.shape)
+    return cv2.countNonZero(cv2.bitwise_and(region, lower)) / max(cv2.countNonZero(lower), 1)
 
 
 def _grown(region: np.ndarray) -> np.ndarray:
@@ -276,9 +285,9 @@ def check_photo(photo: np.ndarray) -> None:
 def clean_region(found: np.ndarray) -> np.ndarray:
     """A region `[S, S]`, 255 = hidden, of the pixels that were found (bool): without specks and holes."""
     region = found.astype(np.uint8)
-    for value in (1, 0):
+    for value, most in ((1, LEAST_PART), (0, LARGEST_HOLE)):
         count, labels, parts, _ = cv2.connectedComponentsWithStats((region == value).astype(np.uint8), connectivity=4)
-        small = np.flatnonzero(parts[1:count, cv2.CC_STAT_AREA] < LEAST_PART * region.size) + 1
+        small = np.flatnonzero(parts[1:count, cv2.CC_STAT_AREA] < most * region.size) + 1
         region[np.isin(labels, small)] = 1 - value
     return region * np.uint8(255)
 

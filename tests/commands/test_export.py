@@ -57,3 +57,10 @@ def test_wrong_requests(generator_file, tmp_path, capsys):
     assert main(["export", f"--workdir={generator_file}", f"--out={out}", "--format=orbax"]) == 1
     assert "is there already" in capsys.readouterr().err
     assert not list(out.iterdir())
+
+
+def test_a_network_is_not_written_over_itself(generator_file, capsys):
+    before = generator_file.read_bytes()
+    assert main(["export", f"--workdir={generator_file}", f"--out={generator_file}", "--half"]) == 1
+    assert "is the network itself" in capsys.readouterr().err
+    assert generator_file.read_bytes() == before

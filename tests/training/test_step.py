@@ -100,10 +100,10 @@ def test_moving_average(config):
     config.optimizer.update(ema=0.2, learning_rate=0.1)
     _, states, _ = run_line(config, 4)
     expected = 0.5  # At the beginning it is the network itself.
-    assert states[0].ema == states[0].params["line"]
+    assert states[0].ema["params"] == states[0].params["line"]
     for decay, state in zip((1 / 10, 2 / 11, 0.2, 0.2), states[1:], strict=True):
         expected = decay * expected + (1 - decay) * float(state.params["line"]["slope"])
-        assert float(state.ema["slope"]) == pytest.approx(expected, rel=1e-6)
+        assert float(state.ema["params"]["slope"]) == pytest.approx(expected, rel=1e-6)
     assert expected != pytest.approx(float(states[-1].params["line"]["slope"]), abs=1e-3)
 
 

@@ -199,7 +199,14 @@ def test_nothing_that_was_unmasked_is_told(tmp_path, generator_file, capsys):
 
 def test_result_that_cannot_be_written_is_no_bad_input(faces, tmp_path, generator_file, capsys):
     (tmp_path / "out" / "same.png").mkdir(parents=True)
-    arguments = ["unmask", "--aligned", str(faces / "same.png"), f"--out={tmp_path / 'out'}", f"--weights={generator_file}"]
+    arguments = [
+        "unmask",
+        "--aligned",
+        str(faces / "same.png"),
+        f"--out={tmp_path / 'out'}",
+        f"--weights={generator_file}",
+        "--overwrite",
+    ]
     assert main(arguments) == 1
     lines = capsys.readouterr().err.rstrip("\n").split("\n")
     assert lines[-1].startswith("maskgan unmask: error: cannot write") and "skipped" not in "".join(lines)

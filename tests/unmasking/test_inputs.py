@@ -65,6 +65,13 @@ def test_the_result_of_a_gif_is_that_of_no_other_picture(folder, tmp_path):
         find_jobs([folder], tmp_path / "out")
 
 
+def test_a_region_is_not_overwritten(folder, tmp_path):
+    for masks in (folder / "inner" / "a.png", folder / "inner"):
+        write_png(folder / "inner" / "a.png", PICTURE)
+        with pytest.raises(UserError, match="inner/a.png would be overwritten by the result of"):
+            find_jobs([folder / "a.png"], folder / "inner", masks, overwrite=True)
+
+
 def test_nothing_to_unmask(tmp_path):
     with pytest.raises(UserError, match="there is nothing to unmask"):
         find_jobs([tmp_path], tmp_path / "out")

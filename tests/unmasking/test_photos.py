@@ -108,3 +108,34 @@ def test_results_are_replaced_only_when_asked(run, portrait, tmp_path):
     assert (tmp_path / "out" / "a.png").read_bytes() == before
     assert run(*arguments, "--overwrite")[0] == 0
     assert (tmp_path / "out" / "a.png").read_bytes() != before
+
+
+def test_a_sheet_is_replaced_only_when_asked(run, portrait, tmp_path):
+    write_png(tmp_path / "in" / "a.png", portrait)
+    write_png(tmp_path / "out" / "contact_sheet.png", portrait[:8])
+    code, _, err = run(tmp_path / "in", f"--out={tmp_path / 'out'}")
+    assert code == 1 and "out/contact_sheet.png is there already" in err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["contact_sheet.png"]
+
+
+def test_a_picture_with_the_name_of_the_sheet_is_no_sheet(run, portrait, tmp_path):
+    write_png(tmp_path / "in" / "contact_sheet.png", portrait)
+    assert run(tmp_path / "in", f"--out={tmp_path / 'out'}")[0] == 0
+    assert read_picture(tmp_path / "out" / "contact_sheet.png").shape == portrait.shape
+
+
+def test_the_result_of_a_gif_under_another_name(run, portrait, tmp_path):
+    Image.fromarray(portrait).save(tmp_path / "a.jpg", format="GIF")
+    write_png(tmp_path / "out" / "a.jpg.png", portrait[:8])
+    code, _, err = run(tmp_path / "a.jpg", f"--out={tmp_path / 'out'}")
+    assert code == 1 and "out/a.jpg.png is there already" in err
+    assert read_picture(tmp_path / "out" / "a.jpg.png").shape[0] == 8
+
+
+def test_crops_have_the_numbers_of_the_faces(run, couple, tmp_path):
+    write_png(tmp_path / "a.png", couple[:, ::-1])
+    assert run(tmp_path / "a.png", f"--out={tmp_path / 'out'}", "--crops")[0] == 0
+    faces = json.loads((tmp_path / "out" / "a.png.json").read_text())["faces"]
+    (number,) = [i for i, face in enumerate(faces) if face["masked"]]
+    crops = sorted(path.name for path in (tmp_path / "out" / "crops").iterdir())
+    assert crops == [f"a.png.{number}_after.png", f"a.png.{number}_before.png"]

@@ -192,8 +192,10 @@ def test_specks_and_holes_are_cleaned_away():
     region[50:53, 50:53] = False
     region[5:8, 5:8] = True
     np.testing.assert_array_equal(clean_region(region), expected)
-    region[60:80, 60:80] = False  # A large hole stays.
-    assert not clean_region(region)[60:80, 60:80].any()
+    region[60:80, 60:80] = False  # A valve.
+    np.testing.assert_array_equal(clean_region(region), expected)
+    region[50:80, 40:60] = False  # As in a ski mask.
+    assert not clean_region(region)[50:80, 40:60].any()
 
 
 def test_paste_has_a_soft_edge_inside_the_region():
