@@ -60,10 +60,13 @@ def misalign(record: Batch, most: float, rng: np.random.Generator) -> Batch:
     matrix = cv2.getRotationMatrix2D((middle, middle), np.degrees(angle), 1 + growth)
     matrix[:, 2] += np.multiply(shift, side)
     moved = {
-        name: cv2.warpAffine(record[name], matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        for name in ("real", "masked", "mask")
+        name: cv2.warpAffine(record[name], matrix, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        for name in ("real", "masked")
     }
-    moved["mask"] = cv2.threshold(moved["mask"], 0, 255, cv2.THRESH_BINARY)[1][..., None]
+    # A pixel mixes four in a row and in a column; the region must hold all that has any of the mask.
+    wider = cv2.dilate(record["mask"], np.ones((3, 3), np.uint8))
+    mask = cv2.warpAffine(wider, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    moved["mask"] = cv2.threshold(mask, 0, 255, cv2.THRESH_BINARY)[1][..., None]
     landmarks = record["landmarks"] @ matrix[:, :2].T + matrix[:, 2]
     return {**moved, "landmarks": landmarks.astype(np.float32)}
 
