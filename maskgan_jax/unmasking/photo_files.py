@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import os
+import re
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin
+from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, TiffTags
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import decode_picture, replacing, upright
@@ -44,6 +47,33 @@ WRITTEN = {
 }
 # Those that cannot hold metadata.
 _BARE = ("BMP",)
+# The longest packets of metadata in a JPEG: each is one segment, whose length has 16 bits.
+_JPEG_MOST = {"exif": 65533, "xmp": 65504}
+# The tags of a TIFF that say something of the photo. Its others are about how the file holds the pixels, which that of the
+# result does in its own way.
+_DESCRIPTIVE = frozenset(
+    {
+        ExifTags.Base.ImageDescription,
+        ExifTags.Base.Make,
+        ExifTags.Base.Model,
+        ExifTags.Base.XResolution,
+        ExifTags.Base.YResolution,
+        ExifTags.Base.ResolutionUnit,
+        ExifTags.Base.Software,
+        ExifTags.Base.DateTime,
+        ExifTags.Base.Artist,
+        ExifTags.Base.Copyright,
+        ExifTags.IFD.Exif,
+        ExifTags.IFD.GPSInfo,
+    }
+)
+# Compressions of a TIFF, by Pillow's names, that fit 8 bits a channel and that every libtiff writes which reads them; and of
+# these, those that shrink differences of neighbours better than values.
+_TIFF_COMPRESSIONS = ("raw", "packbits", "jpeg", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma", "zstd")
+_TIFF_PREDICTED = ("tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma", "zstd")
+_PREDICTOR = 317
+# The orientation of a photo in XMP, as an attribute or as an element.
+_XMP_ORIENTATION = re.compile(rb"""(<tiff:Orientation>\s*|tiff:Orientation\s*=\s*["']\s*)\d+""")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,17 +95,18 @@ class PhotoFile:
     notes: tuple[str, ...]
 
     def changed(self, result: np.ndarray) -> np.ndarray:
-        """`pixels` with those values replaced that differ between `rgb` and a result `[H, W, 3]` uint8."""
+        """`pixels` with those replaced, and opaque, whose values differ between `rgb` and a result `[H, W, 3]` uint8."""
         pixels = self.pixels.copy()
-        colours = pixels.shape[2] - (pixels.shape[2] + 1) % 2  # 1 of 1 and 2, 3 of 3 and 4.
+        channels = pixels.shape[2]
+        colours = channels - (channels + 1) % 2  # 1 of 1 and 2, 3 of 3 and 4.
         where = (result != self.rgb).any(axis=-1)
         drawn = Image.fromarray(result)
+        mode = "L" if colours == 1 else "RGB"
         profile = self.info.get("icc_profile")
-        if colours == 1:
-            drawn = drawn.convert("L")
-        elif profile:
-            drawn = _from_srgb(drawn, profile)
-        pixels[where, :colours] = np.asarray(drawn).reshape(*where.shape, colours)[where]
+        if profile and channels != 2:  # Of transparent grey, `decode_picture` leaves the values alone.
+            drawn = _from_srgb(drawn, profile, mode)
+        pixels[where, :colours] = np.asarray(drawn.convert(mode)).reshape(*where.shape, colours)[where]
+        pixels[where, colours:] = 255
         return pixels
 
 
@@ -85,10 +116,7 @@ def read_photo(path: str | os.PathLike) -> PhotoFile:
     Raises:
       UserError: the file is missing, or is no readable picture.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror})") from error
+    data = _read(path)
     try:
         rgb = decode_picture(data)
     except UserError as error:
@@ -97,45 +125,113 @@ def read_photo(path: str | os.PathLike) -> PhotoFile:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Of damaged EXIF.
         with Image.open(io.BytesIO(data)) as image:
-            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+            if "mp" in image.info or (image.format == "TIFF" and image.tag_v2.next):
+                notes.append("only the first of several pictures")
+            elif _is_animated(data):
                 notes.append("only the first picture of an animation")
-            info = _kept(image, data)
-            native = upright(image)
-            if image.mode.startswith("I;16") or (image.format == "PNG" and data[24] == 16):
-                notes.append("16 bits a channel became 8")
-            if image.mode == "CMYK":
-                notes.append("CMYK became RGB")
+            image.load()
+            native = upright(image)  # Before `_kept`, which takes the orientation away.
+            info = _kept(image, data, notes)
+            if (bits := _bits(image, data)) > 8:
+                notes.append(f"{bits} bits a channel became 8")
+            if image.mode in ("CMYK", "LAB"):
+                notes.append(f"{image.mode} became RGB")
                 info.pop("icc_profile", None)
             pixels = _native_pixels(native, rgb)
             return PhotoFile(rgb, pixels, image.format, info, tuple(notes))
 
 
-def _kept(image: Image.Image, data: bytes) -> dict[str, Any]:
-    """What a result in the same format is saved with."""
-    info = {name: image.info[name] for name in ("icc_profile", "dpi", "xmp") if image.info.get(name)}
+def _read(path: str | os.PathLike) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror})") from error
+
+
+def _is_animated(data: bytes) -> bool:
+    """Whether other pictures follow the first, be they damaged. Opens the file anew: to find out, Pillow goes to and fro."""
+    with Image.open(io.BytesIO(data)) as image:
+        try:
+            return getattr(image, "n_frames", 1) > 1
+        except Exception:  # The next one can lead Pillow to anything.
+            return True
+
+
+def _bits(image: Image.Image, data: bytes) -> int:
+    """Bits a channel in the file, of the formats that can have more than Pillow keeps."""
+    if image.format == "PNG":
+        return data[24]
+    if image.format == "TIFF":
+        return int(np.max(image.tag_v2.get(ExifTags.Base.BitsPerSample, 1)))
+    return 8
+
+
+def _kept(image: Image.Image, data: bytes, notes: list[str]) -> dict[str, Any]:
+    """What a result in the same format is saved with; to `notes` is added what cannot be kept."""
+    info = {}
+    if image.info.get("icc_profile"):
+        info["icc_profile"] = image.info["icc_profile"]
+    with contextlib.suppress(TypeError, ValueError):  # Of a damaged file, it can be anything.
+        across, down = map(float, image.info.get("dpi", ()))
+        if 1 <= across <= 65535 and 1 <= down <= 65535:
+            info["dpi"] = across, down
+    xmp = image.info.get("xmp")
+    if isinstance(xmp, bytes) and _END.encode() in xmp:
+        info["xmp"] = _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)  # The result is upright.
+    elif xmp:
+        notes.append("XMP left out, which is damaged")
     try:
         exif = image.getexif()
-        exif.pop(ExifTags.Base.Orientation, None)  # The result is upright.
+        exif.pop(ExifTags.Base.Orientation, None)
+        exif.bigtiff = False
+        for tag in list(exif) if image.format == "TIFF" else ():
+            if tag not in _DESCRIPTIVE:
+                del exif[tag]
         if exif:
-            info["exif"] = exif.tobytes()
+            info["exif"] = _exif_bytes(exif)
     except Exception:  # Damaged EXIF can lead Pillow to anything; the picture is good without.
-        pass
+        notes.append("EXIF left out, which is damaged")
     if image.format in ("JPEG", "MPO"):
-        info |= {"qtables": image.quantization, "subsampling": JpegImagePlugin.get_sampling(image)}
+        tables = [table for _, table in sorted(image.quantization.items())]
+        info |= {"qtables": tables, "subsampling": JpegImagePlugin.get_sampling(image)}
     if image.format == "WEBP":
-        info["lossless"] = b"VP8L" in data[:64]
-    if image.format == "TIFF" and "compression" in image.info:
-        info["compression"] = image.info["compression"]
+        info["lossless"] = _is_lossless(data)
+    if image.format == "TIFF":
+        compression = image.info["compression"]
+        compression = "jpeg" if compression == "tiff_jpeg" else compression  # The old way of JPEG.
+        info["compression"] = compression if compression in _TIFF_COMPRESSIONS else "tiff_lzw"
     return info
+
+
+def _chunks(data: bytes) -> Iterator[bytes]:
+    """The chunks of a RIFF file: each a name of 4 bytes, a length and so many bytes."""
+    place = 12
+    while place + 8 <= len(data):
+        length = int.from_bytes(data[place + 4 : place + 8], "little")
+        end = place + 8 + length + length % 2
+        yield data[place:end]
+        place = end
+
+
+def _is_lossless(data: bytes) -> bool:
+    """Whether the pixels of a WebP, or of the first picture of an animation, are compressed without loss."""
+    for chunk in _chunks(data):
+        if chunk[:4] in (b"VP8 ", b"VP8L"):
+            return chunk[:4] == b"VP8L"
+        if chunk[:4] == b"ANMF":  # 16 bytes on the picture, and its own chunks.
+            return _is_lossless(chunk[12:])
+    return False
 
 
 def _native_pixels(image: Image.Image, rgb: np.ndarray) -> np.ndarray:
     """`[H, W, C]` uint8 of an upright picture in its own colours; C as for `PhotoFile`."""
-    grey = image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I;16")
-    if image.mode.startswith("I;16"):
-        return rgb[..., :1].copy()
-    if image.mode == "CMYK":
+    if image.mode.startswith("I;16"):  # As `decode_picture` reduces it.
+        values, transparent = np.asarray(image), image.info.get("transparency")
+        grey = (values >> 8).astype(np.uint8)
+        return grey[..., None] if transparent is None else np.stack([grey, (values != transparent) * np.uint8(255)], axis=-1)
+    if image.mode in ("CMYK", "LAB"):
         return rgb.copy()
+    grey = image.mode in ("1", "L", "LA", "La")
     mode = ("L" if grey else "RGB") + ("A" if image.has_transparency_data else "")
     if mode == "LA" and image.mode != "LA":  # Grey with one transparent level.
         image = image.convert("RGBA")
@@ -143,11 +239,12 @@ def _native_pixels(image: Image.Image, rgb: np.ndarray) -> np.ndarray:
     return np.asarray(image.convert(mode)).reshape(*rgb.shape[:2], -1)
 
 
-def _from_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
-    """A picture in the colours of an ICC profile; as it is if the profile is damaged, which `decode_picture` left alone too."""
+def _from_srgb(picture: Image.Image, profile: bytes, mode: str) -> Image.Image:
+    """A picture in the colours of an ICC profile for `mode`; as it is if the profile is damaged or for another mode, which
+    `decode_picture` left alone too."""
     try:
         source, target = ImageCms.createProfile("sRGB"), ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        return ImageCms.profileToProfile(picture, source, target, outputMode="RGB")
+        return ImageCms.profileToProfile(picture, source, target, outputMode=mode)
     except (ImageCms.PyCMSError, OSError):
         return picture
 
@@ -161,47 +258,94 @@ def written_name(name: Path, format: str) -> Path:
 
 def write_photo(
     path: str | os.PathLike, photo: PhotoFile, result: np.ndarray, *, keep_metadata: bool = True, label: bool = True
-) -> None:
+) -> tuple[str, ...]:
     """Writes what became of a photo, in its format, whole or not at all.
 
-    JPEG is compressed with the tables of the photo, lossy WebP and AVIF at a high quality.
+    JPEG is compressed with the tables of the photo; lossy WebP, AVIF and JPEG in TIFF at a high quality.
 
     Args:
       path: where to.
       photo: what it was.
       result: `[H, W, 3]` uint8, as `Unmasker.unmask` gives it.
-      keep_metadata: whether EXIF, XMP and resolution of the photo go into the file; colour profiles do in any case.
+      keep_metadata: whether EXIF, XMP and resolution of the photo go into the file; colour profiles do in any case. Of TIFF,
+        EXIF is the tags that say something of the photo.
       label: whether the file says that it is synthetic, in EXIF and XMP and, of PNG, as text.
 
+    Returns:
+      In words, what the file does not keep of the photo besides what `photo.notes` tells: metadata that its format has no room
+      for.
+
     Raises:
-      UserError: the file cannot be written.
+      UserError: the file cannot be written, or the photo's format does not take what is to be in it.
     """
     pixels = photo.changed(result)
     image = Image.fromarray(pixels if pixels.shape[2] > 1 else pixels[..., 0])
     form = WRITTEN[photo.format]
+    try:
+        options, notes = _options(photo, form, keep_metadata, label)
+        data = _encoded(image, form, options)
+    except Exception as error:  # As when reading: metadata can lead Pillow to anything.
+        raise UserError(
+            f"cannot write {path} as {form} ({error}); leave out its metadata (--metadata=drop), or save the photo as PNG first"
+        ) from error
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+    return notes
+
+
+def _options(photo: PhotoFile, form: str, keep_metadata: bool, label: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What a result is saved with, and in words what of the photo there is no room for."""
+    if form in _BARE:
+        return {}, ()
     options = {name: value for name, value in photo.info.items() if keep_metadata or name not in ("exif", "xmp", "dpi")}
-    if label and form not in _BARE:
-        options["exif"] = _labelled_exif(options.get("exif"))
-        options["xmp"] = _labelled_xmp(options.get("xmp"))
+    notes = []
+    for name, labelled in (("exif", _labelled_exif), ("xmp", _labelled_xmp)):
+        packet = options.pop(name, None)
+        written = labelled(packet) if label else packet
+        if form == "JPEG" and written and len(written) > _JPEG_MOST[name]:
+            notes.append(f"{name.upper()} left out, too long for a JPEG")
+            written = labelled(None) if label else None
+        if written:
+            options[name] = written
     if form == "PNG":
         text = PngImagePlugin.PngInfo()
         if label:
             text.add_text("Comment", LABEL)
         if "xmp" in options:
-            text.add_itxt("XML:com.adobe.xmp", options.pop("xmp").decode())
+            text.add_itxt("XML:com.adobe.xmp", options.pop("xmp").decode(errors="replace"))
         options["pnginfo"] = text
-    if form == "TIFF":  # Its own tags are what other formats hold as EXIF.
-        options["tiffinfo"] = _loaded(options.pop("exif", None))
-        if "xmp" in options:
-            options["tiffinfo"][ExifTags.Base.XMLPacket] = options.pop("xmp")
     if form == "WEBP":
         options["quality"] = 100 if options.get("lossless") else 90
-    if form == "AVIF":
+    if form == "AVIF" or options.get("compression") == "jpeg":
         options["quality"] = 90
-    if form in _BARE:
-        options = {}
-    with replacing(path) as temporary:
-        image.save(temporary, format=form, **options)
+    return options, tuple(notes)
+
+
+def _encoded(image: Image.Image, form: str, options: dict[str, Any]) -> bytes:
+    """The bytes of a picture's file."""
+    file = io.BytesIO()
+    if form != "TIFF":
+        image.save(file, form, **options)
+        return file.getvalue()
+    # Of a TIFF, Pillow writes metadata only if the pixels are not compressed. So they come first, as a TIFF of their own, whose
+    # tags and the metadata's then become the tags of the file, before the pixels; Pillow moves the places of these along.
+    if options["compression"] in _TIFF_PREDICTED:
+        options["tiffinfo"] = {_PREDICTOR: 2}
+    exif, xmp = _loaded(options.pop("exif", None)), options.pop("xmp", None)
+    image.save(file, form, **options)
+    tags = TiffImagePlugin.ImageFileDirectory_v2(file.getvalue()[:8])
+    file.seek(tags.next)
+    tags.load(file)
+    dict(tags)  # Decodes them all: Pillow writes no others.
+    for tag, value in _encodable(exif).items():
+        if tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):  # Without the place of another directory in the photo's file.
+            value = {name: value for name, value in exif.get_ifd(tag).items() if name != ExifTags.IFD.Interop}
+        tags[tag] = value
+    if xmp:
+        tags[ExifTags.Base.XMLPacket] = xmp
+    whole = io.BytesIO()
+    tags.save(whole)
+    return whole.getvalue() + file.getvalue()
 
 
 def _labelled_exif(exif: bytes | None) -> bytes:
@@ -209,7 +353,7 @@ def _labelled_exif(exif: bytes | None) -> bytes:
     labelled[ExifTags.Base.Software] = "maskgan_jax"
     if ExifTags.Base.ImageDescription not in labelled:
         labelled[ExifTags.Base.ImageDescription] = LABEL
-    return labelled.tobytes()
+    return _exif_bytes(labelled)
 
 
 def _loaded(exif: bytes | None) -> Image.Exif:
@@ -219,9 +363,20 @@ def _loaded(exif: bytes | None) -> Image.Exif:
     return tags
 
 
-def _labelled_xmp(xmp: bytes | str | None) -> bytes:
-    packet = (xmp.decode(errors="replace") if isinstance(xmp, bytes) else xmp) or _PACKET
-    if _END not in packet:
-        packet = _PACKET
+def _exif_bytes(exif: Image.Exif) -> bytes:
+    return _encodable(exif).tobytes()
+
+
+def _encodable(exif: Image.Exif) -> Image.Exif:
+    """The same tags, whose texts are the bytes that they were read from: of texts, Pillow writes question marks for what is not
+    ASCII, as the sign of copyright."""
+    for tag, value in list(exif.items()):
+        if isinstance(value, str) and not value.isascii() and TiffTags.lookup(tag).type == TiffTags.ASCII:
+            exif[tag] = value.encode("latin-1")  # As which Pillow reads them.
+    return exif
+
+
+def _labelled_xmp(xmp: bytes | None) -> bytes:
+    packet = xmp.decode(errors="replace") if xmp else _PACKET
     head, tail = packet.rsplit(_END, 1)
     return (head + _DESCRIPTION + _END + tail).encode()

@@ -46,7 +46,7 @@ class Outputs:
 def unmask_photo(job: Job, unmasker: Unmasker, out: Path, outputs: Outputs) -> tuple[str, list[Face]]:
     """Unmasks one photo and writes what came of it.
 
-    A photo in which no face wears a mask is copied as it is.
+    A photo in which no face wears a mask is copied as it is or, if its metadata are to be dropped, written anew without them.
 
     Args:
       job: the photo; `job.out` is where the result goes, and beside it `<name>.json`.
@@ -68,31 +68,34 @@ def unmask_photo(job: Job, unmasker: Unmasker, out: Path, outputs: Outputs) -> t
     redrawn = [face for face in faces if face.after is not None]
     if mask is not None and not redrawn:
         raise UserError(f"{job.path}: the given region is on none of the faces that were found")
-    target = written_name(job.out, photo.format) if redrawn else job.out
+    # Left as it is, a photo is the same file; without its metadata it must be written anew.
+    copied = not redrawn and outputs.keep_metadata
+    target = job.out if copied else written_name(job.out, photo.format)
     if target != job.out and not outputs.overwrite:
         refuse_to_replace([target])
-    if redrawn:
-        write_photo(target, photo, result, keep_metadata=outputs.keep_metadata, label=outputs.label)
-        _write_extras(target.relative_to(out), out, photo, result, faces, outputs)
-    else:
+    notes = () if copied else photo.notes
+    if copied:
         with replacing(target) as temporary:
             shutil.copyfile(job.path, temporary)
-    write_json(f"{target}.json", _description(job, target, photo, faces, mask is not None))
-    return _line(job, photo, faces), faces
+    else:
+        label = outputs.label and bool(redrawn)
+        notes += write_photo(target, photo, result, keep_metadata=outputs.keep_metadata, label=label)
+    if redrawn:
+        _write_extras(target.relative_to(out), out, photo, result, faces, outputs)
+    write_json(f"{target}.json", _description(job, target, photo, faces, notes, mask is not None))
+    return _line(job, faces, notes), faces
 
 
-def _line(job: Job, photo: PhotoFile, faces: Sequence[Face]) -> str:
+def _line(job: Job, faces: Sequence[Face], notes: Sequence[str]) -> str:
     redrawn = sum(face.after is not None for face in faces)
     bare = len(faces) - redrawn
     parts = [f"{redrawn} mask{'s' * (redrawn != 1)} removed"] if redrawn else ["left as it is"]
     if bare:
         parts.append(f"{bare} face{'s' * (bare != 1)} without a mask")
-    return f"{job.path}: {', '.join((*parts, *(photo.notes if redrawn else ())))}"
+    return f"{job.path}: {', '.join((*parts, *notes))}"
 
 
-def _write_extras(
-    name: Path, out: Path, photo: PhotoFile, result: np.ndarray, faces: Sequence[Face], outputs: Outputs
-) -> None:
+def _write_extras(name: Path, out: Path, photo: PhotoFile, result: np.ndarray, faces: Sequence[Face], outputs: Outputs) -> None:
     if outputs.side_by_side:
         write_png(out / "side_by_side" / name.with_name(f"{name.name}.png"), np.concatenate([photo.rgb, result], axis=1))
     if outputs.regions:
@@ -107,7 +110,9 @@ def _write_extras(
                 write_png(out / "crops" / name.with_name(f"{name.name}.{number}_{what}.png"), picture)
 
 
-def _description(job: Job, target: Path, photo: PhotoFile, faces: Sequence[Face], given: bool) -> dict[str, Any]:
+def _description(
+    job: Job, target: Path, photo: PhotoFile, faces: Sequence[Face], notes: Sequence[str], given: bool
+) -> dict[str, Any]:
     """What is written as JSON; coordinates are (x, y) in pixels of the upright photo."""
     height, width = photo.rgb.shape[:2]
 
@@ -129,7 +134,7 @@ def _description(job: Job, target: Path, photo: PhotoFile, faces: Sequence[Face]
         "height": height,
         "region": "given" if given else "found",
         "synthetic": any(face.after is not None for face in faces),
-        "notes": list(photo.notes) if any(face.after is not None for face in faces) else [],
+        "notes": list(notes),
         "faces": [describe(face) for face in faces],
     }
 

@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -190,11 +191,11 @@ def test_full_disk(run, portrait, tmp_path, monkeypatch):
     write_png(tmp_path / "out" / "a.png", portrait[:9, :9])
     before = (tmp_path / "out" / "a.png").read_bytes()
 
-    def full(self, path, **_):
-        path.write_bytes(b"half")
+    def full(self, data):
+        self.write_text("half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Image.Image, "save", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     code, _, err = run(tmp_path / "a.png", f"--out={tmp_path / 'out'}", "--overwrite")
     assert code == 1 and "No space left on device" in err
     assert (tmp_path / "out" / "a.png").read_bytes() == before

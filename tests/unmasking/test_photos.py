@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from maskgan_jax.data.rendered_faces import render_face
 from maskgan_jax.files import find_pictures, read_picture, write_png
@@ -96,6 +96,24 @@ def test_metadata_and_label(run, portrait, tmp_path):
         out = tmp_path / flags[0]
         assert run(tmp_path / "a.jpg", f"--out={out}", *flags)[0] == 0
         assert (b"maskgan_jax" in (out / "a.jpg").read_bytes()) == labelled
+
+
+def test_metadata_of_a_photo_that_is_left_as_it_is(run, tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Artist] = "somebody"
+    exif[ExifTags.Base.Orientation] = 6
+    face = render_face(3, seed=0, size=320).picture
+    Image.fromarray(np.rot90(face).copy()).save(tmp_path / "a.png", exif=exif)
+    for metadata, artist in (("keep", "somebody"), ("drop", None)):
+        out = tmp_path / metadata
+        assert run(tmp_path / "a.png", f"--out={out}", f"--metadata={metadata}")[1].startswith(
+            f"{tmp_path / 'a.png'}: left as it is"
+        )
+        np.testing.assert_array_equal(read_picture(out / "a.png"), face)
+        with Image.open(out / "a.png") as image:
+            assert image.getexif().get(ExifTags.Base.Artist) == artist
+    assert (tmp_path / "keep" / "a.png").read_bytes() == (tmp_path / "a.png").read_bytes()
+    assert b"maskgan_jax" not in (tmp_path / "drop" / "a.png").read_bytes()
 
 
 def test_results_are_replaced_only_when_asked(run, portrait, tmp_path):
