@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> int:
     if failed == len(jobs):
         raise UserError("nothing was unmasked, because none of the inputs could be used; the lines above say why")
     if sheet and shown:
-        write_contact_sheet(sheet, shown)
+        write_contact_sheet(sheet, shown, label=flags.label)
         print(f"the faces, before and after, are in {sheet}")
     print(f"results are in {flags.out}" + (f"; {failed} of {len(jobs)} inputs could not be used" if failed else ""))
     return 1 if failed else 0
@@ -119,7 +119,9 @@ def _aligned(flags: argparse.Namespace) -> int:
     compute_in_main_thread()
     from maskgan_jax.unmasking.aligned import unmask_aligned
 
-    done, failed = unmask_aligned(flags.inputs, flags.out, flags.weights, flags.mask, overwrite=flags.overwrite)
+    done, failed = unmask_aligned(
+        flags.inputs, flags.out, flags.weights, flags.mask, overwrite=flags.overwrite, label=flags.label
+    )
     if not done:
         raise UserError("nothing was unmasked, because none of the inputs could be used; the lines above say why")
     print(f"unmasked faces are in {flags.out}" + (f"; {failed} inputs could not be used" if failed else ""))

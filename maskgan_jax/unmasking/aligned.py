@@ -10,9 +10,10 @@ import numpy as np
 from tqdm import tqdm
 
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import read_picture, write_png
+from maskgan_jax.files import read_picture
 from maskgan_jax.unmasking.inputs import Job, find_jobs, read_mask
 from maskgan_jax.unmasking.networks import FaceNetwork, pretrained
+from maskgan_jax.unmasking.photo_files import write_drawn_png
 from maskgan_jax.unmasking.unmasker import find_region, unmask_square
 
 
@@ -23,6 +24,7 @@ def unmask_aligned(
     masks: str | os.PathLike | None = None,
     *,
     overwrite: bool = False,
+    label: bool = True,
 ) -> tuple[int, int]:
     """Unmasks aligned crops (FFHQ's squares) and writes them to `out` under the same names, as PNG of the same size.
 
@@ -36,6 +38,7 @@ def unmask_aligned(
         it, a generator that inpaints is told what the segmentation network finds; the output of one that does not is kept as
         a whole, as in the paper.
       overwrite: whether results may replace files that are there.
+      label: whether the files say that they are synthetic.
 
     Returns:
       How many pictures were unmasked, and how many could not be used.
@@ -57,7 +60,7 @@ def unmask_aligned(
             failed += 1
             tqdm.write(f"maskgan unmask: skipped: {error}", file=sys.stderr)
         else:
-            write_png(job.out, result)
+            write_drawn_png(job.out, result, label=label)
             done += 1
     return done, failed
 

@@ -293,6 +293,26 @@ def write_photo(
     return notes
 
 
+def write_drawn_png(path: str | os.PathLike, picture: np.ndarray, *, label: bool = True) -> None:
+    """Writes a picture `[H, W, 3]` RGB, uint8, with drawn faces in it as PNG, whole or not at all.
+
+    Args:
+      path: where to.
+      picture: is written.
+      label: whether the file says that it is synthetic, as text and in XMP.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    text = PngImagePlugin.PngInfo()
+    if label:
+        text.add_text("Comment", LABEL)
+        text.add_itxt("XML:com.adobe.xmp", _labelled_xmp(None).decode())
+    data = _encoded(Image.fromarray(picture), "PNG", {"pnginfo": text})
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
 def _options(photo: PhotoFile, form: str, keep_metadata: bool, label: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
     """What a result is saved with, and in words what of the photo there is no room for."""
     if form in _BARE:

@@ -15,7 +15,7 @@ from maskgan_jax.data.sheet import labelled_grid
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing, write_json, write_png
 from maskgan_jax.unmasking.inputs import Job, read_mask, refuse_to_replace
-from maskgan_jax.unmasking.photo_files import PhotoFile, read_photo, write_photo, written_name
+from maskgan_jax.unmasking.photo_files import PhotoFile, read_photo, write_drawn_png, write_photo, written_name
 from maskgan_jax.unmasking.unmasker import Face, Unmasker
 
 # Sides of the faces in the contact sheet, in pixels.
@@ -97,7 +97,8 @@ def _line(job: Job, faces: Sequence[Face], notes: Sequence[str]) -> str:
 
 def _write_extras(name: Path, out: Path, photo: PhotoFile, result: np.ndarray, faces: Sequence[Face], outputs: Outputs) -> None:
     if outputs.side_by_side:
-        write_png(out / "side_by_side" / name.with_name(f"{name.name}.png"), np.concatenate([photo.rgb, result], axis=1))
+        both = np.concatenate([photo.rgb, result], axis=1)
+        write_drawn_png(out / "side_by_side" / name.with_name(f"{name.name}.png"), both, label=outputs.label)
     if outputs.regions:
         changed = (photo.rgb != result).any(axis=-1) * np.uint8(255)
         write_png(out / "regions" / name.with_name(f"{name.name}.png"), changed)
@@ -106,8 +107,9 @@ def _write_extras(name: Path, out: Path, photo: PhotoFile, result: np.ndarray, f
         for number, face in enumerate(faces):
             if face.after is None:
                 continue
-            for what, picture in (("before", face.before), ("after", face.after)):
-                write_png(out / "crops" / name.with_name(f"{name.name}.{number}_{what}.png"), picture)
+            write_png(out / "crops" / name.with_name(f"{name.name}.{number}_before.png"), face.before)
+            after = out / "crops" / name.with_name(f"{name.name}.{number}_after.png")
+            write_drawn_png(after, face.after, label=outputs.label)
 
 
 def _description(
@@ -139,8 +141,8 @@ def _description(
     }
 
 
-def write_contact_sheet(path: str | Path, faces: Sequence[Face]) -> None:
-    """Writes a PNG of unmasked faces, before and after, in their aligned squares.
+def write_contact_sheet(path: str | Path, faces: Sequence[Face], *, label: bool = True) -> None:
+    """Writes a PNG of unmasked faces, before and after, in their aligned squares; `label` as for `write_photo`.
 
     Raises:
       UserError: it cannot be written.
@@ -149,4 +151,4 @@ def write_contact_sheet(path: str | Path, faces: Sequence[Face]) -> None:
         [cv2.resize(picture, (SHEET_SIDE, SHEET_SIDE), interpolation=cv2.INTER_CUBIC) for picture in (face.before, face.after)]
         for face in faces
     ]
-    write_png(path, labelled_grid(rows, ["before", "after"], columns=min(5, len(rows))))
+    write_drawn_png(path, labelled_grid(rows, ["before", "after"], columns=min(5, len(rows))), label=label)

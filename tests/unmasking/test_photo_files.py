@@ -10,7 +10,7 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePl
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import read_picture
-from maskgan_jax.unmasking.photo_files import LABEL, SOURCE_TYPE, read_photo, write_photo, written_name
+from maskgan_jax.unmasking.photo_files import LABEL, SOURCE_TYPE, read_photo, write_drawn_png, write_photo, written_name
 
 XMP = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
@@ -465,6 +465,15 @@ def test_results_say_that_they_are_synthetic(form, picture, tmp_path):
     assert SOURCE_TYPE.encode() in out.read_bytes()
     _, bare, _ = went_through(path, picture, tmp_path, label=False)
     assert SOURCE_TYPE.encode() not in bare.read_bytes() and b"maskgan" not in bare.read_bytes()
+
+
+@pytest.mark.parametrize("label", [True, False])
+def test_drawn_pictures_say_so_too(label, picture, tmp_path):
+    write_drawn_png(tmp_path / "a.png", picture, label=label)
+    np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), picture)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.text.get("Comment") == (LABEL if label else None)
+        assert (SOURCE_TYPE in image.text.get("XML:com.adobe.xmp", "")) == label
 
 
 def test_metadata_is_kept_or_dropped(picture, tmp_path):
