@@ -72,23 +72,34 @@ class Tracker:
     """The faces of one video: call it with the frames in turn."""
 
     def __init__(self, unmasker: Unmasker, frames_per_second: float):
-        """A tracker at the first frame."""
+        """A tracker before the first frame."""
         self._unmasker = unmasker
-        self._seconds = 1 / frames_per_second
-        self._every = max(1, round(SEARCH_SECONDS * frames_per_second))
+        self._frame_seconds = 1 / frames_per_second
         self._tracks: list[_Track] = []
-        self._number = 0
+        self._time: float | None = None
+        self._seconds = self._frame_seconds  # Since the last frame.
+        self._next_search = -math.inf
         self._thumbnail: np.ndarray | None = None
 
-    def __call__(self, frame: np.ndarray) -> list[Face]:
-        """The faces in the next frame `[H, W, 3]` RGB, uint8, redrawn where they wear masks; the largest first."""
+    def __call__(self, frame: np.ndarray, time: float | None = None) -> list[Face]:
+        """The faces in the next frame, redrawn where they wear masks; the largest first.
+
+        Args:
+          frame: `[H, W, 3]` RGB, uint8.
+          time: of the frame, in seconds. Without it, or if it is no later than the last one, a frame's length has passed.
+        """
+        now = 0.0 if self._time is None else self._time + self._frame_seconds
+        if time is not None and (self._time is None or time > self._time):
+            now = time
+        self._seconds = self._frame_seconds if self._time is None else now - self._time
+        self._time = now
         thumbnail = cv2.resize(frame, (64, 36), interpolation=cv2.INTER_AREA).astype(np.float32)
         if self._thumbnail is not None and np.abs(thumbnail - self._thumbnail).mean() > NEW_SCENE:
-            self._tracks, self._number = [], 0
+            self._tracks, self._next_search = [], now
         self._thumbnail = thumbnail
-        if self._number % self._every == 0:
+        if now >= self._next_search - self._frame_seconds / 2:
             self._search(frame)
-        self._number += 1
+            self._next_search = now + SEARCH_SECONDS
         self._tracks = [track for track in self._tracks if self._follow(track, frame)]
         faces = [track.face for track in self._tracks]
         return sorted(faces, key=lambda face: -np.prod(face.box[2:] - face.box[:2]))

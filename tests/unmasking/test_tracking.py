@@ -2,6 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
+from maskgan_jax.unmasking import tracking
 from maskgan_jax.unmasking.tracking import OneEuroFilter, Tracker
 from maskgan_jax.unmasking.unmasker import Unmasker, put_into
 
@@ -120,3 +121,14 @@ def test_a_face_that_moves_is_drawn_as_it_is_now(portrait, unmasker):
 def test_any_rate(unmasker, portrait, rate):
     tracker = Tracker(unmasker, rate)
     assert all(len(tracker(frame)) == 1 for frame in frames(portrait, 5))
+
+
+def test_time_is_what_the_frames_say(unmasker, portrait, monkeypatch):
+    """In a file that says it has a thousand frames a second, faces are searched for as often as in any other."""
+    searches = []
+    monkeypatch.setattr(tracking, "detect_faces", lambda frame, sides: searches.append(1) or [])
+    tracker = Tracker(unmasker, 1000)
+    frame = np.zeros((64, 64, 3), np.uint8)
+    for number in range(61):
+        tracker(frame, number / 30)
+    assert len(searches) == 6  # At 0, 0.4, ... 2 seconds.

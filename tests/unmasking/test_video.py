@@ -1,6 +1,7 @@
 import json
 import signal
 from fractions import Fraction
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -19,20 +20,35 @@ CODECS = {".mp4": "libx264", ".mkv": "libx264", ".mov": "libx264", ".webm": "lib
 SOUND = {".webm": "libopus", ".avi": "mp3", ".mpg": "mp2"}
 
 
-def write_video(path, pictures, *, rate=25, sound=True, times=None, codec=None):
-    """A video of these pictures `[H, W, 3]`, with a tone if there is to be sound."""
+def write_video(path, pictures, *, rate=25, sound=True, times=None, codec=None, cover=False, sound_first=False, **settings):
+    """A video of these pictures `[H, W, 3]`, with a tone if there is to be sound; `settings` are those of the encoder."""
     with av.open(str(path), "w") as container:
+        if cover:
+            art = container.add_stream("mjpeg", rate=1)
+            art.width = art.height = 16
+            art.pix_fmt = "yuvj420p"
+            art.disposition = av.stream.Disposition.attached_pic
+            jacket = av.Packet(cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))[1].tobytes())
+            jacket.stream, jacket.pts, jacket.dts, jacket.time_base = art, 0, 0, Fraction(1)
+        tone = container.add_stream("aac", rate=48000) if sound_first else None
         stream = container.add_stream(codec or CODECS[path.suffix], rate=rate)
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt = "yuv420p" if not any(side % 2 for side in pictures[0].shape[:2]) else "yuv444p"
         if times:
             stream.codec_context.time_base = Fraction(1, 1000)
-        tone = container.add_stream(SOUND.get(path.suffix, "aac"), rate=48000) if sound else None
+        for name, value in settings.items():
+            setattr(stream.codec_context, name, value)
+        if sound and not tone:
+            tone = container.add_stream(SOUND.get(path.suffix, "aac"), rate=48000)
+        if tone:
+            tone.metadata["language"] = "ger"
         for number, picture in enumerate(pictures):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             if times:
                 frame.pts, frame.time_base = times[number], Fraction(1, 1000)
             container.mux(stream.encode(frame))
+        if cover:
+            container.mux(jacket)
         if tone:
             size = tone.codec_context.frame_size or 1024
             layout = tone.codec_context.layout.name
@@ -118,6 +134,85 @@ def test_side_by_side(clip, unmasker, tmp_path):
     assert pictures[0].shape == (240, 640, 3) and sound
     assert green(pictures[5][:, :320]) > 3000 > 300 > green(pictures[5][:, 320:])
     assert LABEL not in metadata.values()
+
+
+def test_side_by_side_where_sound_comes_first(clip, unmasker, tmp_path):
+    path = tmp_path / "clip.mp4"
+    write_video(path, clip, sound_first=True)
+    _, (_, _, sound, _) = unmasked(path, unmasker, tmp_path / "out", side_by_side=True)
+    *_, other, _ = read_video(tmp_path / "out" / "side_by_side" / "clip.mp4")
+    assert sound == other == read_video(path)[2] and sound
+
+
+def test_the_film_is_not_the_cover(clip, unmasker, tmp_path):
+    path = tmp_path / "clip.mp4"
+    write_video(path, clip, cover=True)
+    line, (pictures, *_) = unmasked(path, unmasker, tmp_path / "out")
+    assert len(pictures) == 10 and pictures[0].shape == (240, 320, 3)
+    assert "stream 2 (video) left out" in line
+    assert "stream 2 (video) left out" in json.loads((tmp_path / "out" / "clip.mp4.json").read_text())["notes"]
+
+
+@pytest.mark.parametrize(("full", "matrix"), [(True, 1), (False, 1), (False, 5)])
+def test_colours_and_shape_of_pixels_are_as_before(full, matrix, clip, unmasker, tmp_path):
+    path = tmp_path / "clip.mp4"
+    settings = {"color_range": 2 if full else 1, "colorspace": matrix, "color_primaries": 1, "color_trc": 1}
+    write_video(path, clip, sound=False, sample_aspect_ratio=Fraction(4, 3), **settings)
+    unmasked(path, unmasker, tmp_path / "out")
+    with av.open(str(path)) as before, av.open(str(tmp_path / "out" / "clip.mp4")) as after:
+        one, other = (container.streams.video[0] for container in (before, after))
+        assert other.sample_aspect_ratio == one.sample_aspect_ratio == Fraction(4, 3)
+        for name, value in settings.items():
+            assert int(getattr(other.codec_context, name)) == value, name
+
+
+def test_sound_that_a_format_cannot_hold_is_left_out(clip, unmasker, tmp_path):
+    write_video(tmp_path / "clip.mkv", clip)
+    path = (tmp_path / "clip.mkv").rename(tmp_path / "clip.webm")
+    line, (pictures, _, sound, _) = unmasked(path, unmasker, tmp_path / "out")
+    assert len(pictures) == 10 and not sound and "(audio) left out" in line
+
+
+def test_joined_files(clip, unmasker, tmp_path):
+    write_video(tmp_path / "one.mpg", clip)
+    path = tmp_path / "both.mpg"
+    path.write_bytes(2 * (tmp_path / "one.mpg").read_bytes())
+    _, (pictures, times, sound, _) = unmasked(path, unmasker, tmp_path / "out")
+    assert len(pictures) == 20 and (np.diff(times) > 0).all()
+    assert len(sound) == 2 * len(read_video(tmp_path / "one.mpg")[2])
+
+
+@pytest.mark.parametrize(("sides", "rate"), [((239, 319), 25), ((240, 320), Fraction(1000000, 33367))])
+def test_avi_of_odd_sides_and_rates(sides, rate, clip, unmasker, tmp_path):
+    path = tmp_path / "clip.avi"
+    pictures = [picture[: sides[0], : sides[1]] for picture in clip]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=rate)
+        stream.height, stream.width = sides
+        stream.pix_fmt = "yuvj420p"
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    _, (after, times, *_) = unmasked(path, unmasker, tmp_path / "out")
+    assert {picture.shape[:2] for picture in after} == {sides} and len(after) == 10
+    np.testing.assert_allclose(np.diff(times), 1 / float(rate), atol=1e-3)
+
+
+def test_languages_stay_and_metadata_can_be_dropped(clip, unmasker, tmp_path):
+    path = tmp_path / "clip.mkv"
+    write_video(path, clip)
+    for keep in (True, False):
+        unmasked(path, unmasker, tmp_path / str(keep), keep_metadata=keep)
+        with av.open(str(tmp_path / str(keep) / "clip.mkv")) as container:
+            assert (container.streams.audio[0].metadata.get("language") == "ger") == keep
+
+
+def test_names_with_a_colon(clip, unmasker, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "clip.mkv", clip[:3], sound=False)
+    path = (tmp_path / "clip.mkv").rename("12:30.mkv")
+    unmask_video(Job(path, Path("o:x") / path.name), unmasker, Path("o:x"), Outputs())
+    assert sorted(found.name for found in Path("o:x").iterdir()) == ["12:30.mkv", "12:30.mkv.json"]
 
 
 def test_frames_of_another_size_within_a_video(clip, unmasker, tmp_path):
