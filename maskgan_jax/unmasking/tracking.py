@@ -97,7 +97,7 @@ class Tracker:
         if self._thumbnail is not None and np.abs(thumbnail - self._thumbnail).mean() > NEW_SCENE:
             self._tracks, self._next_search = [], now
         self._thumbnail = thumbnail
-        if now >= self._next_search - self._frame_seconds / 2:
+        if now >= self._next_search - self._seconds / 2:
             self._search(frame)
             self._next_search = now + SEARCH_SECONDS
         self._tracks = [track for track in self._tracks if self._follow(track, frame)]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import sys
+import io
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,13 @@ CAMERA_RATE = 30
 MILLISECOND = Fraction(1, 1000)
 # Transfer characteristics (ITU-T H.273) of videos with more than the brightness of a screen: PQ and HLG.
 HDR = (16, 18)
+# Matrices (H.273, too) that FFmpeg converts to and from RGB: BT.709, FCC, both BT.601, SMPTE 240M and BT.2020.
+MATRICES = (1, 4, 5, 6, 7, 9)
+UNSPECIFIED = 2
+# MPEG-2's frame rates are these, times 1 to 4, by 1 to 32.
+MPEG2_RATES = (Fraction(24000, 1001), 24, 25, Fraction(30000, 1001), 30, 50, Fraction(60000, 1001), 60)
+# Where a stream's times go back by more seconds than this, another file begins that was joined to the first.
+JOINT = 0.3
 
 
 def unmask_video(job: Job, unmasker: Unmasker, out: Path, outputs: Outputs) -> str:
@@ -77,14 +85,15 @@ def unmask_video(job: Job, unmasker: Unmasker, out: Path, outputs: Outputs) -> s
         tracker = Tracker(unmasker, rate)
         total = video.frames or (round(float(source.duration / av.time_base) * rate) if source.duration else None)
         bar = stack.enter_context(tqdm(total=total, desc=f"unmask {job.path.name}", unit="frame"))
+        notes = targets[0].notes
         shape = None
-        for item in _decoded(av, video, job.path, counts):
+        for item in _decoded(av, video, targets[0].copied, counts, notes):
             if isinstance(item, av.Packet):
                 index = item.stream.index
                 for target in targets:
                     target.copy(index, item)
                 continue
-            picture = _upright(item)
+            picture = _upright(av, item, job.path)
             if shape is None:
                 shape = picture.shape[:2]
             elif picture.shape[:2] != shape:
@@ -104,7 +113,6 @@ def unmask_video(job: Job, unmasker: Unmasker, out: Path, outputs: Outputs) -> s
         for target in targets:
             target.finish()
     seconds = time.monotonic() - started
-    notes = targets[0].notes
     if counts["damaged_packets"]:
         notes.append(f"{counts['damaged_packets']} damaged packets left out")
     write_json(f"{job.out}.json", _description(job, counts, rate, shape, notes))
@@ -172,14 +180,21 @@ def load_av() -> Any:
 def _reading(av: Any, path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     """The opened file and its film. Raises UserError if it is no video."""
     try:
-        source = av.open(_address(path))
+        # Text of another encoding than UTF-8 keeps its bytes.
+        source = av.open(_address(path), metadata_errors="surrogateescape")
     except (av.error.FFmpegError, OSError) as error:
         raise UserError(f"{path} is not a readable video ({_reason(error)})") from error
     with source:
-        films = [stream for stream in source.streams.video if not stream.disposition & av.stream.Disposition.attached_pic]
-        if not films:
-            raise UserError(f"{path} has no film, only {', '.join(stream.type for stream in source.streams) or 'nothing'}")
-        yield source, films[0]
+        film = next((stream for stream in source.streams.video if _kind(av, stream) == "video"), None)
+        if not film:
+            kinds = ", ".join(_kind(av, stream) for stream in source.streams)
+            raise UserError(f"{path} has no pictures, only {kinds or 'nothing'}")
+        yield source, film
+
+
+def _kind(av: Any, stream: av.stream.Stream) -> str:
+    """What a stream is, in a word or two: a picture that stands for the whole file is a video to FFmpeg."""
+    return "cover art" if stream.disposition & av.stream.Disposition.attached_pic else stream.type
 
 
 def _address(path: Path) -> str:
@@ -187,85 +202,200 @@ def _address(path: Path) -> str:
     return f"file:{path}"
 
 
-def _decoded(av: Any, video: av.VideoStream, path: Path, counts: dict[str, int]) -> Iterator[Any]:
-    """The frames of the film, and the packets of what is only copied, as they come in the file."""
-    source = video.container
-    packets = source.demux([stream for stream in source.streams if stream is video or stream.type in ("audio", "subtitle")])
+def _decoded(
+    av: Any, film: av.VideoStream, copied: Container[int], counts: dict[str, int], notes: list[str]
+) -> Iterator[av.VideoFrame | av.Packet]:
+    """The frames of the film, and the packets of the streams that are copied (by their numbers), as they come in the file."""
+    streams = film.container.streams
+    packets = film.container.demux([stream for stream in streams if stream is film or stream.index in copied])
+    joints = _Joints()
+    last: dict[int, int] = {}  # The time of the last packet of each stream.
     while True:
         try:
             packet = next(packets)
         except StopIteration:
             return
         except av.error.FFmpegError as error:
-            tqdm.write(f"maskgan unmask: {path} is damaged, and ends here ({_reason(error)})", file=sys.stderr)
-            yield from _flushed(av, video)
+            notes.append(f"damaged, and ends early ({_reason(error)})")
+            yield from _flushed(av, film)
             return
-        if packet.stream is not video:
-            if packet.dts is not None:
+        joints.move(packet)
+        if packet.stream is film:
+            try:
+                yield from packet.decode()
+            except av.error.FFmpegError:
+                counts["damaged_packets"] += 1
+        elif packet.size:  # The last ones, which are empty, only make decoders give what they hold.
+            index = packet.stream.index
+            least = last[index] + (packet.stream.type == "audio") if index in last else packet.dts
+            # Those that have no time, or still go back, cannot be written. Subtitles may share their time.
+            if packet.dts is None or packet.dts < least:
+                counts["damaged_packets"] += 1
+            else:
+                last[index] = packet.dts
                 yield packet
-            continue
-        try:
-            yield from packet.decode()
-        except av.error.FFmpegError:
-            counts["damaged_packets"] += 1
 
 
-def _flushed(av: Any, video: av.VideoStream) -> list[av.VideoFrame]:
+class _Joints:
+    """Moves the packets of files that were joined, in which times begin anew, behind those of the file before.
+
+    All streams are moved by the same time. The last packets of some may come after the first of others, as they are found to
+    be whole only then, so pictures and sound pass a joint by themselves. Subtitles, which are few and may go back within one
+    file, follow them.
+    """
+
+    def __init__(self):
+        """At the first packet."""
+        self._moves = [Fraction(0)]  # By how many seconds the packets of each file are moved.
+        self._file: dict[int, int] = {}  # In which of the files each stream is,
+        self._last: dict[int, Fraction] = {}  # and when its last packet was, before it was moved.
+        self._end = Fraction(0)  # Of all that was moved.
+
+    def move(self, packet: av.Packet) -> None:
+        """Moves a packet, if it has a time."""
+        at = packet.pts if packet.dts is None else packet.dts
+        if at is None:
+            return
+        index, seconds = packet.stream.index, at * packet.time_base
+        follows = packet.stream.type == "subtitle" or index not in self._file
+        begins_anew = seconds < self._last.get(index, seconds) - JOINT
+        if begins_anew and not follows and self._file[index] == len(self._moves) - 1:
+            self._moves.append(self._end - seconds)
+        if begins_anew or follows:
+            self._file[index] = len(self._moves) - 1
+        self._last[index] = seconds
+        move = self._moves[self._file[index]]
+        self._end = max(self._end, seconds + move + (packet.duration or 0) * packet.time_base)
+        if packet.dts is not None:
+            packet.dts += round(move / packet.time_base)
+        if packet.pts is not None:
+            packet.pts += round(move / packet.time_base)
+
+
+def _flushed(av: Any, film: av.VideoStream) -> list[av.VideoFrame]:
     try:
-        return list(video.decode(None))
+        return list(film.decode(None))
     except av.error.FFmpegError:
         return []
 
 
-def _upright(frame: av.VideoFrame) -> np.ndarray:
-    """A frame as `[H, W, 3]` RGB, uint8, turned as its metadata says."""
-    picture = frame.to_ndarray(format="rgb24")
-    return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90))) if frame.rotation else picture
+def _upright(av: Any, frame: av.VideoFrame, path: Path) -> np.ndarray:
+    """A frame as `[H, W, 3]` RGB, uint8, turned and mirrored as its metadata says. Raises UserError if FFmpeg cannot."""
+    if not frame.format.is_rgb and frame.colorspace not in MATRICES:
+        frame.colorspace = UNSPECIFIED
+    try:
+        picture = frame.to_ndarray(format="rgb24")
+    except (av.error.FFmpegError, ValueError) as error:
+        raise UserError(
+            f"{path} has pictures of an unusual kind ({_reason(error)}); convert it with another program first"
+        ) from error
+    (a, b), (c, d) = _turned(frame)
+    if _lies(frame):
+        picture, a, d = picture.swapaxes(0, 1), c, b
+    return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+def _turned(frame: av.VideoFrame) -> np.ndarray:
+    """How a frame is shown, `[2, 2]`: its rows say where a step to the right, and one down, lead on the screen (x, y)."""
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV does not know all that may go with a frame; this it reads by itself.
+        angle = math.radians(frame.rotation)
+        return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    if matrix is None:
+        return np.eye(2, dtype=np.int64)
+    return np.frombuffer(matrix, np.int32).reshape(3, 3)[:2, :2].astype(np.int64)
+
+
+def _lies(frame: av.VideoFrame) -> bool:
+    """Whether a frame is shown turned by 90 degrees, to either side."""
+    (a, b), (c, d) = abs(_turned(frame))
+    return a + d < b + c
+
+
+def _colours(frame: av.VideoFrame, encoder: str) -> dict[str, int]:
+    """How colours become numbers in a film that is like a frame of its source, by the names of the encoder's settings."""
+    whole = frame.color_range
+    matrix = frame.colorspace if frame.colorspace in MATRICES else UNSPECIFIED
+    if frame.format.is_rgb:  # Which has no such matrix; this is the one for what is not said.
+        matrix, whole = 6, 1
+    if encoder.startswith("mpeg"):  # These cannot say that all 256 levels are used.
+        whole = 1
+    return {
+        "color_range": whole,
+        "colorspace": matrix,
+        "color_primaries": frame.color_primaries,
+        "color_trc": frame.color_trc,
+    }
 
 
 class _Target:
     """A video that is being written: its pictures anew, its sound and subtitles as they were.
 
     Attributes:
+      copied: what is written of the streams that are copied, by their numbers in the source.
       notes: in words, what it does not keep of its source.
     """
 
     def __init__(self, av: Any, path: Path, temporary: Path, film: av.VideoStream | None, outputs: Outputs):
         """Opens a temporary file for what will be `path`, like the file that `film` is in, if there is one."""
         self._av, self._path = av, path
+        self.copied: dict[int, av.stream.Stream] = {}
         self.notes: list[str] = []
         self._aspect = film and film.sample_aspect_ratio  # Of a pixel: width by height.
-        self._copied: dict[int, av.stream.Stream] = {}
-        # Of the streams that are copied: when the last packet began and ended, and by how much packets are delayed.
-        self._times: dict[int, tuple[int, int, int]] = {}
         self._last: int | None = None  # The time of the last picture.
         self._waiting: list[tuple[int, av.Packet]] | None = []  # For the first picture, with whose size the file is begun.
+        self._encoder = ENCODERS.get(path.suffix.lower(), "libx264")
+        rate = (film and film.average_rate) or Fraction(CAMERA_RATE)
+        if self._encoder == "mpeg2video":
+            # The least that is not too slow.
+            rates = {one * times / by for one in map(Fraction, MPEG2_RATES) for times in range(1, 5) for by in range(1, 33)}
+            rate = min(rates, key=lambda one: (one < rate * Fraction(9999, 10000), abs(one - rate)))
+        self._rate = rate
         with self._complaining():
-            self._container = av.open(_address(temporary), "w")
-            encoder = ENCODERS.get(path.suffix.lower(), "libx264")
-            self._rate = (film and film.average_rate) or Fraction(CAMERA_RATE)
-            self._video = self._container.add_stream(encoder, rate=self._rate, options=OPTIONS[encoder])
-        for stream in film.container.streams if film else ():
-            if stream is not film:
-                self._add(stream, outputs.keep_metadata)
-        if film and outputs.keep_metadata:
-            self._container.metadata.update(film.container.metadata)
+            self._container = av.open(_address(temporary), "w", metadata_errors="surrogateescape")
+            self._video = self._container.add_stream(self._encoder, rate=rate, options=OPTIONS[self._encoder])
+        if film:
+            self._take_over(film, outputs.keep_metadata)
         if outputs.label:
-            comment = self._container.metadata.get("comment")
-            self._container.metadata["comment"] = f"{LABEL} {comment}" if comment else LABEL
+            metadata = self._container.metadata
+            comment = next((metadata.pop(key) for key in list(metadata) if key.lower() == "comment"), "")  # Matroska: COMMENT.
+            metadata["comment"] = comment if comment.startswith(LABEL) else f"{LABEL} {comment}".strip()
 
-    def _add(self, stream: av.stream.Stream, keep_metadata: bool) -> None:
-        """Makes room for a stream that is copied, or notes that it cannot be."""
-        if stream.type in ("audio", "subtitle"):
-            # What this format cannot hold, and what FFmpeg cannot name, is refused in one of these ways.
-            with contextlib.suppress(self._av.error.FFmpegError, ValueError):
+    def _take_over(self, film: av.VideoStream, keep_metadata: bool) -> None:
+        """Makes room for what is copied of the file that `film` is in, and notes what is not."""
+        source = film.container
+        chapters = source.chapters() if keep_metadata else []
+        self._container.set_chapters(chapters)
+        if keep_metadata:
+            self._container.metadata.update(source.metadata)
+            # The rest tells how the film was encoded, which is no longer true.
+            self._video.metadata.update({key: film.metadata[key] for key in ("language", "title") if key in film.metadata})
+        for stream in source.streams:
+            kind = _kind(self._av, stream)
+            if kind in ("audio", "subtitle") and self._holds(stream):
                 copy = self._container.add_stream_from_template(stream)
                 copy.disposition = stream.disposition
                 if keep_metadata:
                     copy.metadata.update(stream.metadata)
-                self._copied[stream.index] = copy
-                return
-        self.notes.append(f"stream {stream.index} ({stream.type}) left out")
+                self.copied[stream.index] = copy
+                continue
+            if kind in ("audio", "subtitle"):
+                codec = stream.codec_context.name if stream.codec_context else "of an unknown kind"
+                kind = f"{kind}, {codec}; {self._path.suffix} cannot hold it"
+            # MP4 has the names of its chapters in a stream, too.
+            if stream is not film and not (chapters and kind == "data" and stream.name == "bin_data"):
+                self.notes.append(f"stream {stream.index} ({kind}) left out")
+
+    def _holds(self, stream: av.stream.Stream) -> bool:
+        """Whether this format can hold a stream as it is: many say so only when a file is begun, so one is, in memory."""
+        try:
+            with self._av.open(io.BytesIO(), "w", format=self._container.format.name) as trial:
+                trial.add_stream_from_template(stream)
+                trial.start_encoding()
+        except (self._av.error.FFmpegError, ValueError):
+            return False
+        return True
 
     def __enter__(self) -> _Target:
         return self
@@ -290,14 +420,18 @@ class _Target:
         """Encodes a picture `[H, W, 3]` at the time `pts * time_base`, in the colour space of a frame of the source."""
         if self._waiting is not None:
             self._begin(picture, time_base, like)
-        drawn = self._av.VideoFrame.from_ndarray(picture, format="rgb24")
-        space = {"dst_colorspace": like.colorspace, "dst_color_range": like.color_range} if like else {}
-        drawn = drawn.reformat(format=self._video.pix_fmt, **space)
-        # Times that are missing or go back, as in files that were joined, go on by a frame's length.
-        if pts is None or (self._last is not None and pts <= self._last):
-            pts = (-1 if self._last is None else self._last) + max(1, round(1 / (self._rate * time_base)))
-        self._last = pts
-        drawn.pts, drawn.time_base = pts, time_base
+        context = self._video.codec_context
+        drawn = self._av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
+            format=context.pix_fmt, dst_colorspace=context.colorspace, dst_color_range=context.color_range
+        )
+        # Times that are missing go on by a frame's length; those that go back, or are too close, by the least that can be told.
+        if pts is not None:
+            place = round(pts * time_base / context.time_base)
+            place = place if self._last is None else max(place, self._last + 1)
+        else:
+            place = 0 if self._last is None else self._last + max(1, round(1 / (self._rate * context.time_base)))
+        self._last = place
+        drawn.pts, drawn.time_base = place, context.time_base
         with self._complaining():
             self._container.mux(self._video.encode(drawn))
         waiting, self._waiting = self._waiting, None
@@ -306,48 +440,42 @@ class _Target:
 
     def _begin(self, picture: np.ndarray, time_base: Fraction, like: av.VideoFrame | None) -> None:
         """Sets the encoder up for pictures like the first."""
-        context, name = self._video.codec_context, self._video.codec.name
-        # MPEG-2 knows no times but those of its frame rates, and MPEG-4 no finer ones than these.
-        if name != "mpeg2video":
-            context.time_base = time_base.limit_denominator(65535) if name == "mpeg4" else time_base
-        self._video.height, self._video.width = picture.shape[:2]
-        # Half the resolution for colours, as nearly all videos have, needs even sides in newer codecs.
-        even = name.startswith("mpeg") or not any(side % 2 for side in picture.shape[:2])
-        self._video.pix_fmt = "yuv420p" if even else "yuv444p"
+        context = self._video.codec_context
+        # MPEG-2 and AVI know no times but those of a frame rate, and MPEG-4 no finer ones than these.
+        steady = self._encoder.startswith("mpeg")
+        context.time_base = (1 / self._rate).limit_denominator(65535) if steady else time_base
+        context.height, context.width = picture.shape[:2]
+        # With half the resolution for colours, as nearly all videos have, H.264 needs even sides.
+        odd = self._encoder == "libx264" and any(side % 2 for side in picture.shape[:2])
+        context.pix_fmt = "yuv444p" if odd else "yuv420p"
         if not like:
             return
         # How the numbers are to be understood, or players guess.
-        for setting in ("color_range", "colorspace", "color_primaries", "color_trc"):
-            setattr(context, setting, getattr(like, setting))
+        for setting, value in _colours(like, self._encoder).items():
+            setattr(context, setting, value)
         if like.color_trc in HDR:
             self.notes.append("HDR became 8 bits")
+        elif (bits := max(component.bits for component in like.format.components)) > 8:
+            self.notes.append(f"{bits} bits became 8")
         if self._aspect:
-            context.sample_aspect_ratio = 1 / self._aspect if round(like.rotation / 90) % 2 else self._aspect
+            context.sample_aspect_ratio = 1 / self._aspect if _lies(like) else self._aspect
+            if self._encoder == "libvpx-vp9" and self._aspect != 1:  # PyAV has no way to tell WebM.
+                self.notes.append(f"shape of pixels ({self._aspect}) lost")
 
     def copy(self, index: int, packet: av.Packet) -> None:
         """Writes a packet of sound or subtitles, of the stream `index` of the source, as it is."""
-        if index not in self._copied:
-            return
         if self._waiting is not None:
             self._waiting.append((index, packet))
             return
-        began, ended, delay = self._times.get(index, (packet.dts, packet.dts, 0))
-        if packet.dts + delay < began:  # In files that were joined, times begin anew.
-            delay = ended - packet.dts
-        before = packet.stream, packet.time_base, packet.dts, packet.pts
-        packet.dts += delay
-        if packet.pts is not None:
-            packet.pts += delay
-        self._times[index] = packet.dts, packet.dts + (packet.duration or 1), delay
-        packet.stream = self._copied[index]
+        packet.stream = self.copied[index]
         with self._complaining():
             self._container.mux(packet)
-        packet.stream, packet.time_base, packet.dts, packet.pts = before  # There may be another target.
 
     def finish(self) -> None:
-        """Writes what the encoder still holds."""
+        """Writes what the encoder still holds, and ends the file."""
         with self._complaining():
             self._container.mux(self._video.encode(None))
+            self._container.close()
 
 
 def _description(job: Job, counts: dict[str, int], rate: float, shape: tuple[int, int], notes: list[str]) -> dict[str, Any]:
