@@ -1,5 +1,4 @@
 import json
-import signal
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -488,7 +487,7 @@ def test_interrupted_it_leaves_nothing(clip, unmasker, tmp_path, monkeypatch):
     def interrupted(photo, faces):
         calls.append(1)
         if len(calls) == 5:
-            signal.raise_signal(signal.SIGINT)
+            raise KeyboardInterrupt
         return photo
 
     monkeypatch.setattr(video, "put_into", interrupted)
