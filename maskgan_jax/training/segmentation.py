@@ -17,9 +17,9 @@ from maskgan_jax.training.state import Task, Tree, Variables, hidden, mean_of, t
 BRIGHTNESS = 0.4
 TINT = 0.15
 
-# The share of the masks that get the print of another picture, and how strongly at most.
-PRINTED = 0.3
-STRONGEST_PRINT = 0.9
+# The share of the masks that get the print of another picture, and how often that is repeated across the face at most.
+PRINTED = 0.5
+MOST_REPEATS = 4
 
 # Means over the validation records: intersection over union on the masked faces, the share of the unmasked faces that is taken
 # for a mask, and what is missing from a perfect result.
@@ -48,24 +48,36 @@ def recoloured(pictures: jax.Array, key: jax.Array) -> jax.Array:
 def printed(masked: jax.Array, region: jax.Array, others: jax.Array, key: jax.Array) -> jax.Array:
     """Masked faces some of whose masks are printed with a picture, as no set of patterns that are drawn has them all.
 
-    The prints are of the next face in the batch, upside down, moved and with its colours exchanged, so that they are no faces.
-
     Args:
       masked: `[B, S, S, 3]` in [-1, 1].
       region: `[B, S, S, 1]`, 1 = hidden.
-      others: `[B, S, S, 3]` in [-1, 1], the pictures that are printed.
+      others: `[B, S, S, 3]` in [-1, 1]; each mask's print is made of the one of the face before it.
       key: of what is random.
     """
-    which, how, where, colours, negative = jax.random.split(key, 5)
-    count, side = len(masked), masked.shape[1]
-    shifts = jax.random.randint(where, (count, 2), 0, side)
-    pictures = jax.vmap(lambda picture, shift: jnp.roll(picture[::-1], shift, (0, 1)))(jnp.roll(others, 1, 0), shifts)
-    order = jax.vmap(lambda key: jax.random.permutation(key, 3))(jax.random.split(colours, count))
-    pictures = jnp.take_along_axis(pictures, order[:, None, None, :], axis=-1)
-    pictures *= jnp.where(jax.random.bernoulli(negative, 0.5, (count, 1, 1, 1)), -1.0, 1.0)
-    strength = jax.random.uniform(how, (count, 1, 1, 1), maxval=STRONGEST_PRINT)
-    strength *= jax.random.bernoulli(which, PRINTED, (count, 1, 1, 1))
-    return masked + region * strength * (pictures - masked)
+    which, how = jax.random.split(key)
+    prints, opacity = jax.vmap(_print)(jnp.roll(others, 1, 0), jax.random.split(how, len(masked)))
+    opacity *= region * jax.random.bernoulli(which, PRINTED, (len(masked), 1, 1, 1))
+    return masked + opacity * (prints - masked)
+
+
+def _print(picture: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A print made of a face, `[S, S, 3]`, and its opacity, `[S, S, 1]`, 0 to 1.
+
+    The face is upside down, repeated, moved and of other colours, so that it is no face. Half of the prints are shapes with
+    sharp outlines on the plain mask: the bright parts of the face.
+    """
+    side = len(picture)
+    how_often, where, colours, negative, strength, shapes, level = jax.random.split(key, 7)
+    across, down = (
+        (jnp.arange(side) * jax.random.randint(how_often, (), 1, MOST_REPEATS + 1) + shift) % side
+        for shift in jax.random.randint(where, (2,), 0, side)
+    )
+    picture = picture[::-1][down][:, across][..., jax.random.permutation(colours, 3)]
+    picture *= jnp.where(jax.random.bernoulli(negative), -1.0, 1.0)
+    brightness = picture.mean(axis=-1, keepdims=True)
+    shape = brightness > brightness.mean() + brightness.std() * jax.random.uniform(level, minval=-1.0, maxval=1.5)
+    opacity = jnp.where(jax.random.bernoulli(shapes), shape, 1.0)
+    return picture, opacity * jax.random.uniform(strength)
 
 
 def create_task(config: ConfigDict) -> Task:

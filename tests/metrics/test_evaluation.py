@@ -3,7 +3,6 @@ import json
 import numpy as np
 import pytest
 
-from maskgan_jax.__main__ import main
 from maskgan_jax.data.masked_faces import load_split
 from maskgan_jax.data.sheet import HEADING
 from maskgan_jax.errors import UserError
@@ -165,34 +164,3 @@ def test_network_of_another_size(data_dir, tmp_path, draw_variables, config):
     save_safetensors(tmp_path / "network.safetensors", variables, config)
     with pytest.raises(UserError, match="takes faces of 128 px, not 64 x 64"):
         evaluate("ours", data_dir, workdir=tmp_path / "network.safetensors")
-
-
-def test_command_without_a_network(data_dir, tmp_path, capsys):
-    assert main(["evaluate", f"--data_dir={data_dir}", f"--out={tmp_path / 'scores.json'}"]) == 1
-    assert "needs --workdir" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        *(
-            (["--method=dlib", flag], "is for mask removers")
-            for flag in ("--examples=E.png", "--pictures=P", "--lpips_heads=H")
-        ),
-        (["--workdir=LANDMARKS", "--pictures=P"], "is for mask removers"),
-        (["--method=telea", "--workdir=LANDMARKS", "--examples=E.png"], "is for mask removers"),
-        *(([f"--method={method}", "--workdir=UNMASK"], "uses no network") for method in ("input", "telea", "dlib")),
-    ],
-)
-def test_command_with_flags_that_do_not_go_together(flags, message, tmp_path, generator_file, landmark_file, capsys):
-    flags = [flag.replace("LANDMARKS", str(landmark_file)).replace("UNMASK", str(generator_file)) for flag in flags]
-    assert main(["evaluate", f"--data_dir={tmp_path}", f"--out={tmp_path / 'scores.json'}", *flags]) == 1
-    error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1
-    assert not list(tmp_path.iterdir())
-
-
-def test_command_with_a_baseline_and_examples(data_dir, tmp_path, capsys):
-    arguments = ["evaluate", "--method=input", f"--data_dir={data_dir}", f"--out={tmp_path / 'scores.json'}"]
-    assert main([*arguments, f"--examples={tmp_path / 'examples.png'}"]) == 1
-    assert "--examples" in capsys.readouterr().err

@@ -14,7 +14,6 @@ import jax
 import numpy as np
 import pytest
 
-from maskgan_jax.commands import train as command
 from maskgan_jax.config import save_config
 from maskgan_jax.errors import UserError
 from maskgan_jax.models.stored import load_network
@@ -224,10 +223,3 @@ def test_process_0_that_does_not_answer(monkeypatch):
         port = free.getsockname()[1]
     with pytest.raises(UserError, match=rf"process 0 does not answer at localhost:{port} \(Connection refused\); start it"):
         distributed.join(f"localhost:{port}", 2, 1)
-
-
-@pytest.mark.parametrize("given", [["--coordinator=host:1234"], ["--processes=4", "--process=1"], ["--process=0"]])
-def test_flags_that_belong_together(given, tmp_path):
-    flags = ["--config=configs/cpu.py", f"--data_dir={tmp_path}", f"--workdir={tmp_path}"]
-    with pytest.raises(UserError, match="--coordinator, --processes and --process belong together"):
-        command.main([*flags, *given])

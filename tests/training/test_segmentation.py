@@ -30,7 +30,10 @@ def test_prints_stay_on_the_masks_and_on_some_of_them():
     np.testing.assert_array_equal(result[:, :4], masked[:, :4])
     assert np.abs(result).max() <= 1
     changed = np.abs(result - masked).max(axis=(1, 2, 3)) > 0
-    assert 0.15 < changed.mean() < 0.45
+    assert 0.3 < changed.mean() < 0.7
+    # Some prints are shapes: they leave the plain mask around them.
+    parts = (np.abs(result - masked)[changed, 4:] > 0).any(axis=-1).mean(axis=(1, 2))
+    assert 0.2 < (parts < 0.95).mean() < 0.8
 
 
 def test_other_light_changes_all_pixels_of_a_picture_alike():

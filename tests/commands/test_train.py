@@ -1,0 +1,47 @@
+"""`maskgan train`: what its flags mean. How is trained: tests/training/."""
+
+import pytest
+
+from maskgan_jax.__main__ import main
+from maskgan_jax.commands import train as command
+from maskgan_jax.errors import UserError
+
+
+@pytest.mark.parametrize("given", [["--coordinator=host:1234"], ["--processes=4", "--process=1"], ["--process=0"]])
+def test_flags_that_belong_together(given, tmp_path):
+    flags = ["--config=configs/cpu.py", f"--data_dir={tmp_path}", f"--workdir={tmp_path}"]
+    with pytest.raises(UserError, match="--coordinator, --processes and --process belong together"):
+        command.main([*flags, *given])
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--config.generator.widht=8", "generator.widht"),
+        ("--config.input.batch_size=many", "batch_size"),
+        ("--stpes=5", "--stpes=5"),
+    ],
+)
+def test_settings_that_are_not_there_or_of_another_type(flag, message, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    arguments = ["--config=configs/cpu.py", f"--data_dir={tmp_path / 'data'}", f"--workdir={workdir}", flag]
+    assert main(["train", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not workdir.exists()
+
+
+def test_a_folder_without_a_data_set(tmp_path, capsys):
+    workdir = tmp_path / "run"
+    assert main(["train", "--config=configs/cpu.py", f"--data_dir={tmp_path}", f"--workdir={workdir}"]) == 1
+    error = capsys.readouterr().err
+    assert f"there is no data set in {tmp_path}" in error and "maskgan build" in error
+
+
+@pytest.mark.parametrize("missing", ["--config=", "--data_dir=", "--workdir="])
+def test_flags_that_are_needed(missing, tmp_path, capsys):
+    arguments = ["--config=configs/cpu.py", f"--data_dir={tmp_path}", f"--workdir={tmp_path}"]
+    with pytest.raises(SystemExit) as end:
+        main(["train", *(argument for argument in arguments if not argument.startswith(missing))])
+    assert end.value.code == 2
+    assert missing[:-1] in capsys.readouterr().err

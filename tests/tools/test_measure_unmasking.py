@@ -1,0 +1,83 @@
+import re
+
+import numpy as np
+import pytest
+
+from maskgan_jax.errors import UserError
+from maskgan_jax.files import read_picture, write_png
+
+FRAMES = 5
+
+
+@pytest.fixture(scope="module")
+def tool(load_tool):
+    tool = load_tool("measure_unmasking")
+    tool.FRAMES = FRAMES
+    return tool
+
+
+def numbers(printed):
+    """{what a line of a table is of: its number}."""
+    return {name: float(value) for name, value in re.findall(r"^(\S.*?)  +([\d.]+)$", printed, re.MULTILINE)}
+
+
+def test_photos_are_counted_and_drawn(tool, tmp_path, capsys):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    write_png(photos / "masked.png", tool.masked_portrait().picture)
+    write_png(photos / "bare.png", read_picture(tool.PORTRAIT))
+    write_png(photos / "nobody.png", np.full((200, 200, 3), 128, np.uint8))
+    tool.main(["photos", str(photos), f"--out={tmp_path}"])
+    counts = numbers(capsys.readouterr().out)
+    assert counts.pop("seconds a photo, median") >= 0
+    assert counts == {
+        "photos": 3,
+        "with a face found": 2,
+        "with a mask found": 1,
+        "faces": 2,
+        "faces with a mask found": 1,
+    }
+    assert read_picture(tmp_path / "sheet_1.png").shape[1] >= 2 * tool.SHEET_SIDE
+
+
+def test_a_still_face_without_noise_does_not_flicker(tool, tmp_path, monkeypatch, capsys):
+    still = np.eye(2, 3)
+    monkeypatch.setattr(tool, "moving_portrait", lambda picture: ((picture, still) for _ in range(FRAMES)))
+    tool.main(["flicker", f"--out={tmp_path}"])
+    changes = numbers(capsys.readouterr().out)
+    assert changes["bare face (noise alone)"] == changes["each frame by itself"] == 0
+    assert changes["as a video"] < 1  # The landmarks come to rest within these frames.
+
+
+def test_flicker_is_what_changes_but_for_the_motion(tool, tmp_path, capsys):
+    tool.main(["flicker", f"--out={tmp_path}"])
+    changes = numbers(capsys.readouterr().out)
+    # The difference of two frames' noise, of which each is interpolated twice, which takes more than a half away.
+    assert 0.2 * tool.NOISE < changes["bare face (noise alone)"] < 2 * tool.NOISE / np.sqrt(np.pi)
+    assert 0 < changes["each frame by itself"] < changes["bare face (noise alone)"]
+    assert changes["as a video"] > 0
+    assert (tmp_path / "flicker.png").exists()
+
+
+def test_speed_of_a_video_and_its_parts(tool, tmp_path, capsys):
+    pytest.importorskip("av")
+    tool.main(["video", f"--out={tmp_path}"])
+    printed = capsys.readouterr().out
+    assert re.search(rf"{FRAMES} of {FRAMES}", printed) and "frames per second" in printed
+    spent = numbers(printed)
+    total = spent.pop("all but decoding and encoding")
+    assert spent.keys() == {
+        "face detector",
+        "cutting the faces out",
+        "landmark network",
+        "segmentation network",
+        "generator",
+        "putting them back",
+    }
+    assert 0 < sum(spent.values()) <= total
+    assert (tmp_path / "portrait.mp4").exists() and (tmp_path / "unmasked.mp4").exists()
+
+
+def test_photos_that_are_not_given(tool, tmp_path):
+    with pytest.raises(UserError, match="give the folder of photos"):
+        tool.main(["photos", f"--out={tmp_path}"])
