@@ -19,5 +19,5 @@ def get_config() -> ConfigDict:
     config.optimizer.b1 = 0.9
     config.optimizer.ema = 0.99
     config.optimizer.constant = 0.3
-    config.training.epochs = 8.0
+    config.training.epochs = 16.0
     return config
