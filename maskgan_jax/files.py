@@ -54,9 +54,9 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     If the block fails, what stood at `path` before stands there still.
 
     Raises:
-      UserError: the folder or the file cannot be written (no permission, full disk).
+      UserError: the folder or the file cannot be written (no name, no permission, full disk).
     """
-    path = Path(path)
+    path = _named(path)
     temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,9 +75,9 @@ def replacing_folder(path: str | os.PathLike) -> Iterator[Path]:
     """Gives a new temporary folder beside `path`, which becomes `path` when the block ends well.
 
     Raises:
-      UserError: there is something at `path` already, or it cannot be written (no permission, full disk).
+      UserError: there is something at `path` already, or it cannot be written (no name, no permission, full disk).
     """
-    path = Path(path)
+    path = _named(path)
     if path.exists():
         raise UserError(f"{path} is there already; delete it, or give another name")
     temporary = path.with_name(f".{uuid.uuid4().hex}")
@@ -94,7 +94,7 @@ def replacing_folder(path: str | os.PathLike) -> Iterator[Path]:
 
 def check_writable(path: str | os.PathLike) -> None:
     """Raises UserError as `replacing` does, but before the work whose result is to be written at `path`."""
-    path = Path(path)
+    path = _named(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
@@ -105,8 +105,18 @@ def check_writable(path: str | os.PathLike) -> None:
         raise _unwritable(path, error) from error
 
 
+def _named(path: str | os.PathLike) -> Path:
+    """`path`. Raises UserError if it is empty, or a folder that cannot be replaced: `.` or `/`."""
+    if not Path(path).name:
+        raise UserError(f"cannot write to {os.fspath(path)!r}, which has no name in it; give the name of what is to be written")
+    return Path(path)
+
+
 def _unwritable(path: Path, error: OSError) -> UserError:
-    return UserError(f"cannot write {path} ({error.strerror or error}); check the folder's permissions and free space")
+    reason = error.strerror or error
+    if isinstance(error, FileNotFoundError) and path.parent.is_dir():  # As in /proc.
+        reason = "no files can be made in its folder"
+    return UserError(f"cannot write {path} ({reason}); check the folder's permissions and free space")
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -92,6 +92,7 @@ def test_last_of_two_overrides_counts():
     [
         ("--config.sed=1", "--config.sed=1: there is no setting sed; did you mean seed instead of sed?"),
         ("--config.data.sixe=1", "--config.data.sixe=1: there is no setting data.sixe; did you mean size instead of sixe?"),
+        ("--config.nokey=1", "--config.nokey=1: there is no setting nokey; configs/default.py has all of them"),
         ("--config.seed.x=1", "--config.seed.x=1: there is no setting seed.x"),
         ("--config.seed=abc", "--config.seed=abc: the value must be of type int, such as 0"),
         ("--config.seed=1.5", "--config.seed=1.5: the value must be of type int, such as 0"),

@@ -22,6 +22,7 @@ from maskgan_jax.files import (
     jpeg_quality,
     read_picture,
     replacing,
+    replacing_folder,
     write_json,
     write_png,
     write_text,
@@ -139,6 +140,24 @@ def test_what_can_be_written_is_known_before(tmp_path):
     for path in (tmp_path, tmp_path / "file" / "below", tmp_path / ("x" * 300) / "file"):
         with pytest.raises(UserError, match=f"cannot write {path} .*; check the folder's permissions"):
             check_writable(path)
+
+
+@pytest.mark.parametrize("path", ["", ".", "/"])
+def test_a_place_without_a_name(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for write in (replacing, replacing_folder):
+        with pytest.raises(UserError, match=f"^cannot write to '{path}', which has no name"), write(path):
+            pass
+    with pytest.raises(UserError, match=f"^cannot write to '{path}', which has no name"):
+        check_writable(path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs Linux's /proc")
+def test_a_folder_that_takes_no_files():
+    for write in (check_writable, lambda path: write_text(path, "new")):
+        with pytest.raises(UserError, match=r"^cannot write /proc/a.txt \(no files can be made in its folder\)"):
+            write("/proc/a.txt")
 
 
 def test_write_json(tmp_path):

@@ -1,3 +1,6 @@
+import concurrent.futures
+import contextlib
+import signal
 import subprocess
 import sys
 import types
@@ -85,3 +88,68 @@ def test_runs_as_a_module_from_any_folder(tmp_path):
 def test_help_is_quick_because_it_imports_no_framework():
     code = "import sys, maskgan_jax.__main__ as m; m.main(['--help']); sys.exit('jax' in sys.modules or 'cv2' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C as Python heeds it, even where these tests run in the background and ignore it; gives what sends it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield lambda: signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_that_a_library_made_into_another_exception(ctrl_c, command, capsys):
+    def work(arguments):
+        try:
+            ctrl_c()
+        except KeyboardInterrupt as error:
+            raise ValueError("Exception raised while checking equality of metadata fields of pytree") from error
+
+    command(work)
+    assert main(["demo"]) == 130
+    assert capsys.readouterr().err == "maskgan demo: interrupted\n"
+
+
+def test_what_failed_after_ctrl_c_is_told(ctrl_c, command, capsys):
+    def record(arguments):
+        with contextlib.suppress(KeyboardInterrupt):
+            ctrl_c()
+        raise UserError("the disk is full")
+
+    command(record)
+    assert main(["demo"]) == 1
+    assert capsys.readouterr().err == "maskgan demo: error: the disk is full\n"
+
+
+def test_ctrl_c_that_the_command_waits_for_is_no_interruption(ctrl_c, command, capsys):
+    def record(arguments):
+        with contextlib.suppress(KeyboardInterrupt):
+            ctrl_c()
+
+    command(record)
+    assert main(["demo"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_how_a_command_heeds_ctrl_c_stays_after_it(ctrl_c, command):
+    for before, chosen in ((signal.SIG_IGN, None), (signal.default_int_handler, signal.SIG_IGN)):
+        signal.signal(signal.SIGINT, before)
+        command(lambda arguments, chosen=chosen: chosen is not None and signal.signal(signal.SIGINT, chosen) and None)
+        assert main(["demo"]) == 0
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_outside_the_main_thread(command):
+    command(lambda arguments: 3)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        assert pool.submit(main, ["demo"]).result() == 3
+
+
+def test_help_of_weights_names_them_all(capsys):
+    with pytest.raises(SystemExit):
+        main(["weights", "--help"])
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("CenterFace", "dlib", "ST-LPIPS"))
+    assert "face detector" in COMMANDS["weights"] and "videos" in COMMANDS["unmask"]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from maskgan_jax.allocator import compute_in_main_thread
 from maskgan_jax.commands.score import add_lpips_flags, lpips_weights, print_scores
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import write_json
+from maskgan_jax.files import check_writable, write_json
 from maskgan_jax.metrics.evaluation import evaluate, write_examples
 from maskgan_jax.metrics.landmark_accuracy import evaluate_landmarks
 from maskgan_jax.models.stored import stored_config
@@ -40,6 +41,10 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     landmarks = options.method == "dlib" or bool(options.workdir and stored_config(options.workdir).task == "landmarks")
     _check(options, landmarks)
+    # An empty path is one that was given, and is refused.
+    for path in (options.out, options.examples, options.pictures and Path(options.pictures) / "real" / "face.png"):
+        if path is not None:
+            check_writable(path)
     compute_in_main_thread()
 
     # First, because what is wrong with the network shows here, before the long part.

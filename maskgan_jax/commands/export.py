@@ -24,7 +24,12 @@ def main(arguments: list[str]) -> None:
         "--pretrained", choices=["unmask", "landmarks", "segmentation"], help="a network that comes with the package"
     )
     parser.add_argument("--format", default="safetensors", choices=FORMATS, help="what is written (default: safetensors)")
-    parser.add_argument("--out", required=True, metavar="PATH", help="the file, or for orbax and savedmodel the folder")
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="PATH",
+        help="the file, which is replaced if it is there; for orbax and savedmodel a folder, which must not be there yet",
+    )
     parser.add_argument("--batch", type=int, metavar="N", help="fixed size of the batch, for stablehlo, onnx and savedmodel")
     parser.add_argument("--half", action="store_true", help="float16 weights: half the size; for safetensors")
     flags = parser.parse_args(arguments)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import write_json
+from maskgan_jax.files import check_writable, write_json
 from maskgan_jax.metrics.scoring import score_folders
 from maskgan_jax.models.lpips import PerceptualWeights, load_lpips
 
@@ -26,6 +26,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--out", required=True, metavar="FILE.json", help="where the scores are written")
     add_lpips_flags(parser)
     options = parser.parse_args(arguments)
+    check_writable(options.out)
     scores = score_folders(options.pred, options.real, options.mask, lpips_weights=lpips_weights(options))
     write_json(options.out, scores)
     print_scores(scores)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from tqdm import tqdm
 
 from maskgan_jax.allocator import compute_in_main_thread
 from maskgan_jax.errors import UserError
-from maskgan_jax.unmasking.inputs import find_jobs, refuse_to_replace
+from maskgan_jax.unmasking.inputs import find_jobs, make_folder, refuse_to_replace
+from maskgan_jax.weights import weight_file
 
 # Faces in a contact sheet, at most.
 SHEET_FACES = 200
@@ -30,11 +32,14 @@ def main(arguments: list[str]) -> int:
         return _aligned(flags)
     extras = [folder for folder in EXTRAS if getattr(flags, folder)]
     jobs = find_jobs(flags.inputs, flags.out, flags.mask, folders=extras, overwrite=flags.overwrite)
-    sheet = Path(flags.out) / "contact_sheet.png" if any(Path(given).is_dir() for given in flags.inputs) else None
-    if sheet in (job.out for job in jobs):  # A picture of that name is among the inputs.
+    sheet = Path(flags.out) / "contact_sheet.png" if any(os.path.isdir(given) for given in flags.inputs) else None
+    if any(sheet in job for job in jobs):  # A picture of that name is among the inputs, their regions or the results.
         sheet = None
     if sheet and not flags.overwrite:
         refuse_to_replace([sheet])
+    # What every input needs, so that it is told once if it is missing.
+    weight_file("centerface.onnx")
+    make_folder(flags.out)
     compute_in_main_thread()
     from maskgan_jax.unmasking.photos import Outputs, unmask_photo, write_contact_sheet
     from maskgan_jax.unmasking.unmasker import Unmasker
@@ -93,8 +98,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--camera", type=int, metavar="N", help="unmask what camera N sees, until Ctrl-C")
     parser.add_argument("--overwrite", action="store_true", help="replace results that are there already")
     parser.add_argument("--side_by_side", action="store_true", help="also write before and after in one picture or video")
-    parser.add_argument("--crops", action="store_true", help="also write each unmasked face, before and after")
-    parser.add_argument("--regions", action="store_true", help="also write what was redrawn, 255 where")
+    parser.add_argument("--crops", action="store_true", help="also write each unmasked face of photos, before and after")
+    parser.add_argument("--regions", action="store_true", help="also write what was redrawn in photos, 255 where")
     parser.add_argument(
         "--metadata", choices=["keep", "drop"], default="keep", help="what becomes of a photo's EXIF and XMP (default: keep)"
     )
@@ -105,7 +110,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:
-    """Ends the program, with code 2, for flags that do not go together."""
+    """Ends the program, with code 2, for flags that are empty or do not go together."""
+    for flag in ("out", "mask", "weights"):
+        if getattr(flags, flag) == "":
+            parser.error(f"--{flag} is empty; give a path")
+    if "" in flags.inputs:
+        parser.error("an INPUT is empty; give the path of a picture, a video or a folder")
     if bool(flags.inputs) == (flags.camera is not None):
         parser.error("give pictures, videos or folders to unmask, or --camera=N")
     if flags.aligned or flags.camera is not None:

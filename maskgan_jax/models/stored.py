@@ -34,12 +34,17 @@ def stored_config(path: str | Path) -> ConfigDict:
     """The config of the network in a workdir of a training run, or in a .safetensors file of `maskgan export`.
 
     Raises:
-      UserError: there is no network.
+      UserError: there is no network, or one that was exported for other programs.
     """
     path = Path(path)
     if not path.exists():
         raise UserError(
             f"there is no network at {path}; give the workdir of a `maskgan train` run or an exported .safetensors file"
+        )
+    if (path / "variables").is_dir():  # Orbax's and TensorFlow's have it, and no run.
+        raise UserError(
+            f"{path} is an export for other programs; give the workdir of a `maskgan train` run, or a file made by "
+            "`maskgan export --format=safetensors`"
         )
     return read_config(path / "config.json") if path.is_dir() else read_header(path)
 

@@ -8,8 +8,11 @@ make the same calls, with the same values; process 0 writes what is to be writte
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import math
+import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -164,11 +167,18 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)[:120]
 
 
-def _check_space(manager: ocp.CheckpointManager, tree: Any) -> None:
-    # Orbax writes in the background, where a full disk ends in a storm of messages: look before. A tenth more is for the
-    # files' own needs.
+def _space(folder: Path | epath.Path, tree: Any) -> tuple[float, float]:
+    """The bytes that a checkpoint of `tree` needs, and those that are free where `folder` is.
+
+    Orbax writes in the background, where a full disk ends in a storm of messages: look before.
+    """
+    # A tenth more is for the files' own needs.
     needed = 1.1 * sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + 1e6
-    free = shutil.disk_usage(manager.directory).free
+    return needed, shutil.disk_usage(folder).free
+
+
+def _check_space(manager: ocp.CheckpointManager, tree: Any) -> None:
+    needed, free = _space(manager.directory, tree)
     if free < needed:
         raise UserError(
             f"a checkpoint in {manager.directory} needs {math.ceil(needed / 1e6)} MB, {math.floor(free / 1e6)} MB free; the "
@@ -187,9 +197,26 @@ def save_best(manager: ocp.CheckpointManager, step: int, variables: Variables, s
 
 
 def export_variables(folder: Path, variables: Variables) -> None:
-    """Writes the variables of a network, and nothing else, as an Orbax checkpoint of a plain tree."""
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder.absolute(), jax.tree.map(np.asarray, variables))
+    """Writes the variables of a network, and nothing else, as an Orbax checkpoint of a plain tree.
+
+    Args:
+      folder: to be made, in a folder that is there.
+      variables: of the network.
+
+    Raises:
+      OSError: the disk is full, or refuses in another way.
+    """
+    needed, free = _space(folder.parent, variables)
+    if free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(folder.absolute(), jax.tree.map(np.asarray, variables))
+    except ValueError as error:
+        # The disk of a quota, or one that others fill; TensorStore, which wrote, has the system's reason in its text alone.
+        if code := re.search(r"os_error_code='(\d+)'", str(error)):
+            raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
+        raise
 
 
 def best_scores(manager: ocp.CheckpointManager) -> dict[str, float] | None:

@@ -73,20 +73,21 @@ def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> Trai
         raise UserError(f"{error} (training needs this split: data.splits must give it a share)") from error
     _check_records(records, config, data_dir)
     _check_same_records(len(records), len(validation))
+    # Before the workdir is made: the config may name weights that are not there.
+    mesh = create_mesh(config)
+    task = divide_gradients(TASKS[config.task](config), mesh)
     with checkpoints.locked(workdir):
         _check_settings(config, workdir)
-        return _run(config, records, validation, workdir)
+        return _run(config, task, mesh, records, validation, workdir)
 
 
-def _run(config: ConfigDict, records: Records, validation: Records, workdir: Path) -> TrainState:
+def _run(config: ConfigDict, task: Task, mesh: Mesh, records: Records, validation: Records, workdir: Path) -> TrainState:
     steps_per_epoch = max(1, len(records) // config.input.batch_size)
     steps = config.training.steps or math.ceil(config.training.epochs * steps_per_epoch)
     validate_every = config.training.validate_every or steps_per_epoch
     checkpoint_every = config.training.checkpoint_every or steps_per_epoch
 
-    mesh = create_mesh(config)
     first = jax.process_index() == 0
-    task = divide_gradients(TASKS[config.task](config), mesh)
     frozen = jax.device_put(task.frozen, replicated(mesh))
     keys = jax.jit(lambda seed: tuple(jax.random.split(jax.random.key(seed))), out_shardings=replicated(mesh))
     init_key, step_key = keys(np.uint32(config.seed))

@@ -49,9 +49,11 @@ class FaceNetwork:
         """Loads the network for a task ('unmask', 'landmarks', 'segmentation') from a workdir of a run or an exported file.
 
         Raises:
-          UserError: there is no such network there.
+          UserError: there is no such network there, or its weights are not all finite.
         """
         config, self.module, variables = load_network(path, task)
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables)):
+            raise UserError(f"the network in {path} has weights that are no finite numbers; export or train it anew")
         self.size: int = config.data.size
         self.zoom: float = config.data.zoom
         self.inpaints: bool = task == "unmask" and config.generator.inpaints

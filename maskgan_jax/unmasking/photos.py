@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import numpy as np
 from maskgan_jax.data.sheet import labelled_grid
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing, write_json, write_png
-from maskgan_jax.unmasking.inputs import Job, read_mask, refuse_to_replace
+from maskgan_jax.unmasking.inputs import Job, beside, read_mask, refuse_to_replace
 from maskgan_jax.unmasking.photo_files import PhotoFile, read_photo, write_drawn_png, write_photo, written_name
 from maskgan_jax.unmasking.unmasker import Face, Unmasker
 
@@ -46,6 +48,8 @@ class Outputs:
 def unmask_photo(job: Job, unmasker: Unmasker, out: Path, outputs: Outputs) -> tuple[str, list[Face]]:
     """Unmasks one photo and writes what came of it.
 
+    If something cannot be written, what is new of it is deleted again; what is replaced already stays so.
+
     A photo in which no face wears a mask is copied as it is or, if its metadata are to be dropped, written anew without them.
 
     Args:
@@ -74,16 +78,37 @@ def unmask_photo(job: Job, unmasker: Unmasker, out: Path, outputs: Outputs) -> t
     if target != job.out and not outputs.overwrite:
         refuse_to_replace([target])
     notes = () if copied else photo.notes
-    if copied:
-        with replacing(target) as temporary:
-            shutil.copyfile(job.path, temporary)
-    else:
-        label = outputs.label and bool(redrawn)
-        notes += write_photo(target, photo, result, keep_metadata=outputs.keep_metadata, label=label)
-    if redrawn:
-        _write_extras(target.relative_to(out), out, photo, result, faces, outputs)
-    write_json(f"{target}.json", _description(job, target, photo, faces, notes, mask is not None))
+    with _all_or_nothing() as noted:
+        if redrawn:  # First, so that an older result stays if they cannot be written.
+            _write_extras(target, out, photo, result, faces, outputs, noted)
+        if copied:
+            with replacing(noted(target)) as temporary:
+                shutil.copyfile(job.path, temporary)
+        else:
+            label = outputs.label and bool(redrawn)
+            notes += write_photo(noted(target), photo, result, keep_metadata=outputs.keep_metadata, label=label)
+        description = _description(job, target, photo, faces, notes, mask is not None)
+        write_json(noted(target.with_name(f"{target.name}.json")), description)
     return _line(job, faces, notes), faces
+
+
+@contextlib.contextmanager
+def _all_or_nothing() -> Iterator[Callable[[Path], Path]]:
+    """Gives a function that is told each file before it is written; those that are new are deleted if the block fails."""
+    with contextlib.ExitStack() as undo:
+
+        def noted(path: Path) -> Path:
+            if not os.path.lexists(path):
+                undo.callback(_delete, path)
+            return path
+
+        yield noted
+        undo.pop_all()
+
+
+def _delete(path: Path) -> None:
+    with contextlib.suppress(OSError):  # It may not have been written.
+        path.unlink()
 
 
 def _line(job: Job, faces: Sequence[Face], notes: Sequence[str]) -> str:
@@ -95,21 +120,28 @@ def _line(job: Job, faces: Sequence[Face], notes: Sequence[str]) -> str:
     return f"{job.path}: {', '.join((*parts, *notes))}"
 
 
-def _write_extras(name: Path, out: Path, photo: PhotoFile, result: np.ndarray, faces: Sequence[Face], outputs: Outputs) -> None:
+def _write_extras(
+    target: Path,
+    out: Path,
+    photo: PhotoFile,
+    result: np.ndarray,
+    faces: Sequence[Face],
+    outputs: Outputs,
+    noted: Callable[[Path], Path],
+) -> None:
     if outputs.side_by_side:
         both = np.concatenate([photo.rgb, result], axis=1)
-        write_drawn_png(out / "side_by_side" / name.with_name(f"{name.name}.png"), both, label=outputs.label)
+        write_drawn_png(noted(beside(target, out, "side_by_side")), both, label=outputs.label)
     if outputs.regions:
         changed = (photo.rgb != result).any(axis=-1) * np.uint8(255)
-        write_png(out / "regions" / name.with_name(f"{name.name}.png"), changed)
+        write_png(noted(beside(target, out, "regions")), changed)
     if outputs.crops:
         # Numbered as in the JSON.
         for number, face in enumerate(faces):
             if face.after is None:
                 continue
-            write_png(out / "crops" / name.with_name(f"{name.name}.{number}_before.png"), face.before)
-            after = out / "crops" / name.with_name(f"{name.name}.{number}_after.png")
-            write_drawn_png(after, face.after, label=outputs.label)
+            write_png(noted(beside(target, out, "crops", f".{number}_before.png")), face.before)
+            write_drawn_png(noted(beside(target, out, "crops", f".{number}_after.png")), face.after, label=outputs.label)
 
 
 def _description(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -32,6 +33,8 @@ EYE_RIM = 1 / 64
 SOFT_EDGE = 1 / 64
 # A face narrower than this, in pixels, shows too little to go by.
 LEAST_WIDTH = 16
+# A picture has no colour if its channels differ by fewer levels than this on average: compression leaves a little.
+LEAST_CHROMA = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,29 +111,27 @@ class Unmasker:
         Raises:
           UserError: the array is no photo, or the detector's weights have not been fetched.
         """
-        if isinstance(photos, np.ndarray) and photos.ndim == 3:
-            return self.unmask(photos)[0]
-        results = [self.unmask(photo)[0] for photo in photos]
-        return np.stack(results) if isinstance(photos, np.ndarray) else results
+        if isinstance(photos, np.ndarray) and photos.ndim == 4:
+            return np.stack([self.unmask(photo)[0] for photo in photos]) if len(photos) else photos.copy()
+        if isinstance(photos, Sequence) and not isinstance(photos, str):
+            return [self.unmask(photo)[0] for photo in photos]
+        return self.unmask(photos)[0]
 
     def unmask(self, photo: np.ndarray, mask: np.ndarray | None = None) -> tuple[np.ndarray, list[Face]]:
         """One photo without its masks, and the faces in it, the largest first.
 
         Args:
           photo: `[H, W, 3]` RGB, uint8.
-          mask: `[H, W]` uint8, above 127 = hidden: only this is redrawn, whatever the network would find.
+          mask: `[H, W]` bool, or uint8 above 127 = hidden: only this is redrawn, whatever the network would find.
 
         Raises:
-          UserError: as `__call__` does, or the mask is of another size.
+          UserError: as `__call__` does, or the mask is no such array, of another size, or hides nothing.
         """
         check_photo(photo)
-        if mask is not None and mask.shape != photo.shape[:2]:
-            raise UserError(
-                f"the photo is {photo.shape[1]} x {photo.shape[0]} but its mask is {mask.shape[1]} x {mask.shape[0]}"
-            )
-        faces = self.find(photo)
         if mask is not None:
-            return self._unmask_given(photo, mask, faces)
+            mask = _checked_mask(mask, photo.shape[:2])
+            return self._unmask_given(photo, mask, self.find(photo))
+        faces = self.find(photo)
         faces = [self.redraw(face) if face.masked else face for face in faces]
         return put_into(photo, faces), faces
 
@@ -191,7 +192,15 @@ class Unmasker:
         """A face without its mask; its region is grown by the rim, but not over the eyes."""
         points = to_aligned(face.landmarks, face.alignment, len(face.before))
         region = np.where(eyes(points, face.region.shape) > 0, 0, _grown(face.region)).astype(np.uint8)
-        return dataclasses.replace(face, region=region, after=self.generator(face.before[None], region[None, ..., None])[0])
+        return dataclasses.replace(face, region=region, after=self._drawn(face.before, region))
+
+    def _drawn(self, picture: np.ndarray, region: np.ndarray) -> np.ndarray:
+        """What the generator draws in an aligned picture; in one without colour, it is grey too."""
+        drawn = self.generator(picture[None], region[None, ..., None])[0]
+        visible = picture[region == 0].astype(np.int16)
+        if len(visible) and np.ptp(visible, axis=-1).mean() < LEAST_CHROMA:
+            drawn = cv2.cvtColor(cv2.cvtColor(drawn, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        return drawn
 
     def _unmask_given(self, photo: np.ndarray, mask: np.ndarray, faces: list[Face]) -> tuple[np.ndarray, list[Face]]:
         result = photo.copy()
@@ -203,7 +212,7 @@ class Unmasker:
             if not aligned.any():
                 done.append(face)
                 continue
-            after = self.generator(face.before[None], aligned[None, ..., None])[0]
+            after = self._drawn(face.before, aligned)
             cover = _cover(aligned, to_aligned(face.landmarks, face.alignment, size))
             face = dataclasses.replace(face, region=aligned, cover=cover, after=after)
             paste(result, face.after, face.alignment, region, SOFT_EDGE)
@@ -276,10 +285,31 @@ def put_into(photo: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
     return result
 
 
-def check_photo(photo: np.ndarray) -> None:
-    """Raises UserError unless `photo` is `[H, W, 3]`, uint8."""
-    if photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or not photo.size:
-        raise UserError(f"a photo is an array [H, W, 3] of uint8 (RGB), not {list(photo.shape)} of {photo.dtype}")
+def check_photo(photo: Any) -> None:
+    """Raises UserError unless `photo` is an array `[H, W, 3]`, uint8."""
+    is_array = isinstance(photo, np.ndarray)
+    if not is_array or photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or not photo.size:
+        hint = "" if is_array else "; np.asarray(image.convert('RGB')) makes one of Pillow's images"
+        raise UserError(f"a photo is an array [H, W, 3] of uint8 (RGB), not {_kind(photo)}{hint}")
+
+
+def _checked_mask(mask: Any, shape: tuple[int, int]) -> np.ndarray:
+    """A mask that was given for a photo of `shape` (height, width), as uint8, 255 = hidden. Raises UserError if it is none."""
+    if not isinstance(mask, np.ndarray) or mask.ndim != 2 or mask.dtype not in (np.bool_, np.uint8):
+        raise UserError(f"a mask is an array [H, W] of bool, or of uint8 above 127 = hidden, not {_kind(mask)}")
+    if mask.shape != shape:
+        raise UserError(f"the photo is {shape[1]} x {shape[0]} but its mask is {mask.shape[1]} x {mask.shape[0]}")
+    hidden = mask if mask.dtype == np.bool_ else mask > 127
+    if not hidden.any():
+        raise UserError("the mask hides nothing: hidden pixels must be True or, of uint8, 255 (not 1)")
+    return hidden * np.uint8(255)
+
+
+def _kind(value: Any) -> str:
+    """What something is that should have been another array."""
+    if isinstance(value, np.ndarray):
+        return f"{list(value.shape)} of {value.dtype}"
+    return f"an object of type {type(value).__name__}"
 
 
 def clean_region(found: np.ndarray) -> np.ndarray:

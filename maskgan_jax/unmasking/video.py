@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import io
 import math
+import shutil
+import signal
+import threading
 import time
 from collections.abc import Container, Iterator
 from fractions import Fraction
@@ -47,12 +51,36 @@ UNSPECIFIED = 2
 MPEG2_RATES = (Fraction(24000, 1001), 24, 25, Fraction(30000, 1001), 30, 50, Fraction(60000, 1001), 60)
 # Where a stream's times go back by more seconds than this, another file begins that was joined to the first.
 JOINT = 0.3
+# A file that ends earlier than it tells by more frames, and by a larger share of its length, than these is cut off.
+SLACK_FRAMES = 3
+SLACK = 0.01
 
 
+class _NothingDrawn(Exception):
+    """No face in a video wore a mask, so what was written of it is to be thrown away."""
+
+
+@contextlib.contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Has SIGTERM do as Ctrl-C does, where it would end the program on the spot, and leave a temporary file behind."""
+    # Only the main thread may ask for signals. Who has a way of their own to heed this one keeps it.
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    interrupt = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGTERM, interrupt if callable(interrupt) else signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@_interrupted_by_sigterm()
 def unmask_video(job: Job, unmasker: Unmasker, out: Path, outputs: Outputs) -> str:
     """Unmasks a video, frame by frame, and writes it with its sound.
 
-    Every frame keeps its time, so that rate and length stay what they were. Interrupted, it leaves no file.
+    Every frame keeps its time, so that rate and length stay what they were. A video in which no face wears a mask is copied as
+    it is or, if its metadata are to be dropped, written anew without them. Interrupted, be it by SIGTERM, it leaves no file.
 
     Args:
       job: the video; `job.out` is where the result goes, and beside it `<name>.json`.
@@ -70,9 +98,10 @@ def unmask_video(job: Job, unmasker: Unmasker, out: Path, outputs: Outputs) -> s
     if job.mask:
         raise UserError(f"{job.path} is a video, but --mask is for pictures; leave it out")
     counts = {"frames": 0, "frames_with_faces": 0, "frames_unmasked": 0, "most_faces": 0, "damaged_packets": 0}
+    notes: list[str] = []
     started = time.monotonic()
-    with contextlib.ExitStack() as stack:
-        source, video = stack.enter_context(_reading(av, job.path))
+    with contextlib.suppress(_NothingDrawn), contextlib.ExitStack() as stack:
+        video = stack.enter_context(_reading(av, job.path))
         video.thread_type = "AUTO"
         paths = [job.out]
         if outputs.side_by_side:
@@ -83,9 +112,7 @@ def unmask_video(job: Job, unmasker: Unmasker, out: Path, outputs: Outputs) -> s
             targets.append(stack.enter_context(_Target(av, path, temporary, video, outputs)))
         rate = float(video.average_rate or CAMERA_RATE)
         tracker = Tracker(unmasker, rate)
-        total = video.frames or (round(float(source.duration / av.time_base) * rate) if source.duration else None)
-        bar = stack.enter_context(tqdm(total=total, desc=f"unmask {job.path.name}", unit="frame"))
-        notes = targets[0].notes
+        bar = stack.enter_context(tqdm(total=_length(av, video), desc=f"unmask {job.path.name}", unit="frame"))
         shape = None
         for item in _decoded(av, video, targets[0].copied, counts, notes):
             if isinstance(item, av.Packet):
@@ -110,21 +137,32 @@ def unmask_video(job: Job, unmasker: Unmasker, out: Path, outputs: Outputs) -> s
             bar.update()
         if not counts["frames"]:
             raise UserError(f"{job.path} has no frames that can be decoded; convert it with another program first")
+        if not counts["frames_unmasked"] and (outputs.keep_metadata or outputs.label or outputs.side_by_side):
+            raise _NothingDrawn
         for target in targets:
             target.finish()
+        notes = targets[0].notes + notes
+    copied = outputs.keep_metadata and not counts["frames_unmasked"]
+    if copied:
+        with replacing(job.out) as temporary:
+            shutil.copyfile(job.path, temporary)
+    elif not counts["frames_unmasked"] and (outputs.label or outputs.side_by_side):
+        # A label cannot be taken out of a file that was begun with it.
+        return unmask_video(job, unmasker, out, dataclasses.replace(outputs, label=False, side_by_side=False))
     seconds = time.monotonic() - started
-    if counts["damaged_packets"]:
+    if counts["damaged_packets"] and not copied:
         notes.append(f"{counts['damaged_packets']} damaged packets left out")
     write_json(f"{job.out}.json", _description(job, counts, rate, shape, notes))
-    told = (
-        f"masks removed in {counts['frames_unmasked']} of {counts['frames']} frames",
-        f"{counts['frames'] / seconds:.1f} frames per second",
-    )
-    return f"{job.path}: {', '.join((*told, *notes))}"
+    done, frames = "masks removed", counts["frames_unmasked"]
+    if not frames:
+        done, frames = "left as it is, faces without a mask", counts["frames_with_faces"]
+    speed = f"{counts['frames'] / seconds:.1f} frames per second"
+    return ", ".join((f"{job.path}: {done} in {frames} of {counts['frames']} frames", speed, *notes))
 
 
+@_interrupted_by_sigterm()
 def unmask_camera(number: int, unmasker: Unmasker, path: Path, *, label: bool = True) -> str:
-    """Unmasks what a camera sees, and writes it to `path`, until Ctrl-C.
+    """Unmasks what a camera sees, and writes it to `path`, until Ctrl-C or SIGTERM.
 
     Args:
       number: of the camera, from 0, as OpenCV counts them.
@@ -177,8 +215,8 @@ def load_av() -> Any:
 
 
 @contextlib.contextmanager
-def _reading(av: Any, path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    """The opened file and its film. Raises UserError if it is no video."""
+def _reading(av: Any, path: Path) -> Iterator[av.VideoStream]:
+    """The film of the file, which is open as long. Raises UserError if it is no video."""
     try:
         # Text of another encoding than UTF-8 keeps its bytes.
         source = av.open(_address(path), metadata_errors="surrogateescape")
@@ -189,7 +227,7 @@ def _reading(av: Any, path: Path) -> Iterator[tuple[av.container.InputContainer,
         if not film:
             kinds = ", ".join(_kind(av, stream) for stream in source.streams)
             raise UserError(f"{path} has no pictures, only {kinds or 'nothing'}")
-        yield source, film
+        yield film
 
 
 def _kind(av: Any, stream: av.stream.Stream) -> str:
@@ -200,6 +238,16 @@ def _kind(av: Any, stream: av.stream.Stream) -> str:
 def _address(path: Path) -> str:
     """A path for FFmpeg, to which a name with a colon is that of a protocol."""
     return f"file:{path}"
+
+
+def _length(av: Any, film: av.VideoStream) -> int | None:
+    """About how many frames there are to be, if the file tells."""
+    source = film.container
+    if source.format.name == "avi":  # Of one that is cut off, FFmpeg guesses the duration by what is there.
+        return film.frames or None
+    # The duration, unlike the number of frames, leaves out what an edit list skips. Matroska has that of the whole file only.
+    seconds = film.duration * film.time_base if film.duration else Fraction(source.duration or 0, av.time_base)
+    return round(seconds * (film.average_rate or CAMERA_RATE)) or None
 
 
 def _decoded(
@@ -214,10 +262,11 @@ def _decoded(
         try:
             packet = next(packets)
         except StopIteration:
-            return
+            break
         except av.error.FFmpegError as error:
             notes.append(f"damaged, and ends early ({_reason(error)})")
-            yield from _flushed(av, film)
+            with contextlib.suppress(av.error.FFmpegError):
+                yield from film.decode(None)
             return
         joints.move(packet)
         if packet.stream is film:
@@ -234,6 +283,11 @@ def _decoded(
             else:
                 last[index] = packet.dts
                 yield packet
+    # By time, as frames may be of any length, and of all streams, as the length may be that of the longest.
+    length = _length(av, film) or 0
+    missing = length - joints.end * (film.average_rate or CAMERA_RATE)
+    if missing > max(SLACK_FRAMES, SLACK * length) and not film.container.format.name.startswith("mpeg"):  # Which is a guess.
+        notes.append(f"ends early: {counts['frames']} of about {length} frames")
 
 
 class _Joints:
@@ -249,7 +303,7 @@ class _Joints:
         self._moves = [Fraction(0)]  # By how many seconds the packets of each file are moved.
         self._file: dict[int, int] = {}  # In which of the files each stream is,
         self._last: dict[int, Fraction] = {}  # and when its last packet was, before it was moved.
-        self._end = Fraction(0)  # Of all that was moved.
+        self.end = Fraction(0)  # Of all that was moved, in seconds.
 
     def move(self, packet: av.Packet) -> None:
         """Moves a packet, if it has a time."""
@@ -260,23 +314,16 @@ class _Joints:
         follows = packet.stream.type == "subtitle" or index not in self._file
         begins_anew = seconds < self._last.get(index, seconds) - JOINT
         if begins_anew and not follows and self._file[index] == len(self._moves) - 1:
-            self._moves.append(self._end - seconds)
+            self._moves.append(self.end - seconds)
         if begins_anew or follows:
             self._file[index] = len(self._moves) - 1
         self._last[index] = seconds
         move = self._moves[self._file[index]]
-        self._end = max(self._end, seconds + move + (packet.duration or 0) * packet.time_base)
+        self.end = max(self.end, seconds + move + (packet.duration or 0) * packet.time_base)
         if packet.dts is not None:
             packet.dts += round(move / packet.time_base)
         if packet.pts is not None:
             packet.pts += round(move / packet.time_base)
-
-
-def _flushed(av: Any, film: av.VideoStream) -> list[av.VideoFrame]:
-    try:
-        return list(film.decode(None))
-    except av.error.FFmpegError:
-        return []
 
 
 def _upright(av: Any, frame: av.VideoFrame, path: Path) -> np.ndarray:

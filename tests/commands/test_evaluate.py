@@ -53,3 +53,25 @@ def test_flags_and_values_that_are_not_there(flag, tmp_path, capsys):
         main(["evaluate", f"--data_dir={tmp_path}", f"--out={tmp_path / 'scores.json'}", flag])
     assert end.value.code == 2
     assert "error: " in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--method=telea", "--out="],
+        ["--method=telea", "--out=FILE/scores.json"],
+        ["--method=telea", "--out=scores.json", "--pictures=FILE"],
+        ["--method=telea", "--out=scores.json", "--pictures="],
+        ["--workdir=NETWORK", "--out=scores.json", "--examples=FILE/examples.png"],
+    ],
+)
+def test_what_cannot_be_written_is_told_before_the_scoring(flags, data_dir, generator_file, tmp_path, monkeypatch, capsys):
+    for name in ("evaluate", "write_examples"):
+        monkeypatch.setattr(f"maskgan_jax.commands.evaluate.{name}", lambda *_, **__: pytest.fail("it was begun"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "FILE").write_text("")
+    flags = [flag.replace("NETWORK", str(generator_file)) for flag in flags]
+    assert main(["evaluate", f"--data_dir={data_dir}", *flags]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("maskgan evaluate: error: cannot write ") and error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["FILE"]

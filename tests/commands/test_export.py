@@ -64,3 +64,21 @@ def test_a_network_is_not_written_over_itself(generator_file, capsys):
     assert main(["export", f"--workdir={generator_file}", f"--out={generator_file}", "--half"]) == 1
     assert "is the network itself" in capsys.readouterr().err
     assert generator_file.read_bytes() == before
+
+
+@pytest.mark.parametrize("form", ["safetensors", "orbax", "stablehlo"])
+def test_empty_out(form, generator_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", f"--workdir={generator_file}", f"--format={form}", "--out="]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("maskgan export: error: cannot write to ''") and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_is_replaced(generator_file, tmp_path, capsys):
+    (tmp_path / "network").write_text("old")
+    assert main(["export", f"--workdir={generator_file}", f"--out={tmp_path / 'network'}"]) == 0
+    assert (tmp_path / "network").read_bytes() == generator_file.read_bytes()
+    with pytest.raises(SystemExit):
+        main(["export", "--help"])
+    assert "the file, which is replaced if it is there" in " ".join(capsys.readouterr().out.split())

@@ -53,3 +53,12 @@ def test_error_has_a_line_of_its_own(arguments, tmp_path, capsys):
 def test_flags_are_not_abbreviated(arguments):
     with pytest.raises(SystemExit):
         main(["score", *arguments, "--lpips_head=H"])
+
+
+@pytest.mark.parametrize("out", ["", "pred/a.png/scores.json"])
+def test_what_cannot_be_written_is_told_before_the_scoring(out, arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(score, "score_folders", lambda *_, **__: pytest.fail("it was begun"))
+    monkeypatch.chdir(tmp_path)
+    assert main(["score", *arguments, f"--out={out}"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("maskgan score: error: cannot write ") and error.count("\n") == 1

@@ -18,6 +18,9 @@ from maskgan_jax.unmasking.unmasker import Unmasker
         (["--camera=front"], "--camera"),
         (["PHOTO", "--metadata=some"], "--metadata"),
         (["PHOTO", "--over"], "--over"),
+        (["PHOTO", "--mask="], "--mask is empty"),
+        (["PHOTO", "--weights="], "--weights is empty"),
+        (["PHOTO", ""], "an INPUT is empty"),
     ],
 )
 def test_wrong_usage_is_code_2_and_writes_nothing(arguments, message, tmp_path, monkeypatch, capsys):
@@ -37,3 +40,43 @@ def test_without_a_place_for_the_results(capsys):
         main(["unmask", "photo.jpg"])
     assert end.value.code == 2
     assert "--out" in capsys.readouterr().err
+
+
+def test_an_empty_place_for_the_results(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["unmask", "photo.jpg", "--out="])
+    assert end.value.code == 2
+    assert "--out is empty; give a path" in capsys.readouterr().err
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """A folder of two; to load the networks for them is an error."""
+    monkeypatch.setattr(Unmasker, "from_pretrained", lambda weights: pytest.fail("the networks were loaded"))
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(b"of somebody")
+    return tmp_path / "in"
+
+
+def test_a_place_that_cannot_be_written_is_told_once(photos, tmp_path, capsys):
+    (tmp_path / "out").write_text("mine")
+    assert main(["unmask", str(photos), f"--out={tmp_path / 'out'}"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("maskgan unmask: error: cannot write into")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_detector_that_was_not_fetched_is_told_once(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MASKGAN_CACHE", str(tmp_path / "cache"))
+    assert main(["unmask", str(photos), f"--out={tmp_path / 'out'}"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "centerface.onnx are missing; run `maskgan weights`" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_videos_do_not_get_is_said_in_the_help(capsys):
+    with pytest.raises(SystemExit):
+        main(["unmask", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "each unmasked face of photos" in told and "what was redrawn in photos" in told

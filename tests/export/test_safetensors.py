@@ -8,7 +8,9 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from maskgan_jax.errors import UserError
+from maskgan_jax.export.pytorch import save_pytorch
 from maskgan_jax.export.safetensors import load_safetensors, read_header, save_safetensors
+from maskgan_jax.export.stablehlo import save_stablehlo
 
 
 @pytest.fixture
@@ -81,7 +83,7 @@ def test_hostile_file(tmp_path, kind):
     ("metadata", "message"),
     [
         (None, "was not written by maskgan"),
-        ({"format": "pt"}, "was not written by maskgan"),
+        ({"format": "pt"}, "network.safetensors is for PyTorch; give .* `maskgan export --format=safetensors`"),
         ({"format": "maskgan_jax"}, "cannot read the network"),
         ({"format": "maskgan_jax", "config": "{"}, "cannot read the network"),
         ({"format": "maskgan_jax", "config": "[1]"}, "cannot read the network"),
@@ -92,6 +94,14 @@ def test_file_of_another_program(tmp_path, metadata, message):
     save_file({"a": np.zeros(3, np.float32)}, path, metadata=metadata)
     with pytest.raises(UserError, match=message):
         read_header(path)
+
+
+def test_what_was_exported_for_another_program(network, tmp_path):
+    save_pytorch(tmp_path / "network.pt.safetensors", network)
+    save_stablehlo(tmp_path / "network.stablehlo", network)
+    for name, fault in (("network.pt.safetensors", "is for PyTorch"), ("network.stablehlo", "cannot read the network")):
+        with pytest.raises(UserError, match=f"{fault}.* give .* made by `maskgan export --format=safetensors`$"):
+            read_header(tmp_path / name)
 
 
 @pytest.mark.parametrize("names", [("a", "a/b"), ("a/b", "a")])

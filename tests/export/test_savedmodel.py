@@ -22,3 +22,15 @@ def test_missing_package_is_named(network, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"pip install 'maskgan_jax\[tensorflow\]'"):
         save_savedmodel(tmp_path / "network", network)
     assert not list(tmp_path.iterdir())
+
+
+def test_full_disk(network, tmp_path, monkeypatch):
+    tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed (pip install 'maskgan_jax[tensorflow]')")
+
+    def save(*_, **__):
+        raise tf.errors.ResourceExhaustedError(None, None, "variables.data; No space left on device")
+
+    monkeypatch.setattr(tf.saved_model, "save", save)
+    with pytest.raises(UserError, match=r"^cannot write \S*network \(No space left on device\); check"):
+        save_savedmodel(tmp_path / "network", network)
+    assert not list(tmp_path.iterdir())

@@ -4,6 +4,7 @@ import pytest
 
 from maskgan_jax.config import save_config
 from maskgan_jax.errors import UserError
+from maskgan_jax.export.orbax import save_orbax
 from maskgan_jax.export.safetensors import save_safetensors
 from maskgan_jax.models.stored import load_network, stored_config
 from maskgan_jax.training.checkpoints import open_best, save_best
@@ -41,6 +42,14 @@ def test_nothing_there(tmp_path):
 def test_folder_that_is_no_run(tmp_path):
     with pytest.raises(UserError, match="cannot read .*config.json"):
         load_network(tmp_path, "unmask")
+
+
+def test_folder_that_was_exported_for_another_program(generator_file, tmp_path):
+    save_orbax(tmp_path / "generator.orbax", load_network(generator_file, "unmask"))
+    (tmp_path / "generator.savedmodel" / "variables").mkdir(parents=True)
+    for name in ("generator.orbax", "generator.savedmodel"):
+        with pytest.raises(UserError, match=f"{name} is an export for other programs; give .*export --format=safetensors`"):
+            load_network(tmp_path / name, "unmask")
 
 
 @pytest.mark.parametrize("begun", [False, True])

@@ -185,6 +185,14 @@ def test_two_runs_in_one_workdir(data_dir, tmp_path, run_config):
         train(run_config(), data_dir, tmp_path)
 
 
+def test_a_run_that_cannot_begin_leaves_no_workdir(data_dir, tmp_path, run_config):
+    config = run_config()
+    config.generator.weights = str(tmp_path / "gone")
+    with pytest.raises(UserError, match="there is no network at"):
+        train(config, data_dir, tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
 def test_data_set_without_validation_split(data_dir, tmp_path, run_config, monkeypatch):
     def load_split(folder, split):
         if split == "validation":

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from maskgan_jax.errors import UserError
+from maskgan_jax.export.safetensors import save_safetensors
 from maskgan_jax.models.convolutions import compiling_for
 from maskgan_jax.models.stored import load_network
 from maskgan_jax.unmasking.networks import FaceNetwork
@@ -42,3 +43,12 @@ def test_faces_of_another_size(unmasker):
 def test_no_weights(tmp_path):
     with pytest.raises(UserError):
         FaceNetwork(tmp_path / "nothing", "unmask")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_no_finite_numbers(value, make_config, generator_variables, tmp_path):
+    leaves, tree = jax.tree.flatten(generator_variables)
+    leaves[-1] = np.full_like(leaves[-1], value)
+    save_safetensors(tmp_path / "broken.safetensors", jax.tree.unflatten(tree, leaves), make_config())
+    with pytest.raises(UserError, match="broken.safetensors has weights that are no finite numbers"):
+        FaceNetwork(tmp_path / "broken.safetensors", "unmask")

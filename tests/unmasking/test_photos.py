@@ -5,13 +5,24 @@ import pytest
 from PIL import ExifTags, Image
 
 from maskgan_jax.data.rendered_faces import render_face
+from maskgan_jax.errors import UserError
 from maskgan_jax.files import find_pictures, read_picture, write_png
+from maskgan_jax.unmasking import photos
 
-from .conftest import MASK_COLOUR
+from .conftest import MASK_COLOUR, Green
 
 
 def is_green(picture):
     return (picture == MASK_COLOUR).all(axis=-1)
+
+
+class LowerHalf(Green):
+    """Stands in for a segmentation network: the lower half is a mask."""
+
+    def __call__(self, pictures):
+        found = np.zeros(pictures.shape[:3], np.float32)
+        found[:, found.shape[1] // 2 :] = 1
+        return found
 
 
 def test_one_photo(run, portrait, tmp_path):
@@ -157,3 +168,66 @@ def test_crops_have_the_numbers_of_the_faces(run, couple, tmp_path):
     (number,) = [i for i, face in enumerate(faces) if face["masked"]]
     crops = sorted(path.name for path in (tmp_path / "out" / "crops").iterdir())
     assert crops == [f"a.png.{number}_after.png", f"a.png.{number}_before.png"]
+
+
+def test_results_are_not_replaced_by_extras_of_others(run, portrait, couple, tmp_path):
+    """As in any folder of earlier results."""
+    write_png(tmp_path / "in" / "x.png", portrait)
+    write_png(tmp_path / "in" / "side_by_side" / "x.png.png", couple)
+    code, told, err = run(tmp_path / "in", f"--out={tmp_path / 'out'}", "--side_by_side")
+    assert (code, told) == (1, "") and "would both be written to" in err and not (tmp_path / "out").exists()
+
+
+def test_links_to_themselves_are_reported(run, portrait, tmp_path):
+    write_png(tmp_path / "in" / "a.png", portrait)
+    (tmp_path / "in" / "loop.jpg").symlink_to("loop.jpg")
+    code, told, err = run(tmp_path / "in", f"--out={tmp_path / 'out'}")
+    assert code == 1 and "a.png: 1 mask removed" in told and "loop.jpg" in err and len(err.strip().splitlines()) == 1
+    code, told, err = run(tmp_path / "in" / "loop.jpg", f"--out={tmp_path / 'out'}")
+    assert code == 1 and told == "" and "cannot read" in err.splitlines()[0] and "loop.jpg" in err.splitlines()[0]
+
+
+@pytest.mark.parametrize("failing", ["write_drawn_png", "write_photo", "write_json"])
+def test_what_cannot_be_written_as_a_whole_is_not_written(failing, run, portrait, tmp_path, monkeypatch):
+    """Nor is anything lost that was there."""
+
+    def full(*_, **__):
+        raise UserError("No space left on device")
+
+    write_png(tmp_path / "a.png", portrait)
+    flags = tmp_path / "a.png", f"--out={tmp_path / 'out'}", "--side_by_side", "--regions", "--crops"
+    with monkeypatch.context() as patch:
+        patch.setattr(photos, failing, full)
+        code, _, err = run(*flags)
+        assert code == 1 and "No space left on device" in err
+        assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert run(*flags)[0] == 0
+    written = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    with monkeypatch.context() as patch:
+        patch.setattr(photos, failing, full)
+        assert run(*flags, "--overwrite")[0] == 1
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == written
+
+
+def test_a_folder_inside_cannot_be_made(run, portrait, tmp_path):
+    write_png(tmp_path / "in" / "inner" / "a.png", portrait)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "inner").write_text("mine")
+    code, _, err = run(tmp_path / "in", f"--out={tmp_path / 'out'}")
+    assert code == 1 and "skipped: cannot write" in err
+    assert [path.name for path in (tmp_path / "out").rglob("*")] == ["inner"]
+
+
+def test_all_that_is_written_of_a_grey_photo_is_grey(run, portrait, unmasker, tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(portrait).convert("L").save(tmp_path / "in" / "a.png")
+    # On a grey photo, no mask is green.
+    monkeypatch.setattr(unmasker, "segmentation_net", LowerHalf())
+    assert run(tmp_path / "in", f"--out={tmp_path / 'out'}", "--side_by_side", "--crops")[0] == 0
+    with Image.open(tmp_path / "out" / "a.png") as image:
+        assert image.mode == "L"
+    grey = read_picture(tmp_path / "out" / "a.png")
+    both = read_picture(tmp_path / "out" / "side_by_side" / "a.png.png")
+    np.testing.assert_array_equal(both[:, 320:], grey)
+    after = read_picture(tmp_path / "out" / "crops" / "a.png.0_after.png")
+    assert (after == after[..., :1]).all()

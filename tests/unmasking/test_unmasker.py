@@ -1,8 +1,11 @@
 import concurrent.futures
+import re
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 import maskgan_jax
 from maskgan_jax.data.align import face_square, to_photo, zoomed
@@ -58,6 +61,19 @@ def test_a_photo_without_faces_comes_back(unmasker):
     np.testing.assert_array_equal(result, empty)
 
 
+def test_the_example_of_the_docs(unmasker, couple, tmp_path, monkeypatch):
+    docs = (Path(__file__).parents[2] / "docs" / "unmasking.md").read_text()
+    program = re.search(r"^```python\n(.*?)^```", docs, re.MULTILINE | re.DOTALL)[1]
+    cv2.imwrite(str(tmp_path / "photo.jpg"), couple[..., ::-1])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(maskgan_jax.Unmasker, "from_pretrained", lambda: unmasker)
+    names = {}
+    exec(program, names)
+    assert [picture.shape for picture in names["results"]] == [couple.shape] * 2
+    changed = (names["result"] != names["photo"]).any(axis=-1)
+    assert changed.any() and not changed[~names["mask"]].any()
+
+
 def test_several_photos(unmasker, portrait, couple):
     listed = unmasker([portrait, couple])
     np.testing.assert_array_equal(listed[0], unmasker(portrait))
@@ -91,17 +107,89 @@ def test_a_given_mask_and_no_other_is_redrawn(unmasker, couple):
         np.zeros((10, 10, 4), np.uint8),
         np.zeros((10, 10, 3), np.float32),
         np.zeros((0, 5, 3), np.uint8),
+        np.zeros((2, 10, 10, 4), np.uint8),
+        np.zeros(5, np.uint8),
+        "photo.jpg",
+        Path("photo.jpg"),
+        Image.new("RGB", (10, 10)),
+        None,
     ],
-    ids=lambda photo: f"{photo.shape}{photo.dtype}",
+    ids=lambda photo: f"{photo.shape}{photo.dtype}" if isinstance(photo, np.ndarray) else type(photo).__name__,
 )
 def test_what_is_no_photo(unmasker, photo):
-    with pytest.raises(UserError, match="a photo is an array"):
-        unmasker.unmask(photo)
+    for call in (unmasker, unmasker.unmask, lambda photo: unmasker([photo])):
+        with pytest.raises(UserError, match=r"a photo is an array \[H, W, 3\] of uint8 \(RGB\), not"):
+            call(photo)
+
+
+def test_what_is_said_of_what_is_no_photo(unmasker):
+    with pytest.raises(UserError, match=r"not \[450, 675\] of uint8$"):
+        unmasker(np.zeros((450, 675), np.uint8))
+    with pytest.raises(UserError, match=r"not an object of type Image; np.asarray\(image"):
+        unmasker(Image.new("RGB", (10, 10)))
+
+
+def test_no_photos_at_all(unmasker):
+    empty = unmasker(np.zeros((0, 8, 9, 3), np.uint8))
+    assert (empty.shape, empty.dtype) == ((0, 8, 9, 3), np.uint8)
+    assert unmasker([]) == []
 
 
 def test_a_mask_of_another_size(unmasker, portrait):
     with pytest.raises(UserError, match="the photo is 320 x 320 but its mask is 32 x 16"):
         unmasker.unmask(portrait, np.zeros((16, 32), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.ones((320, 320), np.uint8), "hides nothing"),
+        (np.zeros((320, 320), bool), "hides nothing"),
+        (np.ones((320, 320), np.float32), r"a mask is an array \[H, W\] of bool, or .* not \[320, 320\] of float32"),
+        (np.full((320, 320, 3), 255, np.uint8), r"a mask is an array .* not \[320, 320, 3\] of uint8"),
+        ("mask.png", "a mask is an array .* not an object of type str"),
+    ],
+)
+def test_what_is_no_mask(unmasker, portrait, mask, message):
+    with pytest.raises(UserError, match=message):
+        unmasker.unmask(portrait, mask)
+
+
+def test_a_mask_of_bool(unmasker, couple):
+    mask = np.zeros(couple.shape[:2], bool)
+    mask[130:200, 80:170] = True
+    expected = unmasker.unmask(couple, mask * np.uint8(255))[0]
+    np.testing.assert_array_equal(unmasker.unmask(couple, mask)[0], expected)
+    assert (expected != couple).any()
+
+
+def grey_photo(portrait):
+    """The portrait in grey, but for compression's traces, and where its mask is."""
+    grey = np.repeat(portrait.mean(axis=-1, keepdims=True).astype(np.uint8), 3, axis=2)
+    grey[::2, ::2, 0] = np.minimum(grey[::2, ::2, 0], 250) + 4
+    return grey, is_green(portrait)
+
+
+def test_in_a_photo_without_colour_faces_are_drawn_grey(unmasker, portrait):
+    grey, mask = grey_photo(portrait)
+    result, (face,) = unmasker.unmask(grey, mask)
+    luma = np.rint(np.dot(DRAWN, [0.299, 0.587, 0.114]))
+    inner = cv2.erode(mask.astype(np.uint8), np.ones((25, 25))) > 0
+    assert inner.any() and (result[inner] == luma).all()
+    assert (face.after == face.after[..., :1]).all()
+    # What is visible tells, not the mask.
+    grey[mask] = MASK_COLOUR
+    result, _ = unmasker.unmask(grey)
+    assert (result[inner] == luma).all()
+
+
+def test_faces_are_drawn_in_colour_where_there_is_a_little(unmasker, portrait):
+    grey, mask = grey_photo(portrait)
+    result, _ = unmasker.unmask(
+        np.where(mask[..., None], grey, np.clip(grey.astype(int) + [4, 0, 0], 0, 255)).astype(np.uint8), mask
+    )
+    inner = cv2.erode(mask.astype(np.uint8), np.ones((25, 25))) > 0
+    assert (result[inner] == DRAWN).all()
 
 
 def test_networks_for_different_faces():

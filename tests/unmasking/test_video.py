@@ -1,5 +1,9 @@
 import json
+import os
+import signal
+import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
@@ -7,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from maskgan_jax.data.rendered_faces import render_face
 from maskgan_jax.errors import UserError
 from maskgan_jax.unmasking import video
 from maskgan_jax.unmasking.inputs import Job
@@ -17,6 +22,8 @@ from maskgan_jax.unmasking.video import unmask_camera, unmask_video
 av = pytest.importorskip("av", reason="PyAV is not installed (pip install 'maskgan_jax[video]')")
 
 CODECS = {".mp4": "libx264", ".mkv": "libx264", ".mov": "libx264", ".webm": "libvpx-vp9", ".avi": "mpeg4", ".mpg": "mpeg2video"}
+# With which a video in which nothing is drawn is written anew.
+ANEW = {"keep_metadata": False, "label": False}
 SOUND = {".webm": "libopus", ".avi": "mp3", ".mpg": "mp2"}
 
 
@@ -166,7 +173,7 @@ def test_turned_and_mirrored_videos_become_upright(degrees, mirrored, unmasker, 
     path = tmp_path / "clip.mp4"
     turn = (degrees, mirrored == "horizontally", mirrored == "vertically")
     write_video(path, [stored] * 2, sound=False, turn=turn, sample_aspect_ratio=Fraction(4, 3))
-    _, (pictures, *_) = unmasked(path, unmasker, tmp_path / "out")
+    _, (pictures, *_) = unmasked(path, unmasker, tmp_path / "out", **ANEW)
     expected = np.rot90(stored, degrees // 90)  # Counterclockwise, and mirrored thereafter.
     expected = {"": expected, "horizontally": expected[:, ::-1], "vertically": expected[::-1]}[mirrored]
     assert pictures[0].shape == expected.shape
@@ -211,7 +218,7 @@ def test_colours_stay(suffix, codec, pix_fmt, settings, unmasker, tmp_path):
             frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), colour, np.uint8), format="rgb24")
             container.mux(stream.encode(frame.reformat(format=pix_fmt, **space)))
         container.mux(stream.encode(None))
-    _, (pictures, *_) = unmasked(path, unmasker, tmp_path / "out")
+    _, (pictures, *_) = unmasked(path, unmasker, tmp_path / "out", **ANEW)
     np.testing.assert_allclose(pictures[1][24, 32], colour, atol=6)
     with av.open(str(tmp_path / "out" / path.name)) as container:
         assert container.streams.video[0].codec_context.colorspace != 0  # Of RGB, which it is not.
@@ -459,8 +466,79 @@ def test_a_truncated_video_is_done_as_far_as_it_goes(clip, unmasker, tmp_path):
     path = tmp_path / "clip.mkv"
     data = (tmp_path / "whole.mkv").read_bytes()
     path.write_bytes(data[: len(data) * 2 // 3])
-    _, (pictures, *_) = unmasked(path, unmasker, tmp_path / "out")
+    line, (pictures, *_) = unmasked(path, unmasker, tmp_path / "out")
     assert 5 < len(pictures) < 30
+    assert f"ends early: {len(pictures)} of about 30 frames" in line
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".avi"])
+def test_a_truncated_video_that_begins_with_its_contents(suffix, clip, unmasker, tmp_path):
+    """FFmpeg reads it without complaint."""
+    write_video(tmp_path / f"whole{suffix}", clip * 3)
+    path = tmp_path / f"clip{suffix}"
+    remuxed(tmp_path / f"whole{suffix}", path, movflags="faststart")
+    os.truncate(path, path.stat().st_size * 6 // 10)
+    line, (pictures, *_) = unmasked(path, unmasker, tmp_path / "out")
+    (note,) = json.loads((tmp_path / "out" / f"{path.name}.json").read_text())["notes"]
+    assert f"ends early: {len(pictures)} of about 3" in note and note in line  # AVI counts one that is empty.
+
+
+def remuxed(path, into, **options):
+    """The packets of a video in another file."""
+    with av.open(str(path)) as source, av.open(str(into), "w", options=options) as copy:
+        streams = {stream.index: copy.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream.index]
+                copy.mux(packet)
+
+
+def test_a_cut_by_an_edit_list_is_no_truncation(clip, unmasker, tmp_path):
+    """It skips frames that are in the file."""
+    path = tmp_path / "clip.mp4"
+    write_video(path, clip * 2, sound=False, gop_size=5)
+    data = path.read_bytes()
+    place = data.index(b"elst") + 12
+    path.write_bytes(data[:place] + (400).to_bytes(4) + data[place + 4 :])  # Milliseconds.
+    line, (pictures, *_) = unmasked(path, unmasker, tmp_path / "out")
+    assert len(pictures) < 15 and "ends early" not in line
+
+
+def test_a_raw_film_of_unknown_length_is_not_truncated(clip, unmasker, tmp_path):
+    """FFmpeg guesses how long it is by the rate of bits that it claims."""
+    write_video(tmp_path / "clip.mpg", clip, sound=False, codec="mpeg1video")
+    path = tmp_path / "clip.mpeg"
+    with av.open(str(tmp_path / "clip.mpg")) as source:
+        data = bytearray(b"".join(bytes(packet) for packet in source.demux()))
+    data[8:10], data[10] = bytes(2), 0x40 | data[10] & 0x3F  # 400 bits a second.
+    path.write_bytes(data)
+    line, (pictures, *_) = unmasked(path, unmasker, tmp_path / "out")
+    assert len(pictures) == 10 and "ends early" not in line
+
+
+@pytest.fixture(scope="module")
+def bare():
+    """Three frames of a face without a mask."""
+    return [cv2.copyMakeBorder(render_face(3, seed=0, size=220).picture, 10, 10, 50, 50, cv2.BORDER_REPLICATE)] * 3
+
+
+def test_a_video_without_masks_is_copied(bare, unmasker, tmp_path):
+    path = tmp_path / "clip.mp4"
+    write_video(path, bare, cover=True)
+    line, _ = unmasked(path, unmasker, tmp_path / "out", side_by_side=True)
+    assert (tmp_path / "out" / "clip.mp4").read_bytes() == path.read_bytes()
+    assert line.startswith(f"{path}: left as it is, faces without a mask in 3 of 3 frames, ") and "left out" not in line
+    told = json.loads((tmp_path / "out" / "clip.mp4.json").read_text())
+    assert (told["synthetic"], told["frames_with_faces"], told["notes"]) == (False, 3, [])
+    assert sorted(found.name for found in tmp_path.rglob("*") if found.is_file()) == ["clip.mp4", "clip.mp4", "clip.mp4.json"]
+
+
+def test_a_video_without_masks_and_without_metadata_is_not_labelled(bare, unmasker, tmp_path):
+    path = tmp_path / "clip.mp4"
+    tagged(path, bare, comment="mine", title="ours")
+    line, (pictures, _, _, metadata) = unmasked(path, unmasker, tmp_path / "out", keep_metadata=False)
+    assert len(pictures) == 3 and not {"comment", "title"} & metadata.keys()
+    assert "left as it is, faces without a mask in 3 of 3 frames" in line
 
 
 def test_all_results_are_whole_before_one_takes_its_place(clip, unmasker, tmp_path, monkeypatch):
@@ -494,6 +572,68 @@ def test_interrupted_it_leaves_nothing(clip, unmasker, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         unmask_video(Job(path, tmp_path / "out" / "clip.mp4"), unmasker, tmp_path / "out", Outputs())
     assert not list((tmp_path / "out").iterdir())
+
+
+WITH_SIGTERM = """
+import os, signal, sys
+from pathlib import Path
+from maskgan_jax.errors import exit_code
+from maskgan_jax.unmasking import video
+from maskgan_jax.unmasking.inputs import Job
+from maskgan_jax.unmasking.photos import Outputs
+
+class Faceless:
+    def __init__(self, *_): self.frames = 0
+    def __call__(self, *_):
+        self.frames += 1
+        if self.frames == 5:
+            print([path.suffix for path in path.parent.iterdir()], flush=True)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return []
+
+video.Tracker = Faceless
+path = Path(sys.argv[2])
+sys.exit(exit_code("unmask", lambda: video.unmask_video(Job(Path(sys.argv[1]), path), None, path.parent, Outputs())))
+"""
+
+
+@pytest.mark.parametrize("ctrl_c", [signal.SIG_DFL, signal.SIG_IGN])
+def test_terminated_it_leaves_nothing(ctrl_c, clip, tmp_path):
+    """Also in the background of a shell's script, where Ctrl-C is ignored."""
+    write_video(tmp_path / "clip.mp4", clip)
+    command = [sys.executable, "-c", WITH_SIGTERM, tmp_path / "clip.mp4", tmp_path / "out" / "clip.mp4"]
+    before = signal.signal(signal.SIGINT, ctrl_c)
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ended.stdout.strip() == "['.mp4']", ended.stderr  # It was at work.
+    assert ended.returncode == 130 and ended.stderr.endswith("unmask: interrupted\n")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_sigterm_is_left_to_who_heeds_it(clip, unmasker, tmp_path, monkeypatch):
+    """And in other threads than the main one it cannot be heeded."""
+    path = tmp_path / "clip.mp4"
+    write_video(path, clip[:3])
+    came, draw = [], video.put_into
+
+    def terminated(*given):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return draw(*given)
+
+    before = signal.signal(signal.SIGTERM, lambda *_: came.append(1))
+    try:
+        monkeypatch.setattr(video, "put_into", terminated)
+        unmasked(path, unmasker, tmp_path / "out")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert len(came) == 3
+    monkeypatch.setattr(video, "put_into", draw)
+    with ThreadPoolExecutor(1) as threads:
+        line, _ = threads.submit(unmasked, path, unmasker, tmp_path / "thread").result()
+    assert "masks removed in 3 of 3 frames" in line
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_without_pyav(clip, unmasker, tmp_path, monkeypatch):
@@ -532,3 +672,17 @@ def test_camera(clip, unmasker, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="there is no camera 2"):
         monkeypatch.setattr(video.cv2, "VideoCapture", lambda number: Camera([]))
         unmask_camera(2, unmasker, tmp_path)
+
+
+def test_a_camera_is_ended_well_by_sigterm(clip, unmasker, tmp_path, monkeypatch):
+    class Stopped(Camera):
+        def read(self):
+            if len(self.pictures) == 2:
+                assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL  # Or this process would end here.
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().read()
+
+    monkeypatch.setattr(video.cv2, "VideoCapture", lambda number: Stopped(clip[:4]))
+    line = unmask_camera(0, unmasker, tmp_path / "camera_0.mp4")
+    assert line.startswith("2 frames of camera 0") and len(read_video(tmp_path / "camera_0.mp4")[0]) == 2
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
