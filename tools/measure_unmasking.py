@@ -40,7 +40,8 @@ from maskgan_jax.unmasking.inputs import Job
 from maskgan_jax.unmasking.photos import Outputs
 from maskgan_jax.unmasking.tracking import Tracker
 from maskgan_jax.unmasking.unmasker import Unmasker
-from maskgan_jax.unmasking.video import load_av, unmask_video
+from maskgan_jax.unmasking.video import unmask_video
+from maskgan_jax.unmasking.video_files import load_av
 
 # Faces on a sheet, and their side in pixels.
 SHEET_FACES = 40

@@ -13,7 +13,7 @@ from PIL import Image
 
 from maskgan_jax.data.rendered_faces import render_face
 from maskgan_jax.files import read_picture, write_png
-from maskgan_jax.unmasking import video
+from maskgan_jax.unmasking.video_files import VideoWriter
 
 UNREADABLE = "is not a readable picture"
 
@@ -348,7 +348,7 @@ def test_full_disk_while_a_video_is_written(pyav, run, portrait, tmp_path, monke
         with self._complaining():
             raise pyav.error.OSError(28, "No space left on device")
 
-    monkeypatch.setattr(video._Target, "write", full)
+    monkeypatch.setattr(VideoWriter, "write", full)
     code, _, err = run(path, f"--out={tmp_path / 'out'}")
     assert code == 1 and "No space left on device" in err
     assert not list((tmp_path / "out").iterdir())

@@ -1,3 +1,5 @@
+"""Videos (video.py) and their files (video_files.py), which are tried by what becomes of whole videos."""
+
 import json
 import os
 import signal
@@ -18,6 +20,7 @@ from maskgan_jax.unmasking.inputs import Job
 from maskgan_jax.unmasking.photo_files import LABEL
 from maskgan_jax.unmasking.photos import Outputs
 from maskgan_jax.unmasking.video import unmask_camera, unmask_video
+from maskgan_jax.unmasking.video_files import VideoWriter
 
 av = pytest.importorskip("av", reason="PyAV is not installed (pip install 'maskgan_jax[video]')")
 
@@ -545,14 +548,14 @@ def test_all_results_are_whole_before_one_takes_its_place(clip, unmasker, tmp_pa
     """On a full disk there is none, rather than one of the two."""
     path = tmp_path / "clip.mp4"
     write_video(path, clip[:3])
-    leave, whole = video._Target.__exit__, []
+    leave, whole = VideoWriter.__exit__, []
 
     def left(self, *error):
         # What ends an MP4 is its list of contents.
         whole.append([b"moov" in found.read_bytes() for found in (tmp_path / "out").rglob("*.mp4")])
         return leave(self, *error)
 
-    monkeypatch.setattr(video._Target, "__exit__", left)
+    monkeypatch.setattr(VideoWriter, "__exit__", left)
     unmasked(path, unmasker, tmp_path / "out", side_by_side=True)
     assert whole[0] == [True, True]
 

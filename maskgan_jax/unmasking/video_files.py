@@ -1,0 +1,395 @@
+"""Reading and writing video files: what a file holds beside its pictures is kept wherever that is possible."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import math
+from collections.abc import Container, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from maskgan_jax.errors import UserError
+from maskgan_jax.unmasking.photo_files import LABEL
+
+if TYPE_CHECKING:
+    import av
+
+# What frames are encoded with, by the suffix of the file; H.264 for all others.
+ENCODERS = {".webm": "libvpx-vp9", ".mpg": "mpeg2video", ".mpeg": "mpeg2video", ".avi": "mpeg4"}
+OPTIONS = {
+    "libx264": {"preset": "veryfast", "crf": "18"},
+    "libvpx-vp9": {"deadline": "realtime", "cpu-used": "6", "crf": "24", "b": "0", "row-mt": "1"},
+    "mpeg2video": {"qscale": "3"},
+    "mpeg4": {"qscale": "3"},
+}
+# Frames per second of a camera that does not tell.
+CAMERA_RATE = 30
+# Transfer characteristics (ITU-T H.273) of videos with more than the brightness of a screen: PQ and HLG.
+HDR = (16, 18)
+# Matrices (H.273, too) that FFmpeg converts to and from RGB: BT.709, FCC, both BT.601, SMPTE 240M and BT.2020.
+MATRICES = (1, 4, 5, 6, 7, 9)
+UNSPECIFIED = 2
+# MPEG-2's frame rates are these, times 1 to 4, by 1 to 32.
+MPEG2_RATES = (Fraction(24000, 1001), 24, 25, Fraction(30000, 1001), 30, 50, Fraction(60000, 1001), 60)
+# Where a stream's times go back by more seconds than this, another file begins that was joined to the first.
+JOINT = 0.3
+# A file that ends earlier than it tells by more frames, and by a larger share of its length, than these is cut off.
+SLACK_FRAMES = 3
+SLACK = 0.01
+
+
+def load_av() -> Any:
+    """PyAV, which reads and writes videos. Raises UserError if it is not installed."""
+    try:
+        import av
+    except ImportError as error:
+        raise UserError("videos need PyAV: pip install 'maskgan_jax[video]'") from error
+    av.logging.set_level(av.logging.PANIC)  # What matters is told in a sentence.
+    return av
+
+
+@contextlib.contextmanager
+def read_film(av: Any, path: Path) -> Iterator[av.VideoStream]:
+    """The film of the file, which is open as long. Raises UserError if it is no video."""
+    try:
+        # Text of another encoding than UTF-8 keeps its bytes.
+        source = av.open(_address(path), metadata_errors="surrogateescape")
+    except (av.error.FFmpegError, OSError) as error:
+        raise UserError(f"{path} is not a readable video ({_reason(error)})") from error
+    with source:
+        film = next((stream for stream in source.streams.video if _kind(av, stream) == "video"), None)
+        if not film:
+            kinds = ", ".join(_kind(av, stream) for stream in source.streams)
+            raise UserError(f"{path} has no pictures, only {kinds or 'nothing'}")
+        yield film
+
+
+def _kind(av: Any, stream: av.stream.Stream) -> str:
+    """What a stream is, in a word or two: a picture that stands for the whole file is a video to FFmpeg."""
+    return "cover art" if stream.disposition & av.stream.Disposition.attached_pic else stream.type
+
+
+def _address(path: Path) -> str:
+    """A path for FFmpeg, to which a name with a colon is that of a protocol."""
+    return f"file:{path}"
+
+
+def count_frames(av: Any, film: av.VideoStream) -> int | None:
+    """About how many frames there are to be, if the file tells."""
+    source = film.container
+    if source.format.name == "avi":  # Of one that is cut off, FFmpeg guesses the duration by what is there.
+        return film.frames or None
+    # The duration, unlike the number of frames, leaves out what an edit list skips. Matroska has that of the whole file only.
+    seconds = film.duration * film.time_base if film.duration else Fraction(source.duration or 0, av.time_base)
+    return round(seconds * (film.average_rate or CAMERA_RATE)) or None
+
+
+def decode(
+    av: Any, film: av.VideoStream, copied: Container[int], counts: dict[str, int], notes: list[str]
+) -> Iterator[av.VideoFrame | av.Packet]:
+    """The frames of the film, and the packets of the streams that are copied (by their numbers), as they come in the file.
+
+    Packets that are damaged are added to `counts["damaged_packets"]`; that a file ends early, by the `counts["frames"]` that
+    the caller keeps, is added to `notes`.
+    """
+    streams = film.container.streams
+    packets = film.container.demux([stream for stream in streams if stream is film or stream.index in copied])
+    joints = _Joints()
+    last: dict[int, int] = {}  # The time of the last packet of each stream.
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            break
+        except av.error.FFmpegError as error:
+            notes.append(f"damaged, and ends early ({_reason(error)})")
+            with contextlib.suppress(av.error.FFmpegError):
+                yield from film.decode(None)
+            return
+        joints.move(packet)
+        if packet.stream is film:
+            try:
+                yield from packet.decode()
+            except av.error.FFmpegError:
+                counts["damaged_packets"] += 1
+        elif packet.size:  # The last ones, which are empty, only make decoders give what they hold.
+            index = packet.stream.index
+            least = last[index] + (packet.stream.type == "audio") if index in last else packet.dts
+            # Those that have no time, or still go back, cannot be written. Subtitles may share their time.
+            if packet.dts is None or packet.dts < least:
+                counts["damaged_packets"] += 1
+            else:
+                last[index] = packet.dts
+                yield packet
+    # By time, as frames may be of any length, and of all streams, as the length may be that of the longest.
+    length = count_frames(av, film) or 0
+    missing = length - joints.end * (film.average_rate or CAMERA_RATE)
+    if missing > max(SLACK_FRAMES, SLACK * length) and not film.container.format.name.startswith("mpeg"):  # Which is a guess.
+        notes.append(f"ends early: {counts['frames']} of about {length} frames")
+
+
+class _Joints:
+    """Moves the packets of files that were joined, in which times begin anew, behind those of the file before.
+
+    All streams are moved by the same time. The last packets of some may come after the first of others, as they are found to
+    be whole only then, so pictures and sound pass a joint by themselves. Subtitles, which are few and may go back within one
+    file, follow them.
+    """
+
+    def __init__(self):
+        """At the first packet."""
+        self._moves = [Fraction(0)]  # By how many seconds the packets of each file are moved.
+        self._file: dict[int, int] = {}  # In which of the files each stream is,
+        self._last: dict[int, Fraction] = {}  # and when its last packet was, before it was moved.
+        self.end = Fraction(0)  # Of all that was moved, in seconds.
+
+    def move(self, packet: av.Packet) -> None:
+        """Moves a packet, if it has a time."""
+        at = packet.pts if packet.dts is None else packet.dts
+        if at is None:
+            return
+        index, seconds = packet.stream.index, at * packet.time_base
+        follows = packet.stream.type == "subtitle" or index not in self._file
+        begins_anew = seconds < self._last.get(index, seconds) - JOINT
+        if begins_anew and not follows and self._file[index] == len(self._moves) - 1:
+            self._moves.append(self.end - seconds)
+        if begins_anew or follows:
+            self._file[index] = len(self._moves) - 1
+        self._last[index] = seconds
+        move = self._moves[self._file[index]]
+        self.end = max(self.end, seconds + move + (packet.duration or 0) * packet.time_base)
+        if packet.dts is not None:
+            packet.dts += round(move / packet.time_base)
+        if packet.pts is not None:
+            packet.pts += round(move / packet.time_base)
+
+
+def upright(av: Any, frame: av.VideoFrame, path: Path) -> np.ndarray:
+    """A frame as `[H, W, 3]` RGB, uint8, turned and mirrored as its metadata says. Raises UserError if FFmpeg cannot."""
+    if not frame.format.is_rgb and frame.colorspace not in MATRICES:
+        frame.colorspace = UNSPECIFIED
+    try:
+        picture = frame.to_ndarray(format="rgb24")
+    except (av.error.FFmpegError, ValueError) as error:
+        raise UserError(
+            f"{path} has pictures of an unusual kind ({_reason(error)}); convert it with another program first"
+        ) from error
+    (a, b), (c, d) = _turned(frame)
+    if _lies(frame):
+        picture, a, d = picture.swapaxes(0, 1), c, b
+    return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+def _turned(frame: av.VideoFrame) -> np.ndarray:
+    """How a frame is shown, `[2, 2]`: its rows say where a step to the right, and one down, lead on the screen (x, y)."""
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV does not know all that may go with a frame; this it reads by itself.
+        angle = math.radians(frame.rotation)
+        return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    if matrix is None:
+        return np.eye(2, dtype=np.int64)
+    return np.frombuffer(matrix, np.int32).reshape(3, 3)[:2, :2].astype(np.int64)
+
+
+def _lies(frame: av.VideoFrame) -> bool:
+    """Whether a frame is shown turned by 90 degrees, to either side."""
+    (a, b), (c, d) = abs(_turned(frame))
+    return a + d < b + c
+
+
+def _colours(frame: av.VideoFrame, encoder: str) -> dict[str, int]:
+    """How colours become numbers in a film that is like a frame of its source, by the names of the encoder's settings."""
+    whole = frame.color_range
+    matrix = frame.colorspace if frame.colorspace in MATRICES else UNSPECIFIED
+    if frame.format.is_rgb:  # Which has no such matrix; this is the one for what is not said.
+        matrix, whole = 6, 1
+    if encoder.startswith("mpeg"):  # These cannot say that all 256 levels are used.
+        whole = 1
+    return {
+        "color_range": whole,
+        "colorspace": matrix,
+        "color_primaries": frame.color_primaries,
+        "color_trc": frame.color_trc,
+    }
+
+
+class VideoWriter:
+    """A video that is being written: its pictures anew, its sound and subtitles as they were.
+
+    Attributes:
+      copied: what is written of the streams that are copied, by their numbers in the source.
+      notes: in words, what it does not keep of its source.
+    """
+
+    def __init__(
+        self,
+        av: Any,
+        path: Path,
+        temporary: Path,
+        film: av.VideoStream | None,
+        *,
+        keep_metadata: bool = True,
+        label: bool = True,
+    ):
+        """Opens a temporary file for what will be `path`, like the file that `film` is in, if there is one.
+
+        Args:
+          av: PyAV.
+          path: what errors tell of; its suffix says which format.
+          temporary: the file itself.
+          film: whose sound, subtitles and, with `keep_metadata`, titles and chapters are kept.
+          keep_metadata: see there.
+          label: whether the file says that it is synthetic.
+
+        Raises:
+          UserError: it cannot be written, as from all other methods.
+        """
+        self._av, self._path = av, path
+        self.copied: dict[int, av.stream.Stream] = {}
+        self.notes: list[str] = []
+        self._aspect = film and film.sample_aspect_ratio  # Of a pixel: width by height.
+        self._last: int | None = None  # The time of the last picture.
+        self._waiting: list[tuple[int, av.Packet]] | None = []  # For the first picture, with whose size the file is begun.
+        self._encoder = ENCODERS.get(path.suffix.lower(), "libx264")
+        rate = (film and film.average_rate) or Fraction(CAMERA_RATE)
+        if self._encoder == "mpeg2video":
+            # The least that is not too slow.
+            rates = {one * times / by for one in map(Fraction, MPEG2_RATES) for times in range(1, 5) for by in range(1, 33)}
+            rate = min(rates, key=lambda one: (one < rate * Fraction(9999, 10000), abs(one - rate)))
+        self._rate = rate
+        with self._complaining():
+            self._container = av.open(_address(temporary), "w", metadata_errors="surrogateescape")
+            self._video = self._container.add_stream(self._encoder, rate=rate, options=OPTIONS[self._encoder])
+        if film:
+            self._take_over(film, keep_metadata)
+        if label:
+            metadata = self._container.metadata
+            comment = next((metadata.pop(key) for key in list(metadata) if key.lower() == "comment"), "")  # Matroska: COMMENT.
+            metadata["comment"] = comment if comment.startswith(LABEL) else f"{LABEL} {comment}".strip()
+
+    def _take_over(self, film: av.VideoStream, keep_metadata: bool) -> None:
+        """Makes room for what is copied of the file that `film` is in, and notes what is not."""
+        source = film.container
+        chapters = source.chapters() if keep_metadata else []
+        self._container.set_chapters(chapters)
+        if keep_metadata:
+            self._container.metadata.update(source.metadata)
+            # The rest tells how the film was encoded, which is no longer true.
+            self._video.metadata.update({key: film.metadata[key] for key in ("language", "title") if key in film.metadata})
+        for stream in source.streams:
+            kind = _kind(self._av, stream)
+            if kind in ("audio", "subtitle") and self._holds(stream):
+                copy = self._container.add_stream_from_template(stream)
+                copy.disposition = stream.disposition
+                if keep_metadata:
+                    copy.metadata.update(stream.metadata)
+                self.copied[stream.index] = copy
+                continue
+            if kind in ("audio", "subtitle"):
+                codec = stream.codec_context.name if stream.codec_context else "of an unknown kind"
+                kind = f"{kind}, {codec}; {self._path.suffix} cannot hold it"
+            # MP4 has the names of its chapters in a stream, too.
+            if stream is not film and not (chapters and kind == "data" and stream.name == "bin_data"):
+                self.notes.append(f"stream {stream.index} ({kind}) left out")
+
+    def _holds(self, stream: av.stream.Stream) -> bool:
+        """Whether this format can hold a stream as it is: many say so only when a file is begun, so one is, in memory."""
+        try:
+            with self._av.open(io.BytesIO(), "w", format=self._container.format.name) as trial:
+                trial.add_stream_from_template(stream)
+                trial.start_encoding()
+        except (self._av.error.FFmpegError, ValueError):
+            return False
+        return True
+
+    def __enter__(self) -> VideoWriter:
+        """Itself; leaving the block closes the file, ended or not."""
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        """Closes the file."""
+        # Where something failed already, that is what must be told.
+        with contextlib.suppress(self._av.error.FFmpegError) if kind else self._complaining():
+            self._container.close()
+
+    @contextlib.contextmanager
+    def _complaining(self) -> Iterator[None]:
+        try:
+            yield
+        except (self._av.error.FFmpegError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+                raise UserError(f"cannot write {self._path} ({_reason(error)}); free space, or give another --out") from error
+            raise UserError(
+                f"cannot write {self._path} ({_reason(error)}); convert the video to .mkv with another program first"
+            ) from error
+
+    def write(self, picture: np.ndarray, pts: int | None, time_base: Fraction, like: av.VideoFrame | None = None) -> None:
+        """Encodes a picture `[H, W, 3]` at the time `pts * time_base`, in the colour space of a frame of the source."""
+        if self._waiting is not None:
+            self._begin(picture, time_base, like)
+        context = self._video.codec_context
+        drawn = self._av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
+            format=context.pix_fmt, dst_colorspace=context.colorspace, dst_color_range=context.color_range
+        )
+        # Times that are missing go on by a frame's length; those that go back, or are too close, by the least that can be told.
+        if pts is not None:
+            place = round(pts * time_base / context.time_base)
+            place = place if self._last is None else max(place, self._last + 1)
+        else:
+            place = 0 if self._last is None else self._last + max(1, round(1 / (self._rate * context.time_base)))
+        self._last = place
+        drawn.pts, drawn.time_base = place, context.time_base
+        with self._complaining():
+            self._container.mux(self._video.encode(drawn))
+        waiting, self._waiting = self._waiting, None
+        for index, packet in waiting or ():
+            self.copy(index, packet)
+
+    def _begin(self, picture: np.ndarray, time_base: Fraction, like: av.VideoFrame | None) -> None:
+        """Sets the encoder up for pictures like the first."""
+        context = self._video.codec_context
+        # MPEG-2 and AVI know no times but those of a frame rate, and MPEG-4 no finer ones than these.
+        steady = self._encoder.startswith("mpeg")
+        context.time_base = (1 / self._rate).limit_denominator(65535) if steady else time_base
+        context.height, context.width = picture.shape[:2]
+        # With half the resolution for colours, as nearly all videos have, H.264 needs even sides.
+        odd = self._encoder == "libx264" and any(side % 2 for side in picture.shape[:2])
+        context.pix_fmt = "yuv444p" if odd else "yuv420p"
+        if not like:
+            return
+        # How the numbers are to be understood, or players guess.
+        for setting, value in _colours(like, self._encoder).items():
+            setattr(context, setting, value)
+        if like.color_trc in HDR:
+            self.notes.append("HDR became 8 bits")
+        elif (bits := max(component.bits for component in like.format.components)) > 8:
+            self.notes.append(f"{bits} bits became 8")
+        if self._aspect:
+            context.sample_aspect_ratio = 1 / self._aspect if _lies(like) else self._aspect
+            if self._encoder == "libvpx-vp9" and self._aspect != 1:  # PyAV has no way to tell WebM.
+                self.notes.append(f"shape of pixels ({self._aspect}) lost")
+
+    def copy(self, index: int, packet: av.Packet) -> None:
+        """Writes a packet of sound or subtitles, of the stream `index` of the source, as it is."""
+        if self._waiting is not None:
+            self._waiting.append((index, packet))
+            return
+        packet.stream = self.copied[index]
+        with self._complaining():
+            self._container.mux(packet)
+
+    def finish(self) -> None:
+        """Writes what the encoder still holds, and ends the file."""
+        with self._complaining():
+            self._container.mux(self._video.encode(None))
+            self._container.close()
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or " ".join(str(error).split())
