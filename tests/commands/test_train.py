@@ -1,10 +1,20 @@
 """`maskgan train`: what its flags mean. How is trained: tests/training/."""
 
+import signal
+
 import pytest
 
 from maskgan_jax.__main__ import main
 from maskgan_jax.commands import train as command
 from maskgan_jax.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def kept_sigterm():
+    """The command heeds SIGTERM from then on; the tests after these do not."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.parametrize("given", [["--coordinator=host:1234"], ["--processes=4", "--process=1"], ["--process=0"]])

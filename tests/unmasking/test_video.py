@@ -677,6 +677,15 @@ def test_camera(clip, unmasker, tmp_path, monkeypatch):
         unmask_camera(2, unmasker, tmp_path)
 
 
+@pytest.fixture
+def unheeded_sigterm():
+    """SIGTERM as it is at the start of a program, whatever the tests before have made of it."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("unheeded_sigterm")
 def test_a_camera_is_ended_well_by_sigterm(clip, unmasker, tmp_path, monkeypatch):
     class Stopped(Camera):
         def read(self):
