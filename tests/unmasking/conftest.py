@@ -101,3 +101,13 @@ def run(unmasker, monkeypatch, capsys):
         return code, captured.out, "\n".join(line for line in lines if not line.startswith(("unmask", "camera")))
 
     return call
+
+
+@pytest.fixture(scope="session")
+def clip(portrait):
+    """Ten frames of 320 x 240 pixels in which the portrait moves a little."""
+    small = cv2.resize(portrait, (220, 220), interpolation=cv2.INTER_AREA)
+    pictures = [np.full((240, 320, 3), 100, np.uint8) for _ in range(10)]
+    for number, picture in enumerate(pictures):
+        picture[10:230, 20 + 2 * number : 240 + 2 * number] = small
+    return pictures

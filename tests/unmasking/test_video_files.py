@@ -1,0 +1,373 @@
+"""What a video keeps of its file, and what is told of the rest."""
+
+import json
+import os
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from maskgan_jax.errors import UserError
+from maskgan_jax.unmasking.inputs import Job
+from maskgan_jax.unmasking.photo_files import LABEL
+from maskgan_jax.unmasking.photos import Outputs
+from maskgan_jax.unmasking.video import unmask_video
+
+from .clips import ANEW, av, read_video, tagged, unmasked, write_video
+
+
+def test_the_film_is_not_the_cover(clip, unmasker, tmp_path):
+    path = tmp_path / "clip.mp4"
+    write_video(path, clip, cover=True)
+    line, (pictures, *_) = unmasked(path, unmasker, tmp_path / "out")
+    assert len(pictures) == 10 and pictures[0].shape == (240, 320, 3)
+    assert "stream 2 (cover art) left out" in line
+    assert "stream 2 (cover art) left out" in json.loads((tmp_path / "out" / "clip.mp4.json").read_text())["notes"]
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+@pytest.mark.parametrize("mirrored", ["", "horizontally", "vertically"])
+def test_turned_and_mirrored_videos_become_upright(degrees, mirrored, unmasker, tmp_path):
+    """In the same file each as it is, and shaped as it is: pixels that were wide become high where the picture is turned."""
+    stored = np.zeros((96, 128, 3), np.uint8)
+    stored[:48, :64], stored[:48, 64:], stored[48:, :64] = 255, (220, 40, 40), (40, 40, 220)
+    path = tmp_path / "clip.mp4"
+    turn = (degrees, mirrored == "horizontally", mirrored == "vertically")
+    write_video(path, [stored] * 2, sound=False, turn=turn, sample_aspect_ratio=Fraction(4, 3))
+    _, (pictures, *_) = unmasked(path, unmasker, tmp_path / "out", **ANEW)
+    expected = np.rot90(stored, degrees // 90)  # Counterclockwise, and mirrored thereafter.
+    expected = {"": expected, "horizontally": expected[:, ::-1], "vertically": expected[::-1]}[mirrored]
+    assert pictures[0].shape == expected.shape
+    assert np.abs(pictures[0].astype(int) - expected).mean() < 5
+    with av.open(str(tmp_path / "out" / "clip.mp4")) as container:
+        assert container.streams.video[0].sample_aspect_ratio == (Fraction(3, 4) if degrees % 180 else Fraction(4, 3))
+
+
+@pytest.mark.parametrize(("full", "matrix"), [(True, 1), (False, 1), (False, 5)])
+def test_colours_and_shape_of_pixels_are_as_before(full, matrix, clip, unmasker, tmp_path):
+    path = tmp_path / "clip.mp4"
+    settings = {"color_range": 2 if full else 1, "colorspace": matrix, "color_primaries": 1, "color_trc": 1}
+    write_video(path, clip, sound=False, sample_aspect_ratio=Fraction(4, 3), **settings)
+    unmasked(path, unmasker, tmp_path / "out")
+    with av.open(str(path)) as before, av.open(str(tmp_path / "out" / "clip.mp4")) as after:
+        one, other = (container.streams.video[0] for container in (before, after))
+        assert other.sample_aspect_ratio == one.sample_aspect_ratio == Fraction(4, 3)
+        for name, value in settings.items():
+            assert int(getattr(other.codec_context, name)) == value, name
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "pix_fmt", "settings"),
+    [
+        (".avi", "mjpeg", "yuvj420p", {"color_range": 2}),  # All 256 levels, which MPEG-4 cannot tell.
+        (".mov", "png", "rgb24", {}),  # No matrix.
+        (".mkv", "libx264rgb", "rgb24", {}),
+        (".mkv", "libx264", "yuv420p", {"color_range": 2, "colorspace": 1}),
+        (".mkv", "libx264", "yuv420p", {"colorspace": 9, "color_primaries": 9}),
+    ],
+)
+def test_colours_stay(suffix, codec, pix_fmt, settings, unmasker, tmp_path):
+    colour = (200, 60, 90)
+    path = tmp_path / f"clip{suffix}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, pix_fmt
+        for name, value in settings.items():
+            setattr(stream.codec_context, name, value)
+        space = {"dst_colorspace": settings.get("colorspace"), "dst_color_range": settings.get("color_range")}
+        for _ in range(3):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), colour, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame.reformat(format=pix_fmt, **space)))
+        container.mux(stream.encode(None))
+    _, (pictures, *_) = unmasked(path, unmasker, tmp_path / "out", **ANEW)
+    np.testing.assert_allclose(pictures[1][24, 32], colour, atol=6)
+    with av.open(str(tmp_path / "out" / path.name)) as container:
+        assert container.streams.video[0].codec_context.colorspace != 0  # Of RGB, which it is not.
+
+
+def test_colours_that_ffmpeg_cannot_convert(clip, unmasker, tmp_path):
+    path = tmp_path / "clip.mkv"
+    write_video(path, clip[:3], sound=False, colorspace=8)  # YCgCo.
+    _, (pictures, *_) = unmasked(path, unmasker, tmp_path / "out")
+    assert len(pictures) == 3
+
+
+@pytest.mark.parametrize(("transfer", "note"), [(16, "HDR became 8 bits"), (1, "10 bits became 8")])
+def test_ten_bits(transfer, note, clip, unmasker, tmp_path):
+    path = tmp_path / "clip.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p10le"
+        stream.codec_context.color_trc = transfer
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(clip[0], format="rgb24").reformat(format="yuv420p10le")))
+        container.mux(stream.encode(None))
+    line, _ = unmasked(path, unmasker, tmp_path / "out")
+    assert note in line
+    with av.open(str(tmp_path / "out" / "clip.mkv")) as container:
+        after = container.streams.video[0].codec_context
+        assert (int(after.color_trc), after.pix_fmt) == (transfer, "yuv420p")
+
+
+@pytest.mark.parametrize("suffix", [".webm", ".mpg"])
+def test_sound_that_a_format_cannot_hold_is_left_out(suffix, clip, unmasker, tmp_path):
+    """That of WebM PyAV refuses, that of MPEG FFmpeg, when the file is begun."""
+    write_video(tmp_path / "clip.mkv", clip)
+    path = (tmp_path / "clip.mkv").rename(tmp_path / f"clip{suffix}")
+    line, (pictures, _, sound, _) = unmasked(path, unmasker, tmp_path / "out")
+    assert len(pictures) == 10 and not sound and f"stream 1 (audio, aac; {suffix} cannot hold it) left out" in line
+
+
+def test_sound_that_cannot_be_decoded_is_left_out(clip, unmasker, tmp_path):
+    path = tmp_path / "clip.mp4"
+    write_video(path, clip)
+    path.write_bytes(path.read_bytes().replace(b"mp4a", b"ac-4").replace(b"esds", b"free"))
+    line, (pictures, _, sound, _) = unmasked(path, unmasker, tmp_path / "out")
+    assert len(pictures) == 10 and not sound and "stream 1 (audio, of an unknown kind" in line
+
+
+def test_joined_files(clip, unmasker, tmp_path):
+    write_video(tmp_path / "one.mpg", clip)
+    path = tmp_path / "both.mpg"
+    path.write_bytes(2 * (tmp_path / "one.mpg").read_bytes())
+    _, (pictures, times, sound, _) = unmasked(path, unmasker, tmp_path / "out")
+    assert len(pictures) == 20 and (np.diff(times) > 0).all()
+    assert len(sound) == 2 * len(read_video(tmp_path / "one.mpg")[2])
+
+
+def packet_times(path, mime):
+    """The times, in seconds, of the packets of pictures or of sound, in the order in which they are shown."""
+    with av.open(str(path)) as container:
+        return sorted(float(p.pts * p.time_base) for p in container.demux(container.streams.best(mime)) if p.size)
+
+
+def test_sound_and_pictures_of_joined_files_stay_together(clip, unmasker, tmp_path):
+    """Though each file's sound is longer than its pictures. The result is Matroska, in which every packet has a time."""
+    write_video(tmp_path / "long.mpg", clip * 4)
+    with av.open(str(tmp_path / "long.mpg")) as source, av.open(str(tmp_path / "one.mpg"), "w") as cut:
+        streams = {stream.index: cut.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            late = packet.stream.type == "video" and packet.dts and packet.dts > packet.stream.start_time + 90000
+            if packet.size and not late:
+                packet.stream = streams[packet.stream.index]
+                cut.mux(packet)
+    path = tmp_path / "three.mkv"
+    path.write_bytes(3 * (tmp_path / "one.mpg").read_bytes())
+    unmasked(path, unmasker, tmp_path / "out")
+    one = {mime: packet_times(tmp_path / "one.mpg", mime) for mime in ("video", "audio")}
+    three = {mime: packet_times(tmp_path / "out" / "three.mkv", mime) for mime in ("video", "audio")}
+    assert {mime: len(times) for mime, times in three.items()} == {mime: 3 * len(times) for mime, times in one.items()}
+    apart = one["audio"][0] - one["video"][0]
+    begun = [three["audio"][number * len(one["audio"])] - three["video"][number * len(one["video"])] for number in range(3)]
+    np.testing.assert_allclose(begun, apart, atol=0.005)
+
+
+def test_times_that_go_back_a_little_do_not_delay_what_follows(clip, unmasker, tmp_path):
+    path = tmp_path / "clip.mkv"
+    times = [0, 40, 80, 120, 160, 200, 240, 280, 320, 360]
+    write_video(path, clip, times=times, sound=False)
+    data = path.read_bytes()
+    # The block of the sixth picture, by its time in the cluster, comes to have the time of the one before.
+    place = data.index(b"\x81" + (200).to_bytes(2))
+    path.write_bytes(data[: place + 1] + (160).to_bytes(2) + data[place + 3 :])
+    _, (_, after, _, _) = unmasked(path, unmasker, tmp_path / "out")
+    np.testing.assert_allclose(np.multiply(after, 1000), [*times[:5], 161, *times[6:]], atol=0.5)
+
+
+def test_mpeg_of_a_rate_that_mpeg_does_not_know(clip, unmasker, tmp_path):
+    write_video(tmp_path / "clip.mkv", clip, sound=False, rate=Fraction(2998, 100), times=[33 * i for i in range(10)])
+    path = (tmp_path / "clip.mkv").rename(tmp_path / "clip.mpg")
+    _, (pictures, times, *_) = unmasked(path, unmasker, tmp_path / "out")
+    assert len(pictures) == 10
+    np.testing.assert_allclose(np.diff(times), 1 / 30, atol=0.002)
+
+
+@pytest.mark.parametrize(("sides", "rate"), [((239, 319), 25), ((240, 320), Fraction(1000000, 33367))])
+def test_avi_of_odd_sides_and_rates(sides, rate, clip, unmasker, tmp_path):
+    path = tmp_path / "clip.avi"
+    pictures = [picture[: sides[0], : sides[1]] for picture in clip]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=rate)
+        stream.height, stream.width = sides
+        stream.pix_fmt = "yuvj420p"
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    _, (after, times, *_) = unmasked(path, unmasker, tmp_path / "out")
+    assert {picture.shape[:2] for picture in after} == {sides} and len(after) == 10
+    np.testing.assert_allclose(np.diff(times), 1 / float(rate), atol=1e-3)
+
+
+def test_a_cover_alone_is_no_film(unmasker, tmp_path):
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        art = container.add_stream("mjpeg", rate=1)
+        art.width = art.height = 16
+        art.pix_fmt = "yuvj420p"
+        art.disposition = av.stream.Disposition.attached_pic
+        container.mux(art.encode(av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")))
+        container.mux(art.encode(None))
+    with pytest.raises(UserError, match="has no pictures, only cover art"):
+        unmask_video(Job(path, tmp_path / "out.mp4"), unmasker, tmp_path, Outputs())
+
+
+def test_languages_stay_and_metadata_can_be_dropped(clip, unmasker, tmp_path):
+    path = tmp_path / "clip.mkv"
+    write_video(path, clip)
+    for keep in (True, False):
+        unmasked(path, unmasker, tmp_path / str(keep), keep_metadata=keep)
+        with av.open(str(tmp_path / str(keep) / "clip.mkv")) as container:
+            assert (container.streams.audio[0].metadata.get("language") == "ger") == keep
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_metadata_and_chapters(suffix, clip, unmasker, tmp_path):
+    path = tmp_path / f"clip{suffix}"
+    tagged(path, clip[:3], comment="mine", title="ours", location="+48.1+011.5/")
+    line, (*_, kept) = unmasked(path, unmasker, tmp_path / "kept")
+    _, (*_, dropped) = unmasked(path, unmasker, tmp_path / "dropped", keep_metadata=False)
+    assert "left out" not in line
+    assert (
+        kept.get("comment", kept.get("COMMENT")) == f"{LABEL} mine"
+        and kept["title"] == "ours"
+        and "location" in str(kept).lower()
+    )
+    assert dropped.get("comment", dropped.get("COMMENT")) == LABEL
+    assert "title" not in dropped and "location" not in str(dropped).lower()
+    with av.open(str(tmp_path / "kept" / path.name)) as container:
+        assert [chapter["metadata"]["title"] for chapter in container.chapters()] == ["one"]
+        assert container.streams.video[0].metadata["language"] == "ger"
+    # What was unmasked before is labelled once.
+    _, (*_, again) = unmasked(tmp_path / "kept" / path.name, unmasker, tmp_path / "again")
+    assert again.get("comment", again.get("COMMENT")) == f"{LABEL} mine"
+
+
+def test_what_is_copied_and_what_is_left_out(clip, unmasker, tmp_path):
+    """Subtitles are copied, with their language and what they are for; a second film and an attachment are not."""
+    (tmp_path / "words.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nHello\n\n2\n00:00:00,000 --> 00:00:02,000\nthere\n")
+    path = tmp_path / "clip.mkv"
+    with av.open(str(path), "w") as container, av.open(str(tmp_path / "words.srt")) as words:
+        films = [container.add_stream("libx264", rate=25) for _ in range(2)]
+        for film in films:
+            film.height, film.width, film.pix_fmt = 240, 320, "yuv420p"
+        text = container.add_stream_from_template(words.streams[0])
+        text.metadata["language"] = "ger"
+        text.disposition = av.stream.Disposition.forced
+        container.add_attachment("font.ttf", "font/ttf", b"no font")
+        for picture in clip[:3]:
+            for film in films:
+                container.mux(film.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        for packet in words.demux():
+            if packet.size:
+                packet.stream = text
+                container.mux(packet)
+        for film in films:
+            container.mux(film.encode(None))
+    line, _ = unmasked(path, unmasker, tmp_path / "out")
+    told = json.loads((tmp_path / "out" / "clip.mkv.json").read_text())
+    assert told["notes"] == ["stream 1 (video) left out", "stream 3 (attachment) left out"]
+    assert all(note in line for note in told["notes"])
+    assert told["frames_with_faces"] == told["frames_unmasked"] == 3
+    with av.open(str(tmp_path / "out" / "clip.mkv")) as container:
+        assert [stream.type for stream in container.streams] == ["video", "subtitle"]
+        copy = container.streams.subtitles[0]
+        assert copy.metadata["language"] == "ger" and copy.disposition & av.stream.Disposition.forced
+        assert [bytes(packet) for packet in container.demux(copy) if packet.size] == [b"Hello", b"there"]
+
+
+def test_shape_of_pixels_that_webm_cannot_be_told(clip, unmasker, tmp_path):
+    write_video(tmp_path / "clip.mkv", clip[:3], sound=False, sample_aspect_ratio=Fraction(4, 3))
+    path = (tmp_path / "clip.mkv").rename(tmp_path / "clip.webm")
+    line, _ = unmasked(path, unmasker, tmp_path / "out")
+    assert "shape of pixels (4/3) lost" in line
+
+
+def test_metadata_of_another_encoding(clip, unmasker, tmp_path):
+    path = tmp_path / "clip.avi"
+    tagged(path, clip[:3], title="Gr\xfc\xdfe")
+    unmask_video(Job(path, tmp_path / "out.avi"), unmasker, tmp_path, Outputs())
+    with av.open(str(tmp_path / "out.avi"), metadata_encoding="latin-1") as container:
+        assert container.metadata["title"] == "Gr\xfc\xdfe"
+
+
+def test_names_with_a_colon(clip, unmasker, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "clip.mkv", clip[:3], sound=False)
+    path = (tmp_path / "clip.mkv").rename("12:30.mkv")
+    unmask_video(Job(path, Path("o:x") / path.name), unmasker, Path("o:x"), Outputs())
+    assert sorted(found.name for found in Path("o:x").iterdir()) == ["12:30.mkv", "12:30.mkv.json"]
+
+
+def test_frames_of_another_size_within_a_video(clip, unmasker, tmp_path):
+    """Two streams one after the other, as broadcasts have them."""
+    write_video(tmp_path / "one.mpg", clip, sound=False)
+    write_video(tmp_path / "two.mpg", [cv2.resize(picture, (160, 120)) for picture in clip], sound=False)
+    path = tmp_path / "both.mpg"
+    path.write_bytes((tmp_path / "one.mpg").read_bytes() + (tmp_path / "two.mpg").read_bytes())
+    line, (pictures, *_) = unmasked(path, unmasker, tmp_path / "out")
+    assert len(pictures) >= 10 and {picture.shape for picture in pictures} == {(240, 320, 3)}
+
+
+def test_a_truncated_video_is_done_as_far_as_it_goes(clip, unmasker, tmp_path):
+    rng = np.random.default_rng(0)
+    noisy = [np.clip(picture + rng.normal(0, 20, picture.shape), 0, 255).astype(np.uint8) for picture in clip * 3]
+    write_video(tmp_path / "whole.mkv", noisy, sound=False)
+    path = tmp_path / "clip.mkv"
+    data = (tmp_path / "whole.mkv").read_bytes()
+    path.write_bytes(data[: len(data) * 2 // 3])
+    line, (pictures, *_) = unmasked(path, unmasker, tmp_path / "out")
+    assert 5 < len(pictures) < 30
+    assert f"ends early: {len(pictures)} of about 30 frames" in line
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".avi"])
+def test_a_truncated_video_that_begins_with_its_contents(suffix, clip, unmasker, tmp_path):
+    """FFmpeg reads it without complaint."""
+    write_video(tmp_path / f"whole{suffix}", clip * 3)
+    path = tmp_path / f"clip{suffix}"
+    remuxed(tmp_path / f"whole{suffix}", path, movflags="faststart")
+    os.truncate(path, path.stat().st_size * 6 // 10)
+    line, (pictures, *_) = unmasked(path, unmasker, tmp_path / "out")
+    (note,) = json.loads((tmp_path / "out" / f"{path.name}.json").read_text())["notes"]
+    assert f"ends early: {len(pictures)} of about 3" in note and note in line  # AVI counts one that is empty.
+
+
+def remuxed(path, into, **options):
+    """The packets of a video in another file."""
+    with av.open(str(path)) as source, av.open(str(into), "w", options=options) as copy:
+        streams = {stream.index: copy.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream.index]
+                copy.mux(packet)
+
+
+def test_a_cut_by_an_edit_list_is_no_truncation(clip, unmasker, tmp_path):
+    """It skips frames that are in the file."""
+    path = tmp_path / "clip.mp4"
+    write_video(path, clip * 2, sound=False, gop_size=5)
+    data = path.read_bytes()
+    place = data.index(b"elst") + 12
+    path.write_bytes(data[:place] + (400).to_bytes(4) + data[place + 4 :])  # Milliseconds.
+    line, (pictures, *_) = unmasked(path, unmasker, tmp_path / "out")
+    assert len(pictures) < 15 and "ends early" not in line
+
+
+def test_a_raw_film_of_unknown_length_is_not_truncated(clip, unmasker, tmp_path):
+    """FFmpeg guesses how long it is by the rate of bits that it claims."""
+    write_video(tmp_path / "clip.mpg", clip, sound=False, codec="mpeg1video")
+    path = tmp_path / "clip.mpeg"
+    with av.open(str(tmp_path / "clip.mpg")) as source:
+        data = bytearray(b"".join(bytes(packet) for packet in source.demux()))
+    data[8:10], data[10] = bytes(2), 0x40 | data[10] & 0x3F  # 400 bits a second.
+    path.write_bytes(data)
+    line, (pictures, *_) = unmasked(path, unmasker, tmp_path / "out")
+    assert len(pictures) == 10 and "ends early" not in line
+
+
+def test_without_pyav(clip, unmasker, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(UserError, match=r"videos need PyAV: pip install 'maskgan_jax\[video\]'"):
+        unmask_video(Job(tmp_path / "clip.mp4", tmp_path / "out.mp4"), unmasker, tmp_path, Outputs())
