@@ -30,6 +30,15 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one per core)")
     parser.add_argument("--overwrite", action="store_true", help="replace the data set in --data_dir")
     parser.add_argument(
+        "--keep_faces", default="", metavar="FILE", help="write the faces that are found, with their landmarks, for --faces"
+    )
+    parser.add_argument(
+        "--faces",
+        default="",
+        metavar="FILE",
+        help="take the faces of an earlier build's --keep_faces: the photos are not searched again, and dlib is not needed",
+    )
+    parser.add_argument(
         "--runner",
         default="",
         help="build by Apache Beam instead: DirectRunner, DataflowRunner, FlinkRunner or SparkRunner (docs/data.md)",
@@ -54,6 +63,8 @@ def main(arguments: list[str]) -> None:
         options.overwrite,
         options.runner,
         [option for option in options.beam_pipeline_options.split(",") if option],
+        options.faces,
+        options.keep_faces,
     )
     for split, counts in card["splits"].items():
         print(f"{split}: {counts['records']} faces of {counts['identities']} people")

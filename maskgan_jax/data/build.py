@@ -24,10 +24,11 @@ from maskgan_jax.config import save_config
 from maskgan_jax.data import masked_faces
 from maskgan_jax.data.card import Tally, data_card
 from maskgan_jax.data.contact_sheet import contact_sheet
+from maskgan_jax.data.face_file import KnownFaces, kept_faces, read_face_file
 from maskgan_jax.data.face_lists import ITEMS_PER_LIST, FaceLists, Usable
 from maskgan_jax.data.masked_faces.masked_faces_dataset_builder import Builder, prepare
 from maskgan_jax.data.masks import check_masks
-from maskgan_jax.data.records import find_face, make_record, mapped
+from maskgan_jax.data.records import Face, check_fit, detect_face, make_record, mapped
 from maskgan_jax.data.sources import Photo, Skipped, list_all_photos
 from maskgan_jax.data.splits import check_splits, split_photos
 from maskgan_jax.data.storage import is_remote, reaching
@@ -48,6 +49,8 @@ def build_data_set(
     overwrite: bool = False,
     runner: str = "",
     runner_options: Sequence[str] = (),
+    faces: str | os.PathLike | None = None,
+    keep_faces: str | os.PathLike | None = None,
 ) -> dict[str, Any]:
     """Makes a data set of faces with and without masks, the same for any number of workers and any runner.
 
@@ -64,6 +67,9 @@ def build_data_set(
       overwrite: replace a data set that is there already.
       runner: run the build as an Apache Beam pipeline by this runner, and not by processes of this machine.
       runner_options: Beam's pipeline options: 'key=value', or 'key' for a switch.
+      faces: a file that an earlier build wrote as `keep_faces`: no faces are searched for, and dlib is not needed. Photos that
+        it does not name are left out.
+      keep_faces: where to write the faces that were found, with their landmarks.
 
     Returns:
       The data card: numbers of records by split, source and mask type, of skipped photos by reason and of usable ones in no
@@ -77,6 +83,9 @@ def build_data_set(
         raise UserError(f"--workers={workers}: give a number of processes, or 0 for one per core")
     workers = workers or len(os.sched_getaffinity(0))
     data_dir = epath.Path(data_dir)
+    if runner and (faces or keep_faces):
+        raise UserError("face files are for builds without Beam; leave out --runner, or --faces and --keep_faces")
+    known = read_face_file(faces) if faces else None
     if runner:
         beam_build = _beam_build()
         folders = [source.partition("=")[2] for source in sources if not source.startswith("rendered")]
@@ -84,7 +93,7 @@ def build_data_set(
         find_faces = functools.partial(beam_build.find_faces, how=how)
         write_records = functools.partial(beam_build.write_records, how=how)
     else:
-        find_faces = functools.partial(_find_faces, workers=workers)
+        find_faces = functools.partial(_find_faces, workers=workers, known=known, keep=keep_faces)
         write_records = functools.partial(_write_records, workers=workers)
     check_masks(config.data)
     with _unfinished(data_dir, overwrite) as folder, tempfile.TemporaryDirectory() as temporary:
@@ -258,13 +267,30 @@ def _batched(items: Iterator[Any]) -> Iterator[list[Any]]:
         yield batch
 
 
-def _find_faces(lists: FaceLists, photos: Sequence[int], config: ConfigDict, workers: int) -> None:
+def _find_faces(
+    lists: FaceLists,
+    photos: Sequence[int],
+    config: ConfigDict,
+    workers: int,
+    known: KnownFaces | None,
+    keep: str | os.PathLike | None,
+) -> None:
     """Finds the faces in the photos of the lists, by processes of this machine; `photos` has the number in each list."""
     listed = (photo for number in range(len(photos)) for photo in lists.read_photos(number))
-    search = functools.partial(find_face, data=config.data, seed=config.seed)
-    with contextlib.closing(mapped(search, listed, workers)) as found:
-        for number, batch in enumerate(_batched(iter(tqdm(found, "finding faces", sum(photos), unit=" photos")))):
-            lists.write_found(number, batch)
+    items = listed if known is None else map(known.face_in, listed)
+    search = functools.partial(_find_and_fit, data=config.data, seed=config.seed)
+    with contextlib.closing(mapped(search, items, workers)) as results, kept_faces(keep) as keeper:
+        progress = iter(tqdm(results, "finding faces" if known is None else "fitting masks", sum(photos), unit=" photos"))
+        for number, batch in enumerate(_batched(progress)):
+            for found, _ in batch:
+                keeper(found)
+            lists.write_found(number, [fitted for _, fitted in batch])
+
+
+def _find_and_fit(item: Photo | Face | Skipped, data: ConfigDict, seed: int) -> tuple[Face | Skipped, Face | Skipped]:
+    """What was found in a photo, and the same if a mask can be drawn on it; a face that is known is not searched for."""
+    found = detect_face(item, data) if isinstance(item, Photo) else item
+    return found, check_fit(found, data, seed)
 
 
 def _read_found(lists: FaceLists, count: int) -> tuple[list[Usable], list[Skipped]]:

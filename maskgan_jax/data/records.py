@@ -19,7 +19,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from maskgan_jax.data.align import AlignedFace, align, face_square, to_aligned
-from maskgan_jax.data.landmarks import find_landmarks, load_predictor
 from maskgan_jax.data.masks import Compression, DrawnMask, draw_mask, fit_mask
 from maskgan_jax.data.rendered_faces import pose_face
 from maskgan_jax.data.sources import Photo, Skipped
@@ -52,26 +51,45 @@ def find_face(photo: Photo, data: ConfigDict, seed: int) -> Face | Skipped:
     Raises:
       UserError: the shape predictor is missing or unusable, or a cloud cannot be reached (Unreachable).
     """
-    if isinstance(photo.path, str):
-        load_predictor(data.shape_predictor)  # No reason to leave out one photo after the other.
+    return check_fit(detect_face(photo, data), data, seed)
+
+
+def detect_face(photo: Photo, data: ConfigDict) -> Face | Skipped:
+    """The face in a photo, or why there is none; of `data` only `shape_predictor` is used.
+
+    Raises:
+      UserError: as `find_face` does.
+    """
+    if isinstance(photo.path, tuple):
+        face = pose_face(*photo.path)
+        return Face(dataclasses.replace(photo, identity=face.identity, expression=face.expression), face.landmarks)
+    # Not imported above: builds from known faces do without dlib.
+    from maskgan_jax.data.landmarks import find_landmarks, load_predictor
+
+    load_predictor(data.shape_predictor)  # Without it, no photo has a face: that is no reason to leave out one after the other.
     try:
-        quality = None
-        if isinstance(photo.path, tuple):
-            face = pose_face(*photo.path)
-            landmarks = face.landmarks
-            photo = dataclasses.replace(photo, identity=face.identity, expression=face.expression)
-        else:
-            encoded = photo.read_bytes()
-            landmarks = find_landmarks(decode_picture(encoded), data.shape_predictor)
-            quality = jpeg_quality(encoded)
-        # The splits must know whether `make_record` will succeed: the very mask that it draws is fitted here already.
-        aligned = to_aligned(landmarks, face_square(landmarks, data.zoom), data.size).astype(np.float32)
-        fit_mask(aligned, _mask_rng(photo, seed), data, (data.size, data.size))
+        encoded = photo.read_bytes()
+        landmarks = find_landmarks(decode_picture(encoded), data.shape_predictor)
+        return Face(photo, landmarks, jpeg_quality(encoded))
     except Unreachable:
         raise
     except UserError as error:
         return Skipped(photo.id, photo.source, str(error))
-    return Face(photo, landmarks, quality)
+
+
+def check_fit(found: Face | Skipped, data: ConfigDict, seed: int) -> Face | Skipped:
+    """A face that `detect_face` found, or why `make_record` could draw no mask on it.
+
+    The splits must know, so the very mask that `make_record` draws is fitted here already.
+    """
+    if isinstance(found, Skipped):
+        return found
+    try:
+        aligned = to_aligned(found.landmarks, face_square(found.landmarks, data.zoom), data.size).astype(np.float32)
+        fit_mask(aligned, _mask_rng(found.photo, seed), data, (data.size, data.size))
+    except UserError as error:
+        return Skipped(found.photo.id, found.photo.source, str(error))
+    return found
 
 
 def make_record(face: Face, data: ConfigDict, seed: int) -> dict[str, Any]:

@@ -178,7 +178,7 @@ def test_broken_photos_are_counted_by_their_reason(config, tmp_path):
     ],
 )
 def test_wrong_settings_are_told_before_any_photo_is_read(section, setting, message, config, tmp_path, monkeypatch):
-    monkeypatch.delattr("maskgan_jax.data.build.find_face")
+    monkeypatch.delattr("maskgan_jax.data.build.detect_face")
     config = config.copy_and_resolve_references()
     config.data[section] = setting
     with pytest.raises(UserError, match=message):
