@@ -64,15 +64,28 @@ def get_config() -> ConfigDict:
     inputs.misalignment = 0.0
     # The most by which the region is grown, in pixels: it is found less exactly in photos than it is known of drawn masks.
     inputs.grow_region = 0
+    # Fraction of the records that get another region than the drawn mask's, and hide a part of the real image instead: for
+    # generators that inpaint.
+    inputs.vary_region = 0.0
+    # The most by which gamma, contrast and brightness change, in both images alike.
+    inputs.light = 0.0
+    # Fraction of the records whose images are blurred, noisy or compressed as a worse camera's are.
+    inputs.degrade = 0.0
     # Reader threads in each process; each reads one batch (the process's share of it) at a time.
     inputs.threads = 4
+    # Reader processes in place of threads, for accelerators that threads of one process cannot keep busy; 0: threads.
+    inputs.processes = 0
     # Records read ahead in each process; at least a batch for each thread is (a record of 256 px takes 459 KB).
     inputs.prefetch = 64
 
     # ---- networks ----
     config.generator = generator = ConfigDict()
+    # 'unet' (pix2pix's) or 'residual' (a U-Net of four scales with residual blocks and attention, which always inpaints).
+    generator.architecture = "unet"
     # Channels of the first layer; deeper ones have up to eight times as many (pix2pix: 64).
     generator.width = 64
+    # Of 'residual': residual blocks at each of the two smallest scales.
+    generator.blocks = 4
     # 'instance' (per picture; no traffic between devices), 'batch' (over the global batch) or 'none'.
     generator.norm = "instance"
     # Dropout in the decoder: probability, and the sides in pixels of the feature maps it acts on. pix2pix in PyTorch: 4, 8,
@@ -119,8 +132,13 @@ def get_config() -> ConfigDict:
     # Two terms beyond the paper. Mean absolute difference of what the discriminator's layers make of the generated and the
     # real picture (feature matching, Wang et al. 2018).
     losses.feature_matching = 0.0
-    # ST-LPIPS with AlexNet between the generated and the real picture, in a window of half the side around what is hidden.
+    # ST-LPIPS with AlexNet, and with VGG-16, between the generated and the real picture, in a window of half the side about a
+    # random hidden pixel.
     losses.perceptual = 0.0
+    losses.perceptual_vgg = 0.0
+    # Of the discriminator's loss: the squared norm of the gradient of its logits in the real picture (R1, Mescheder et al.
+    # 2018).
+    losses.gradient_penalty = 0.0
 
     # ---- optimisation: Adam for both networks ----
     config.optimizer = optimizer = ConfigDict()
@@ -154,6 +172,8 @@ def get_config() -> ConfigDict:
     # Keeps of a forward pass what its convolutions gave and computes the rest again for the gradients: a larger batch fits into
     # memory, and each step takes longer (docs/scaling.md).
     training.remat = False
+    # The run saves and ends after so many minutes, to go on when it is started again (exit code 75); 0: it has all the time.
+    training.minutes = 0.0
     # Steps between log lines, between validations (with pictures), between checkpoints; 0 for the last two: once an epoch.
     training.log_every = 50
     training.validate_every = 0

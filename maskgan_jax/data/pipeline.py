@@ -9,8 +9,10 @@ from typing import Any
 import cv2
 import grain
 import numpy as np
+from absl import flags
 from ml_collections import ConfigDict
 
+from maskgan_jax.data.augmentation import change_both, degrade, vary_light, vary_region
 from maskgan_jax.data.masked_faces import readable
 from maskgan_jax.data.points import MIRRORED
 
@@ -59,10 +61,11 @@ def misalign(record: Batch, most: float, rng: np.random.Generator) -> Batch:
     middle = (side - 1) / 2
     matrix = cv2.getRotationMatrix2D((middle, middle), np.degrees(angle), 1 + growth)
     matrix[:, 2] += np.multiply(shift, side)
-    moved = {
-        name: cv2.warpAffine(record[name], matrix, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        for name in ("real", "masked")
-    }
+
+    def move(image: np.ndarray) -> np.ndarray:
+        return cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+
+    moved = change_both(record, move)
     # A pixel mixes four in a row and in a column; the region must hold all that has any of the mask.
     wider = cv2.dilate(record["mask"], np.ones((3, 3), np.uint8))
     mask = cv2.warpAffine(wider, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -104,12 +107,18 @@ def training_batches(
         record = {name: record[name] for name in ARRAYS}
         if settings.flip and rng.random() < 0.5:
             record = mirror(record)
+        if settings.vary_region and rng.random() < settings.vary_region:
+            record = vary_region(record, rng)
         if settings.jitter != 1.0:
             record = enlarge_and_crop(record, settings.jitter, rng)
         if settings.misalignment:
             record = misalign(record, settings.misalignment, rng)
         if settings.grow_region:
             record = grow_region(record, settings.grow_region, rng)
+        if settings.light:
+            record = vary_light(record, settings.light, rng)
+        if settings.degrade and rng.random() < settings.degrade:
+            record = degrade(record, rng)
         return record
 
     numbers = grain.MapDataset.range(len(source)).seed(config.seed).shuffle().repeat()
@@ -117,7 +126,19 @@ def training_batches(
     batches = shares[process_index::process_count]
     # Batches, not records, are read ahead, each by a thread: array_record, OpenCV and NumPy leave the interpreter free.
     ahead = max(settings.threads, settings.prefetch // (settings.batch_size // process_count))
-    return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=settings.threads, prefetch_buffer_size=ahead)))
+    if not settings.processes:
+        return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=settings.threads, prefetch_buffer_size=ahead)))
+    # Not free enough for many threads: past some four of them, processes are faster.
+    options = grain.MultiprocessingOptions(settings.processes, per_worker_buffer_size=max(1, ahead // settings.processes))
+    if not flags.FLAGS.is_parsed():  # grain has flags of its own and asks for them.
+        flags.FLAGS.mark_as_parsed()
+    one_thread = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+    return iter(batches.to_iter_dataset(one_thread).mp_prefetch(options, worker_init_fn=_set_up_worker))
+
+
+def _set_up_worker(number: int, count: int) -> None:
+    del number, count
+    cv2.setNumThreads(1)
 
 
 def evaluation_batches(

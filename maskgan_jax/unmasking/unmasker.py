@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from maskgan_jax.data.align import cut_out, face_square, square_around, to_aligned, to_photo, unalign, unalign_region, zoomed
-from maskgan_jax.data.points import LEFT_EYE, RIGHT_EYE
+from maskgan_jax.data.augmentation import eyes
 from maskgan_jax.errors import UserError
 from maskgan_jax.unmasking.detection import Detection, detect_faces
 from maskgan_jax.unmasking.networks import FaceNetwork, pretrained
@@ -27,8 +27,6 @@ LARGEST_HOLE = 0.03
 # By how much a region that was found is grown, as a share of the side (4 pixels of 128): its rim is not found exactly, the mask
 # casts a shadow, and over this width the drawn face is blended with the photo.
 RIM = 1 / 32
-# Around the landmarks of an eye, as a share of the side, nothing is redrawn.
-EYE_RIM = 1 / 64
 # Width of the soft edge within a region that was given, likewise.
 SOFT_EDGE = 1 / 64
 # A face narrower than this, in pixels, shows too little to go by.
@@ -334,15 +332,6 @@ def region_from_landmarks(landmarks: np.ndarray, shape: tuple[int, int]) -> np.n
     """
     hull = cv2.convexHull(np.rint(landmarks[[*range(2, 15), 28]]).astype(np.int32))
     return cv2.fillConvexPoly(np.zeros(shape, np.uint8), hull, 255)
-
-
-def eyes(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """The eyes, which no mask hides: `[height, width]` uint8, 255 inside. Args as for `region_from_landmarks`."""
-    region = np.zeros(shape, np.uint8)
-    for eye in (landmarks[LEFT_EYE], landmarks[RIGHT_EYE]):
-        cv2.fillConvexPoly(region, cv2.convexHull(np.rint(eye).astype(np.int32)), 255)
-    reach = 2 * round(EYE_RIM * shape[1]) + 1
-    return cv2.dilate(region, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
 
 
 def regions_of_faces(mask: np.ndarray, faces: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -1,0 +1,164 @@
+"""Variation of training records that goes beyond alignment: other regions, other light, worse cameras.
+
+The generator of an inpainting network never sees what is hidden, so any region of a real face can be used in training. With the
+drawn masks alone it learns that the chin ends where the region does, which is not so for masks from elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from maskgan_jax.data.points import LEFT_EYE, RIGHT_EYE
+
+Record = dict[str, np.ndarray]
+
+# How far a drawn region is moved: degrees, stretch along each axis, and shift as a fraction of the side.
+REGION_ROTATION = 12.0
+REGION_STRETCH = (0.75, 1.3)
+REGION_SHIFT = 0.06
+# Around the landmarks of an eye, as a fraction of the side, nothing is ever redrawn.
+EYE_RIM = 1 / 64
+
+
+def eyes(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The eyes, which no mask hides.
+
+    Args:
+      landmarks: `[68, 2]`, (x, y) in pixels.
+      shape: height and width of the image.
+
+    Returns:
+      `[height, width]` uint8, 255 inside.
+    """
+    region = np.zeros(shape, np.uint8)
+    for eye in (landmarks[LEFT_EYE], landmarks[RIGHT_EYE]):
+        cv2.fillConvexPoly(region, cv2.convexHull(np.rint(eye).astype(np.int32)), 255)
+    reach = 2 * round(EYE_RIM * shape[1]) + 1
+    return cv2.dilate(region, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
+
+
+def vary_region(record: Record, rng: np.random.Generator) -> Record:
+    """The record with another region, and in the place of the masked image the real one, of which the region hides a part.
+
+    Of ten regions about six are the drawn one moved, turned and stretched; the others are jagged blobs, ellipses, free strokes
+    (as in LaMa, Suvorov et al. 2022) and half planes below the nose. A third of those are joined with the drawn one.
+
+    Args:
+      record: of one face, as `training_batches` gives it.
+      rng: draws all of it.
+    """
+    drawn, landmarks = record["mask"][..., 0], record["landmarks"]
+    kind = rng.choice(["moved", "blob", "ellipses", "strokes", "half plane"], p=[0.6, 0.14, 0.08, 0.12, 0.06])
+    if kind == "moved":
+        region = _moved(drawn, rng)
+    else:
+        draw = {"blob": _blob, "ellipses": _ellipses, "strokes": _strokes, "half plane": _half_plane}[kind]
+        region = draw(landmarks, len(drawn), rng)
+        if rng.random() < 1 / 3:
+            region = cv2.bitwise_or(region, drawn)
+    region = np.where(eyes(landmarks, region.shape) > 0, np.uint8(0), region)
+    if not region.any():  # Moved out of the image.
+        region = drawn
+    return {**record, "masked": record["real"], "mask": region[..., None]}
+
+
+def _moved(region: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A region turned, stretched and shifted about its middle."""
+    side = len(region)
+    x, y, width, height = cv2.boundingRect(region)
+    middle = np.array([x + width / 2, y + height / 2])
+    angle = np.radians(rng.uniform(-REGION_ROTATION, REGION_ROTATION))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    linear = turn * rng.uniform(*REGION_STRETCH, 2)
+    shift = middle - linear @ middle + rng.uniform(-REGION_SHIFT, REGION_SHIFT, 2) * side
+    moved = cv2.warpAffine(region, np.column_stack([linear, shift]), (side, side), flags=cv2.INTER_LINEAR)
+    return cv2.threshold(moved, 127, 255, cv2.THRESH_BINARY)[1]
+
+
+def _lower_face(landmarks: np.ndarray) -> tuple[np.ndarray, float]:
+    """The tip of the nose's base, below which masks lie, and the width of the face; in pixels."""
+    return landmarks[33], float(np.hypot(*(landmarks[16] - landmarks[0])))
+
+
+def _blob(landmarks: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
+    """A polygon about the mouth with a jagged outline."""
+    nose, width = _lower_face(landmarks)
+    corners = int(rng.integers(5, 24))
+    angles = np.sort(rng.uniform(0, 2 * np.pi, corners))
+    radii = width * rng.uniform(0.3, 0.6) * rng.uniform(0.75, 1.2, corners)
+    middle = nose + width * rng.uniform([-0.12, 0.0], [0.12, 0.3])
+    points = middle + np.column_stack([np.cos(angles), rng.uniform(0.7, 1.1) * np.sin(angles)]) * radii[:, None]
+    return cv2.fillPoly(np.zeros((side, side), np.uint8), [np.rint(points).astype(np.int32)], 255)
+
+
+def _ellipses(landmarks: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
+    """One to three ellipses on the lower face."""
+    nose, width = _lower_face(landmarks)
+    region = np.zeros((side, side), np.uint8)
+    for _ in range(rng.integers(1, 4)):
+        middle = nose + width * rng.uniform([-0.35, -0.15], [0.35, 0.45])
+        axes = width * rng.uniform(0.12, 0.45, 2)
+        cv2.ellipse(region, tuple(map(int, middle)), tuple(map(int, axes)), rng.uniform(0, 180), 0, 360, 255, -1)
+    return region
+
+
+def _strokes(landmarks: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
+    """One to four broken lines, drawn with a thick pen."""
+    nose, width = _lower_face(landmarks)
+    region = np.zeros((side, side), np.uint8)
+    for _ in range(rng.integers(1, 5)):
+        steps = rng.normal(0, 0.22 * width, (rng.integers(2, 7), 2))
+        points = nose + width * rng.uniform([-0.4, -0.1], [0.4, 0.4]) + np.cumsum(steps, axis=0)
+        thickness = max(1, int(width * rng.uniform(0.08, 0.3)))
+        cv2.polylines(region, [np.rint(points).astype(np.int32)], False, 255, thickness)
+    return region
+
+
+def _half_plane(landmarks: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
+    """All that lies below a line near the nose."""
+    nose, width = _lower_face(landmarks)
+    x, y = np.arange(side), np.arange(side)[:, None]
+    slope = np.tan(np.radians(rng.uniform(-15, 15)))
+    return np.where(y > nose[1] + width * rng.uniform(-0.25, 0.25) + slope * (x - nose[0]), np.uint8(255), np.uint8(0))
+
+
+def vary_light(record: Record, most: float, rng: np.random.Generator) -> Record:
+    """The record in another light: gamma, contrast and the gain of each channel change, in both images alike.
+
+    Args:
+      record: of one face.
+      most: the largest change, as a fraction.
+      rng: draws the changes.
+    """
+    gamma, contrast = rng.uniform(1 - most, 1 + most, 2)
+    gains = rng.uniform(1 - most, 1 + most) * rng.uniform(1 - most / 3, 1 + most / 3, 3)
+    levels = np.linspace(0, 1, 256)[:, None] ** gamma * gains
+    table = np.clip(np.rint(255 * (0.5 + contrast * (levels - 0.5))), 0, 255).astype(np.uint8)
+    return {**record, **change_both(record, lambda image: cv2.LUT(image, table[None]))}
+
+
+def degrade(record: Record, rng: np.random.Generator) -> Record:
+    """The record as a worse camera gives it: both images blurred, noisy or compressed, by a little."""
+    kind = rng.choice(["blur", "noise", "JPEG"])
+    if kind == "blur":
+        sigma = rng.uniform(0.4, 1.6)
+        return {**record, **change_both(record, lambda image: cv2.GaussianBlur(image, (0, 0), sigma))}
+    if kind == "noise":
+        side = record["real"].shape[0]
+        noise = rng.standard_normal((side, side, 3), np.float32) * np.float32(rng.uniform(1, 8))
+        return {**record, **change_both(record, lambda image: np.clip(np.rint(image + noise), 0, 255).astype(np.uint8))}
+    quality = int(rng.integers(35, 90))
+
+    def compressed(image: np.ndarray) -> np.ndarray:
+        return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+
+    return {**record, **change_both(record, compressed)}
+
+
+def change_both(record: Record, change: Callable[[np.ndarray], np.ndarray]) -> Record:
+    """`real` and `masked` of a record, changed alike; where they are one image, it is changed once."""
+    real = change(record["real"])
+    return {"real": real, "masked": real if record["masked"] is record["real"] else change(record["masked"])}
