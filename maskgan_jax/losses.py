@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -34,10 +34,21 @@ def l1_loss(generated: jax.Array, real: jax.Array) -> jax.Array:
 def contour_loss(generated_landmarks: jax.Array, real_landmarks: jax.Array) -> jax.Array:
     """C1, Eq. 4: error of the 17 contour points, in pixels, mean over points.
 
-    The error of a point is |dx| + |dy| (the paper does not name the norm). Both arguments are `[B, 68, 2]`: of the generated
-    picture by the frozen landmark network, of the real one by dlib.
+    The error of a point is |dx| + |dy| (the paper does not name the norm). Both arguments are `[B, 68, 2]`, of the generated
+    and of the real picture, by the same frozen landmark network: so the real picture is where it is smallest.
     """
     return jnp.abs(generated_landmarks[:, CONTOUR] - real_landmarks[:, CONTOUR]).sum(-1).mean()
+
+
+def gradient_penalty(judge: Callable[[jax.Array], jax.Array], real: jax.Array) -> jax.Array:
+    """R1 (Mescheder et al. 2018): the squared norm of the gradient of D's logits in a real picture, mean over the batch.
+
+    Args:
+      judge: gives the logits `[B, h, w]` of pictures.
+      real: pictures `[B, S, S, 3]` in [-1, 1].
+    """
+    gradient = jax.grad(lambda pictures: judge(pictures).sum())(real)
+    return jnp.square(gradient).sum((1, 2, 3)).mean()
 
 
 def feature_matching_loss(generated_layers: Sequence[jax.Array], real_layers: Sequence[jax.Array]) -> jax.Array:

@@ -6,7 +6,15 @@ import numpy as np
 import optax
 import pytest
 
-from maskgan_jax.losses import adversarial_loss, contour_loss, discriminator_loss, feature_matching_loss, l1_loss, masked_loss
+from maskgan_jax.losses import (
+    adversarial_loss,
+    contour_loss,
+    discriminator_loss,
+    feature_matching_loss,
+    gradient_penalty,
+    l1_loss,
+    masked_loss,
+)
 from maskgan_jax.models.landmark_net import LandmarkNet
 
 
@@ -188,3 +196,14 @@ def test_feature_matching_is_the_mean_over_layers_of_mean_differences(rng):
     expected = np.mean([np.abs(one - other).mean() for one, other in zip(ours, theirs, strict=True)])
     assert float(feature_matching_loss(ours, theirs)) == pytest.approx(expected, rel=1e-5)
     assert float(feature_matching_loss(ours, ours)) == 0
+
+
+def test_gradient_penalty_of_a_linear_judge():
+    """Its gradient is its kernel, wherever it is applied: the penalty is the sum of the squares of what each pixel meets."""
+    rng = np.random.default_rng(0)
+    weights, real = rng.normal(size=(8, 8, 3)), rng.normal(size=(5, 8, 8, 3))
+    value, gradient = jax.value_and_grad(lambda w: gradient_penalty(lambda x: (x * w).sum(-1), jnp.asarray(real)))(
+        jnp.asarray(weights)
+    )
+    assert value == pytest.approx(np.square(weights).sum(), rel=1e-5)
+    np.testing.assert_allclose(gradient, 2 * weights, rtol=1e-5)

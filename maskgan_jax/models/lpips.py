@@ -78,7 +78,8 @@ def _taps(convolutions: Sequence[Convolution], pictures: jax.Array) -> list[jax.
 
 def standardise(pictures: jax.Array) -> jax.Array:
     """From -1..1 to ImageNet's mean and deviation, with the constants of LPIPS' scaling layer."""
-    return (pictures - jnp.array([-0.030, -0.088, -0.188])) / jnp.array([0.458, 0.448, 0.450])
+    mean, deviation = (jnp.array(v, pictures.dtype) for v in ([-0.030, -0.088, -0.188], [0.458, 0.448, 0.450]))
+    return (pictures - mean) / deviation
 
 
 def convolve(x: jax.Array, convolution: Convolution, *, padding: int, stride: int = 1) -> jax.Array:
@@ -93,8 +94,9 @@ def feature_distance(features: Sequence[jax.Array], others: Sequence[jax.Array],
     """Zhang et al., Eq. 1: channels normalised to unit length, squared difference, weighted, mean over space, summed; `[B]`."""
     distances = []
     for x, y, head in zip(features, others, heads, strict=True):
+        x, y = (z.astype(jnp.float32) for z in (x, y))
         x, y = (z / (jnp.linalg.norm(z, axis=-1, keepdims=True) + 1e-10) for z in (x, y))
-        distances.append(jnp.mean(jnp.square(x - y) @ head, axis=(1, 2)))
+        distances.append(jnp.mean(jnp.square(x - y) @ head.astype(jnp.float32), axis=(1, 2)))
     return sum(distances)
 
 

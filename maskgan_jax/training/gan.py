@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 from maskgan_jax import losses
 from maskgan_jax.data.pipeline import Batch
 from maskgan_jax.errors import UserError
-from maskgan_jax.models.landmark_net import LandmarkNet
 from maskgan_jax.models.patchgan import create_discriminator
 from maskgan_jax.models.st_lpips import load_st_lpips, st_lpips
 from maskgan_jax.models.stored import load_network
@@ -23,15 +22,24 @@ from maskgan_jax.training.state import Task, Tree, Variables, hidden, mean_of, p
 # With `training.remat`, what the backward pass finds in memory; norms, activations and concatenations it computes again.
 KEEP_CONVOLUTIONS = jax.checkpoint_policies.save_only_these_names("convolution")
 
+# The terms that are ST-LPIPS, and the networks they look through.
+PERCEPTUAL = {"perceptual": "alex", "perceptual_vgg": "vgg"}
+
 # Means over the validation records. `_raw` is of the generator's output; the others are of the known pixels put back.
 Validation = mean_of("mse_masked", "psnr", "psnr_raw", "l1_raw")
 
 
-def load_landmark_net(config: ConfigDict) -> tuple[LandmarkNet | None, Variables]:
+# (variables, pictures `[B, S, S, 3]` in [-1, 1]) -> landmarks `[B, 68, 2]` in pixels.
+FindLandmarks = Callable[[Variables, jax.Array], jax.Array]
+
+
+def load_landmark_net(config: ConfigDict) -> tuple[FindLandmarks | None, Variables]:
     """The frozen network that C1 looks through, and its variables; none where C1 has no weight and no network is given.
 
+    A network for smaller faces sees the pictures shrunk.
+
     Raises:
-      UserError: C1 has a weight but there is no network, or it is one for another size.
+      UserError: C1 has a weight but there is no network, or it is one for larger faces or another zoom.
     """
     path = config.landmark_net.weights
     if not path:
@@ -42,16 +50,22 @@ def load_landmark_net(config: ConfigDict) -> tuple[LandmarkNet | None, Variables
             )
         return None, {}
     stored, landmark_net, variables = load_network(path, "landmarks")
-    if stored.data.size != config.data.size:
-        raise UserError(
-            f"the landmark network {path} is for {stored.data.size} px, not {config.data.size}; train one for that size"
-        )
+    size, factor = stored.data.size, config.data.size // stored.data.size
+    if not factor:
+        raise UserError(f"the landmark network {path} is for {size} px, not {config.data.size}; train one for that size")
     if stored.data.zoom != config.data.zoom:
         raise UserError(
             f"the landmark network {path} is for data.zoom={stored.data.zoom:g}, not {config.data.zoom:g}; train one for that"
         )
     # In this run's arithmetic, whatever it was trained in.
-    return landmark_net.clone(dtype=jnp.dtype(config.training.compute)), variables
+    landmark_net = landmark_net.clone(dtype=jnp.dtype(config.training.compute))
+
+    def find_landmarks(variables: Variables, pictures: jax.Array) -> jax.Array:
+        shrunk = pictures.reshape(-1, size, factor, size, factor, 3).mean((2, 4))
+        # Pixel centres are at integers: the left edge of the picture is at -0.5.
+        return (landmark_net.apply(variables, shrunk) + 0.5) * factor - 0.5
+
+    return find_landmarks, variables
 
 
 def load_generator(config: ConfigDict) -> Variables | None:
@@ -64,29 +78,32 @@ def load_generator(config: ConfigDict) -> Variables | None:
     if not path:
         return None
     stored, _, variables = load_network(path, "unmask")
-    for group, names in (("data", ("size", "zoom")), ("generator", ("width", "norm", "upsampling", "inpaints"))):
+    of_generator = ("architecture", "width", "blocks", "norm", "upsampling", "inpaints")
+    for group, names in (("data", ("size", "zoom")), ("generator", of_generator)):
         for name in names:
             if (old := stored[group][name]) != (new := config[group][name]):
                 raise UserError(f"the generator {path} was trained with {group}.{name}={old}, not {new}; make them alike")
     return variables
 
 
-def load_frozen(config: ConfigDict) -> tuple[LandmarkNet | None, Tree]:
-    """The network of C1, as `load_landmark_net` gives it, and the weights of all that the losses look through, by name.
+def load_frozen(config: ConfigDict) -> tuple[FindLandmarks | None, Tree]:
+    """What finds landmarks for C1, as `load_landmark_net` gives it, and all weights that the losses look through, by name.
 
     Raises:
       UserError: see `load_landmark_net`; or the weights of ST-LPIPS are needed and have not been fetched.
     """
-    landmark_net, variables = load_landmark_net(config)
-    return landmark_net, {"landmark_net": variables, "perceptual": load_st_lpips() if config.losses.perceptual else ()}
+    find_landmarks, variables = load_landmark_net(config)
+    frozen = {name: load_st_lpips(network) for name, network in PERCEPTUAL.items() if config.losses[name]}
+    return find_landmarks, {"landmark_net": variables, **frozen}
 
 
 def picture_losses(
     config: ConfigDict,
     generated: jax.Array,
     batch: Batch,
-    landmark_net: LandmarkNet | None,
+    find_landmarks: FindLandmarks | None,
     frozen: Tree,
+    key: jax.Array,
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
     """The terms that look at the picture alone (L1, C1, C2, ST-LPIPS), and the gradient of each in it, both unweighted.
 
@@ -94,8 +111,9 @@ def picture_losses(
       config: `losses` is read.
       generated: the generator's output `[B, S, S, 3]` in [-1, 1].
       batch: the records, uint8.
-      landmark_net: the frozen network of C1, or None to leave C1 out.
+      find_landmarks: for C1, or None to leave C1 out.
       frozen: from `load_frozen`.
+      key: for where the window of ST-LPIPS lies.
 
     Returns:
       Two dicts with the names of `config.losses`: values, and gradients of the shape of `generated`.
@@ -106,33 +124,33 @@ def picture_losses(
         "l1": lambda picture: losses.l1_loss(picture, real),
         "masked": lambda picture: losses.masked_loss(picture, real, mask),
     }
-    if landmark_net is not None:
-        terms["contour"] = lambda picture: losses.contour_loss(
-            landmark_net.apply(frozen["landmark_net"], picture), batch["landmarks"]
-        )
-    if config.losses.perceptual:
-        window = windows_of(mask, config.data.size // 2)
-        terms["perceptual"] = lambda picture: st_lpips(frozen["perceptual"], window(picture), window(real)).mean()
+    if find_landmarks is not None:
+        real_landmarks = find_landmarks(frozen["landmark_net"], real)
+        terms["contour"] = lambda picture: losses.contour_loss(find_landmarks(frozen["landmark_net"], picture), real_landmarks)
+    names = [name for name in PERCEPTUAL if config.losses[name]]
+    if names:
+        window = windows_about(mask, config.data.size // 2, key)
+        dtype = jnp.dtype(config.training.compute)
+        weights, seen = jax.tree.map(lambda array: array.astype(dtype), ({name: frozen[name] for name in names}, window(real)))
+        for name in names:
+            terms[name] = lambda picture, name=name: st_lpips(
+                weights[name], window(picture).astype(dtype), seen, PERCEPTUAL[name]
+            ).mean()
     values_and_gradients = {name: jax.value_and_grad(term)(generated) for name, term in terms.items()}
     return {n: v for n, (v, _) in values_and_gradients.items()}, {n: g for n, (_, g) in values_and_gradients.items()}
 
 
-def windows_of(mask: jax.Array, side: int) -> Callable[[jax.Array], jax.Array]:
-    """A function that cuts out of pictures `[B, S, S, 3]` the square of `side` pixels around the middle of what is hidden.
+def windows_about(mask: jax.Array, side: int, key: jax.Array) -> Callable[[jax.Array], jax.Array]:
+    """A function that cuts out of pictures `[B, S, S, 3]` squares of `side` pixels, each about a random hidden pixel.
 
     Args:
-      mask: regions `[B, S, S, 1]`, 1 = hidden. Where nothing is hidden it is the middle of the picture.
-      side: of the windows, at most S.
+      mask: `[B, S, S, 1]`, 1 = hidden. Where nothing is hidden, the square is at the top left.
+      side: of the squares, at most S.
+      key: chooses the pixels.
     """
-    size = mask.shape[1]
-
-    def corners(axis: int) -> jax.Array:
-        profile = mask.sum((axis, 3))
-        middle = (profile * jnp.arange(size)).sum(1) / jnp.maximum(profile.sum(1), 1)
-        middle = jnp.where(profile.sum(1) > 0, middle, size / 2)
-        return jnp.clip(jnp.round(middle).astype(jnp.int32) - side // 2, 0, size - side)
-
-    tops, lefts = corners(2), corners(1)
+    batch, size, *_ = mask.shape
+    chosen = jax.random.categorical(key, jnp.where(mask.reshape(batch, -1) > 0, 0.0, -jnp.inf))
+    tops, lefts = (jnp.clip(middle - side // 2, 0, size - side) for middle in (chosen // size, chosen % size))
     cut = jax.vmap(lambda picture, top, left: jax.lax.dynamic_slice(picture, (top, left, 0), (side, side, 3)))
     return lambda pictures: cut(pictures, tops, lefts)
 
@@ -145,9 +163,16 @@ def create_task(config: ConfigDict) -> Task:
     """
     generator = create_generator(config)
     discriminator = create_discriminator(config)
-    landmark_net, frozen_variables = load_frozen(config)
+    find_landmarks, frozen_variables = load_frozen(config)
     first = load_generator(config)
     weights = config.losses
+
+    def condition(masked: jax.Array, mask: jax.Array) -> jax.Array:
+        """What D is told beside the picture to judge: the masked picture or, of inpainting, what the generator sees."""
+        if not generator.inpaints:
+            return masked
+        # Under a region other than the drawn mask's, the "masked" picture is the real one: D would only have to compare.
+        return jnp.concatenate([jnp.where(mask > 0, 0.0, masked), mask], axis=-1)
 
     def init(key: jax.Array) -> tuple[dict[str, Tree], Tree]:
         picture = jnp.zeros((1, config.data.size, config.data.size, 3))
@@ -155,7 +180,7 @@ def create_task(config: ConfigDict) -> Task:
         variables = first or generator.init(generator_key, picture, picture[..., :1])
         params = {
             "generator": variables["params"],
-            "discriminator": discriminator.init(discriminator_key, picture, picture)["params"],
+            "discriminator": discriminator.init(discriminator_key, condition(picture, picture[..., :1]), picture)["params"],
         }
         return params, variables.get("batch_stats", {})
 
@@ -176,7 +201,7 @@ def create_task(config: ConfigDict) -> Task:
             return fake, updated.get("batch_stats", {})
 
         def discriminate(discriminator_params, picture):
-            logits, layers = discriminator.apply({"params": discriminator_params}, masked, picture)
+            logits, layers = discriminator.apply({"params": discriminator_params}, condition(masked, mask), picture)
             return logits, layers if weights.feature_matching else []
 
         if config.training.remat:
@@ -200,7 +225,17 @@ def create_task(config: ConfigDict) -> Task:
             pull_fake((fake_cotangent, jax.tree.map(jnp.zeros_like, fake_layers)))[0],
         )
 
-        terms, picture_gradients = picture_losses(config, fake, batch, landmark_net, frozen)
+        window_key = jax.random.fold_in(key, 1)
+        penalty = {}
+        if weights.gradient_penalty:
+            penalty["gradient_penalty"], gradient = jax.value_and_grad(
+                lambda p: losses.gradient_penalty(lambda picture: discriminate(p, picture)[0], real)
+            )(params["discriminator"])
+            discriminator_gradient = jax.tree.map(
+                lambda one, other: one + weights.gradient_penalty * other, discriminator_gradient, gradient
+            )
+
+        terms, picture_gradients = picture_losses(config, fake, batch, find_landmarks, frozen, window_key)
         # Likewise all that the generator's loss takes from D's judgement goes back through D at once.
         judged = {"adversarial": lambda logits, _: losses.adversarial_loss(logits)}
         if weights.feature_matching:
@@ -219,6 +254,7 @@ def create_task(config: ConfigDict) -> Task:
             **{f"weighted_{name}": value for name, value in weighted.items()},
             "generator": sum(weighted.values()),
             "discriminator": discriminator_loss,
+            **penalty,
         }
         return {"generator": generator_gradient, "discriminator": discriminator_gradient}, new_batch_stats, logged
 

@@ -41,9 +41,9 @@ def set_memory_format(network: nn.Module, channels_last: bool) -> nn.Module:
     return network.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
-def autocast(config: ConfigDict) -> contextlib.AbstractContextManager:
-    """The arithmetic that a config asks for, inside the networks."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=config.training.compute == "bfloat16")
+def autocast(config: ConfigDict, device: str) -> contextlib.AbstractContextManager:
+    """The arithmetic that a config asks for, inside the networks, on a device of this type ('cpu' or 'cuda')."""
+    return torch.autocast(device, torch.bfloat16, enabled=config.training.compute == "bfloat16")
 
 
 def generator_terms(
@@ -58,7 +58,9 @@ def generator_terms(
         "adversarial": functional.softplus(-fake_logits).mean(),
     }
     if landmark_net is not None:
-        terms["contour"] = (landmark_net(fake)[:, CONTOUR] - batch["landmarks"][:, CONTOUR]).abs().sum(-1).mean()
+        with torch.no_grad():
+            real_contour = landmark_net(real)[:, CONTOUR]
+        terms["contour"] = (landmark_net(fake)[:, CONTOUR] - real_contour).abs().sum(-1).mean()
     return terms
 
 
@@ -75,7 +77,7 @@ def create_gradients(
 
     def gradients(batch: Tensors) -> tuple[Tensors, tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
         masked, real = (to_unit(batch[name], channels_last) for name in ("masked", "real"))
-        with autocast(config):
+        with autocast(config, masked.device.type):
             fake = generator(masked)
             fake_logits, real_logits = discriminator(masked, fake), discriminator(masked, real)
             terms = generator_terms(fake, real, fake_logits, batch, landmark_net)
@@ -147,7 +149,7 @@ def create_inference(
     set_memory_format(generator, channels_last).eval().requires_grad_(False)
 
     def generate(masked: torch.Tensor) -> torch.Tensor:
-        with autocast(config):
+        with autocast(config, masked.device.type):
             return generator(to_unit(masked, channels_last))
 
     if compiled:
