@@ -1,16 +1,17 @@
 """The network that finds the mask on a face, for `maskgan unmask`: from drawn masks, on faces that are badly aligned too.
 
+maskgan build --config=configs/fast_model.py --source=folder=DIR --data_dir=DATA
 maskgan train --config=configs/default_segmentation.py --data_dir=DATA --workdir=SEGMENTATION
 """
 
 from ml_collections import ConfigDict
 
-from maskgan_jax.configs import default_model
+from maskgan_jax.configs import fast_model
 
 
 def get_config() -> ConfigDict:
-    """The default model's data for segmentation instead of a GAN."""
-    config = default_model.get_config()
+    """The data of `configs/fast_model.py` for segmentation instead of a GAN."""
+    config = fast_model.get_config()
     config.task = "segmentation"
     config.input.batch_size = 32
     config.input.grow_region = 0

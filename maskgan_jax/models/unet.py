@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from maskgan_jax.errors import UserError
 from maskgan_jax.models.convolutions import Conv
 from maskgan_jax.models.normalization import Normalization
+from maskgan_jax.models.residual_unet import ResidualUNet
 
 
 class UNet(nn.Module):
@@ -90,9 +91,18 @@ def drop_out(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
     return jnp.where(draws >= dropped, x * (256 / (256 - dropped)), 0).astype(x.dtype)
 
 
-def create_generator(config: ConfigDict) -> UNet:
-    """The generator that a config describes."""
+def create_generator(config: ConfigDict) -> UNet | ResidualUNet:
+    """The generator that a config describes.
+
+    Raises:
+      UserError: it is 'residual' and is not to inpaint.
+    """
     settings = config.generator
+    dtype = jnp.dtype(config.training.compute)
+    if settings.architecture == "residual":
+        if not settings.inpaints:
+            raise UserError("the 'residual' generator inpaints; set generator.inpaints=True, or generator.architecture='unet'")
+        return ResidualUNet(settings.width, settings.blocks, settings.norm, dtype)
     return UNet(
         settings.width,
         settings.norm,
@@ -100,5 +110,5 @@ def create_generator(config: ConfigDict) -> UNet:
         tuple(settings.dropout_sides),
         settings.upsampling,
         settings.inpaints,
-        jnp.dtype(config.training.compute),
+        dtype,
     )
