@@ -13,14 +13,22 @@ class UserError(Exception):
     traceback and exits with code 1; library callers may catch it.
     """
 
+    exit_code = 1
+
+
+class OutOfTime(UserError):
+    """A run has used up its `training.minutes`; the same command goes on. The exit code is 75, sysexits' "try again later"."""
+
+    exit_code = 75
+
 
 def exit_code(program: str, main: Callable[[], int | None]) -> int:
-    """Runs a program; returns its exit code: its own, 1 after a UserError, 130 if interrupted, both told in one line."""
+    """Runs a program; returns its exit code: its own, that of a UserError, 130 if interrupted, both told in one line."""
     try:
         return main() or 0
     except UserError as error:
         print(f"{program}: error: {error}", file=sys.stderr)
-        return 1
+        return error.exit_code
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return 130

@@ -30,6 +30,12 @@ def main(arguments: list[str]) -> None:
         metavar="PATH",
         help="the file, which is replaced if it is there; for orbax and savedmodel a folder, which must not be there yet",
     )
+    parser.add_argument(
+        "--step",
+        default="best",
+        choices=["best", "last"],
+        help="of a run: the best checkpoint by validation, or the latest (default: best)",
+    )
     parser.add_argument("--batch", type=int, metavar="N", help="fixed size of the batch, for stablehlo, onnx and savedmodel")
     parser.add_argument("--half", action="store_true", help="float16 weights: half the size; for safetensors")
     flags = parser.parse_args(arguments)
@@ -43,7 +49,7 @@ def main(arguments: list[str]) -> None:
     from maskgan_jax.unmasking.networks import pretrained
 
     path = pretrained(flags.pretrained) if flags.pretrained else flags.workdir
-    network = load_network(path, stored_config(path).task)
+    network = load_network(path, stored_config(path).task, flags.step)
     if Path(flags.out).resolve() == Path(path).resolve():
         raise UserError(f"{flags.out} is the network itself; give another --out")
     # Each format's packages are imported only when it is asked for.

@@ -16,10 +16,14 @@ from maskgan_jax.export.safetensors import load_safetensors, read_header
 from maskgan_jax.models.landmark_net import create_landmark_net
 from maskgan_jax.models.segmentation_net import create_segmentation_net
 from maskgan_jax.models.unet import create_generator
-from maskgan_jax.training.checkpoints import read_best
+from maskgan_jax.training.checkpoints import read_best, read_last
 from maskgan_jax.training.state import Variables
 
 CREATE = {"unmask": create_generator, "landmarks": create_landmark_net, "segmentation": create_segmentation_net}
+
+
+# The names that their results' networks have in a run's checkpoints.
+TRAINED_AS = {"unmask": "generator", "landmarks": "landmark_net", "segmentation": "segmentation_net"}
 
 
 class StoredNetwork(NamedTuple):
@@ -49,12 +53,13 @@ def stored_config(path: str | Path) -> ConfigDict:
     return read_config(path / "config.json") if path.is_dir() else read_header(path)
 
 
-def load_network(path: str | Path, task: str) -> StoredNetwork:
-    """Loads a trained network; of a run, the best checkpoint is taken.
+def load_network(path: str | Path, task: str, step: str = "best") -> StoredNetwork:
+    """Loads a trained network.
 
     Args:
       path: as for `stored_config`.
       task: 'unmask', 'landmarks' or 'segmentation': which network is expected there.
+      step: of a run, 'best' or 'last': the best checkpoint by validation, or the latest one.
 
     Raises:
       UserError: there is no network, it is another one, or what is stored does not fit its config.
@@ -64,7 +69,10 @@ def load_network(path: str | Path, task: str) -> StoredNetwork:
     if config.task != task:
         raise UserError(f"{path} holds a network trained for '{config.task}', but one for '{task}' is needed")
     module = CREATE[task](config)
-    variables = read_best(path) if path.is_dir() else load_safetensors(path)
+    if not path.is_dir():
+        variables = load_safetensors(path)
+    else:
+        variables = read_best(path) if step == "best" else read_last(path, TRAINED_AS[task])
     picture = jnp.zeros((1, config.data.size, config.data.size, 3))
     inputs = (picture, picture[..., :1]) if task == "unmask" else (picture,)
     expected = {"batch_stats": {}, **jax.eval_shape(module.init, jax.random.key(0), *inputs)}

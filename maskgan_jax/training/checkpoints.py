@@ -231,6 +231,34 @@ def best_scores(manager: ocp.CheckpointManager) -> dict[str, float] | None:
         return None
 
 
+def read_last(workdir: Path, network: str) -> Variables:
+    """The variables (NumPy) of a network in the latest checkpoint of a run; its moving average, if there is one.
+
+    Args:
+      workdir: of the run.
+      network: its name among those that are trained, as in `Task`.
+
+    Raises:
+      UserError: there is no checkpoint, or it is damaged.
+    """
+    with open_checkpoints(workdir, read_only=True) as manager:
+        step = manager.latest_step()
+        if step is None:
+            raise UserError(f"{workdir} holds no checkpoint yet; `maskgan train` saves the first one after an epoch")
+        folder = manager.directory / str(step)
+        try:
+            _read_through(folder / "state")
+            handler = ocp.StandardCheckpointHandler()
+            shapes = handler.metadata(folder / "state").tree
+            target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes)
+            state = handler.restore(folder / "state", args=ocp.args.StandardRestore(target))
+        except Exception as error:  # As for `restore_state`.
+            raise UserError(
+                f"the checkpoint in {folder} is damaged ({_first_line(error)}); train on until the next one"
+            ) from error
+    return state["ema"] or {"params": state["params"][network], "batch_stats": state["batch_stats"]}
+
+
 def read_best(workdir: Path) -> Variables:
     """The variables (NumPy) of the best network of a run.
 

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from maskgan_jax.config import changed_settings, read_config, save_config
 from maskgan_jax.data.masked_faces import Records, load_split, readable, zoom_of
 from maskgan_jax.data.pipeline import Batch, evaluation_batches, training_batches
-from maskgan_jax.errors import UserError
+from maskgan_jax.errors import OutOfTime, UserError
 from maskgan_jax.files import write_png, write_text
 from maskgan_jax.training import checkpoints, gan, landmark_regression, segmentation
 from maskgan_jax.training.distributed import termination_reached
@@ -82,6 +82,7 @@ def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> Trai
 
 
 def _run(config: ConfigDict, task: Task, mesh: Mesh, records: Records, validation: Records, workdir: Path) -> TrainState:
+    end = time.monotonic() + 60 * config.training.minutes if config.training.minutes else math.inf
     steps_per_epoch = max(1, len(records) // config.input.batch_size)
     steps = config.training.steps or math.ceil(config.training.epochs * steps_per_epoch)
     validate_every = config.training.validate_every or steps_per_epoch
@@ -95,9 +96,8 @@ def _run(config: ConfigDict, task: Task, mesh: Mesh, records: Records, validatio
     shardings = divided(mesh, jax.eval_shape(create, init_key))
     # Parameters are born where they will live.
     state = jax.jit(create, out_shardings=shardings)(init_key)
-    step_of_run = jax.jit(
-        partial(train_step, task, config, steps), donate_argnums=0, out_shardings=(shardings, replicated(mesh))
-    )
+    step_of_run = jax.jit(partial(train_step, task, config), donate_argnums=1, out_shardings=(shardings, replicated(mesh)))
+    length = jax.device_put(np.float32(steps), replicated(mesh))
     is_finite = jax.jit(
         lambda state: jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state)])),
         out_shardings=replicated(mesh),
@@ -127,15 +127,19 @@ def _run(config: ConfigDict, task: Task, mesh: Mesh, records: Records, validatio
             batch = shard_batch(next(batches), mesh)
             if not pending or all(term.is_ready() for term in pending[-1].values()):
                 waited += time.monotonic() - asked
-            state, terms = step_of_run(state, frozen, batch, step_key)
+            state, terms = step_of_run(length, state, frozen, batch, step_key)
             if pending:
                 jax.block_until_ready(pending[-1])
             pending.append(terms)
             done = step + 1
             saves, validates = (done % every == 0 or done == steps for every in (checkpoint_every, validate_every))
-            stops = termination_reached(done) and done < steps
+            logs = saves or validates or done % config.training.log_every == 0
+            is_terminated = termination_reached(done)
+            # Clocks differ between processes: they agree, but not after each step.
+            is_over = logs and end < math.inf and multihost_utils.broadcast_one_to_all(time.monotonic() > end)
+            stops = (is_terminated or is_over) and done < steps
             saves |= stops
-            if saves or validates or done % config.training.log_every == 0:
+            if logs or stops:
                 means = _mean_of_finite(jax.device_get(pending), done)
                 seconds = time.monotonic() - since
                 rate = len(pending) * config.input.batch_size / seconds
@@ -156,6 +160,11 @@ def _run(config: ConfigDict, task: Task, mesh: Mesh, records: Records, validatio
                 checkpoints.save_state(latest, state, config, batches)
             if stops:
                 latest.wait_until_finished()
+                if is_over and not is_terminated:
+                    raise OutOfTime(
+                        f"{config.training.minutes:g} minutes (training.minutes) are over; the checkpoint of step {done} of "
+                        f"{steps} is saved: start again to go on from there"
+                    )
                 raise UserError(f"SIGTERM came; the checkpoint of step {done} is saved: start again to go on from there")
             if not pending:
                 since, waited = time.monotonic(), 0.0

@@ -11,7 +11,7 @@ from maskgan_jax.data.pipeline import Batch
 from maskgan_jax.training.state import Task, TrainState, Tree
 
 
-def learning_rate(config: ConfigDict, steps: int) -> optax.Schedule:
+def learning_rate(config: ConfigDict, steps: int | jax.Array) -> optax.Schedule:
     """The learning rate by step: a linear warm-up, constant for a share of the `steps`, then falling linearly to 0.
 
     pix2pix has no warm-up. For batches larger than the one the rate was found for, it is scaled by the ratio of the batches
@@ -20,19 +20,18 @@ def learning_rate(config: ConfigDict, steps: int) -> optax.Schedule:
     settings = config.optimizer
     larger = config.input.batch_size / settings.scaling_batch
     rate = settings.learning_rate * {"none": 1.0, "linear": larger, "sqrt": larger**0.5}[settings.scaling]
-    constant = max(settings.warmup, round(settings.constant * steps))
-    return optax.join_schedules(
-        [
-            # The first step has a rate already: one of 0 would be a step for nothing.
-            lambda count: rate * (count + 1) / (settings.warmup + 1),
-            optax.constant_schedule(rate),
-            optax.linear_schedule(rate, 0.0, max(1, steps - constant)),
-        ],
-        [settings.warmup, constant],
-    )
+    constant = jnp.maximum(settings.warmup, jnp.round(settings.constant * steps))
+
+    def schedule(count: jax.Array) -> jax.Array:
+        # The first step has a rate already: one of 0 would be a step for nothing.
+        rising = (count + 1) / (settings.warmup + 1)
+        falling = jnp.where(count <= constant, 1.0, (steps - count) / jnp.maximum(1, steps - constant))
+        return rate * jnp.clip(jnp.minimum(rising, falling), 0, 1)
+
+    return schedule
 
 
-def create_optimizer(config: ConfigDict, steps: int) -> optax.GradientTransformation:
+def create_optimizer(config: ConfigDict, steps: int | jax.Array) -> optax.GradientTransformation:
     """Adam for a run of `steps`."""
     return optax.adam(learning_rate(config, steps), b1=config.optimizer.b1, b2=config.optimizer.b2)
 
@@ -51,14 +50,14 @@ def create_state(task: Task, config: ConfigDict, steps: int, key: jax.Array) -> 
 
 
 def train_step(
-    task: Task, config: ConfigDict, steps: int, state: TrainState, frozen: Tree, batch: Batch, key: jax.Array
+    task: Task, config: ConfigDict, steps: int | jax.Array, state: TrainState, frozen: Tree, batch: Batch, key: jax.Array
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One step of a run of `steps`; pure. Bind the first three arguments and jit it.
+    """One step of a run of `steps`; pure. Bind the first two arguments and jit it.
 
     Args:
       task: what is trained.
       config: the whole config.
-      steps: length of the run, for the learning rate.
+      steps: length of the run, for the learning rate; as an array, another length takes no new compilation.
       state: before the step; may be donated.
       frozen: `task.frozen`.
       batch: of the global size, as `training_batches` gives it.
