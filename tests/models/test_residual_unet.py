@@ -45,7 +45,8 @@ def test_training_moves_the_running_statistics(network, inputs):
     model, variables = network
     _, updated = jax.jit(lambda v: model.apply(v, *inputs, train=True, mutable=["batch_stats"]))(variables)
     assert all(
-        np.any(old != new) for old, new in zip(*map(jax.tree.leaves, (variables["batch_stats"], updated["batch_stats"])))
+        np.any(old != new)
+        for old, new in zip(*map(jax.tree.leaves, (variables["batch_stats"], updated["batch_stats"])), strict=True)
     )
 
 
