@@ -23,7 +23,7 @@ SAME_FACE = 0.3
 MOST_MOTION = 0.3
 # Mean change of all pixels from one frame to the next from which on it is another scene.
 NEW_SCENE = 40.0
-# The One Euro filter of the landmarks, in units of the square's side: a still face is smoothed at LEAST_CUTOFF (Hz); the
+# The One Euro filter of the landmarks, in units of the first square's side: a still face is smoothed at LEAST_CUTOFF (Hz); the
 # cutoff rises by CUTOFF_PER_SPEED for each side per second.
 LEAST_CUTOFF = 1.0
 CUTOFF_PER_SPEED = 20.0
@@ -58,10 +58,13 @@ def _share(cutoff: float, seconds: float) -> float:
     return 1 / (1 + 1 / (2 * math.pi * cutoff * seconds))
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)  # A track is equal to itself alone: its arrays have no single answer.
 class _Track:
     found: Detection
     alignment: np.ndarray
+    # What landmarks are smoothed in, in pixels: the side of the track's first square. That of each frame would move with its
+    # noise, and all positions with it, the more the farther they are from the frame's corner.
+    unit: float
     landmarks_filter: OneEuroFilter
     likelihood: np.ndarray | None = None
     face: Face | None = None
@@ -114,7 +117,8 @@ class Tracker:
                 same.found, same.missed = found, 0
             else:
                 alignment = self._unmasker.refine(frame, self._unmasker.square_of(found))[1]
-                self._tracks.append(_Track(found, alignment, OneEuroFilter(LEAST_CUTOFF, CUTOFF_PER_SPEED)))
+                smooth = OneEuroFilter(LEAST_CUTOFF, CUTOFF_PER_SPEED)
+                self._tracks.append(_Track(found, alignment, _side(alignment), smooth))
         for track in known:
             track.missed += 1
         self._tracks = [track for track in self._tracks if track.missed < MISSED_SEARCHES]
@@ -123,12 +127,11 @@ class Tracker:
         """Brings a track to the frame; whether its face is still there."""
         before = track.alignment
         landmarks, track.alignment = self._unmasker.refine(frame, before, rounds=1)
-        side = np.hypot(*(before[3] - before[0]))
         moved = track.alignment - before
-        if not np.abs(moved).max() < MOST_MOTION * side:
+        if not np.abs(moved).max() < MOST_MOTION * _side(before):
             return False
         track.found = track.found._replace(box=track.found.box + np.tile(moved.mean(axis=0), 2))
-        smooth = track.landmarks_filter(landmarks / side, self._seconds) * side
+        smooth = track.landmarks_filter(landmarks / track.unit, self._seconds) * track.unit
         track.face = self._redraw(track, frame, smooth)
         return True
 
@@ -152,6 +155,11 @@ class Tracker:
             mixed = last.after + weight * (face.after.astype(np.float32) - last.after)
             face = dataclasses.replace(face, after=np.where(both[..., None], np.rint(mixed).astype(np.uint8), face.after))
         return face
+
+
+def _side(square: np.ndarray) -> float:
+    """The side of a square `[4, 2]`, in pixels."""
+    return float(np.hypot(*(square[3] - square[0])))
 
 
 def _overlap(box: np.ndarray, other: np.ndarray) -> float:

@@ -2,6 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
+from maskgan_jax.data.align import face_square
 from maskgan_jax.unmasking import tracking
 from maskgan_jax.unmasking.tracking import OneEuroFilter, Tracker
 from maskgan_jax.unmasking.unmasker import Unmasker, put_into
@@ -133,3 +134,45 @@ def test_time_is_what_the_frames_say(rate, unmasker, portrait, monkeypatch):
     for number in range(61):
         tracker(frame, number / 30)
     assert len(searches) == 6  # At 0, 0.4, ... 2 seconds.
+
+
+def test_two_people_of_whom_one_overtakes_the_other_in_size(unmasker, portrait):
+    tracker = Tracker(unmasker, 10)  # Searches every fourth frame.
+    for number in range(17):
+        frame = np.full((360, 720, 3), 90, np.uint8)
+        for left, side in ((20, 300 - 4 * number), (380, 236 + 4 * number)):
+            frame[20 : 20 + side, left : left + side] = cv2.resize(portrait, (side, side), interpolation=cv2.INTER_AREA)
+        faces = tracker(frame)
+        assert len(faces) == 2
+        assert faces[0].box[0] < faces[1].box[0] or number > 6
+
+
+class Trembling(Unmasker):
+    """Knows where the landmarks of the only face are, but for some noise."""
+
+    def __init__(self, points):
+        super().__init__(Painter(), MeanFace(), Green())
+        self.points, self.rng, self.seen = points, np.random.default_rng(0), []
+
+    def refine(self, photo, alignment, rounds=1):
+        self.seen.append(self.points + self.rng.normal(0, 0.5, self.points.shape))
+        return self.seen[-1], face_square(self.seen[-1], 1.0)
+
+
+def test_a_still_face_far_from_the_corner_of_a_large_frame_keeps_still(portrait, unmasker):
+    frame = np.full((1080, 1920, 3), 90, np.uint8)
+    frame[700:1020, 1550:1870] = portrait
+    trembling = Trembling(unmasker.find(frame)[0].landmarks)
+    tracker = Tracker(trembling, 30)
+    smooth, raw = [], []
+    for _ in range(20):
+        (face,) = tracker(frame)
+        smooth.append(face.landmarks)
+        raw.append(trembling.seen[-1])  # Of this frame.
+
+    def motion(points):
+        """Of each point, and of the face as a whole, from frame to frame, in pixels."""
+        steps = np.diff(points, axis=0)
+        return np.array([np.linalg.norm(steps, axis=-1).mean(), np.linalg.norm(steps.mean(axis=1), axis=-1).mean()])
+
+    assert (motion(smooth) < 0.5 * motion(raw)).all()
