@@ -57,8 +57,7 @@ def load_av() -> Any:
 def read_film(av: Any, path: Path) -> Iterator[av.VideoStream]:
     """The film of the file, which is open as long. Raises UserError if it is no video."""
     try:
-        # Text of another encoding than UTF-8 keeps its bytes.
-        source = av.open(_address(path), metadata_errors="surrogateescape")
+        source = _open(av, path)
     except (av.error.FFmpegError, OSError) as error:
         raise UserError(f"{path} is not a readable video ({_reason(error)})") from error
     with source:
@@ -72,6 +71,13 @@ def read_film(av: Any, path: Path) -> Iterator[av.VideoStream]:
 def _kind(av: Any, stream: av.stream.Stream) -> str:
     """What a stream is, in a word or two: a picture that stands for the whole file is a video to FFmpeg."""
     return "cover art" if stream.disposition & av.stream.Disposition.attached_pic else stream.type
+
+
+def _open(av: Any, path: Path, mode: str = "r") -> av.container.Container:
+    """A file, opened such that metadata of another encoding than UTF-8 keep their bytes."""
+    # From version 19 on they always do, and this cannot be asked for.
+    settings = {"metadata_errors": "surrogateescape"} if int(av.__version__.split(".")[0]) < 19 else {}
+    return av.open(_address(path), mode, **settings)
 
 
 def _address(path: Path) -> str:
@@ -264,7 +270,7 @@ class VideoWriter:
             rate = min(rates, key=lambda one: (one < rate * Fraction(9999, 10000), abs(one - rate)))
         self._rate = rate
         with self._complaining():
-            self._container = av.open(_address(temporary), "w", metadata_errors="surrogateescape")
+            self._container = _open(av, temporary, "w")
             self._video = self._container.add_stream(self._encoder, rate=rate, options=OPTIONS[self._encoder])
         if film:
             self._take_over(film, keep_metadata)

@@ -14,6 +14,8 @@ av = pytest.importorskip("av", reason="PyAV is not installed (pip install 'maskg
 
 CODECS = {".mp4": "libx264", ".mkv": "libx264", ".mov": "libx264", ".webm": "libvpx-vp9", ".avi": "mpeg4", ".mpg": "mpeg2video"}
 SOUND = {".webm": "libopus", ".avi": "mp3", ".mpg": "mp2"}
+# How PyAV opens a file such that text of another encoding keeps its bytes; from version 19 on by itself.
+ANY_TEXT = {"metadata_errors": "surrogateescape"} if int(av.__version__.split(".")[0]) < 19 else {}
 # With which a video in which nothing is drawn is written anew.
 ANEW = {"keep_metadata": False, "label": False}
 
@@ -84,10 +86,15 @@ def unmasked(path, unmasker, out, **outputs):
     return unmask_video(job, unmasker, out, Outputs(**outputs)), read_video(job.out)
 
 
+def in_latin_1(text):
+    """A text in that encoding, as PyAV gives and takes it in any."""
+    return text.encode("latin-1").decode("utf-8", "surrogateescape")
+
+
 def tagged(path, pictures, **metadata):
-    """A film of which the file has metadata, and a chapter."""
-    with av.open(str(path), "w", metadata_encoding="latin-1") as container:
-        container.metadata.update(metadata)
+    """A film of which the file has metadata, in Latin-1, and a chapter."""
+    with av.open(str(path), "w", **ANY_TEXT) as container:
+        container.metadata.update({key: in_latin_1(text) for key, text in metadata.items()})
         container.set_chapters([{"id": 1, "start": 0, "end": 80, "time_base": Fraction(1, 1000), "metadata": {"title": "one"}}])
         stream = container.add_stream(CODECS[path.suffix], rate=25)
         stream.height, stream.width, stream.pix_fmt = *pictures[0].shape[:2], "yuv420p"
