@@ -21,7 +21,9 @@ def main(arguments: list[str]) -> None:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--workdir", metavar="PATH", help="folder of a `maskgan train` run, or an exported .safetensors file")
     which.add_argument(
-        "--pretrained", choices=["unmask", "landmarks", "segmentation"], help="a network that comes with the package"
+        "--pretrained",
+        choices=["unmask", "unmask_fast", "landmarks", "segmentation"],
+        help="a network that comes with the package",
     )
     parser.add_argument("--format", default="safetensors", choices=FORMATS, help="what is written (default: safetensors)")
     parser.add_argument(

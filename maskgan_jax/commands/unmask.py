@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from maskgan_jax.allocator import compute_in_main_thread
 from maskgan_jax.errors import UserError
-from maskgan_jax.unmasking.inputs import find_jobs, make_folder, refuse_to_replace
+from maskgan_jax.unmasking.inputs import Job, find_jobs, make_folder, refuse_to_replace
 from maskgan_jax.weights import weight_file
 
 # Faces in a contact sheet, at most.
@@ -45,7 +45,10 @@ def main(arguments: list[str]) -> int:
     from maskgan_jax.unmasking.unmasker import Unmasker
     from maskgan_jax.unmasking.video import unmask_video
 
-    unmasker = Unmasker.from_pretrained(flags.weights)
+    def fast(job: Job) -> bool:
+        return flags.fast if flags.fast is not None else job.is_video and not flags.weights
+
+    unmaskers = {chosen: Unmasker.from_pretrained(flags.weights, fast=chosen) for chosen in set(map(fast, jobs))}
     outputs = Outputs(
         side_by_side=flags.side_by_side,
         crops=flags.crops,
@@ -59,6 +62,7 @@ def main(arguments: list[str]) -> int:
     with tqdm(jobs, desc="unmask", unit="file", disable=len(jobs) == 1) as bar:
         for job in bar:
             try:
+                unmasker = unmaskers[fast(job)]
                 if job.is_video:
                     line, faces = unmask_video(job, unmasker, Path(flags.out), outputs), []
                 else:
@@ -66,6 +70,12 @@ def main(arguments: list[str]) -> int:
             except UserError as error:
                 failed += 1
                 tqdm.write(f"maskgan unmask: skipped: {error}", file=sys.stderr)
+            except Exception as error:  # A fault of this program or of a library; the other files do not suffer from it.
+                if _was_interrupted(error):
+                    raise
+                failed += 1
+                what = " ".join(f"{job.path}: {type(error).__name__}: {error}".split())
+                tqdm.write(f"maskgan unmask: skipped: {what:.500}", file=sys.stderr)
             else:
                 tqdm.write(line)
                 shown += [face for face in faces if face.after is not None][: SHEET_FACES - len(shown)]
@@ -78,6 +88,13 @@ def main(arguments: list[str]) -> int:
     return 1 if failed else 0
 
 
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether an exception is what a library made of Ctrl-C."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="maskgan unmask",
@@ -88,6 +105,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results, under the same names")
     parser.add_argument(
         "--weights", metavar="PATH", help="workdir of a run, or an exported .safetensors file; without it, the package's own"
+    )
+    parser.add_argument(
+        "--fast",
+        action=argparse.BooleanOptionalAction,
+        help="take the package's coarser, faster network (default: for videos and cameras, not for photos)",
     )
     parser.add_argument(
         "--aligned", action="store_true", help="the inputs are square, aligned crops as `maskgan build` makes them, not photos"
@@ -118,6 +140,8 @@ def _check(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:
         parser.error("an INPUT is empty; give the path of a picture, a video or a folder")
     if bool(flags.inputs) == (flags.camera is not None):
         parser.error("give pictures, videos or folders to unmask, or --camera=N")
+    if flags.fast is not None and flags.weights is not None:
+        parser.error("--fast chooses between the package's networks, and --weights is another; leave one of them out")
     if flags.aligned or flags.camera is not None:
         what = "--aligned" if flags.aligned else "--camera"
         for flag in (*EXTRAS, "metadata", *(["mask"] if flags.camera is not None else [])):
@@ -130,7 +154,7 @@ def _aligned(flags: argparse.Namespace) -> int:
     from maskgan_jax.unmasking.aligned import unmask_aligned
 
     done, failed = unmask_aligned(
-        flags.inputs, flags.out, flags.weights, flags.mask, overwrite=flags.overwrite, label=flags.label
+        flags.inputs, flags.out, flags.weights, flags.mask, fast=bool(flags.fast), overwrite=flags.overwrite, label=flags.label
     )
     if not done:
         raise UserError("nothing was unmasked, because none of the inputs could be used; the lines above say why")
@@ -146,5 +170,6 @@ def _camera(flags: argparse.Namespace) -> int:
     from maskgan_jax.unmasking.unmasker import Unmasker
     from maskgan_jax.unmasking.video import unmask_camera
 
-    print(unmask_camera(flags.camera, Unmasker.from_pretrained(flags.weights), path, label=flags.label))
+    unmasker = Unmasker.from_pretrained(flags.weights, fast=flags.fast is not False)
+    print(unmask_camera(flags.camera, unmasker, path, label=flags.label))
     return 0

@@ -23,6 +23,7 @@ def unmask_aligned(
     weights: str | os.PathLike | None = None,
     masks: str | os.PathLike | None = None,
     *,
+    fast: bool = False,
     overwrite: bool = False,
     label: bool = True,
 ) -> tuple[int, int]:
@@ -37,6 +38,7 @@ def unmask_aligned(
       masks: folder of regions, of the same names and sizes, above 127 = hidden: there the known pixels are put back. Without
         it, a generator that inpaints is told what the segmentation network finds; the output of one that does not is kept as
         a whole, as in the paper.
+      fast: take the package's network for 128 px, if there are no `weights`.
       overwrite: whether results may replace files that are there.
       label: whether the files say that they are synthetic.
 
@@ -48,7 +50,7 @@ def unmask_aligned(
         mask or, without `overwrite`, any file; or a result cannot be written, which ends it.
     """
     jobs = find_jobs(inputs, out, masks, suffix=".png", overwrite=overwrite)
-    generator = FaceNetwork(weights or pretrained("unmask"), "unmask", batch_size=1)
+    generator = FaceNetwork(weights or pretrained("unmask_fast" if fast else "unmask"), "unmask", batch_size=1)
     finders = []
     if generator.inpaints and masks is None:
         finders = [FaceNetwork(pretrained(task), task, batch_size=1) for task in ("segmentation", "landmarks")]

@@ -14,20 +14,20 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.models.stored import load_network
 from maskgan_jax.training.state import Variables, to_levels, to_unit
 
-# Of the networks that come with the package: unmask.safetensors, landmarks.safetensors, segmentation.safetensors.
+# Of the networks that come with the package, each in NAME.safetensors.
 PRETRAINED = Path(str(importlib.resources.files("maskgan_jax"))) / "pretrained"
 
 # What users get of the output of each kind of network.
 RESULTS = {"unmask": to_levels, "landmarks": lambda points: points, "segmentation": jax.nn.sigmoid}
 
 
-def pretrained(task: str) -> Path:
-    """The file of the network for a task ('unmask', 'landmarks', 'segmentation') that comes with the package.
+def pretrained(name: str) -> Path:
+    """The file of a network that comes with the package: 'unmask', 'unmask_fast', 'landmarks' or 'segmentation'.
 
     Raises:
       UserError: the package was installed without it.
     """
-    path = PRETRAINED / f"{task}.safetensors"
+    path = PRETRAINED / f"{name}.safetensors"
     if not path.is_file():
         raise UserError(f"{path}, the network that comes with maskgan_jax, is missing; install it again, or give --weights")
     return path

@@ -13,12 +13,13 @@ from typing import Any
 import cv2
 import numpy as np
 
+from maskgan_jax.data.align import unalign_region
 from maskgan_jax.data.sheet import labelled_grid
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing, write_json, write_png
 from maskgan_jax.unmasking.inputs import Job, beside, read_mask, refuse_to_replace
 from maskgan_jax.unmasking.photo_files import PhotoFile, read_photo, write_drawn_png, write_photo, written_name
-from maskgan_jax.unmasking.unmasker import Face, Unmasker
+from maskgan_jax.unmasking.unmasker import Face, Unmasker, regions_of_faces
 
 # Sides of the faces in the contact sheet, in pixels.
 SHEET_SIDE = 160
@@ -31,7 +32,7 @@ class Outputs:
     Attributes:
       side_by_side: before and after in one picture, in `side_by_side/`.
       crops: each unmasked face before and after, aligned, in `crops/`.
-      regions: what was redrawn, 255 where, in `regions/`.
+      regions: the region that was redrawn, 255 where, in `regions/`.
       keep_metadata: as for `write_photo`.
       label: as for `write_photo`.
       overwrite: whether files that are there may be replaced.
@@ -80,7 +81,7 @@ def unmask_photo(job: Job, unmasker: Unmasker, out: Path, outputs: Outputs) -> t
     notes = () if copied else photo.notes
     with _all_or_nothing() as noted:
         if redrawn:  # First, so that an older result stays if they cannot be written.
-            _write_extras(target, out, photo, result, faces, outputs, noted)
+            _write_extras(target, out, photo, result, faces, mask, outputs, noted)
         if copied:
             with replacing(noted(target)) as temporary:
                 shutil.copyfile(job.path, temporary)
@@ -126,6 +127,7 @@ def _write_extras(
     photo: PhotoFile,
     result: np.ndarray,
     faces: Sequence[Face],
+    mask: np.ndarray | None,
     outputs: Outputs,
     noted: Callable[[Path], Path],
 ) -> None:
@@ -133,8 +135,7 @@ def _write_extras(
         both = np.concatenate([photo.rgb, result], axis=1)
         write_drawn_png(noted(beside(target, out, "side_by_side")), both, label=outputs.label)
     if outputs.regions:
-        changed = (photo.rgb != result).any(axis=-1) * np.uint8(255)
-        write_png(noted(beside(target, out, "regions")), changed)
+        write_png(noted(beside(target, out, "regions")), redrawn_region(photo.rgb.shape[:2], faces, mask))
     if outputs.crops:
         # Numbered as in the JSON.
         for number, face in enumerate(faces):
@@ -142,6 +143,29 @@ def _write_extras(
                 continue
             write_png(noted(beside(target, out, "crops", f".{number}_before.png")), face.before)
             write_drawn_png(noted(beside(target, out, "crops", f".{number}_after.png")), face.after, label=outputs.label)
+
+
+def redrawn_region(shape: tuple[int, int], faces: Sequence[Face], mask: np.ndarray | None = None) -> np.ndarray:
+    """Where a photo was redrawn, whether or not what was drawn differs from it.
+
+    Args:
+      shape: height and width of the photo.
+      faces: all that were found in it; those that were redrawn count.
+      mask: `[height, width]` uint8, above 127 = hidden, if a region was given: the part of it on those faces.
+
+    Returns:
+      `[height, width]` uint8, 255 = redrawn.
+    """
+    given = None if mask is None else regions_of_faces(mask, [face.landmarks for face in faces])
+    result = np.zeros(shape, np.uint8)
+    for number, face in enumerate(faces):
+        if face.after is None:
+            continue
+        region = given[number] if given else unalign_region(face.region, face.alignment, shape)
+        # As `paste` does: what lies outside the aligned square stays as it is.
+        square = cv2.fillConvexPoly(np.zeros(shape, np.uint8), np.rint(face.alignment).astype(np.int32), 255)
+        result |= region & square
+    return result
 
 
 def _description(

@@ -81,17 +81,18 @@ class Unmasker:
         self.segmentation_net = segmentation_net
 
     @classmethod
-    def from_pretrained(cls, weights: str | Path | None = None) -> Unmasker:
+    def from_pretrained(cls, weights: str | Path | None = None, *, fast: bool = False) -> Unmasker:
         """The networks that come with the package (MODEL_CARD.md); or, of `weights`, another generator.
 
         Args:
           weights: workdir of a `maskgan train` run or a file of `maskgan export`; None for the package's.
+          fast: take the package's generator for 128 px instead of the one for 256 px: coarser, and several times faster.
 
         Raises:
           UserError: there is no such network.
         """
         return cls(
-            FaceNetwork(weights or pretrained("unmask"), "unmask", batch_size=1),
+            FaceNetwork(weights or pretrained("unmask_fast" if fast else "unmask"), "unmask", batch_size=1),
             FaceNetwork(pretrained("landmarks"), "landmarks", batch_size=1),
             FaceNetwork(pretrained("segmentation"), "segmentation", batch_size=1),
         )

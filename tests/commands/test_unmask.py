@@ -18,13 +18,14 @@ from maskgan_jax.unmasking.unmasker import Unmasker
         (["--camera=front"], "--camera"),
         (["PHOTO", "--metadata=some"], "--metadata"),
         (["PHOTO", "--over"], "--over"),
+        (["PHOTO", "--fast", "--weights=RUN"], "--fast chooses between the package's networks"),
         (["PHOTO", "--mask="], "--mask is empty"),
         (["PHOTO", "--weights="], "--weights is empty"),
         (["PHOTO", ""], "an INPUT is empty"),
     ],
 )
 def test_wrong_usage_is_code_2_and_writes_nothing(arguments, message, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(Unmasker, "from_pretrained", lambda weights: pytest.fail("the networks were loaded"))
+    monkeypatch.setattr(Unmasker, "from_pretrained", lambda *_, **__: pytest.fail("the networks were loaded"))
     photo = tmp_path / "photo.jpg"
     photo.write_bytes(b"of somebody")
     arguments = [argument.replace("PHOTO", str(photo)) for argument in arguments]
@@ -52,7 +53,7 @@ def test_an_empty_place_for_the_results(capsys):
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
     """A folder of two; to load the networks for them is an error."""
-    monkeypatch.setattr(Unmasker, "from_pretrained", lambda weights: pytest.fail("the networks were loaded"))
+    monkeypatch.setattr(Unmasker, "from_pretrained", lambda *_, **__: pytest.fail("the networks were loaded"))
     for name in ("a.jpg", "b.jpg"):
         (tmp_path / "in").mkdir(exist_ok=True)
         (tmp_path / "in" / name).write_bytes(b"of somebody")

@@ -87,7 +87,7 @@ def crowd() -> np.ndarray:
 @pytest.fixture
 def run(unmasker, monkeypatch, capsys):
     """What runs `maskgan unmask` with that mask remover: arguments -> exit code, standard output, error output."""
-    monkeypatch.setattr(Unmasker, "from_pretrained", lambda weights=None: unmasker)
+    monkeypatch.setattr(Unmasker, "from_pretrained", lambda weights=None, fast=False: unmasker)
 
     def call(*arguments):
         tqdm._instances.clear()  # Bars of tests that failed on purpose would push this one's down.

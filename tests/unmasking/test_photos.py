@@ -1,15 +1,17 @@
 import json
+import signal
 
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from maskgan_jax.data.align import unalign_region
 from maskgan_jax.data.rendered_faces import render_face
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import find_pictures, read_picture, write_png
 from maskgan_jax.unmasking import photos
 
-from .conftest import MASK_COLOUR, Green
+from .conftest import MASK_COLOUR, Green, Painter
 
 
 def is_green(picture):
@@ -81,8 +83,8 @@ def test_folders_and_all_there_is_to_be_written(run, portrait, couple, tmp_path)
     }
     result = read_picture(out / "a.png")
     np.testing.assert_array_equal(read_picture(out / "side_by_side" / "a.png.png"), np.concatenate([portrait, result], axis=1))
-    changed = read_picture(out / "regions" / "a.png.png", grey=True) > 127
-    np.testing.assert_array_equal(changed, (result != portrait).any(axis=-1))
+    region = read_picture(out / "regions" / "a.png.png", grey=True)
+    assert (region[(result != portrait).any(axis=-1)] == 255).all()
     before, after = (read_picture(out / "crops" / f"a.png.0_{when}.png") for when in ("before", "after"))
     assert is_green(before).sum() > 300 > is_green(after).sum()
 
@@ -99,6 +101,90 @@ def test_given_regions(run, couple, tmp_path):
         np.testing.assert_array_equal(result[mask == 0], couple[mask == 0])
         assert (result[mask > 0] != couple[mask > 0]).any(axis=-1).mean() > 0.9
         assert json.loads((tmp_path / str(number) / "a.png.json").read_text())["region"] == "given"
+
+
+class Copier(Painter):
+    """Stands in for a generator whose faces look as the photo does."""
+
+    def __call__(self, pictures, masks):
+        return pictures
+
+
+def test_the_region_is_what_was_redrawn_even_if_nothing_changed(run, portrait, unmasker, tmp_path, monkeypatch):
+    monkeypatch.setattr(unmasker, "generator", Copier())
+    picture = np.concatenate([portrait, portrait], axis=1)
+    write_png(tmp_path / "a.png", picture)
+    assert run(tmp_path / "a.png", f"--out={tmp_path / 'out'}", "--regions")[0] == 0
+    _, faces = unmasker.unmask(picture)
+    assert [face.after is None for face in faces] == [False, False]
+    regions = [unalign_region(face.region, face.alignment, picture.shape[:2]) for face in faces]
+    region = read_picture(tmp_path / "out" / "regions" / "a.png.png", grey=True)
+    assert set(np.unique(region)) == {0, 255}
+    assert region[is_green(picture)].mean() > 0.99 * 255
+    np.testing.assert_array_equal(region, np.maximum(*regions))
+
+
+def test_of_a_given_region_that_which_is_on_faces_was_redrawn(run, couple, unmasker, tmp_path, monkeypatch):
+    monkeypatch.setattr(unmasker, "generator", Copier())
+    write_png(tmp_path / "in" / "a.png", couple)
+    mask = np.zeros(couple.shape[:2], np.uint8)
+    mask[130:200, 80:170] = 255
+    on_face = mask.copy()
+    mask[390:, :20] = 255  # In a corner below it.
+    write_png(tmp_path / "masks" / "a.png", mask)
+    flags = f"--out={tmp_path / 'out'}", f"--mask={tmp_path / 'masks'}", "--regions"
+    assert run(tmp_path / "in" / "a.png", *flags)[0] == 0
+    np.testing.assert_array_equal(read_picture(tmp_path / "out" / "regions" / "a.png.png", grey=True), on_face)
+
+
+@pytest.fixture
+def folder_of_three(portrait, tmp_path, monkeypatch):
+    """Photos a, b and c, and what puts a function in the place of unmask_photo for b."""
+    for name in "abc":
+        write_png(tmp_path / "in" / f"{name}.png", portrait)
+    real = photos.unmask_photo
+
+    def replace(function):
+        def unmask_photo(job, *arguments):
+            return function() if job.path.name == "b.png" else real(job, *arguments)
+
+        monkeypatch.setattr(photos, "unmask_photo", unmask_photo)
+
+    return replace
+
+
+@pytest.mark.parametrize("error", [ValueError("not\nthat value"), MemoryError(), RuntimeError("INTERNAL"), KeyError("x")])
+def test_whatever_one_photo_raises_the_others_are_unmasked(error, folder_of_three, run, tmp_path):
+    def fail():
+        raise error
+
+    folder_of_three(fail)
+    code, told, err = run(tmp_path / "in", f"--out={tmp_path / 'out'}")
+    assert code == 1 and "1 of 3 inputs could not be used" in told
+    (line,) = err.strip().splitlines()
+    what = f"{type(error).__name__}: {' '.join(str(error).split())}".strip()
+    assert line == f"maskgan unmask: skipped: {tmp_path / 'in' / 'b.png'}: {what}"
+    assert [(tmp_path / "out" / f"{name}.png").exists() for name in "abc"] == [True, False, True]
+
+
+@pytest.mark.parametrize("kind", [None, ValueError])
+def test_ctrl_c_ends_the_batch_whatever_a_library_makes_of_it(kind, folder_of_three, run, tmp_path):
+    def interrupt():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as error:
+            if kind:
+                raise kind("while checking equality") from error
+            raise
+
+    folder_of_three(interrupt)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # Tests in the background ignore it.
+    try:
+        code, _, err = run(tmp_path / "in", f"--out={tmp_path / 'out'}")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert code == 130 and err.strip() == "maskgan unmask: interrupted"
+    assert not (tmp_path / "out" / "c.png").exists()
 
 
 def test_metadata_and_label(run, portrait, tmp_path):
