@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from maskgan_jax.data.landmarks import find_box, landmarks_in_box
-from maskgan_jax.data.masked_faces import Records, load_split, readable
+from maskgan_jax.data.masked_faces import Records, load_split, readable, zoom_of
 from maskgan_jax.data.pipeline import evaluation_batches
 from maskgan_jax.data.points import CONTOUR
 from maskgan_jax.errors import UserError
@@ -40,7 +40,7 @@ def evaluate_landmarks(
       errors are over all faces; dlib's are over the `n_found` whose unmasked picture its detector finds, the easier ones.
 
     Raises:
-      UserError: no such method, network, data set or split.
+      UserError: no such method, network, data set or split, or the network is for faces of another size or zoom.
     """
     if method == "ours" and workdir is None:
         raise UserError(
@@ -48,7 +48,7 @@ def evaluate_landmarks(
         )
     records = load_split(data_dir, split)
     if method == "ours":
-        errors = _errors_of_network(records, workdir)
+        errors = _errors_of_network(records, zoom_of(data_dir), workdir)
         detected = {}
     elif method == "dlib":
         errors, detected = _errors_of_dlib(records)
@@ -64,8 +64,16 @@ def evaluate_landmarks(
     return result
 
 
-def _errors_of_network(records: Records, workdir: str | Path) -> dict[str, np.ndarray]:
-    _, network, variables = load_network(workdir, "landmarks")
+def _errors_of_network(records: Records, zoom: float, workdir: str | Path) -> dict[str, np.ndarray]:
+    config, network, variables = load_network(workdir, "landmarks")
+    # It would take faces of another size, too: it halves whatever it gets until 4 x 4 pixels are left.
+    _, first = next(readable(records, range(len(records))))
+    size = len(first["real"])
+    if (config.data.size, config.data.zoom) != (size, zoom):
+        raise UserError(
+            f"the network in {workdir} is for faces of {config.data.size} px with data.zoom={config.data.zoom:g}, those of the "
+            f"data set are of {size} px with {zoom:g}; build a data set for it"
+        )
     predict = jax.jit(lambda variables, pictures: network.apply(variables, to_unit(pictures)))
     errors: dict[str, list[np.ndarray]] = {"unmasked": [], "masked": []}
     for batch in tqdm(evaluation_batches(records, BATCH), "landmarks", -(-len(records) // BATCH), unit="batch"):

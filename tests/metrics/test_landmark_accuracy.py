@@ -4,10 +4,10 @@ import pytest
 
 from maskgan_jax.data.masked_faces import load_split
 from maskgan_jax.errors import UserError
-from maskgan_jax.export.safetensors import load_safetensors
+from maskgan_jax.export.safetensors import load_safetensors, save_safetensors
 from maskgan_jax.metrics import landmark_accuracy
 from maskgan_jax.metrics.landmark_accuracy import evaluate_landmarks
-from maskgan_jax.models.landmark_net import LandmarkNet
+from maskgan_jax.models.landmark_net import LandmarkNet, create_landmark_net
 
 
 def error(predicted, landmarks):
@@ -60,3 +60,19 @@ def test_wrong_requests(data_dir, generator_file):
         evaluate_landmarks("ours", data_dir, workdir=generator_file)
     with pytest.raises(UserError, match="needs a workdir"):
         evaluate_landmarks("ours", data_dir)
+
+
+@pytest.mark.parametrize(
+    ("size", "zoom", "message"),
+    [
+        (128, 1.0, "for faces of 128 px with data.zoom=1, those of the data set are of 64 px with 1; build a data set for it"),
+        (64, 1.25, "for faces of 64 px with data.zoom=1.25, those of the data set are of 64 px with 1; build"),
+    ],
+)
+def test_a_network_for_other_faces(size, zoom, message, data_dir, make_config, draw_variables, tmp_path):
+    config = make_config()
+    config.task, config.data.size, config.data.zoom = "landmarks", size, zoom
+    variables = draw_variables(create_landmark_net(config), np.zeros((1, size, size, 3), np.float32))
+    save_safetensors(tmp_path / "network.safetensors", variables, config)
+    with pytest.raises(UserError, match=message):
+        evaluate_landmarks("ours", data_dir, workdir=tmp_path / "network.safetensors")
