@@ -1,5 +1,6 @@
 import concurrent.futures
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import types
 import pytest
 
 from maskgan_jax.__main__ import COMMANDS, main
+from maskgan_jax.demo import PORTRAIT
 from maskgan_jax.errors import UserError
 
 
@@ -153,3 +155,71 @@ def test_help_of_weights_names_them_all(capsys):
     shown = capsys.readouterr().out
     assert all(name in shown for name in ("CenterFace", "dlib", "ST-LPIPS"))
     assert "face detector" in COMMANDS["weights"] and "videos" in COMMANDS["unmask"]
+
+
+@pytest.mark.parametrize(("arguments", "unbuffered"), [(["--help"], ""), (["--help"], "1"), (["weights", "--help"], "")])
+def test_output_that_nobody_reads_ends_it_quietly(arguments, unbuffered):
+    """As in `maskgan --help | head -1`."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "maskgan_jax", *arguments],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_without_any_output():
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" -m maskgan_jax --help >&-', sys.executable], stderr=subprocess.PIPE, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_pipe_that_breaks_within_is_no_closed_output():
+    code = """if True:
+        import sys, types
+        from maskgan_jax.__main__ import main
+
+        def work(arguments):
+            raise BrokenPipeError(32, "to a worker")
+
+        sys.modules["maskgan_jax.commands.build"] = types.SimpleNamespace(main=work)
+        sys.argv = ["maskgan", "build"]
+        sys.exit(main())
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.endswith("BrokenPipeError: [Errno 32] to a worker\n")
+
+
+def test_devices_that_jax_does_not_have_are_told_in_one_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "maskgan_jax", "unmask", PORTRAIT, f"--out={tmp_path}"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"JAX_PLATFORMS": "abacus"},
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "maskgan unmask: error: JAX cannot use what JAX_PLATFORMS=abacus asks for (Unable to initialize backend 'abacus': "
+        "Backend 'abacus' is not in the list of known backends: ['cpu', 'tpu']); leave JAX_PLATFORMS unset, or set it to cpu\n"
+    )
+
+
+def test_devices_of_which_jax_says_nothing(command, monkeypatch, capsys):
+    """For CUDA without a driver it fails without a word; other such failures are none of the devices."""
+
+    def fail(*_):
+        raise AssertionError
+
+    command(fail)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    monkeypatch.setitem(sys.modules, "jax", types.SimpleNamespace(devices=fail))
+    assert main(["demo"]) == 1
+    assert "JAX cannot use what JAX_PLATFORMS=cuda asks for; leave" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "jax", types.SimpleNamespace(devices=lambda: ["a GPU"]))
+    with pytest.raises(AssertionError):
+        main(["demo"])

@@ -81,7 +81,8 @@ def build_data_set(
     """
     if workers < 0:
         raise UserError(f"--workers={workers}: give a number of processes, or 0 for one per core")
-    workers = workers or len(os.sched_getaffinity(0))
+    # macOS cannot say which of the cores this process may use.
+    workers = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     data_dir = epath.Path(data_dir)
     if runner and (faces or keep_faces):
         raise UserError("face files are for builds without Beam; leave out --runner, or --faces and --keep_faces")

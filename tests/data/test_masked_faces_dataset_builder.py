@@ -98,6 +98,20 @@ def test_a_split_can_be_sent_to_other_processes_and_through_grain(built):
     assert sorted(ids) == sorted(record["id"] for record in records)
 
 
+def test_workers_where_the_system_does_not_tell_which_cores_are_ours(config, tmp_path, monkeypatch):
+    """As macOS: then all that there are."""
+
+    def stop(*_, workers, **__):
+        raise UserError(f"{workers} workers")
+
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr("maskgan_jax.data.build._find_faces", stop)
+    for cores, workers in ((7, 7), (None, 1)):
+        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+        with pytest.raises(UserError, match=f"^{workers} workers$"):
+            build_data_set(["rendered=2"], config, tmp_path)
+
+
 def test_the_same_bytes_whatever_the_number_of_workers(built, config, tmp_path):
     build_data_set(["rendered=20"], config, tmp_path, workers=3)
     assert tree(tmp_path) == tree(built[0])
