@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial, reduce
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -96,7 +97,15 @@ def _run(config: ConfigDict, task: Task, mesh: Mesh, records: Records, validatio
     shardings = divided(mesh, jax.eval_shape(create, init_key))
     # Parameters are born where they will live.
     state = jax.jit(create, out_shardings=shardings)(init_key)
-    step_of_run = jax.jit(partial(train_step, task, config), donate_argnums=1, out_shardings=(shardings, replicated(mesh)))
+    names: list[str] = []
+
+    def packed_step(*arguments: Any) -> tuple[TrainState, jax.Array]:
+        # To fetch many scalars of many steps takes longer than to compute them: the terms of a step leave the device as one.
+        state, terms = train_step(task, config, *arguments)
+        names[:] = terms
+        return state, jnp.stack(list(terms.values()))
+
+    step_of_run = jax.jit(packed_step, donate_argnums=1, out_shardings=(shardings, replicated(mesh)))
     length = jax.device_put(np.float32(steps), replicated(mesh))
     is_finite = jax.jit(
         lambda state: jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state)])),
@@ -115,7 +124,7 @@ def _run(config: ConfigDict, task: Task, mesh: Mesh, records: Records, validatio
         _write_config(config, workdir)
         writer = MetricsFiles(workdir, start)
         validator = _validator(task, validation, config, mesh)
-        pending: list[dict[str, jax.Array]] = []
+        pending: list[jax.Array] = []
         since, waited = time.monotonic(), 0.0
         progress = tqdm(
             range(start, steps), initial=start, total=steps, unit="step", desc=f"train {config.task}", disable=not first
@@ -125,11 +134,12 @@ def _run(config: ConfigDict, task: Task, mesh: Mesh, records: Records, validatio
             # fill their memory with batches.
             asked = time.monotonic()
             batch = shard_batch(next(batches), mesh)
-            if not pending or all(term.is_ready() for term in pending[-1].values()):
+            if not pending or pending[-1].is_ready():
                 waited += time.monotonic() - asked
             state, terms = step_of_run(length, state, frozen, batch, step_key)
             if pending:
                 jax.block_until_ready(pending[-1])
+            terms.copy_to_host_async()
             pending.append(terms)
             done = step + 1
             saves, validates = (done % every == 0 or done == steps for every in (checkpoint_every, validate_every))
@@ -140,7 +150,7 @@ def _run(config: ConfigDict, task: Task, mesh: Mesh, records: Records, validatio
             stops = (is_terminated or is_over) and done < steps
             saves |= stops
             if logs or stops:
-                means = _mean_of_finite(jax.device_get(pending), done)
+                means = _mean_of_finite([dict(zip(names, row, strict=True)) for row in jax.device_get(pending)], done)
                 seconds = time.monotonic() - since
                 rate = len(pending) * config.input.batch_size / seconds
                 writer.write(done, "train", {**means, "pictures_per_second": rate, "input_wait": waited / seconds})

@@ -37,7 +37,7 @@ def test_regions_do_not_tell_where_the_drawn_one_was(record):
     masks = np.stack([varied["mask"][..., 0] > 0 for varied in variants(record)])
     drawn = record["mask"][..., 0] > 0
     overlap = (masks & drawn).sum((1, 2)) / (masks | drawn).sum((1, 2))
-    assert overlap.max() < 0.99 and 0.2 < np.median(overlap) < 0.9
+    assert np.mean(overlap > 0.95) < 0.1 and 0.2 < np.median(overlap) < 0.9
     # Its lower edge is where some end, some end above and some below.
     bottoms = np.array([np.flatnonzero(mask.any(1)).max() for mask in masks])
     bottom = np.flatnonzero(drawn.any(1)).max()

@@ -131,6 +131,37 @@ def test_training_batches(config):
     }
 
 
+def test_processes_read_what_threads_read(config):
+    config.input.jitter = 1.25
+    records = [make_record(seed) for seed in range(6)]
+    expected = training_batches(records, config)
+    config.input.processes = 2
+    batches = training_batches(records, config)
+    for _ in range(3):
+        for (name, one), other in zip(next(batches).items(), next(expected).values(), strict=True):
+            np.testing.assert_array_equal(one, other, err_msg=name)
+    # Its state can be restored.
+    state = batches.get_state()
+    following = next(batches)
+    again = training_batches(records, config)
+    again.set_state(state)
+    np.testing.assert_array_equal(next(again)["real"], following["real"])
+
+
+def test_varied_records_are_still_records(config):
+    """All variation together: sizes and types stay, and outside the region both images are one."""
+    config.input.update(vary_region=1.0, misalignment=0.03, grow_region=2, light=0.2, degrade=1.0)
+    batch = next(training_batches([make_record(seed) for seed in range(6)], config))
+    assert {name: array.shape for name, array in batch.items()} == {
+        "real": (4, SIDE, SIDE, 3),
+        "masked": (4, SIDE, SIDE, 3),
+        "mask": (4, SIDE, SIDE, 1),
+        "landmarks": (4, 68, 2),
+    }
+    assert batch["mask"].any((1, 2, 3)).all() and set(np.unique(batch["mask"])) == {0, 255}
+    np.testing.assert_array_equal(batch["masked"], batch["real"])
+
+
 def test_half_of_the_pictures_are_mirrored(records, config):
     base = make_record()
     batches = training_batches([base] * 8, config)

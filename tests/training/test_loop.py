@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from maskgan_jax.config import read_config, save_config
-from maskgan_jax.errors import UserError
+from maskgan_jax.errors import OutOfTime, UserError
 from maskgan_jax.files import read_picture
 from maskgan_jax.models.stored import load_network
 from maskgan_jax.training import checkpoints, loop
@@ -116,6 +116,22 @@ def test_stopped_and_resumed_equals_uninterrupted(uninterrupted, data_dir, tmp_p
             train(run_config(), data_dir, tmp_path)
     assert_identical(jax.device_get(train(run_config(), data_dir, tmp_path)), uninterrupted[1])
     assert_same_numbers(tmp_path, uninterrupted[0])
+
+
+def test_a_run_ends_when_its_minutes_are_over_and_goes_on_later(uninterrupted, data_dir, tmp_path, run_config):
+    config = run_config()
+    config.training.minutes = 1e-6
+    with pytest.raises(
+        OutOfTime, match=r"1e-06 minutes .* are over; the checkpoint of step 1 of .* start again to go on"
+    ) as end:
+        train(config, data_dir, tmp_path)
+    assert end.value.exit_code == 75
+    config.training.minutes = 0.0
+    state = jax.device_get(train(config, data_dir, tmp_path))
+    assert_identical(state, uninterrupted[1])
+    # The last checkpoint, whatever the best one is.
+    last = state.ema["params"] if state.ema else state.params["generator"]
+    assert_identical(load_network(tmp_path, "unmask", "last").variables["params"], last)
 
 
 def test_killed_and_resumed_equals_uninterrupted(uninterrupted, data_dir, tmp_path, run_config):
