@@ -40,5 +40,6 @@ def get_config() -> ConfigDict:
     config.optimizer.ema = 0.999
     config.optimizer.constant = 0.6
     config.training.compute = "bfloat16"
-    config.training.epochs = 45.0
+    # Ten minutes on an H200.
+    config.training.epochs = 13.7
     return config
