@@ -6,6 +6,7 @@ runtime has fast kernels for, and needs nothing but the package onnx.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from maskgan_jax.export.functions import Signature, signature
 from maskgan_jax.files import replacing
 from maskgan_jax.models.convolutions import enlarging_kernel
 from maskgan_jax.models.normalization import EPSILON
+from maskgan_jax.models.residual_unet import SCALES, Noise
 from maskgan_jax.models.stored import StoredNetwork
 
 # Of ONNX's operators; old enough for runtimes of 2021.
@@ -68,9 +70,13 @@ class _Graph:
         self._weights[name] = np.ascontiguousarray(array, array.dtype if array.dtype == np.int64 else np.float32)
         return name
 
+    def params(self, layer: str) -> dict[str, Any]:
+        """The parameters of a layer, `name` or `block.name`; {} if there is none."""
+        return _find(self._params, layer)
+
     def conv(self, x: str, layer: str) -> str:
         """`models.convolutions.Conv`, by the name of its parameters; what goes up is a transposed convolution."""
-        params, up = self._params[layer], layer.startswith("up_")
+        params, up = self.params(layer), layer.startswith("up_")
         kernel = np.asarray(params["kernel"], np.float32)
         if kernel.shape[0] == 3:
             kernel = np.asarray(enlarging_kernel(kernel))
@@ -83,18 +89,36 @@ class _Graph:
 
     def norm(self, x: str, layer: str) -> str:
         """`models.normalization.Normalization` with fixed statistics."""
-        if layer not in self._params:
+        if not (params := self.params(layer)):
             return x
-        inputs = [x, *(self.weight(f"{layer}.{name}", self._params[layer][name]) for name in ("scale", "bias"))]
+        inputs = [x, *(self.weight(f"{layer}.{name}", params[name]) for name in ("scale", "bias"))]
         if self._norm == "instance":
             return self.add("InstanceNormalization", *inputs, epsilon=EPSILON)
-        statistics = self._statistics[layer]
+        statistics = _find(self._statistics, layer)
         inputs += [self.weight(f"{layer}.{name}", statistics[name]) for name in ("mean", "variance")]
         return self.add("BatchNormalization", *inputs, epsilon=EPSILON)
 
+    def norm_relu(self, x: str, layer: str) -> str:
+        """What stands before the convolutions of a residual network."""
+        return self.add("Relu", self.norm(x, layer))
+
+    def same_conv(self, x: str, layer: str, dilation: int = 1, part: slice = slice(None)) -> str:
+        """`flax.linen.Conv` that keeps the side, or `Dense` at every pixel; `part`: of its output channels."""
+        params = self.params(layer)
+        kernel = np.asarray(params["kernel"])[..., part]
+        side = kernel.shape[0] if kernel.ndim == 4 else 1
+        kernel = kernel.reshape(side, side, *kernel.shape[-2:]).transpose(3, 2, 0, 1)
+        # Layers that are drawn in parts have several weights.
+        name = layer if part == slice(None) else f"{layer}.{part.start}"
+        inputs = [x, self.weight(f"{name}.weight", kernel)]
+        if "bias" in params:
+            inputs.append(self.weight(f"{name}.bias", params["bias"][part]))
+        pads = [dilation * (side // 2)] * 4
+        return self.add("Conv", *inputs, kernel_shape=[side, side], pads=pads, dilations=[dilation, dilation])
+
     def dense(self, x: str, layer: str) -> str:
         """`flax.linen.Dense`."""
-        params = self._params[layer]
+        params = self.params(layer)
         return self.add("Gemm", x, *(self.weight(f"{layer}.{name}", params[name]) for name in ("kernel", "bias")))
 
     def model(self, onnx: Any, described: Signature, batch: int | None) -> Any:
@@ -115,9 +139,12 @@ class _Graph:
         return helper.make_model(graph, opset_imports=opset, ir_version=8, producer_name="maskgan_jax")
 
 
+def _find(tree: dict[str, Any], layer: str) -> dict[str, Any]:
+    return functools.reduce(lambda branch, name: branch.get(name, {}), layer.split("."), tree)
+
+
 def _draw_generator(graph: _Graph, network: StoredNetwork) -> None:
-    """`models.unet.UNet`."""
-    depth = network.config.data.size.bit_length() - 1
+    """Either generator."""
     picture = graph.add("Transpose", "picture", perm=TO_CHANNELS_FIRST)
     x = picture
     if network.config.generator.inpaints:
@@ -125,6 +152,16 @@ def _draw_generator(graph: _Graph, network: StoredNetwork) -> None:
         zero = graph.weight("zero", 0.0)
         hidden = graph.add("Greater", mask, zero)
         x = graph.add("Concat", graph.add("Where", hidden, zero, picture), mask, axis=1)
+    draw = _draw_residual_unet if network.config.generator.architecture == "residual" else _draw_unet
+    x = graph.add("Tanh", draw(graph, x, network))
+    if network.config.generator.inpaints:
+        x = graph.add("Where", hidden, x, picture)
+    graph.add("Transpose", x, name="unmasked", perm=TO_CHANNELS_LAST)
+
+
+def _draw_unet(graph: _Graph, x: str, network: StoredNetwork) -> str:
+    """`models.unet.UNet`, without what is done to its inputs and output."""
+    depth = network.config.data.size.bit_length() - 1
     skips = []
     for i in range(depth):
         if i > 0:
@@ -135,10 +172,65 @@ def _draw_generator(graph: _Graph, network: StoredNetwork) -> None:
     for i in reversed(range(1, depth)):
         x = graph.norm(graph.conv(x, f"up_{i}"), f"up_norm_{i}")
         x = graph.add("Relu", graph.add("Concat", skips.pop(), x, axis=1))
-    x = graph.add("Tanh", graph.conv(x, "up_0"))
-    if network.config.generator.inpaints:
-        x = graph.add("Where", hidden, x, picture)
-    graph.add("Transpose", x, name="unmasked", perm=TO_CHANNELS_LAST)
+    return graph.conv(x, "up_0")
+
+
+def _draw_residual_unet(graph: _Graph, x: str, network: StoredNetwork) -> str:
+    """`models.residual_unet.ResidualUNet`, without what is done to its inputs and output."""
+    side, blocks = network.config.data.size, network.config.generator.blocks
+    x = graph.same_conv(x, "stem")
+    skips = []
+    for i in range(1, SCALES + 1):
+        skips.append(x)
+        x = graph.conv(graph.norm_relu(x, f"down_norm_{i}"), f"down_{i}")
+        if 1 < i < SCALES:
+            x = _draw_block(graph, x, f"down_block_{i}")
+    for j in range(blocks):
+        x = _draw_block(graph, x, f"middle_block_{j}", 1 + j % 2)
+        if j % 2:
+            x = _draw_attention(graph, x, f"attention_{j}", side >> SCALES)
+    for i in reversed(range(SCALES)):
+        x = graph.conv(graph.norm_relu(x, f"up_norm_{i}"), f"up_{i}")
+        x = graph.same_conv(graph.add("Concat", x, skips.pop(), axis=1), f"join_{i}")
+        if i < SCALES - 1:
+            x = _draw_noise(graph, x, f"noise_{i}", side >> i)
+        for j in range(blocks if i == SCALES - 1 else 1):
+            x = _draw_block(graph, x, f"up_block_{i}_{j}", 1 + j % 2)
+    return graph.same_conv(graph.norm_relu(x, "output_norm"), "output")
+
+
+def _draw_block(graph: _Graph, x: str, layer: str, dilation: int = 1) -> str:
+    """`models.residual_unet.ResidualBlock`."""
+    y = graph.same_conv(graph.norm_relu(x, f"{layer}.norm_0"), f"{layer}.conv_0", dilation)
+    return graph.add("Add", x, graph.same_conv(graph.norm_relu(y, f"{layer}.norm_1"), f"{layer}.conv_1"))
+
+
+def _draw_attention(graph: _Graph, x: str, layer: str, side: int) -> str:
+    """`models.residual_unet.SelfAttention`, on maps of `side`; channels stay before pixels."""
+    position = np.asarray(graph.params(layer)["position"])
+    features = position.shape[-1]
+    y = graph.norm(x, f"{layer}.norm")
+    y = graph.add("Add", y, graph.weight(f"{layer}.position", position.transpose(TO_CHANNELS_FIRST)))
+    # 0: the batch, as it is.
+    heads = graph.weight("heads", np.array([0, 4, features // 4, side * side], np.int64))
+    query, key, value = (
+        graph.add("Reshape", graph.same_conv(y, f"{layer}.qkv", part=slice(i * features, (i + 1) * features)), heads)
+        for i in range(3)
+    )
+    query = graph.add("Mul", query, graph.weight("scale", (features // 4) ** -0.5))
+    scores = graph.add("MatMul", graph.add("Transpose", query, perm=[0, 1, 3, 2]), key)
+    weights = graph.add("Softmax", scores, axis=-1)
+    y = graph.add("MatMul", value, graph.add("Transpose", weights, perm=[0, 1, 3, 2]))
+    y = graph.add("Reshape", y, graph.weight("map", np.array([0, features, side, side], np.int64)))
+    return graph.add("Add", x, graph.same_conv(y, f"{layer}.output"))
+
+
+def _draw_noise(graph: _Graph, x: str, layer: str, side: int) -> str:
+    """`models.residual_unet.Noise`, on maps of `side`."""
+    noise = Noise().apply({"params": {"strength": np.ones(1)}}, np.zeros((1, side, side, 1), np.float32))
+    noise = graph.weight(layer, np.asarray(noise).transpose(TO_CHANNELS_FIRST))
+    strength = graph.weight(f"{layer}.strength", np.reshape(graph.params(layer)["strength"], (-1, 1, 1)))
+    return graph.add("Add", x, graph.add("Mul", noise, strength))
 
 
 def _draw_landmark_net(graph: _Graph, network: StoredNetwork) -> None:

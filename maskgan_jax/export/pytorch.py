@@ -9,24 +9,35 @@ import safetensors.numpy
 
 from maskgan_jax.files import replacing
 from maskgan_jax.models.stored import StoredNetwork
-from maskgan_jax.pytorch.convert import generator_to_pytorch, landmark_net_to_pytorch, segmentation_net_to_pytorch
-
-TO_PYTORCH = {
-    "unmask": generator_to_pytorch,
-    "landmarks": landmark_net_to_pytorch,
-    "segmentation": segmentation_net_to_pytorch,
-}
+from maskgan_jax.pytorch.convert import (
+    StateDict,
+    generator_to_pytorch,
+    landmark_net_to_pytorch,
+    residual_to_pytorch,
+    segmentation_net_to_pytorch,
+)
 
 
 def save_pytorch(path: str | Path, network: StoredNetwork) -> None:
     """Writes the state dict of the network's twin in `tools/pytorch/networks.py`, with the config in the header.
 
-    A generator's is one of pix2pix's `UnetGenerator` (with affine norms, and four input channels if it inpaints).
+    A U-Net's is one of pix2pix's `UnetGenerator` (with affine norms, and four input channels if it inpaints).
 
     Raises:
       UserError: the file cannot be written.
     """
-    state = TO_PYTORCH[network.config.task](network.variables)
+    state = _state_dict(network)
     header = {"format": "pt", "config": json.dumps(network.config.to_dict(), sort_keys=True)}
     with replacing(path) as temporary:
         temporary.write_bytes(safetensors.numpy.save(state, metadata=header))
+
+
+def _state_dict(network: StoredNetwork) -> StateDict:
+    config, variables = network.config, network.variables
+    if config.task == "landmarks":
+        return landmark_net_to_pytorch(variables)
+    if config.task == "segmentation":
+        return segmentation_net_to_pytorch(variables)
+    if config.generator.architecture == "residual":
+        return residual_to_pytorch(variables, config.data.size)
+    return generator_to_pytorch(variables)

@@ -23,6 +23,16 @@ def test_onnxruntime_gives_the_same(batch, network, inputs, expected, assert_clo
         assert_close(one, expected[:1])
 
 
+def test_residual_generator_with_other_norms(other_residual, assert_close, tmp_path):
+    pytest.importorskip("onnx", reason="onnx is not installed (pip install 'maskgan_jax[onnx]')")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    network, inputs, expected = other_residual
+    save_onnx(tmp_path / "network.onnx", network)
+    session = onnxruntime.InferenceSession(tmp_path / "network.onnx")
+    (output,) = session.run(None, dict(zip(signature(network).inputs, inputs, strict=True)))
+    assert_close(output, expected)
+
+
 def test_missing_package_is_named(network, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(UserError, match=r"pip install 'maskgan_jax\[onnx\]'"):

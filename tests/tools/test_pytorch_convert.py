@@ -4,10 +4,10 @@ import pytest
 import safetensors.numpy
 
 from maskgan_jax.errors import UserError
-from maskgan_jax.export.safetensors import load_safetensors, read_header
+from maskgan_jax.export.safetensors import load_safetensors, read_header, save_safetensors
 from maskgan_jax.models.landmark_net import LandmarkNet
 from maskgan_jax.models.patchgan import PatchGAN
-from maskgan_jax.models.unet import UNet
+from maskgan_jax.models.unet import UNet, create_generator
 from maskgan_jax.pytorch import convert
 
 SIDE = 64
@@ -102,6 +102,16 @@ def test_same_generator(generator, picture, norm, train):
         theirs = network(to_torch(picture)).permute(0, 2, 3, 1).numpy()
     assert np.ptp(theirs) > 0.1
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_residual_generator_is_none_of_pix2pix(draw_variables, make_config, picture, tmp_path):
+    config = make_config()
+    config.generator.update(architecture="residual", inpaints=True)
+    variables = draw_variables(create_generator(config), picture[:1], picture[:1, ..., :1])
+    save_safetensors(tmp_path / "ours.safetensors", variables, config)
+    with pytest.raises(UserError, match="pix2pix does not have; `maskgan export --format=pytorch`"):
+        convert.main([str(tmp_path / "ours.safetensors"), f"--out={tmp_path / 'out.safetensors'}"])
+    assert not (tmp_path / "out.safetensors").exists()
 
 
 @pytest.mark.parametrize("norm", ["instance", "batch"])

@@ -13,13 +13,16 @@ of the first and of the innermost convolution of such a generator, which no norm
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from maskgan_jax.configs.default import get_config
@@ -27,6 +30,7 @@ from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.export.safetensors import save_safetensors
 from maskgan_jax.files import replacing
 from maskgan_jax.models.convolutions import enlarging_kernel
+from maskgan_jax.models.residual_unet import Noise
 from maskgan_jax.models.stored import load_network, stored_config
 from maskgan_jax.models.unet import create_generator
 from maskgan_jax.state_dict import read_state_dict
@@ -37,6 +41,8 @@ StateDict = dict[str, np.ndarray]
 # The axes of our kernels, `[4, 4, in, out]`, in PyTorch's order: `[out, in, 4, 4]`, or transposed `[in, out, 4, 4]`.
 CONVOLUTION = (3, 2, 0, 1)
 TRANSPOSED = (2, 3, 0, 1)
+# Those of our feature maps.
+PICTURE = (0, 3, 1, 2)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -48,7 +54,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", required=True, metavar="FILE.safetensors", help="the file to write")
     flags = parser.parse_args(arguments)
     if _is_ours(flags.source):
-        variables = load_network(flags.source, "unmask").variables
+        network = load_network(flags.source, "unmask")
+        if network.config.generator.architecture != "unet":
+            raise UserError(
+                f"{flags.source} is a generator that pix2pix does not have; `maskgan export --format=pytorch` writes it for "
+                "maskgan_jax.pytorch.networks"
+            )
+        variables = network.variables
         with replacing(flags.out) as temporary:
             temporary.write_bytes(safetensors.numpy.save(generator_to_pytorch(variables), metadata={"format": "pt"}))
     else:
@@ -106,6 +118,32 @@ def generator_from_pytorch(state: Mapping[str, np.ndarray]) -> Variables:
     return _from_pytorch(state, _generator_names(depth), "a UnetGenerator")
 
 
+def residual_to_pytorch(variables: Variables, size: int) -> StateDict:
+    """The state dict of `networks.ResidualUNet`, for faces of `size` px, that has the variables of ours.
+
+    The noise is in it, which ours draws from a fixed key in each call: PyTorch cannot draw the same.
+    """
+    params, statistics = (_layers(variables.get(kind, {})) for kind in ("params", "batch_stats"))
+    shared = {name: name for name in params if _is_norm(name) or re.fullmatch(r"(down|up)_\d", name)}
+    state = _to_pytorch({"params": params, "batch_stats": statistics}, shared, keeps_statistics=bool(statistics))
+    for name, layer in params.items():
+        if name in shared:
+            continue
+        for kind, array in layer.items():
+            if kind == "kernel":
+                state[f"{name}.weight"] = _array(np.transpose(array, CONVOLUTION if np.ndim(array) == 4 else (1, 0)))
+            elif kind == "position":
+                state[f"{name}.position"] = _array(np.transpose(array, PICTURE))
+            elif kind == "strength":
+                side = size >> int(name.removeprefix("noise_"))
+                noise = Noise().apply({"params": {"strength": np.ones(1)}}, np.zeros((1, side, side, 1), np.float32))
+                state[f"{name}.noise"] = _array(np.transpose(noise, PICTURE))
+                state[f"{name}.strength"] = _array(np.reshape(array, (-1, 1, 1)))
+            else:
+                state[f"{name}.{kind}"] = _array(array)
+    return state
+
+
 def discriminator_to_pytorch(variables: Variables, *, batch_norm: bool = False) -> StateDict:
     """The state dict of an `NLayerDiscriminator`, with affine norms, that has the variables of our `PatchGAN`.
 
@@ -141,6 +179,14 @@ def landmark_net_to_pytorch(variables: Variables) -> StateDict:
 def segmentation_net_to_pytorch(variables: Variables) -> StateDict:
     """The state dict of `networks.SegmentationNet` that has the variables of ours."""
     return _to_pytorch(variables, {name: name for name in variables["params"]}, keeps_statistics=True)
+
+
+def _layers(tree: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:
+    """The arrays of each layer of a tree, by the layer's path, with dots."""
+    layers: dict[str, dict[str, np.ndarray]] = {}
+    for path, array in flatten_dict(tree).items():
+        layers.setdefault(".".join(path[:-1]), {})[path[-1]] = array
+    return layers
 
 
 def _level(i: int) -> str:

@@ -1,6 +1,6 @@
 """The networks of maskgan_jax/models in PyTorch, to measure against and to exchange weights with.
 
-The names of the generator's and the discriminator's parameters are those of `UnetGenerator` and `NLayerDiscriminator` in
+The names of the U-Net's and the discriminator's parameters are those of `UnetGenerator` and `NLayerDiscriminator` in
 junyanz/pytorch-CycleGAN-and-pix2pix, whose state dicts fit where they are of the same norm (convert.py tells what does not).
 """
 
@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 MOST_CHANNELS = 8  # Times the width.
+SCALES = 4  # As in maskgan_jax/models/residual_unet.py, which would bring JAX into this process.
 
 
 def create_norm(kind: str, channels: int) -> nn.Module:
@@ -88,6 +89,114 @@ class UNetGenerator(nn.Module):
             x = layer(x)
         x = tanh(x.float())
         return torch.where(mask > 0, x, masked) if self.inpaints else x
+
+
+class ResidualBlock(nn.Module):
+    """`maskgan_jax.models.residual_unet.ResidualBlock`: norm, ReLU and convolution, twice, added to what came in."""
+
+    def __init__(self, channels: int, norm: str, dilation: int = 1):
+        """A block whose first convolution is dilated; parameters are named as in ours."""
+        super().__init__()
+        self.norm_0 = create_norm(norm, channels)
+        self.conv_0 = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation, bias=False)
+        self.norm_1 = create_norm(norm, channels)
+        self.conv_1 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`[B, C, H, W]` to the same."""
+        y = self.conv_0(functional.relu(self.norm_0(x)))
+        return x + self.conv_1(functional.relu(self.norm_1(y)))
+
+
+class SelfAttention(nn.Module):
+    """`maskgan_jax.models.residual_unet.SelfAttention`: every pixel looks at every other one, with four heads."""
+
+    def __init__(self, channels: int, side: int, norm: str):
+        """For feature maps of `side`; parameters are named as in ours."""
+        super().__init__()
+        self.norm = create_norm(norm, channels)
+        self.position = nn.Parameter(torch.zeros(1, channels, side, side))
+        self.qkv = nn.Linear(channels, 3 * channels)
+        self.output = nn.Linear(channels, channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`[B, C, H, W]` to the same."""
+        pixels = (self.norm(x) + self.position).flatten(2).transpose(1, 2)
+        # [B, H W, 3 C] to three of [B, 4, H W, C / 4].
+        query, key, value = self.qkv(pixels).unflatten(2, (3, 4, -1)).permute(2, 0, 3, 1, 4)
+        y = functional.scaled_dot_product_attention(query, key, value)
+        return x + self.output(y.transpose(1, 2).flatten(2)).transpose(1, 2).reshape(x.shape)
+
+
+class Noise(nn.Module):
+    """`maskgan_jax.models.residual_unet.Noise`: the same noise for every picture, times a factor for each channel."""
+
+    def __init__(self, channels: int, side: int):
+        """For feature maps of `side`. The noise is JAX's, and comes with the state dict."""
+        super().__init__()
+        self.strength = nn.Parameter(torch.zeros(channels, 1, 1))
+        self.register_buffer("noise", torch.zeros(1, 1, side, side))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`[B, C, H, W]` to the same."""
+        return x + (self.noise * self.strength).to(x.dtype)
+
+
+class ResidualUNet(nn.Module):
+    """`maskgan_jax.models.residual_unet.ResidualUNet`: draws inside the mask alone."""
+
+    def __init__(self, size: int, width: int, blocks: int, norm: str):
+        """A generator for faces of `size` px; the rest, and the names of the parameters, as in ours."""
+        super().__init__()
+        self.blocks = blocks
+        channels = [width * min(2**i, MOST_CHANNELS) for i in range(SCALES + 1)]
+        self.stem = nn.Conv2d(4, width, 3, padding=1)
+        for i in range(1, SCALES + 1):
+            self.add_module(f"down_norm_{i}", create_norm(norm, channels[i - 1]))
+            self.add_module(f"down_{i}", convolution(channels[i - 1], channels[i]))
+            if 1 < i < SCALES:
+                self.add_module(f"down_block_{i}", ResidualBlock(channels[i], norm))
+        for j in range(blocks):
+            self.add_module(f"middle_block_{j}", ResidualBlock(channels[SCALES], norm, 1 + j % 2))
+            if j % 2:
+                self.add_module(f"attention_{j}", SelfAttention(channels[SCALES], size >> SCALES, norm))
+        for i in reversed(range(SCALES)):
+            self.add_module(f"up_norm_{i}", create_norm(norm, channels[i + 1]))
+            self.add_module(f"up_{i}", nn.ConvTranspose2d(channels[i + 1], channels[i], 4, 2, 1, bias=False))
+            self.add_module(f"join_{i}", nn.Conv2d(2 * channels[i], channels[i], 1))
+            if i < SCALES - 1:
+                self.add_module(f"noise_{i}", Noise(channels[i], size >> i))
+            for j in range(self._blocks_up(i)):
+                self.add_module(f"up_block_{i}_{j}", ResidualBlock(channels[i], norm, 1 + j % 2))
+        self.output_norm = create_norm(norm, width)
+        self.output = nn.Conv2d(width, 3, 3, padding=1)
+
+    def _blocks_up(self, i: int) -> int:
+        return self.blocks if i == SCALES - 1 else 1
+
+    def forward(self, masked: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """`[B, 3, S, S]` and the regions `[B, 1, S, S]`, 1 = hidden, to `[B, 3, S, S]`, float32."""
+        layer = self.get_submodule
+        x = self.stem(torch.cat([torch.where(mask > 0, 0.0, masked), mask], 1))
+        skips = []
+        for i in range(1, SCALES + 1):
+            skips.append(x)
+            x = layer(f"down_{i}")(functional.relu(layer(f"down_norm_{i}")(x)))
+            if 1 < i < SCALES:
+                x = layer(f"down_block_{i}")(x)
+        for j in range(self.blocks):
+            x = layer(f"middle_block_{j}")(x)
+            if j % 2:
+                x = layer(f"attention_{j}")(x)
+        for i in reversed(range(SCALES)):
+            x = layer(f"up_{i}")(functional.relu(layer(f"up_norm_{i}")(x)))
+            x = layer(f"join_{i}")(torch.cat([x, skips.pop()], 1))
+            if i < SCALES - 1:
+                x = layer(f"noise_{i}")(x)
+            for j in range(self._blocks_up(i)):
+                x = layer(f"up_block_{i}_{j}")(x)
+        x = self.output(functional.relu(self.output_norm(x)))
+        return torch.where(mask > 0, torch.tanh(x.float()), masked)
 
 
 class PatchGAN(nn.Module):
@@ -165,9 +274,11 @@ class SegmentationNet(nn.Module):
         return self.up_0(x)[:, 0].float()
 
 
-def create_generator(config: ConfigDict) -> UNetGenerator:
+def create_generator(config: ConfigDict) -> UNetGenerator | ResidualUNet:
     """The generator that a config describes."""
     settings = config.generator
+    if settings.architecture == "residual":
+        return ResidualUNet(config.data.size, settings.width, settings.blocks, settings.norm)
     return UNetGenerator(
         config.data.size, settings.width, settings.norm, settings.dropout, settings.dropout_sides, settings.inpaints
     )
