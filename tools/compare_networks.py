@@ -11,6 +11,8 @@ Known pixels are put back.
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from maskgan_jax.metrics.scoring import mean_scores, score_each
 from maskgan_jax.unmasking.networks import FaceNetwork
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the flags, scores, prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="+", metavar="NETWORK", help="exported files, or workdirs of runs")
@@ -37,7 +39,7 @@ def main() -> None:
     parser.add_argument("--faces", type=int, default=400, help="so many, evenly taken from the split (default: 400)")
     parser.add_argument("--out", metavar="FILE.json", help="where all scores are written")
     parser.add_argument("--examples", metavar="FILE.png", help="also draw 12 of the faces with foreign masks")
-    flags = parser.parse_args()
+    flags = parser.parse_args(arguments)
     networks = {Path(path).stem: FaceNetwork(path, "unmask", batch_size=1) for path in flags.networks}
     zoom = zoom_of(flags.data_dir)
     for name, network in networks.items():
@@ -116,4 +118,4 @@ def _detail_ratio(picture: np.ndarray, real: np.ndarray, mask: np.ndarray) -> fl
 
 
 if __name__ == "__main__":
-    raise SystemExit(exit_code("compare_networks.py", main))
+    sys.exit(exit_code("compare_networks", main))

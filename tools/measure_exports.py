@@ -25,7 +25,7 @@ from tqdm import tqdm
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.export.functions import exported_function, signature
 from maskgan_jax.export.safetensors import save_safetensors
-from maskgan_jax.models.stored import StoredNetwork, load_network
+from maskgan_jax.models.stored import StoredNetwork, load_network, stored_config
 from maskgan_jax.unmasking.networks import FaceNetwork, pretrained
 
 Run = Callable[..., np.ndarray]
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the exports, which must not be there yet")
-    parser.add_argument("--network", default="unmask", choices=["unmask", "landmarks", "segmentation"])
+    parser.add_argument("--network", default="unmask", choices=["unmask", "unmask_fast", "landmarks", "segmentation"])
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="pictures at once (default: 8)")
     flags = parser.parse_args(arguments)
     out = Path(flags.out)
@@ -52,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         out.mkdir(parents=True)
     except OSError as error:
         raise UserError(f"cannot make the folder {out} ({error.strerror}); give another --out") from error
-    network = load_network(pretrained(flags.network), flags.network)
+    path = pretrained(flags.network)
+    network = load_network(path, stored_config(path).task)
     paths = write_all(network, out)
     runs = {name: load(paths[name]) for name, load in LOADERS.items() if name in paths and is_installed(name)}
     side = network.config.data.size
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     expected = np.asarray(jax.jit(exported_function(network))(*inputs))
     levels = [np.rint(127.5 * (inputs[0] + 1)).astype(np.uint8), *((255 * mask).astype(np.uint8) for mask in inputs[1:])]
-    ours = FaceNetwork(pretrained(flags.network), flags.network, batch_size=flags.batch)
+    ours = FaceNetwork(path, network.config.task, batch_size=flags.batch)
     seconds = measure({OURS: lambda: ours(*levels), **{name: lambda run=run: run(*inputs) for name, run in runs.items()}})
 
     print(f"{flags.network}, batch {flags.batch}")

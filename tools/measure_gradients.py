@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags, overrides = parser.parse_known_args(arguments)
     config = load_config(flags.config, overrides)
 
-    landmark_net, frozen = gan.load_frozen(config)
+    find_landmarks, frozen = gan.load_frozen(config)
     generator, discriminator = create_generator(config), create_discriminator(config)
     batches = training_batches(load_split(flags.data_dir, "train"), config)
     state = jax.jit(partial(create_state, gan.create_task(config), config, 1))(jax.random.key(0))
@@ -56,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fake = generator.apply(variables, masked, hidden(batch))
 
         def judge(picture):
-            return discriminator.apply({"params": state.params["discriminator"]}, masked, picture)
+            condition = gan.discriminator_condition(generator, masked, hidden(batch))
+            return discriminator.apply({"params": state.params["discriminator"]}, condition, picture)
 
         def adversarial(picture):
             return losses.adversarial_loss(judge(picture)[0])
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         def feature_matching(picture):
             return losses.feature_matching_loss(judge(picture)[1], judge(to_unit(batch["real"]))[1])
 
-        values, terms = gan.picture_losses(config, fake, batch, landmark_net, frozen)
+        values, terms = gan.picture_losses(config, fake, batch, find_landmarks, frozen, jax.random.key(0))
         for term in (adversarial, feature_matching):
             values[term.__name__], terms[term.__name__] = jax.value_and_grad(term)(fake)
         region = batch["mask"] > 127

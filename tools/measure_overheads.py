@@ -43,9 +43,9 @@ def losses_share(config: ConfigDict, data_dir: str, pairs: int, steps: int = 3) 
     """What C1 and C2 add to a training step, as a share of the step without them."""
     picture_losses = gan.picture_losses
 
-    def l1_alone(config: ConfigDict, generated: jax.Array, batch: Batch, *_: Any):
+    def l1_alone(config: ConfigDict, generated: jax.Array, batch: Batch, *rest: Any):
         # C2 is computed even where it has no weight, to be logged.
-        values, gradients = picture_losses(config, generated, batch, None, {})
+        values, gradients = picture_losses(config, generated, batch, None, {}, rest[-1])
         return {"l1": values["l1"]}, {"l1": gradients["l1"]}
 
     batch = jax.device_put(next(training_batches(load_split(data_dir, "train"), config)))

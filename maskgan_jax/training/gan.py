@@ -14,9 +14,10 @@ from maskgan_jax import losses
 from maskgan_jax.data.pipeline import Batch
 from maskgan_jax.errors import UserError
 from maskgan_jax.models.patchgan import create_discriminator
+from maskgan_jax.models.residual_unet import ResidualUNet
 from maskgan_jax.models.st_lpips import load_st_lpips, st_lpips
 from maskgan_jax.models.stored import load_network
-from maskgan_jax.models.unet import create_generator
+from maskgan_jax.models.unet import UNet, create_generator
 from maskgan_jax.training.state import Task, Tree, Variables, hidden, mean_of, put_back, to_levels, to_unit
 
 # With `training.remat`, what the backward pass finds in memory; norms, activations and concatenations it computes again.
@@ -155,6 +156,15 @@ def windows_about(mask: jax.Array, side: int, key: jax.Array) -> Callable[[jax.A
     return lambda pictures: cut(pictures, tops, lefts)
 
 
+def discriminator_condition(generator: UNet | ResidualUNet, masked: jax.Array, mask: jax.Array) -> jax.Array:
+    """What D is told beside the picture to judge: the masked picture `[B, S, S, 3]` or, of inpainting, what the generator sees.
+
+    That is the picture without what is hidden, and the mask, `[B, S, S, 4]`. Under a region other than the drawn mask's, the
+    "masked" picture is the real one: D would only have to compare.
+    """
+    return jnp.concatenate([jnp.where(mask > 0, 0.0, masked), mask], axis=-1) if generator.inpaints else masked
+
+
 def create_task(config: ConfigDict) -> Task:
     """The task 'unmask'.
 
@@ -167,20 +177,15 @@ def create_task(config: ConfigDict) -> Task:
     first = load_generator(config)
     weights = config.losses
 
-    def condition(masked: jax.Array, mask: jax.Array) -> jax.Array:
-        """What D is told beside the picture to judge: the masked picture or, of inpainting, what the generator sees."""
-        if not generator.inpaints:
-            return masked
-        # Under a region other than the drawn mask's, the "masked" picture is the real one: D would only have to compare.
-        return jnp.concatenate([jnp.where(mask > 0, 0.0, masked), mask], axis=-1)
-
     def init(key: jax.Array) -> tuple[dict[str, Tree], Tree]:
         picture = jnp.zeros((1, config.data.size, config.data.size, 3))
         generator_key, discriminator_key = jax.random.split(key)
         variables = first or generator.init(generator_key, picture, picture[..., :1])
         params = {
             "generator": variables["params"],
-            "discriminator": discriminator.init(discriminator_key, condition(picture, picture[..., :1]), picture)["params"],
+            "discriminator": discriminator.init(
+                discriminator_key, discriminator_condition(generator, picture, picture[..., :1]), picture
+            )["params"],
         }
         return params, variables.get("batch_stats", {})
 
@@ -201,7 +206,9 @@ def create_task(config: ConfigDict) -> Task:
             return fake, updated.get("batch_stats", {})
 
         def discriminate(discriminator_params, picture):
-            logits, layers = discriminator.apply({"params": discriminator_params}, condition(masked, mask), picture)
+            logits, layers = discriminator.apply(
+                {"params": discriminator_params}, discriminator_condition(generator, masked, mask), picture
+            )
             return logits, layers if weights.feature_matching else []
 
         if config.training.remat:

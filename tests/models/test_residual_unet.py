@@ -20,14 +20,15 @@ def inputs():
 @pytest.fixture(scope="module")
 def network(inputs, draw_variables):
     model = ResidualUNet(width=4, blocks=2)
-    return model, draw_variables(model, *inputs)
+    # With less, nothing that is seen gets through to the output.
+    return model, draw_variables(model, *inputs, spread=0.4)
 
 
 def test_size_at_256_px():
     picture = jnp.zeros((1, 256, 256, 3))
     output, variables = jax.eval_shape(ResidualUNet().init_with_output, jax.random.key(0), picture, picture[..., :1])
     assert output.shape == (1, 256, 256, 3) and output.dtype == jnp.float32
-    assert sum(array.size for array in jax.tree.leaves(variables["params"])) == 14_866_179
+    assert sum(array.size for array in jax.tree.leaves(variables["params"])) == 14_863_395
 
 
 def test_draws_inside_the_mask_alone_and_is_not_told_what_is_there(network, inputs):

@@ -145,7 +145,7 @@ def test_lowering_for_eight_gpus(tool, config, compute, dtype):
     operands = re.findall(r"stablehlo\.convolution.*: \(tensor<\w*x(\w+)>, tensor<\w*x(\w+)>\)", text)
     # Every layer of the three networks, and their gradients, as convolutions; no formulation that is for CPUs.
     assert len(operands) == text.count("stablehlo.convolution") > 70 and set(operands) == {(dtype, dtype)}
-    assert text.count("stablehlo.dot_general") <= 4  # The landmark network's dense layers.
+    assert text.count("stablehlo.dot_general") <= 6  # The landmark network's dense layers, for two faces.
     assert "custom_call" not in text.replace("custom_call @Sharding", "")
     donated = len(re.findall(r"jax\.buffer_donor|tf\.aliasing_output", text))
     assert donated == len(jax.tree.leaves(arguments[0]))

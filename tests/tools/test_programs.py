@@ -11,6 +11,7 @@ from maskgan_jax.errors import UserError
 
 FOLDER = Path(__file__).parents[2] / "tools"
 WRONG = {
+    "compare_networks": ["/nowhere", "--data_dir=/nowhere"],
     "compile_for_tpu": ["--topology=v5e:4x4", "--config=/nowhere"],
     "measure_build": ["--source=ffhq=/nowhere"],
     "measure_exports": ["--out=/proc/nowhere"],
