@@ -69,9 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise UserError("give the folder of photos")
         measure_photos(find_pictures(flags.photos), out, Unmasker.from_pretrained(flags.weights))
     elif flags.what == "flicker":
-        measure_flicker(out, Unmasker.from_pretrained(flags.weights))
+        measure_flicker(out, Unmasker.from_pretrained(flags.weights, fast=True))
     else:
-        measure_video(out, made_up(flags.size, out) if flags.size else Unmasker.from_pretrained(flags.weights))
+        measure_video(out, made_up(flags.size, out) if flags.size else Unmasker.from_pretrained(flags.weights, fast=True))
 
 
 def measure_photos(photos: Sequence[Path], out: Path, unmasker: Unmasker) -> None:
@@ -218,7 +218,7 @@ def made_up(size: int, out: Path) -> Unmasker:
     from maskgan_jax.export.safetensors import save_safetensors
     from maskgan_jax.models.unet import create_generator
 
-    config = load_config("configs/default_model.py", [f"--config.data.size={size}"])
+    config = load_config("configs/fast_model.py", [f"--config.data.size={size}"])
     picture = jnp.zeros((1, size, size, 3))
     variables = create_generator(config).init(jax.random.key(0), picture, picture[..., :1])
     path = out / f"made_up_{size}.safetensors"
