@@ -80,7 +80,7 @@ def get_config() -> ConfigDict:
 
     # ---- networks ----
     config.generator = generator = ConfigDict()
-    # 'unet' (pix2pix's) or 'residual' (a U-Net of four scales with residual blocks and attention, which always inpaints).
+    # 'unet' (pix2pix's) or 'residual' (a U-Net of five scales with residual blocks and attention, which always inpaints).
     generator.architecture = "unet"
     # Channels of the first layer; deeper ones have up to eight times as many (pix2pix: 64).
     generator.width = 64

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
@@ -10,8 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from maskgan_jax.data.face_lists import landmarks_from_text, landmarks_to_text
 from maskgan_jax.data.records import Face, detect_face
 from maskgan_jax.data.sources import Photo, Skipped
 from maskgan_jax.errors import UserError
@@ -36,7 +34,9 @@ class KnownFaces:
             return Skipped(photo.id, photo.source, "not in the file of known faces")
         if "reason" in entry:
             return Skipped(photo.id, photo.source, entry["reason"])
-        landmarks = np.frombuffer(base64.b64decode(entry["landmarks"]), "<f4").reshape(68, 2).copy()
+        landmarks = landmarks_from_text(entry["landmarks"])
+        if len(landmarks) != 68:
+            raise ValueError(f"{len(landmarks)} landmarks")
         return Face(photo, landmarks, entry["jpeg_quality"])
 
 
@@ -84,7 +84,7 @@ def kept_faces(path: str | os.PathLike | None) -> Iterator[Callable[[Face | Skip
             if isinstance(found, Skipped):
                 write({"id": found.id, "reason": found.reason})
             elif isinstance(found.photo.path, str):
-                landmarks = base64.b64encode(np.ascontiguousarray(found.landmarks, "<f4")).decode()
+                landmarks = landmarks_to_text(found.landmarks)
                 write({"id": found.photo.id, "landmarks": landmarks, "jpeg_quality": found.jpeg_quality})
 
         write(HEADER)

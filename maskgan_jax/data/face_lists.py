@@ -102,7 +102,7 @@ class FaceLists:
 def to_json(item: Photo | Face | Skipped) -> str:
     """A photo, a face or a photo left out as one line."""
     if isinstance(item, Face):
-        landmarks = base64.b64encode(np.ascontiguousarray(item.landmarks, "<f4")).decode()
+        landmarks = landmarks_to_text(item.landmarks)
         return json.dumps({**dataclasses.asdict(item.photo), "landmarks": landmarks, "jpeg_quality": item.jpeg_quality})
     return json.dumps(dataclasses.asdict(item))
 
@@ -119,4 +119,14 @@ def from_json(line: str | bytes) -> Photo | Face | Skipped:
     photo = Photo(**{**fields, "path": fields["path"] if isinstance(fields["path"], str) else tuple(fields["path"])})
     if landmarks is None:
         return photo
-    return Face(photo, np.frombuffer(base64.b64decode(landmarks), "<f4").reshape(-1, 2).copy(), quality)
+    return Face(photo, landmarks_from_text(landmarks), quality)
+
+
+def landmarks_to_text(landmarks: np.ndarray) -> str:
+    """Points `[N, 2]` float32 as base64, exactly."""
+    return base64.b64encode(np.ascontiguousarray(landmarks, "<f4")).decode()
+
+
+def landmarks_from_text(text: str) -> np.ndarray:
+    """What `landmarks_to_text` was given. Raises ValueError if the text is something else."""
+    return np.frombuffer(base64.b64decode(text), "<f4").reshape(-1, 2).copy()

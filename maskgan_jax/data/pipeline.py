@@ -128,7 +128,7 @@ def training_batches(
     ahead = max(settings.threads, settings.prefetch // (settings.batch_size // process_count))
     if not settings.processes:
         return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=settings.threads, prefetch_buffer_size=ahead)))
-    # Not free enough for many threads: past some four of them, processes are faster.
+    # Threads share what the interpreter does itself. Where an accelerator outruns them, processes read.
     options = grain.MultiprocessingOptions(settings.processes, per_worker_buffer_size=max(1, ahead // settings.processes))
     if not flags.FLAGS.is_parsed():  # grain has flags of its own and asks for them.
         flags.FLAGS.mark_as_parsed()

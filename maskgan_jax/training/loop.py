@@ -100,7 +100,7 @@ def _run(config: ConfigDict, task: Task, mesh: Mesh, records: Records, validatio
     names: list[str] = []
 
     def packed_step(*arguments: Any) -> tuple[TrainState, jax.Array]:
-        # To fetch many scalars of many steps takes longer than to compute them: the terms of a step leave the device as one.
+        # Fetched one by one, the terms of many steps are thousands of transfers: those of a step leave the device as one.
         state, terms = train_step(task, config, *arguments)
         names[:] = terms
         return state, jnp.stack(list(terms.values()))

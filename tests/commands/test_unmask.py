@@ -81,3 +81,30 @@ def test_what_videos_do_not_get_is_said_in_the_help(capsys):
         main(["unmask", "--help"])
     told = " ".join(capsys.readouterr().out.split())
     assert "each unmasked face of photos" in told and "what was redrawn in photos" in told
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], {"a.jpg": False, "b.mp4": True}),
+        (["--fast"], {"a.jpg": True, "b.mp4": True}),
+        (["--no-fast"], {"a.jpg": False, "b.mp4": False}),
+        (["--weights=RUN"], {"a.jpg": False, "b.mp4": False}),
+    ],
+)
+def test_which_network_redraws_photos_and_videos(flags, expected, tmp_path, monkeypatch):
+    for name in expected:
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(b"of somebody")
+    took = {}
+
+    def note(job, unmasker, *_):
+        took[job.path.name] = unmasker
+        return ("done", []) if job.path.suffix == ".jpg" else "done"
+
+    monkeypatch.setattr(Unmasker, "from_pretrained", lambda weights, *, fast: fast)
+    monkeypatch.setattr("maskgan_jax.unmasking.photos.unmask_photo", note)
+    monkeypatch.setattr("maskgan_jax.unmasking.video.unmask_video", note)
+    monkeypatch.setattr("maskgan_jax.commands.unmask.weight_file", lambda name: name)
+    assert main(["unmask", str(tmp_path / "in"), f"--out={tmp_path / 'out'}", *flags]) == 0
+    assert took == expected

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -14,16 +16,17 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from maskgan_jax.config import load_config
+from maskgan_jax.errors import exit_code
 from maskgan_jax.training.gan import create_task
 
 BATCH = 4
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the flags, computes, prints a line for each arithmetic."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="pix2pix", help="a config file; settings: --config.KEY=VALUE")
-    flags, overrides = parser.parse_known_args()
+    flags, overrides = parser.parse_known_args(arguments)
     config = load_config(flags.config, overrides)
     cpu = jax.devices("cpu")[0]
     with jax.default_device(cpu), jax.default_matmul_precision("highest"):
@@ -71,4 +74,4 @@ def _relative(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code("numerics", main))

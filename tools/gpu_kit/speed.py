@@ -10,20 +10,21 @@ import contextlib
 import fcntl
 import json
 import statistics
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from maskgan_jax.config import load_config
+from maskgan_jax.errors import exit_code
 
-# A step of pix2pix at 256 px and width 64, per image, by XLA's cost analysis of the unoptimised program.
 RUNS, WARM_UP = 20, 5
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the flags, times, prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--framework", choices=["jax", "torch", "torch_compiled"], required=True)
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("--arithmetic", choices=["float32", "tf32", "bfloat16"], default="bfloat16")
     parser.add_argument("--config", default="pix2pix")
     parser.add_argument("--lock", help="file that is locked while the device is timed: several programs compile at once")
-    flags, overrides = parser.parse_known_args()
+    flags, overrides = parser.parse_known_args(arguments)
     config = load_config(flags.config, overrides)
     config.training.compute = "bfloat16" if flags.arithmetic == "bfloat16" else "float32"
     side = config.data.size
@@ -115,7 +116,6 @@ def _jax(config: ConfigDict, batch: dict[str, np.ndarray], flags: argparse.Names
         memory = function.memory_analysis()
         return {
             "device": jax.devices()[0].device_kind,
-            "gflop_per_image": round(function.cost_analysis()["flops"] / flags.batch / 1e9, 2),
             "temporary_gib": round(memory.temp_size_in_bytes / 2**30, 2),
             "jax": jax.__version__,
         }
@@ -180,4 +180,4 @@ def _torch(
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code("speed", main))
