@@ -12,9 +12,9 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-from maskgan_jax.allocator import restart_with_huge_pages
-from maskgan_jax.cache import keep_compiled
 from maskgan_jax.errors import UserError, exit_code
+from maskgan_jax.runtime.allocator import restart_with_huge_pages
+from maskgan_jax.runtime.cache import keep_compiled
 
 COMMANDS = {
     "demo": "small data set, short training, scores, pictures and a report, from nothing",

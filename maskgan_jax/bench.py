@@ -28,9 +28,9 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from maskgan_jax.allocator import compute_in_main_thread
 from maskgan_jax.configs.default import get_config
 from maskgan_jax.errors import UserError
+from maskgan_jax.runtime.allocator import compute_in_main_thread
 
 # Ours must do at least this many times the images per second of PyTorch.
 TARGET = 1.2
@@ -448,11 +448,11 @@ def _our_inference(job: Job) -> Ready:
     import jax
     import safetensors.numpy
 
-    from maskgan_jax.models.stored import load_network
     from maskgan_jax.models.unet import create_generator
+    from maskgan_jax.networks.face_network import FaceNetwork
+    from maskgan_jax.networks.stored import load_network
     from maskgan_jax.pytorch.convert import generator_to_pytorch
     from maskgan_jax.training.state import to_unit
-    from maskgan_jax.unmasking.networks import FaceNetwork
 
     weights = job.folder / "generator.safetensors"
     _save_untrained(job, "unmask", create_generator, weights)
@@ -479,7 +479,7 @@ def _save_untrained(job: Job, task: str, create: Callable, path: str | Path) -> 
     import jax
     import jax.numpy as jnp
 
-    from maskgan_jax.export.safetensors import save_safetensors
+    from maskgan_jax.networks.safetensors import save_safetensors
 
     config = ConfigDict(job.config.to_dict())
     config.task = task

@@ -9,7 +9,7 @@ import types
 import pytest
 
 from maskgan_jax.__main__ import COMMANDS, main
-from maskgan_jax.demo import PORTRAIT
+from maskgan_jax.demo.run import PORTRAIT
 from maskgan_jax.errors import UserError
 
 

@@ -21,13 +21,13 @@ import numpy as np
 from tqdm import tqdm
 
 from maskgan_jax.data.augmentation import eyes
-from maskgan_jax.data.masked_faces import load_split, readable, zoom_of
-from maskgan_jax.data.sheet import labelled_grid
+from maskgan_jax.data.grid import labelled_grid
+from maskgan_jax.data.masked_faces.reader import load_split, readable, zoom_of
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import write_json, write_png
 from maskgan_jax.metrics.baselines import telea
 from maskgan_jax.metrics.scoring import mean_scores, score_each
-from maskgan_jax.unmasking.networks import FaceNetwork
+from maskgan_jax.networks.face_network import FaceNetwork
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -37,10 +37,10 @@ from ml_collections import ConfigDict
 
 from maskgan_jax.config import load_config
 from maskgan_jax.errors import UserError, exit_code
-from maskgan_jax.export.safetensors import save_safetensors
 from maskgan_jax.files import write_json
 from maskgan_jax.models.convolutions import compiling_for
 from maskgan_jax.models.landmark_net import create_landmark_net
+from maskgan_jax.networks.safetensors import save_safetensors
 from maskgan_jax.training.loop import TASKS
 from maskgan_jax.training.mesh import batch_sharding, create_mesh, divide_gradients, divided, replicated
 from maskgan_jax.training.state import Task

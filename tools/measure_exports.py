@@ -24,9 +24,9 @@ from tqdm import tqdm
 
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.export.functions import exported_function, signature
-from maskgan_jax.export.safetensors import save_safetensors
-from maskgan_jax.models.stored import StoredNetwork, load_network, stored_config
-from maskgan_jax.unmasking.networks import FaceNetwork, pretrained
+from maskgan_jax.networks.face_network import FaceNetwork, pretrained
+from maskgan_jax.networks.safetensors import save_safetensors
+from maskgan_jax.networks.stored import StoredNetwork, load_network, stored_config
 
 Run = Callable[..., np.ndarray]
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from maskgan_jax import losses
 from maskgan_jax.config import load_config
-from maskgan_jax.data.masked_faces import load_split
+from maskgan_jax.data.masked_faces.reader import load_split
 from maskgan_jax.data.pipeline import training_batches
 from maskgan_jax.errors import exit_code
 from maskgan_jax.models.patchgan import create_discriminator

@@ -39,11 +39,11 @@ from tqdm import tqdm
 
 from maskgan_jax.config import load_config
 from maskgan_jax.data.align import align, face_square, to_photo
-from maskgan_jax.data.landmarks import find_landmarks
+from maskgan_jax.data.build.landmarks import find_landmarks
+from maskgan_jax.data.build.records import Face, find_face, make_record
+from maskgan_jax.data.build.sources import Photo, list_photos
 from maskgan_jax.data.masks import check_masks
 from maskgan_jax.data.points import LEFT_EYE, RIGHT_EYE
-from maskgan_jax.data.records import Face, find_face, make_record
-from maskgan_jax.data.sources import Photo, list_photos
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import decode_picture, find_pictures, read_picture, write_json, write_png
 from maskgan_jax.models.lpips import Convolution

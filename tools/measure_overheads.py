@@ -25,12 +25,12 @@ from unittest import mock
 import jax
 from ml_collections import ConfigDict
 
-from maskgan_jax.allocator import compute_in_main_thread, restart_with_huge_pages
 from maskgan_jax.config import load_config
-from maskgan_jax.data.masked_faces import load_split
+from maskgan_jax.data.masked_faces.reader import load_split
 from maskgan_jax.data.pipeline import Batch, training_batches
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import write_json
+from maskgan_jax.runtime.allocator import compute_in_main_thread, restart_with_huge_pages
 from maskgan_jax.training import checkpoints, gan, loop
 from maskgan_jax.training.step import create_state, train_step
 

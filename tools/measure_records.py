@@ -26,10 +26,10 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from maskgan_jax.config import load_config
-from maskgan_jax.data.masked_faces import load_split, readable
+from maskgan_jax.data.build.records import Face, find_face, make_record
+from maskgan_jax.data.build.sources import list_photos
+from maskgan_jax.data.masked_faces.reader import load_split, readable
 from maskgan_jax.data.pipeline import ARRAYS, training_batches
-from maskgan_jax.data.records import Face, find_face, make_record
-from maskgan_jax.data.sources import list_photos
 from maskgan_jax.errors import UserError, exit_code
 
 BATCH = 16

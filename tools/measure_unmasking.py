@@ -28,10 +28,10 @@ from tqdm import tqdm
 from maskgan_jax.config import load_config
 from maskgan_jax.configs import default
 from maskgan_jax.data.align import cut_out
-from maskgan_jax.data.landmarks import find_landmarks
+from maskgan_jax.data.build.landmarks import find_landmarks
+from maskgan_jax.data.grid import labelled_grid
 from maskgan_jax.data.masks import DrawnMask, draw_mask
-from maskgan_jax.data.sheet import labelled_grid
-from maskgan_jax.demo import PORTRAIT
+from maskgan_jax.demo.run import PORTRAIT
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import find_pictures, read_picture, write_png
 from maskgan_jax.unmasking import tracking
@@ -215,8 +215,8 @@ def made_up(size: int, out: Path) -> Unmasker:
     import jax
     import jax.numpy as jnp
 
-    from maskgan_jax.export.safetensors import save_safetensors
     from maskgan_jax.models.unet import create_generator
+    from maskgan_jax.networks.safetensors import save_safetensors
 
     config = load_config("configs/fast_model.py", [f"--config.data.size={size}"])
     picture = jnp.zeros((1, size, size, 3))

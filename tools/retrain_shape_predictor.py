@@ -25,8 +25,8 @@ import dlib
 import numpy as np
 from tqdm import tqdm
 
-from maskgan_jax.data.landmarks import find_box, landmarks_in_box, resized
-from maskgan_jax.data.masked_faces import Records, load_split, readable
+from maskgan_jax.data.build.landmarks import find_box, landmarks_in_box, resized
+from maskgan_jax.data.masked_faces.reader import Records, load_split, readable
 from maskgan_jax.data.points import CONTOUR
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import replacing, write_json

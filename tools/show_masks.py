@@ -22,10 +22,10 @@ from tqdm import tqdm
 
 from maskgan_jax.config import load_config
 from maskgan_jax.data.align import align
-from maskgan_jax.data.landmarks import find_landmarks
+from maskgan_jax.data.build.landmarks import find_landmarks
+from maskgan_jax.data.build.records import Face, draw_on, find_face
+from maskgan_jax.data.build.sources import Photo, list_photos
 from maskgan_jax.data.masks import check_masks
-from maskgan_jax.data.records import Face, draw_on, find_face
-from maskgan_jax.data.sources import Photo, list_photos
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import find_pictures, read_picture, write_png, write_text
 

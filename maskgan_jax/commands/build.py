@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from maskgan_jax.config import load_config
-from maskgan_jax.data.build import build_data_set
+from maskgan_jax.data.build.build import build_data_set
 from maskgan_jax.errors import UserError
 
 

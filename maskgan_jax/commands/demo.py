@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from maskgan_jax.allocator import compute_in_main_thread
 from maskgan_jax.config import load_config
-from maskgan_jax.demo import run_demo
+from maskgan_jax.demo.run import run_demo
+from maskgan_jax.runtime.allocator import compute_in_main_thread
 
 
 def main(arguments: list[str]) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from maskgan_jax.allocator import compute_in_main_thread
 from maskgan_jax.commands.score import add_lpips_flags, lpips_weights, print_scores
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import check_writable, write_json
 from maskgan_jax.metrics.evaluation import evaluate, write_examples
 from maskgan_jax.metrics.landmark_accuracy import evaluate_landmarks
-from maskgan_jax.models.stored import stored_config
+from maskgan_jax.networks.stored import stored_config
+from maskgan_jax.runtime.allocator import compute_in_main_thread
 
 
 def main(arguments: list[str]) -> None:

@@ -47,15 +47,16 @@ def main(arguments: list[str]) -> None:
         parser.error("--half is for safetensors")
 
     # JAX takes seconds to start; a mistyped flag should not.
-    from maskgan_jax.models.stored import load_network, stored_config
-    from maskgan_jax.unmasking.networks import pretrained
+    from maskgan_jax.networks.face_network import pretrained
+    from maskgan_jax.networks.stored import load_network, stored_config
 
     path = pretrained(flags.pretrained) if flags.pretrained else flags.workdir
     network = load_network(path, stored_config(path).task, flags.step)
     if Path(flags.out).resolve() == Path(path).resolve():
         raise UserError(f"{flags.out} is the network itself; give another --out")
     # Each format's packages are imported only when it is asked for.
-    save = getattr(importlib.import_module(f"maskgan_jax.export.{flags.format}"), f"save_{flags.format}")
+    room = "networks" if flags.format == "safetensors" else "export"
+    save = getattr(importlib.import_module(f"maskgan_jax.{room}.{flags.format}"), f"save_{flags.format}")
     if flags.format == "safetensors":
         save(flags.out, network.variables, network.config, half=flags.half)
     else:

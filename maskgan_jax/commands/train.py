@@ -6,10 +6,10 @@ import argparse
 
 from ml_collections import ConfigDict
 
-from maskgan_jax.allocator import compute_in_main_thread
 from maskgan_jax.config import load_config
 from maskgan_jax.errors import UserError
-from maskgan_jax.training.supervision import run_supervised
+from maskgan_jax.runtime.allocator import compute_in_main_thread
+from maskgan_jax.runtime.supervision import run_supervised
 
 
 def main(arguments: list[str]) -> int:
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
     if flags.distributed or flags.coordinator:
         return run_supervised(parser.prog, flags.workdir, _join_and_train, membership, *run)
     # JAX takes seconds to start; a mistyped flag should not.
-    from maskgan_jax.training.distributed import heed_termination
+    from maskgan_jax.runtime.distributed import heed_termination
 
     heed_termination()
     _train(*run)
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _join_and_train(membership: tuple[str | None, int | None, int | None], *run: ConfigDict | str) -> None:
-    from maskgan_jax.training.distributed import join
+    from maskgan_jax.runtime.distributed import join
 
     join(*membership)
     _train(*run)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from maskgan_jax.allocator import compute_in_main_thread
 from maskgan_jax.errors import UserError
+from maskgan_jax.runtime.allocator import compute_in_main_thread
 from maskgan_jax.unmasking.inputs import Job, find_jobs, make_folder, refuse_to_replace
-from maskgan_jax.weights import weight_file
+from maskgan_jax.weights.fetch import weight_file
 
 # Faces in a contact sheet, at most.
 SHEET_FACES = 200

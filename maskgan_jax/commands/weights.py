@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from maskgan_jax.cache import cache_folder
-from maskgan_jax.weights import WEIGHTS, fetch_weights
+from maskgan_jax.runtime.cache import cache_folder
+from maskgan_jax.weights.fetch import WEIGHTS, fetch_weights
 
 
 def main(arguments: list[str]) -> None:

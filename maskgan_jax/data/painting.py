@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from maskgan_jax.data.head_model import Camera
+from maskgan_jax.data.rendered.head_model import Camera
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from maskgan_jax.data.augmentation import change_both, degrade, vary_light, vary_region
-from maskgan_jax.data.masked_faces import readable
+from maskgan_jax.data.masked_faces.reader import readable
 from maskgan_jax.data.points import MIRRORED
 
 Batch = dict[str, np.ndarray]

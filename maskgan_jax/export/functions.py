@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from maskgan_jax.models.convolutions import compiling_for
-from maskgan_jax.models.stored import StoredNetwork
+from maskgan_jax.networks.stored import StoredNetwork
 
 # What the output of each kind of network is called.
 OUTPUTS = {"unmask": "unmasked", "landmarks": "landmarks", "segmentation": "likelihood"}

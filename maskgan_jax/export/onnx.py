@@ -19,7 +19,7 @@ from maskgan_jax.files import replacing
 from maskgan_jax.models.convolutions import enlarging_kernel
 from maskgan_jax.models.normalization import EPSILON
 from maskgan_jax.models.residual_unet import SCALES, Noise
-from maskgan_jax.models.stored import StoredNetwork
+from maskgan_jax.networks.stored import StoredNetwork
 
 # Of ONNX's operators; old enough for runtimes of 2021.
 OPSET = 14

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from maskgan_jax.config import save_config
 from maskgan_jax.files import replacing_folder
-from maskgan_jax.models.stored import StoredNetwork
+from maskgan_jax.networks.stored import StoredNetwork
 from maskgan_jax.training.checkpoints import export_variables
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import safetensors.numpy
 
 from maskgan_jax.files import replacing
-from maskgan_jax.models.stored import StoredNetwork
+from maskgan_jax.networks.stored import StoredNetwork
 from maskgan_jax.pytorch.convert import (
     StateDict,
     generator_to_pytorch,
@@ -19,7 +19,7 @@ from maskgan_jax.pytorch.convert import (
 
 
 def save_pytorch(path: str | Path, network: StoredNetwork) -> None:
-    """Writes the state dict of the network's twin in `tools/pytorch/networks.py`, with the config in the header.
+    """Writes the state dict of the network's twin in `maskgan_jax/pytorch/networks.py`, with the config in the header.
 
     A U-Net's is one of pix2pix's `UnetGenerator` (with affine norms, and four input channels if it inpaints).
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from maskgan_jax.errors import UserError
 from maskgan_jax.export.functions import exported_function, signature
 from maskgan_jax.files import replacing_folder
-from maskgan_jax.models.stored import StoredNetwork
+from maskgan_jax.networks.stored import StoredNetwork
 
 
 def save_savedmodel(path: str | Path, network: StoredNetwork, batch: int | None = None) -> None:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from maskgan_jax.export.functions import exported_function, signature
 from maskgan_jax.files import replacing
-from maskgan_jax.models.stored import StoredNetwork
+from maskgan_jax.networks.stored import StoredNetwork
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 

@@ -12,14 +12,14 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from maskgan_jax.data.masked_faces import load_split, readable, zoom_of
-from maskgan_jax.data.sheet import labelled_grid
+from maskgan_jax.data.grid import labelled_grid
+from maskgan_jax.data.masked_faces.reader import load_split, readable, zoom_of
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import write_png
 from maskgan_jax.metrics.baselines import telea
 from maskgan_jax.metrics.scoring import Item, mean_scores, score_each
 from maskgan_jax.models.lpips import PerceptualWeights
-from maskgan_jax.unmasking.networks import FaceNetwork
+from maskgan_jax.networks.face_network import FaceNetwork
 
 BASELINES = {"input": lambda record: record["masked"], "telea": lambda record: telea(record["masked"], record["mask"])}
 METHODS = ("ours", *BASELINES)

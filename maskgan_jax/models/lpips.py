@@ -16,7 +16,7 @@ import numpy as np
 from flax import linen as nn
 
 from maskgan_jax.errors import UserError
-from maskgan_jax.state_dict import read_state_dict
+from maskgan_jax.weights.state_dict import read_state_dict
 
 
 class Convolution(NamedTuple):

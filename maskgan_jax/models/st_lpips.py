@@ -21,8 +21,8 @@ from maskgan_jax.models.lpips import (
     heads_of,
     standardise,
 )
-from maskgan_jax.state_dict import read_state_dict
-from maskgan_jax.weights import weight_file
+from maskgan_jax.weights.fetch import weight_file
+from maskgan_jax.weights.state_dict import read_state_dict
 
 # VGG-16: convolutions in each block; features are taken after the last one of a block.
 VGG_BLOCKS = (2, 2, 3, 3, 3)

@@ -16,8 +16,8 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.models.patchgan import create_discriminator
 from maskgan_jax.models.residual_unet import ResidualUNet
 from maskgan_jax.models.st_lpips import load_st_lpips, st_lpips
-from maskgan_jax.models.stored import load_network
 from maskgan_jax.models.unet import UNet, create_generator
+from maskgan_jax.networks.stored import load_network
 from maskgan_jax.training.state import Task, Tree, Variables, hidden, mean_of, put_back, to_levels, to_unit
 
 # With `training.remat`, what the backward pass finds in memory; norms, activations and concatenations it computes again.

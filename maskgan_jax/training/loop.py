@@ -21,12 +21,12 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from maskgan_jax.config import changed_settings, read_config, save_config
-from maskgan_jax.data.masked_faces import Records, load_split, readable, zoom_of
+from maskgan_jax.data.masked_faces.reader import Records, load_split, readable, zoom_of
 from maskgan_jax.data.pipeline import Batch, evaluation_batches, training_batches
 from maskgan_jax.errors import OutOfTime, UserError
 from maskgan_jax.files import write_png, write_text
+from maskgan_jax.runtime.distributed import termination_reached
 from maskgan_jax.training import checkpoints, gan, landmark_regression, segmentation
-from maskgan_jax.training.distributed import termination_reached
 from maskgan_jax.training.mesh import create_mesh, divide_gradients, divided, replicated, shard_batch
 from maskgan_jax.training.state import Task, TrainState, Variables, mean_of
 from maskgan_jax.training.step import create_state, train_step

@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import read_picture
+from maskgan_jax.networks.face_network import FaceNetwork, pretrained
 from maskgan_jax.unmasking.inputs import Job, find_jobs, read_mask
-from maskgan_jax.unmasking.networks import FaceNetwork, pretrained
 from maskgan_jax.unmasking.photo_files import write_drawn_png
 from maskgan_jax.unmasking.unmasker import find_region, unmask_square
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from maskgan_jax.weights import weight_file
+from maskgan_jax.weights.fetch import weight_file
 
 # The longest sides, in pixels, at which a photo is searched: large faces are found at the first, small ones at the second,
 # which is left out for photos that are not much larger than the first.

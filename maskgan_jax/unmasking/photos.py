@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from maskgan_jax.data.align import unalign_region
-from maskgan_jax.data.sheet import labelled_grid
+from maskgan_jax.data.grid import labelled_grid
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing, write_json, write_png
 from maskgan_jax.unmasking.inputs import Job, beside, read_mask, refuse_to_replace

@@ -13,8 +13,8 @@ import numpy as np
 from maskgan_jax.data.align import cut_out, face_square, square_around, to_aligned, to_photo, unalign, unalign_region, zoomed
 from maskgan_jax.data.augmentation import eyes
 from maskgan_jax.errors import UserError
+from maskgan_jax.networks.face_network import FaceNetwork, pretrained
 from maskgan_jax.unmasking.detection import Detection, detect_faces
-from maskgan_jax.unmasking.networks import FaceNetwork, pretrained
 
 # From the detector's points, each round of the landmark network brings the square closer to where it belongs.
 ROUNDS = 3

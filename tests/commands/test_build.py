@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from maskgan_jax.__main__ import main
-from maskgan_jax.data.masked_faces import load_split
+from maskgan_jax.data.masked_faces.reader import load_split
 
 
 def test_build(capsys, tmp_path):
@@ -64,8 +64,8 @@ def test_real_faces(tmp_path):
 
 def test_without_apache_beam(capsys, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
-    monkeypatch.delitem(sys.modules, "maskgan_jax.data.beam_build", raising=False)
-    monkeypatch.delattr("maskgan_jax.data.beam_build", raising=False)
+    monkeypatch.delitem(sys.modules, "maskgan_jax.data.build.beam", raising=False)
+    monkeypatch.delattr("maskgan_jax.data.build.beam", raising=False)
     assert main(["build", "--source=rendered=2", f"--data_dir={tmp_path}", "--runner=DirectRunner"]) == 1
     wanted = "--runner needs Apache Beam, which is not installed; pip install 'maskgan_jax[beam]'"
     assert capsys.readouterr().err == f"maskgan build: error: {wanted}\n"

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from maskgan_jax.__main__ import main
-from maskgan_jax.export.safetensors import load_safetensors, save_safetensors
 from maskgan_jax.models.unet import create_generator
-from maskgan_jax.unmasking import networks
+from maskgan_jax.networks import face_network as networks
+from maskgan_jax.networks.safetensors import load_safetensors, save_safetensors
 
 DOCS = Path(__file__).parents[2] / "docs" / "export.md"
 # Of docs/export.md: the heading of each format, the command that writes the file, and the program that loads it.

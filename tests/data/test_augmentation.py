@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from maskgan_jax.data.augmentation import change_both, degrade, eyes, vary_light, vary_region
-from maskgan_jax.data.rendered_faces import render_face
+from maskgan_jax.data.rendered.faces import render_face
 
 SIDE = 128
 

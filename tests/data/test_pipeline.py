@@ -3,7 +3,7 @@ import time
 import numpy as np
 import pytest
 
-from maskgan_jax.data.masked_faces import DamagedRecord
+from maskgan_jax.data.masked_faces.reader import DamagedRecord
 from maskgan_jax.data.pipeline import enlarge_and_crop, evaluation_batches, grow_region, mirror, misalign, training_batches
 from maskgan_jax.data.points import MIRRORED
 
@@ -43,7 +43,7 @@ def test_mirrored_points_come_back_after_two_mirrors():
 
 
 def test_symmetric_face_is_its_own_mirror_image():
-    from maskgan_jax.data.head_model import LEFT_HALF
+    from maskgan_jax.data.rendered.head_model import LEFT_HALF
 
     points = np.zeros((68, 2), np.float32)
     for i, (x, y, _) in LEFT_HALF.items():

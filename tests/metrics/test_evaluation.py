@@ -3,17 +3,17 @@ import json
 import numpy as np
 import pytest
 
-from maskgan_jax.data.masked_faces import load_split
-from maskgan_jax.data.sheet import HEADING
+from maskgan_jax.data.grid import HEADING
+from maskgan_jax.data.masked_faces.reader import load_split
 from maskgan_jax.errors import UserError
-from maskgan_jax.export.safetensors import save_safetensors
 from maskgan_jax.files import find_pictures, read_picture
 from maskgan_jax.metrics import evaluation
 from maskgan_jax.metrics.baselines import telea
 from maskgan_jax.metrics.evaluation import evaluate, write_examples
 from maskgan_jax.metrics.scoring import score_pictures
 from maskgan_jax.models.unet import create_generator
-from maskgan_jax.unmasking.networks import FaceNetwork
+from maskgan_jax.networks.face_network import FaceNetwork
+from maskgan_jax.networks.safetensors import save_safetensors
 
 MEANS = ("mse_masked", "psnr", "psnr_masked", "ssim", "st_lpips")
 

@@ -2,12 +2,12 @@ import jax
 import numpy as np
 import pytest
 
-from maskgan_jax.data.masked_faces import load_split
+from maskgan_jax.data.masked_faces.reader import load_split
 from maskgan_jax.errors import UserError
-from maskgan_jax.export.safetensors import load_safetensors, save_safetensors
 from maskgan_jax.metrics import landmark_accuracy
 from maskgan_jax.metrics.landmark_accuracy import evaluate_landmarks
 from maskgan_jax.models.landmark_net import LandmarkNet, create_landmark_net
+from maskgan_jax.networks.safetensors import load_safetensors, save_safetensors
 
 
 def error(predicted, landmarks):

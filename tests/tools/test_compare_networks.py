@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from maskgan_jax.data.masked_faces import load_split
+from maskgan_jax.data.masked_faces.reader import load_split
 from maskgan_jax.errors import UserError
-from maskgan_jax.export.safetensors import load_safetensors, read_header, save_safetensors
+from maskgan_jax.networks.safetensors import load_safetensors, read_header, save_safetensors
 
 
 @pytest.fixture(scope="module")

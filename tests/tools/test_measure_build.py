@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskgan_jax.data.rendered_faces import render_face
-from maskgan_jax.data.sources import Photo
+from maskgan_jax.data.build.sources import Photo
+from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import write_png
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from maskgan_jax.data.align import align
-from maskgan_jax.data.rendered_faces import render_face
+from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import read_picture, write_png
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from maskgan_jax.data.sources import Skipped
+from maskgan_jax.data.build.sources import Skipped
 from maskgan_jax.errors import UserError
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from maskgan_jax.configs.default import splits
-from maskgan_jax.data.build import build_data_set
-from maskgan_jax.data.landmarks import find_landmarks
-from maskgan_jax.data.masked_faces import load_split
-from maskgan_jax.data.rendered_faces import render_face
+from maskgan_jax.data.build.build import build_data_set
+from maskgan_jax.data.build.landmarks import find_landmarks
+from maskgan_jax.data.masked_faces.reader import load_split
+from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.errors import UserError
 
 TINY = ["--cascade_depth=4", "--num_trees_per_cascade_level=30", "--oversampling_amount=4", "--threads=1"]

@@ -9,11 +9,11 @@ from ml_collections import ConfigDict
 from maskgan_jax import losses
 from maskgan_jax.data.pipeline import evaluation_batches
 from maskgan_jax.errors import UserError
-from maskgan_jax.export.safetensors import load_safetensors, read_header, save_safetensors
 from maskgan_jax.models.landmark_net import LandmarkNet, create_landmark_net
 from maskgan_jax.models.patchgan import create_discriminator
 from maskgan_jax.models.st_lpips import load_st_lpips, st_lpips
 from maskgan_jax.models.unet import create_generator
+from maskgan_jax.networks.safetensors import load_safetensors, read_header, save_safetensors
 from maskgan_jax.training.gan import create_task, load_landmark_net, windows_about
 from maskgan_jax.training.step import create_state, train_step
 

@@ -12,7 +12,7 @@ import pytest
 from maskgan_jax.config import read_config, save_config
 from maskgan_jax.errors import OutOfTime, UserError
 from maskgan_jax.files import read_picture
-from maskgan_jax.models.stored import load_network
+from maskgan_jax.networks.stored import load_network
 from maskgan_jax.training import checkpoints, loop
 from maskgan_jax.training.loop import train
 from maskgan_jax.training.step import train_step

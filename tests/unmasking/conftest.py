@@ -6,7 +6,7 @@ import pytest
 from tqdm import tqdm
 
 from maskgan_jax.__main__ import main
-from maskgan_jax.data.rendered_faces import render_face
+from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.unmasking.unmasker import Unmasker, region_from_landmarks
 
 SIDE = 64

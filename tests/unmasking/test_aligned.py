@@ -6,9 +6,9 @@ from maskgan_jax.__main__ import main
 from maskgan_jax.config import save_config
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import find_pictures, read_picture, write_png
+from maskgan_jax.networks.face_network import FaceNetwork
 from maskgan_jax.training.checkpoints import open_best, save_best
 from maskgan_jax.unmasking.aligned import unmask_aligned
-from maskgan_jax.unmasking.networks import FaceNetwork
 
 
 def blotches(side, seed=0):

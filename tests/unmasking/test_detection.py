@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from maskgan_jax.data.points import LEFT_EYE, RIGHT_EYE
-from maskgan_jax.data.rendered_faces import render_face
+from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.unmasking.detection import Detection, _distinct, detect_faces
 
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from maskgan_jax.data.align import unalign_region
-from maskgan_jax.data.rendered_faces import render_face
+from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import find_pictures, read_picture, write_png
 from maskgan_jax.unmasking import photos

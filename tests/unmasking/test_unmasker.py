@@ -9,9 +9,9 @@ from PIL import Image
 
 import maskgan_jax
 from maskgan_jax.data.align import face_square, to_photo, zoomed
-from maskgan_jax.data.rendered_faces import render_face
+from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.errors import UserError
-from maskgan_jax.unmasking import networks
+from maskgan_jax.networks import face_network as networks
 from maskgan_jax.unmasking.unmasker import (
     Unmasker,
     clean_region,

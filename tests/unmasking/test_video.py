@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from maskgan_jax.data.rendered_faces import render_face
+from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.errors import UserError
 from maskgan_jax.unmasking import video
 from maskgan_jax.unmasking.inputs import Job

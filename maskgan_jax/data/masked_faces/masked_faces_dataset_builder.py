@@ -21,9 +21,9 @@ from tensorflow_datasets.core.splits import SplitDict, SplitInfo
 from tensorflow_datasets.core.writer import ExampleWriter, ShardWriter
 from tensorflow_datasets.proto import tf_example_pb2
 
-from maskgan_jax.data.card import Tally
-from maskgan_jax.data.masked_faces import NAME, VERSION
-from maskgan_jax.data.storage import is_remote, reaching, write_text
+from maskgan_jax.data.build.card import Tally
+from maskgan_jax.data.build.storage import is_remote, reaching, write_text
+from maskgan_jax.data.masked_faces.reader import NAME, VERSION
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing
 

@@ -10,7 +10,7 @@ from scipy.spatial import ConvexHull
 
 from maskgan_jax.configs import _mask_sets
 from maskgan_jax.data.align import align
-from maskgan_jax.data.landmarks import find_landmarks
+from maskgan_jax.data.build.landmarks import find_landmarks
 from maskgan_jax.data.masks import check_masks, draw_mask, fit_mask
 from maskgan_jax.data.masks.camera import Compression
 from maskgan_jax.data.masks.catalogue import MASKS

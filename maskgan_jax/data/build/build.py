@@ -1,0 +1,330 @@
+"""The whole way from photos to a finished data set."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import fcntl
+import functools
+import itertools
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from etils import epath
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from maskgan_jax.config import save_config
+from maskgan_jax.data.build.card import Tally, data_card
+from maskgan_jax.data.build.contact_sheet import contact_sheet
+from maskgan_jax.data.build.face_file import KnownFaces, kept_faces, read_face_file
+from maskgan_jax.data.build.face_lists import ITEMS_PER_LIST, FaceLists, Usable
+from maskgan_jax.data.build.records import Face, check_fit, detect_face, make_record, mapped
+from maskgan_jax.data.build.sources import Photo, Skipped, list_all_photos
+from maskgan_jax.data.build.splits import check_splits, split_photos
+from maskgan_jax.data.build.storage import is_remote, reaching
+from maskgan_jax.data.masked_faces import reader as masked_faces
+from maskgan_jax.data.masked_faces.masked_faces_dataset_builder import Builder, prepare
+from maskgan_jax.data.masks import check_masks
+from maskgan_jax.errors import UserError
+from maskgan_jax.files import replacing, write_json, write_png
+
+# Folders with this prefix are builds under way, or builds that were killed.
+UNFINISHED = ".unfinished-"
+# What lies beside the records.
+BESIDE = CARD, CONFIG, SKIPPED, SHEET = "card.json", "config.json", "skipped.csv", "contact_sheet.png"
+
+
+def build_data_set(
+    sources: Sequence[str],
+    config: ConfigDict,
+    data_dir: str | os.PathLike,
+    workers: int = 0,
+    overwrite: bool = False,
+    runner: str = "",
+    runner_options: Sequence[str] = (),
+    faces: str | os.PathLike | None = None,
+    keep_faces: str | os.PathLike | None = None,
+) -> dict[str, Any]:
+    """Makes a data set of faces with and without masks, the same for any number of workers and any runner.
+
+    `data_dir` then holds the data set (`masked_faces/`), `config.json`, `card.json`, `skipped.csv` and `contact_sheet.png`.
+    Nothing of it is there before all of it is done. (In a cloud: the data set cannot be opened before.)
+
+    What the build knows of each photo lies in files meanwhile; of a usable one, its id, person and place stay in memory.
+
+    Args:
+      sources: as for `list_photos`.
+      config: the settings; `data` and `seed` are used.
+      data_dir: where the data set goes, here or in a cloud.
+      workers: number of processes, if there is no runner; 0 for one per core.
+      overwrite: replace a data set that is there already.
+      runner: run the build as an Apache Beam pipeline by this runner, and not by processes of this machine.
+      runner_options: Beam's pipeline options: 'key=value', or 'key' for a switch.
+      faces: a file that an earlier build wrote as `keep_faces`: no faces are searched for, and dlib is not needed. Photos that
+        it does not name are left out.
+      keep_faces: where to write the faces that were found, with their landmarks.
+
+    Returns:
+      The data card: numbers of records by split, source and mask type, of skipped photos by reason and of usable ones in no
+      split, and the splits that nothing fell to although they should have a share.
+
+    Raises:
+      UserError: there is a data set already, or something else of the same names, a source or setting is wrong, no photo is
+        usable, the disk cannot be written, the cloud cannot be reached, or the pipeline failed.
+    """
+    if workers < 0:
+        raise UserError(f"--workers={workers}: give a number of processes, or 0 for one per core")
+    # macOS cannot say which of the cores this process may use.
+    workers = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    data_dir = epath.Path(data_dir)
+    if runner and (faces or keep_faces):
+        raise UserError("face files are for builds without Beam; leave out --runner, or --faces and --keep_faces")
+    known = read_face_file(faces) if faces else None
+    if runner:
+        beam_build = _beam_build()
+        folders = [source.partition("=")[2] for source in sources if not source.startswith("rendered")]
+        how = beam_build.beam_config(runner, runner_options, [data_dir, *filter(None, folders)])
+        find_faces = functools.partial(beam_build.find_faces, how=how)
+        write_records = functools.partial(beam_build.write_records, how=how)
+    else:
+        find_faces = functools.partial(_find_faces, workers=workers, known=known, keep=keep_faces)
+        write_records = functools.partial(_write_records, workers=workers)
+    check_masks(config.data)
+    with _unfinished(data_dir, overwrite) as folder, tempfile.TemporaryDirectory() as temporary:
+        here = Path(temporary)
+        # In a cloud only if Beam's workers need them there: every look into them is a request.
+        lists = FaceLists(here / "lists" if is_remote(data_dir) and not runner else folder / "lists")
+        photos, skipped, of_sources = _list_photos(sources, config, lists)
+        check_splits(config.data.splits, of_sources)
+        find_faces(lists, photos, config)
+        usable, faceless = _read_found(lists, len(photos))
+        skipped += faceless
+        splits = split_photos(usable, config.data.splits, config.seed)
+        used = {photo.place for part in splits.values() for photo in part}
+        unused = [Skipped(photo.id, photo.source, "not in any split") for photo in usable if photo.place not in used]
+        if not used:
+            example = (skipped + unused)[0]
+            raise UserError(f"none of the photos is usable; {example.id}, for one: {example.reason}")
+        empty = [split for split, rules in config.data.splits.items() if any(rules.values()) and split not in splits]
+        tally = write_records(folder / "built", splits, lists, config)
+        card = data_card(splits, tally, skipped, len(unused), empty)
+        write_json(here / CARD, card)
+        save_config(here / CONFIG, config)
+        _write_skipped(here / SKIPPED, skipped + unused)
+        shown = [lists.read_face(splits[split][number].place) for split, number in tally.examples(splits)]
+        write_png(here / SHEET, contact_sheet([make_record(face, config.data, config.seed) for face in shown]))
+        for name in BESIDE:
+            epath.Path(here / name).copy(folder / "built" / name)
+    return card
+
+
+def _beam_build() -> ModuleType:
+    try:
+        from maskgan_jax.data.build import beam as beam_build
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "apache_beam":
+            raise
+        raise UserError("--runner needs Apache Beam, which is not installed; pip install 'maskgan_jax[beam]'") from error
+    return beam_build
+
+
+def _check_room(data_dir: epath.Path, overwrite: bool) -> None:
+    """Raises UserError if a data set in `data_dir` would replace anything but another one that may be replaced."""
+    if any((data_dir / masked_faces.NAME).glob("*.*.*")):  # The folder of its version.
+        if not overwrite:
+            raise UserError(f"{data_dir} holds a data set already; give --overwrite to replace it, or another --data_dir")
+        if there := [name for name in BESIDE if (data_dir / name).is_dir()]:
+            raise UserError(f"{data_dir} holds a folder {there[0]}, and it would be lost; give another --data_dir")
+    elif there := [name for name in (masked_faces.NAME, *BESIDE) if (data_dir / name).exists()]:
+        raise UserError(f"{data_dir} holds {there[0]} but no data set, and it would be lost; give another --data_dir")
+
+
+@contextlib.contextmanager
+def _unfinished(data_dir: epath.Path, overwrite: bool) -> Iterator[epath.Path]:
+    """A folder to work in; what is in its subfolder `built` takes its place in `data_dir` when the block ends well."""
+    try:
+        if is_remote(data_dir):
+            folder = _unfinished_in_cloud(data_dir, overwrite)
+        else:  # Absolute, as a runner's workers may have another working directory.
+            folder = _unfinished_here(Path(os.path.abspath(data_dir)), overwrite)
+        with folder as unfinished:
+            yield unfinished
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {data_dir} ({error.strerror or error}); check its permissions and free space"
+        ) from error
+
+
+@contextlib.contextmanager
+def _unfinished_here(data_dir: Path, overwrite: bool) -> Iterator[epath.Path]:
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with _locked(data_dir) as alone:
+        _check_room(epath.Path(data_dir), overwrite)
+        with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=data_dir) as name:
+            for left in data_dir.glob(f"{UNFINISHED}*/"):
+                if alone and left != Path(name):
+                    shutil.rmtree(left)
+            built, replaced = Path(name, "built"), Path(name, "replaced")
+            built.mkdir()
+            replaced.mkdir()
+            yield epath.Path(name)
+            _check_room(epath.Path(data_dir), overwrite)  # Without locks, another build may have come first.
+            _swap(built, data_dir, replaced)
+
+
+def _swap(built: Path, data_dir: Path, replaced: Path) -> None:
+    """Moves a data set from `built` into `data_dir`, and what it replaces there into `replaced`; if that fails, back again."""
+    moves = []
+    for name in (*BESIDE, masked_faces.NAME):  # The data set last: where it is, the rest is.
+        if (data_dir / name).exists():
+            moves.append((data_dir / name, replaced / name))
+        moves.append((built / name, data_dir / name))
+    try:
+        for source, target in moves:
+            source.rename(target)
+    except BaseException:
+        for source, target in reversed(moves):
+            if not source.exists():
+                target.rename(source)
+        raise
+
+
+@contextlib.contextmanager
+def _unfinished_in_cloud(data_dir: epath.Path, overwrite: bool) -> Iterator[epath.Path]:
+    """The same where a folder is moved file by file, and cannot be locked.
+
+    The file without which TFDS opens no data set is the first to go and the last to come.
+    """
+    folder = data_dir / f"{UNFINISHED}{uuid.uuid4().hex}"
+    built, finished = folder / "built", data_dir / masked_faces.NAME
+    last = Path(masked_faces.VERSION, "dataset_info.json")
+    with reaching(data_dir):
+        _check_room(data_dir, overwrite)
+    try:
+        with reaching(data_dir):
+            built.mkdir(parents=True)
+        yield folder
+        with reaching(data_dir):
+            _check_room(data_dir, overwrite)
+            for path in finished.glob(f"*/{last.name}"):
+                path.unlink()
+            if finished.exists():
+                finished.rmtree()
+            for name in BESIDE:
+                (built / name).replace(data_dir / name)
+            (built / finished.name / last).replace(folder / last.name)
+            (built / finished.name).rename(finished)
+            (folder / last.name).replace(finished / last)
+    finally:
+        with reaching(data_dir):
+            folder.rmtree(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Keeps other builds out of a folder, until the block or the process ends; gives whether it could."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            alone = True
+        except BlockingIOError as error:
+            raise UserError(f"another maskgan build is writing to {folder}; wait for it, or give another --data_dir") from error
+        except OSError:  # Some network file systems have no locks.
+            alone = False
+        yield alone
+    finally:
+        os.close(descriptor)
+
+
+def _list_photos(sources: Sequence[str], config: ConfigDict, lists: FaceLists) -> tuple[list[int], list[Skipped], set[str]]:
+    """Writes down the photos; returns their number in each list, those left out by their names, and the sources of all."""
+    skipped, of_sources = [], set()
+
+    def photos() -> Iterator[Photo]:
+        for item in list_all_photos(sources, config):
+            of_sources.add(item.source)
+            if isinstance(item, Photo):
+                yield item
+            else:
+                skipped.append(item)
+
+    counts = []
+    for number, batch in enumerate(_batched(photos())):
+        lists.write_photos(number, batch)
+        counts.append(len(batch))
+    return counts, skipped, of_sources
+
+
+def _batched(items: Iterator[Any]) -> Iterator[list[Any]]:
+    while batch := list(itertools.islice(items, ITEMS_PER_LIST)):
+        yield batch
+
+
+def _find_faces(
+    lists: FaceLists,
+    photos: Sequence[int],
+    config: ConfigDict,
+    workers: int,
+    known: KnownFaces | None,
+    keep: str | os.PathLike | None,
+) -> None:
+    """Finds the faces in the photos of the lists, by processes of this machine; `photos` has the number in each list."""
+    listed = (photo for number in range(len(photos)) for photo in lists.read_photos(number))
+    items = listed if known is None else map(known.face_in, listed)
+    search = functools.partial(_find_and_fit, data=config.data, seed=config.seed)
+    with contextlib.closing(mapped(search, items, workers)) as results, kept_faces(keep) as keeper:
+        progress = iter(tqdm(results, "finding faces" if known is None else "fitting masks", sum(photos), unit=" photos"))
+        for number, batch in enumerate(_batched(progress)):
+            for found, _ in batch:
+                keeper(found)
+            lists.write_found(number, [fitted for _, fitted in batch])
+
+
+def _find_and_fit(item: Photo | Face | Skipped, data: ConfigDict, seed: int) -> tuple[Face | Skipped, Face | Skipped]:
+    """What was found in a photo, and the same if a mask can be drawn on it; a face that is known is not searched for."""
+    found = detect_face(item, data) if isinstance(item, Photo) else item
+    return found, check_fit(found, data, seed)
+
+
+def _read_found(lists: FaceLists, count: int) -> tuple[list[Usable], list[Skipped]]:
+    """Of the usable photos what the splits must know, and the photos without a usable face."""
+    usable, faceless = [], []
+    for number in range(count):
+        for offset, item in lists.read_found(number):
+            if isinstance(item, Skipped):
+                faceless.append(item)
+            else:
+                photo = item.photo
+                usable.append(Usable(photo.id, photo.source, photo.identity, (number, offset)))
+    return usable, faceless
+
+
+def _write_records(
+    folder: epath.Path, splits: Mapping[str, Sequence[Usable]], lists: FaceLists, config: ConfigDict, workers: int
+) -> Tally:
+    """Writes the TFDS data set by processes of this machine; returns the tally of its records."""
+    faces = (lists.read_face(photo.place) for part in splits.values() for photo in part)
+    make = functools.partial(make_record, data=config.data, seed=config.seed)
+    total = sum(map(len, splits.values()))
+    with contextlib.closing(mapped(make, faces, workers)) as made:
+        records = iter(tqdm(made, "drawing masks", total, unit=" faces"))
+        builder = Builder(
+            size=config.data.size, splits={split: (len(part), records) for split, part in splits.items()}, data_dir=folder
+        )
+        prepare(builder)
+    return builder.tally
+
+
+def _write_skipped(path: Path, skipped: Sequence[Skipped]) -> None:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["photo", "source", "reason"])
+        table.writerows((photo.id, photo.source, photo.reason) for photo in sorted(skipped, key=lambda photo: photo.id))

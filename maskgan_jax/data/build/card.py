@@ -1,0 +1,82 @@
+"""The data card: what is in a data set, counted while it is written."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from maskgan_jax.data.build.sources import Skipped
+
+SHEET_RECORDS = 12
+
+
+class Tally:
+    """Counts records by split, source and mask type, and keeps the numbers of the first ones of each kind."""
+
+    def __init__(self, kinds: Iterable[tuple[str, str, str, int, list[int]]] = ()):
+        """An empty tally, or one that was a list."""
+        self._kinds = {tuple(kind): (count, numbers) for *kind, count, numbers in kinds}
+
+    def as_list(self) -> list[tuple[str, str, str, int, list[int]]]:
+        """The tally as JSON can hold it: split, source, mask type, number of records, numbers of the first ones."""
+        return [(*kind, count, numbers) for kind, (count, numbers) in self._kinds.items()]
+
+    def add(self, split: str, number: int, record: Mapping[str, Any]) -> None:
+        """Counts one record, number `number` of its split."""
+        self.merge(Tally([(split, record["source"], record["mask_type"], 1, [number])]))
+
+    def merge(self, other: Tally) -> None:
+        """Counts what `other` has counted."""
+        for kind, (count, numbers) in other._kinds.items():
+            before, firsts = self._kinds.get(kind, (0, []))
+            self._kinds[kind] = (before + count, sorted(firsts + numbers)[:SHEET_RECORDS])
+
+    def mask_types(self, split: str) -> dict[str, int]:
+        """How many records of a split have which type of mask."""
+        counts = collections.Counter()
+        for (of, _, mask_type), (count, _) in self._kinds.items():
+            if of == split:
+                counts[mask_type] += count
+        return dict(sorted(counts.items()))
+
+    def examples(self, splits: Iterable[str]) -> list[tuple[str, int]]:
+        """Split and number of records to show, of as many sources and mask types as there is room for."""
+        groups = collections.defaultdict(list)
+        for split in splits:
+            for (of, source, mask_type), (_, numbers) in self._kinds.items():
+                if of == split:
+                    groups[source, mask_type] += [(split, number) for number in numbers]
+        sources, types = (sorted(set(column)) for column in zip(*groups, strict=True))
+        # Down the diagonals of the table sources x types, so that both change from one record to the next.
+        order = sorted(groups, key=lambda key: ((types.index(key[1]) - sources.index(key[0])) % len(types), key))
+        turns = itertools.zip_longest(*(groups[key] for key in order))
+        return [place for turn in turns for place in turn if place][:SHEET_RECORDS]
+
+
+def data_card(
+    splits: Mapping[str, Sequence[Any]], tally: Tally, skipped: Sequence[Skipped], unused: int, empty: Sequence[str]
+) -> dict[str, Any]:
+    """The data card.
+
+    Args:
+      splits: what is in each split, with `identity` and `source`.
+      tally: of the records made from it.
+      skipped: the photos left out.
+      unused: number of usable photos in no split.
+      empty: splits that nothing fell to although they should have a share.
+    """
+    card: dict[str, Any] = {"records": sum(map(len, splits.values())), "splits": {}}
+    for split, part in splits.items():
+        card["splits"][split] = {
+            "records": len(part),
+            "identities": len({photo.identity for photo in part}),
+            "sources": _counted(photo.source for photo in part),
+            "mask_types": tally.mask_types(split),
+        }
+    return {**card, "empty": list(empty), "skipped": _counted(photo.reason for photo in skipped), "unused": unused}
+
+
+def _counted(values: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(collections.Counter(values).items()))

@@ -1,0 +1,188 @@
+"""From photos to records, by as many processes as asked for: landmarks, aligned face, mask."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+from ml_collections import ConfigDict
+
+from maskgan_jax.data.align import AlignedFace, align, face_square, to_aligned
+from maskgan_jax.data.build.sources import Photo, Skipped
+from maskgan_jax.data.build.storage import Unreachable
+from maskgan_jax.data.masks import Compression, DrawnMask, draw_mask, fit_mask
+from maskgan_jax.data.rendered.faces import pose_face
+from maskgan_jax.errors import UserError
+from maskgan_jax.files import decode_picture, jpeg_quality
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Face:
+    """A photo and the face in it.
+
+    Attributes:
+      photo: where it is.
+      landmarks: `[68, 2]` float32, (x, y) in pixels of the photo.
+      jpeg_quality: 1 to 100, or None if the photo is no JPEG.
+    """
+
+    photo: Photo
+    landmarks: np.ndarray
+    jpeg_quality: int | None = None
+
+
+def find_face(photo: Photo, data: ConfigDict, seed: int) -> Face | Skipped:
+    """The face in a photo, or why it is of no use; `data` and `seed` as for `make_record`.
+
+    Raises:
+      UserError: the shape predictor is missing or unusable, or a cloud cannot be reached (Unreachable).
+    """
+    return check_fit(detect_face(photo, data), data, seed)
+
+
+def detect_face(photo: Photo, data: ConfigDict) -> Face | Skipped:
+    """The face in a photo, or why there is none; of `data` only `shape_predictor` is used.
+
+    Raises:
+      UserError: as `find_face` does.
+    """
+    if isinstance(photo.path, tuple):
+        face = pose_face(*photo.path)
+        return Face(dataclasses.replace(photo, identity=face.identity, expression=face.expression), face.landmarks)
+    # Not imported above: builds from known faces do without dlib.
+    from maskgan_jax.data.build.landmarks import find_landmarks, load_predictor
+
+    load_predictor(data.shape_predictor)  # Without it, no photo has a face: that is no reason to leave out one after the other.
+    try:
+        encoded = photo.read_bytes()
+        landmarks = find_landmarks(decode_picture(encoded), data.shape_predictor)
+        return Face(photo, landmarks, jpeg_quality(encoded))
+    except Unreachable:
+        raise
+    except UserError as error:
+        return Skipped(photo.id, photo.source, str(error))
+
+
+def check_fit(found: Face | Skipped, data: ConfigDict, seed: int) -> Face | Skipped:
+    """A face that `detect_face` found, or why `make_record` could draw no mask on it.
+
+    The splits must know, so the very mask that `make_record` draws is fitted here already.
+    """
+    if isinstance(found, Skipped):
+        return found
+    try:
+        aligned = to_aligned(found.landmarks, face_square(found.landmarks, data.zoom), data.size).astype(np.float32)
+        fit_mask(aligned, _mask_rng(found.photo, seed), data, (data.size, data.size))
+    except UserError as error:
+        return Skipped(found.photo.id, found.photo.source, str(error))
+    return found
+
+
+def make_record(face: Face, data: ConfigDict, seed: int) -> dict[str, Any]:
+    """One record as it is stored.
+
+    Args:
+      face: from `find_face`.
+      data: the `data` section of the config.
+      seed: with the photo's id, the seed of the mask: it does not depend on the other photos.
+
+    Raises:
+      UserError: the photo cannot be read any more, or a setting of the masks is wrong.
+    """
+    photo = face.photo
+    try:
+        picture = photo.read()
+    except Unreachable:
+        raise
+    except UserError as error:
+        raise UserError(f"{photo.path}: {error}, though it was before; the photos must not change during a build") from error
+    aligned = align(picture, face.landmarks, data.size, data.zoom)
+    drawn = draw_on(face, aligned, data, seed)
+    return {
+        "real": aligned.picture,
+        "masked": drawn.picture,
+        "mask": np.where(drawn.region, np.uint8(255), np.uint8(0))[..., None],
+        "landmarks": aligned.landmarks,
+        "source": photo.source,
+        "identity": photo.identity,
+        "expression": photo.expression,
+        "mask_type": drawn.mask_type,
+        "mask_parameters": json.dumps(drawn.parameters),
+        "id": photo.id,
+        "alignment": aligned.alignment,
+    }
+
+
+def draw_on(face: Face, aligned: AlignedFace, data: ConfigDict, seed: int) -> DrawnMask:
+    """The mask that `make_record` draws on a face, which `align` gave."""
+    compression = None
+    if face.jpeg_quality is not None:
+        side = float(np.hypot(*(aligned.alignment[3] - aligned.alignment[0])))
+        compression = Compression(face.jpeg_quality, side / data.size)
+    return draw_mask(aligned.picture, aligned.landmarks, _mask_rng(face.photo, seed), data, compression)
+
+
+def _mask_rng(photo: Photo, seed: int) -> np.random.Generator:
+    digest = hashlib.blake2b(photo.id.encode(), digest_size=8).digest()
+    return np.random.default_rng([seed, int.from_bytes(digest)])
+
+
+def mapped(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """`map` by worker processes: results come in the order of the items, and only a few are held at a time.
+
+    Args:
+      function: can be pickled, as can items and results.
+      items: what it is called with.
+      workers: number of processes; with 1, the calling process does the work.
+
+    Raises:
+      UserError: a worker process died, for want of memory most likely. Whatever `function` raises comes through.
+    """
+    if workers == 1:
+        threads = cv2.getNumThreads()
+        cv2.setNumThreads(1)
+        try:
+            yield from map(function, items)
+        finally:
+            cv2.setNumThreads(threads)
+        return
+    # Spawned, not forked: the process may have threads (of JAX, OpenCV, dlib), which do not survive a fork.
+    pool = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _set_up_worker)
+    pending: collections.deque[concurrent.futures.Future] = collections.deque()
+    try:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) >= 8 * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    except concurrent.futures.process.BrokenProcessPool as error:
+        raise UserError("a worker process was killed, for want of memory most likely; use fewer --workers") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _set_up_worker() -> None:
+    """One thread per process; it leaves Ctrl-C to its parent, and ends when its parent does."""
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)

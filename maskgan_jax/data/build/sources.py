@@ -1,0 +1,282 @@
+"""Where photos come from: face data sets by their file names, any folder, and faces rendered here."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import itertools
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
+
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+
+from maskgan_jax.data.build.storage import is_remote, reaching, walk
+from maskgan_jax.data.rendered.faces import render_face
+from maskgan_jax.errors import UserError
+from maskgan_jax.files import PICTURE_SUFFIXES, decode_picture
+
+RENDERED_FACES = 1000
+KDEF_ANGLES = ("FL", "HL", "S", "HR", "FR")
+KDEF_EXPRESSIONS = {
+    "AF": "afraid",
+    "AN": "angry",
+    "DI": "disgusted",
+    "HA": "happy",
+    "NE": "neutral",
+    "SA": "sad",
+    "SU": "surprised",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Photo:
+    """A photo of a face, not yet read.
+
+    Attributes:
+      id: names the photo in its data set: the source and the path below the source's folder.
+      source: the data set it comes from; splits are set by source.
+      identity: the person, unique over all sources.
+      expression: '' if not known.
+      path: the file, here or in a cloud (`gs://...`); for a rendered face, its number and seed.
+    """
+
+    id: str
+    source: str
+    identity: str
+    expression: str
+    path: str | tuple[int, int]
+
+    def read(self) -> np.ndarray:
+        """The picture, `[H, W, 3]` RGB, uint8. Raises UserError if there is no such file or it is not a readable picture."""
+        return render_face(*self.path).picture if isinstance(self.path, tuple) else decode_picture(self.read_bytes())
+
+    def read_bytes(self) -> bytes:
+        """The file.
+
+        Raises:
+          Unreachable: it is in a cloud, and may be read the next time.
+          UserError: there is none that can be read.
+        """
+        with reaching(self.path):
+            try:
+                return epath.Path(self.path).read_bytes()
+            except FileNotFoundError as error:
+                raise UserError("cannot read (No such file or directory)") from error
+            except OSError as error:
+                if is_remote(self.path):
+                    raise
+                raise UserError(f"cannot read ({error.strerror})") from error
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Skipped:
+    """A photo that does not get into the data set, and why."""
+
+    id: str
+    source: str
+    reason: str
+
+
+def _photo(source: str, folder: epath.Path, path: epath.Path, identity: str = "", expression: str = "") -> Photo:
+    """A photo below `folder`; without `identity`, a person of its own."""
+    name = path.relative_to(folder).as_posix()
+    # A folder that holds several sources often has one subfolder for each: do not say it twice.
+    name = name if name.startswith(f"{source}/") else f"{source}/{name}"
+    # Linux takes names that are not UTF-8, and what names the photo is stored.
+    name, identity, expression = (os.fsencode(text).decode(errors="backslashreplace") for text in (name, identity, expression))
+    return Photo(name, source, identity or name, expression, os.fspath(path))
+
+
+def _skipped(source: str, folder: epath.Path, path: epath.Path, reason: str) -> Skipped:
+    return Skipped(_photo(source, folder, path).id, source, reason)
+
+
+def _find_pictures(folder: epath.Path) -> Iterator[epath.Path]:
+    """The picture files below `folder`, one folder after the other: unlike `files.find_pictures`, in a cloud too.
+
+    Raises:
+      UserError: `folder` is not a folder or cannot be read, or there is no picture in it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder; give the folder that holds the pictures")
+    empty = True
+    for below, names in walk(folder):
+        for name in names:
+            if not name.startswith(".") and PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES:
+                empty = False
+                yield below / name
+    if empty:
+        raise UserError(f"no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}) in {folder}")
+
+
+def each_its_own(source: str, folder: epath.Path) -> Iterator[Photo]:
+    """A folder of photos (with subfolders), each of another person: FFHQ, UTKFace, or anything else."""
+    for path in _find_pictures(folder):
+        yield _photo(source, folder, path)
+
+
+def kdef(folder: epath.Path, angles: Sequence[str] = ("S",)) -> Iterator[Photo | Skipped]:
+    """KDEF, with names such as AF01HAS.JPG: session, sex and number of the person, expression, angle.
+
+    A person is the same one in both sessions, A and B.
+    """
+    if unknown := set(angles) - set(KDEF_ANGLES):
+        raise UserError(f"data.kdef_angles has {', '.join(sorted(unknown))}; the angles are {', '.join(KDEF_ANGLES)}")
+    name = re.compile(rf"[AB]([FM]\d\d)({'|'.join(KDEF_EXPRESSIONS)})({'|'.join(KDEF_ANGLES)})", re.IGNORECASE)
+    for path in _find_pictures(folder):
+        parts = name.fullmatch(path.stem)
+        if not parts:
+            yield _skipped("kdef", folder, path, "not named as KDEF's photos are (AF01HAS.JPG)")
+            continue
+        person, expression, angle = parts.group(1).upper(), parts.group(2).upper(), parts.group(3).upper()
+        if angle in angles:
+            yield _photo("kdef", folder, path, f"kdef_{person}", KDEF_EXPRESSIONS[expression])
+        else:
+            yield _skipped("kdef", folder, path, f"angle {angle} is not in data.kdef_angles")
+
+
+def celeba(folder: epath.Path) -> Iterator[Photo | Skipped]:
+    """CelebA's photos, named `<identity>_<n>.jpg`, or as they are distributed, with the table identity_CelebA.txt.
+
+    The table is looked for in the folder and the two above it, each with its subfolder Anno: CelebA's own layout has
+    Anno/identity_CelebA.txt and Img/img_align_celeba/000001.jpg.
+    """
+    above = [folder, *folder.parents[:2]]
+    places = [place / anno / "identity_CelebA.txt" for place in above for anno in ("", "Anno")]
+    table = next((place for place in places if place.exists()), None)
+    identities = {}
+    if table:
+        lines = table.read_bytes().decode(errors="replace").splitlines()
+        # By the name without .jpg, as one of CelebA's packages has .png.
+        identities = {PurePosixPath(words[0]).stem: words[1] for line in lines if len(words := line.split()) == 2}
+    for path in _find_pictures(folder):
+        named = re.fullmatch(r"(\d+)_\d+", path.stem)
+        if path.stem in identities:
+            yield _photo("celeba", folder, path, f"celeba_{identities[path.stem]}")
+        elif named:
+            yield _photo("celeba", folder, path, f"celeba_{named[1]}")
+        elif table:
+            # Its person may be another photo's too, so that it could end up in another split.
+            yield _skipped("celeba", folder, path, f"not in {table.name}")
+        elif re.fullmatch(r"\d{6}", path.stem):
+            raise UserError(
+                f"{path} is named as CelebA names its photos, which tells nobody's identity; put CelebA's identity_CelebA.txt "
+                f"into {folder}, so that each person gets into one split only"
+            )
+        else:
+            yield _photo("celeba", folder, path)
+
+
+def expressions(folder: epath.Path) -> Iterator[Photo | Skipped]:
+    """Acted expressions, named `<performer>_<expression>_<n>`."""
+    for path in _find_pictures(folder):
+        parts = re.fullmatch(r"([^_]+)_([^_]+)_\d+", path.stem)
+        if parts:
+            yield _photo("expressions", folder, path, f"performer_{parts.group(1)}", parts.group(2))
+        else:
+            yield _skipped("expressions", folder, path, "not named <performer>_<expression>_<n>")
+
+
+def any_folder(folder: epath.Path) -> Iterator[Photo | Skipped]:
+    """Any folder of photos, as its faces.csv says or each of another person.
+
+    faces.csv has the columns file (below the folder) and, if known, source, identity and expression; others are ignored.
+    """
+    table = folder / "faces.csv"
+    if not table.exists():
+        yield from each_its_own("folder", folder)
+        return
+    empty = True
+    for row in _rows(table):
+        empty = False
+        name, source, identity, expression = (row.get(key) or "" for key in ("file", "source", "identity", "expression"))
+        path, source = folder / name, source or "folder"
+        if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            yield Skipped(f"{source}/{name}", source, f"not a file below {folder}")
+        elif not is_remote(folder) and not os.path.isfile(path):  # In a cloud, reading it will tell: each look costs a request.
+            yield _skipped(source, folder, path, "the file is missing")
+        else:
+            yield _photo(source, folder, path, identity, expression)
+    if empty:
+        raise UserError(f"{table} has no rows; give one row per photo, with its path below {folder} in a column 'file'")
+
+
+def _rows(table: epath.Path) -> Iterator[dict[str, str]]:
+    """The rows of a comma-separated table with a column 'file'."""
+    try:
+        with io.TextIOWrapper(table.open("rb"), encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file)
+            if "file" not in (rows.fieldnames or ()):
+                raise UserError(f"{table} has no column 'file'; give one row per photo, with its path below {table.parent}")
+            yield from rows
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"cannot read {table} ({error}); it must be a comma-separated table in UTF-8") from error
+
+
+def rendered(count: int, seed: int) -> Iterator[Photo]:
+    """Faces rendered here; who they are is known once they are rendered."""
+    for index in range(count):
+        yield Photo(f"rendered/{index:06}", "rendered", "", "", (index, seed))
+
+
+KINDS = {
+    "ffhq": lambda folder, config: each_its_own("ffhq", folder),
+    "kdef": lambda folder, config: kdef(folder, config.data.kdef_angles),
+    "utkface": lambda folder, config: each_its_own("utkface", folder),
+    "celeba": lambda folder, config: celeba(folder),
+    "expressions": lambda folder, config: expressions(folder),
+    "folder": lambda folder, config: any_folder(folder),
+}
+
+
+def list_photos(source: str, config: ConfigDict) -> Iterator[Photo | Skipped]:
+    """The photos of one source.
+
+    Args:
+      source: `KIND=FOLDER` with one of `KINDS`, the folder here or in a cloud, or `rendered=N` for N rendered faces
+        (`rendered`: 1000).
+      config: the settings; `data.kdef_angles` and `seed` are used.
+
+    Raises:
+      UserError: no such kind or folder, none that can be read, no photos in it, a faulty table of them, or a cloud that cannot
+        be reached.
+    """
+    kind, _, where = source.partition("=")
+    if kind == "rendered":
+        if where and not (where.isdecimal() and int(where) > 0):
+            raise UserError(f"source {source}: give the number of faces to render, as in rendered={RENDERED_FACES}")
+        yield from rendered(int(where or RENDERED_FACES), config.seed)
+    elif kind not in KINDS:
+        raise UserError(f"source {source}: there is no kind {kind!r}; the kinds are {', '.join(KINDS)} and rendered")
+    elif not where:
+        raise UserError(f"source {source}: give a folder, as in {kind}=FOLDER")
+    else:
+        try:
+            with reaching(where):
+                # Absolute, as the photos may be read by other processes.
+                yield from KINDS[kind](epath.Path(where if is_remote(where) else os.path.abspath(where)), config)
+        except OSError as error:
+            raise UserError(
+                f"cannot read {error.filename or where} ({error.strerror or error}); check its permissions"
+            ) from error
+
+
+def list_all_photos(sources: Sequence[str], config: ConfigDict) -> Iterator[Photo | Skipped]:
+    """The photos of several sources, and those left out by their names; sources as for `list_photos`.
+
+    Raises:
+      UserError: as `list_photos`, or two photos have the same id.
+    """
+    ids: set[str] = set()
+    for item in itertools.chain.from_iterable(list_photos(source, config) for source in sources):
+        if item.id in ids:
+            raise UserError(
+                f"two photos are called {item.id}; give every photo once, two folders of one kind as one with subfolders"
+            )
+        ids.add(item.id)
+        yield item

@@ -1,0 +1,168 @@
+"""The TFDS data set of masked faces: how it is stored, and how it is read."""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import errno
+import itertools
+import operator
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from maskgan_jax.config import read_config
+from maskgan_jax.data.build.storage import is_remote
+from maskgan_jax.errors import UserError
+
+NAME = "masked_faces"
+VERSION = "2.0.0"
+
+
+class DamagedRecord(UserError):
+    """One record that cannot be read, of a split most of which can."""
+
+
+class Records(Sequence):
+    """One split of a data set, for random access: a sequence of records, which grain takes as a source.
+
+    A record is a dict: `real` and `masked` `[S, S, 3]` uint8, `mask` `[S, S, 1]` uint8 (255 = hidden), `landmarks` `[68, 2]`
+    float32, `alignment` `[4, 2]` float64, and the strings `source`, `identity`, `expression`, `mask_type`, `mask_parameters`
+    (JSON: all that was drawn by lot or measured for the mask) and `id`.
+
+    Attributes:
+      damaged: the numbers of the records found to be damaged so far, and why.
+    """
+
+    def __init__(self, stored: Sequence[dict[str, Any]], data_dir: str | Path, split: str, files: dict[str, int]):
+        """Takes a TFDS data source, the folder and the split that it comes from, and the number of records in each file."""
+        self._stored = stored
+        self._where = f"{split} in {data_dir}"
+        self._again = _again(data_dir)
+        self._files = files
+        self.damaged: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        """The number of records, damaged ones included."""
+        return len(self._stored)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Record number `index`; its pictures are read-only.
+
+        Raises:
+          DamagedRecord: it is damaged, which is told on stderr as well, once.
+          UserError: so it is with more than 1 % of the records (and more than one), or with all; or its file cannot be read.
+        """
+        index = range(len(self))[operator.index(index)]  # For negative numbers, and IndexError at the end.
+        try:
+            record = self._stored[index]
+        except MemoryError:
+            raise
+        except Exception as error:  # Of array_record, protocol buffers or NumPy.
+            if _is_of_the_machine(error):
+                raise UserError(f"cannot read {self._where} ({_reason(error)})") from error
+            raise self._damage(index, error) from error
+        return {name: value.decode() if isinstance(value, bytes) else value for name, value in record.items()}
+
+    def _damage(self, index: int, error: Exception) -> UserError:
+        """Notes that a record is damaged; what is to be raised."""
+        ends = list(itertools.accumulate(self._files.values()))
+        reason = f"{list(self._files)[bisect.bisect_right(ends, index)]}: {_reason(error)}"
+        # Several threads may come upon it at once.
+        if self.damaged.setdefault(index, reason) is reason:
+            tqdm.write(f"record {index} of {self._where} is damaged and left out ({reason})", file=sys.stderr)
+        if len(self.damaged) > max(1, len(self) // 100) or len(self.damaged) == len(self):
+            return UserError(
+                f"{len(self.damaged)} of {len(self)} records of {self._where} are damaged, record {index} for one ({reason}); "
+                f"{self._again}"
+            )
+        return DamagedRecord(f"record {index} of {self._where} is damaged ({reason}); {self._again}")
+
+
+def readable(records: Sequence[dict[str, Any]], numbers: Iterable[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The records of these numbers, each with its number, except for damaged ones.
+
+    Raises:
+      UserError: too many are damaged, or a file cannot be read; see `Records`.
+    """
+    for number in numbers:
+        try:
+            record = records[number]
+        except DamagedRecord:  # `Records` has told it.
+            continue
+        yield number, record
+
+
+def load_split(data_dir: str | Path, split: str) -> Records:
+    """Opens one split of the data set that `maskgan build` made in `data_dir`.
+
+    Raises:
+      UserError: there is no data set, or one in a cloud; it has no such split; a file of it cannot be opened; or an older
+        version made it.
+    """
+    # Takes a second to import, which processes that only make records do without.
+    import tensorflow_datasets as tfds
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    if is_remote(data_dir):
+        raise UserError(f"{data_dir} is in a cloud; copy the data set to a disk first, and give that folder")
+    folder = Path(data_dir) / NAME / VERSION
+    if not folder.is_dir():
+        if others := sorted(path.name for path in folder.parent.glob("*.*.*/")):
+            raise UserError(f"the data set in {data_dir} has format {others[-1]}, and {VERSION} is needed; {_again(data_dir)}")
+        raise UserError(f"there is no data set in {data_dir}; make one with maskgan build --data_dir={data_dir}")
+    with _complaining(data_dir, folder):
+        builder = tfds.builder_from_directory(folder)
+    if split not in builder.info.splits:
+        raise UserError(f"the data set in {data_dir} has no split {split!r}, only {', '.join(builder.info.splits)}")
+    info = builder.info.splits[split]
+    files = {}
+    for path, count in zip(info.filepaths, info.shard_lengths, strict=True):
+        with _complaining(data_dir, path):
+            reader = ArrayRecordReader(str(path))
+            files[path.name] = reader.num_records()
+            reader.close()
+            if files[path.name] != count:
+                raise ValueError(f"it has {files[path.name]} records, not {count}")
+    with _complaining(data_dir, folder):
+        return Records(builder.as_data_source(split), data_dir, split, files)
+
+
+def zoom_of(data_dir: str | Path) -> float:
+    """The `data.zoom` that the data set in `data_dir` was built with; 1.0 if its config.json was left behind."""
+    config = Path(data_dir) / "config.json"
+    return read_config(config).data.zoom if config.exists() else 1.0
+
+
+@contextlib.contextmanager
+def _complaining(data_dir: str | Path, path: Path) -> Iterator[None]:
+    """Has whatever goes wrong in TFDS and array_record say which data set cannot be read or is damaged, and where."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        first = error.__cause__ if isinstance(error.__cause__, OSError) else error  # TFDS hides what the system said.
+        if _is_of_the_machine(first):
+            raise UserError(f"cannot read {path} ({_reason(first)})") from error
+        raise UserError(f"the data set in {data_dir} is damaged ({path.name}: {_reason(first)}); {_again(data_dir)}") from error
+
+
+def _is_of_the_machine(error: Exception) -> bool:
+    """Whether a file could not be read for reasons that are not its own: too many open files, no permission, a failing disk."""
+    if isinstance(error, OSError):
+        return error.errno not in (None, errno.ENOENT)  # None: an error of TFDS, not of the system.
+    # array_record has a RuntimeError for everything; this is how it tells of a call to the system.
+    return bool(re.match(r"[a-z]+\(\) failed: (?!No such file)", str(error)))
+
+
+def _reason(error: Exception) -> str:
+    return f"{' '.join(f'{type(error).__name__}: {error}'.split()):.200}"
+
+
+def _again(data_dir: str | Path) -> str:
+    return f"build it again with maskgan build --overwrite --data_dir={data_dir}"

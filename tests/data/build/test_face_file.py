@@ -1,0 +1,92 @@
+import json
+
+import numpy as np
+import pytest
+
+from maskgan_jax.data.build import landmarks as landmark_module
+from maskgan_jax.data.build.build import build_data_set
+from maskgan_jax.data.build.face_file import kept_faces, read_face_file
+from maskgan_jax.data.build.records import Face
+from maskgan_jax.data.build.sources import Photo, Skipped
+from maskgan_jax.data.masked_faces.reader import load_split
+from maskgan_jax.data.rendered.faces import render_face
+from maskgan_jax.errors import UserError
+from maskgan_jax.files import write_png
+
+PHOTO = Photo("ffhq/ä.png", "ffhq", "somebody", "", "/photos/ä.png")
+
+
+@pytest.fixture
+def file(tmp_path):
+    landmarks = np.random.default_rng(0).normal(size=(68, 2)).astype(np.float32)
+    with kept_faces(tmp_path / "faces.jsonl") as keep:
+        keep(Face(PHOTO, landmarks, 87))
+        keep(Skipped("ffhq/b.png", "ffhq", "no face found"))
+    return tmp_path / "faces.jsonl", landmarks
+
+
+def test_faces_come_back_as_they_were(file):
+    path, landmarks = file
+    known = read_face_file(path)
+    elsewhere = Photo("ffhq/ä.png", "ffhq", "somebody", "", "/elsewhere/ä.png")
+    face = known.face_in(elsewhere)
+    assert face.photo == elsewhere and face.jpeg_quality == 87
+    np.testing.assert_array_equal(face.landmarks, landmarks)
+    assert face.landmarks.dtype == np.float32
+    assert known.face_in(Photo("ffhq/b.png", "ffhq", "", "", "b")) == Skipped("ffhq/b.png", "ffhq", "no face found")
+    assert "not in the file" in known.face_in(Photo("ffhq/c.png", "ffhq", "", "", "c")).reason
+
+
+def test_without_a_path_nothing_is_kept():
+    with kept_faces(None) as keep:
+        keep(Skipped("a", "b", "c"))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}\n", '{"format": "maskgan faces", "version": 2}\n', "\0\1"])
+def test_other_files_are_refused(text, tmp_path):
+    (tmp_path / "faces").write_text(text)
+    with pytest.raises(UserError, match="is no file of faces, or a damaged one"):
+        read_face_file(tmp_path / "faces")
+
+
+@pytest.mark.parametrize("landmarks", ["AAAA", "no base64!", None])
+def test_damaged_landmarks_are_refused(landmarks, file):
+    path, _ = file
+    lines = path.read_text().splitlines()
+    entry = {**json.loads(lines[1]), "landmarks": landmarks}
+    path.write_text("\n".join([lines[0], json.dumps(entry)]))
+    with pytest.raises(UserError, match="damaged"):
+        read_face_file(path)
+
+
+def test_missing_file_is_told(tmp_path):
+    with pytest.raises(UserError, match="cannot read .*No such file"):
+        read_face_file(tmp_path / "faces")
+
+
+def test_a_build_from_kept_faces_needs_no_dlib_and_gives_the_same_records(make_config, tmp_path, monkeypatch):
+    for number in range(3):
+        write_png(tmp_path / "photos" / f"{number}.png", render_face(number, seed=0).picture)
+    write_png(tmp_path / "photos" / "grey.png", np.full((80, 80, 3), 128, np.uint8))
+    config = make_config()
+    config.data.splits = {"train": {"*": 1.0}}
+    source = f"ffhq={tmp_path / 'photos'}"
+    first = build_data_set([source], config, tmp_path / "a", workers=1, keep_faces=tmp_path / "faces.jsonl")
+    assert first["records"] >= 2 and first["skipped"]
+
+    def fail(*_):
+        raise AssertionError("dlib was asked")
+
+    monkeypatch.setattr(landmark_module, "load_predictor", fail)
+    monkeypatch.setattr(landmark_module, "find_landmarks", fail)
+    second = build_data_set([source], config, tmp_path / "b", workers=1, faces=tmp_path / "faces.jsonl")
+    assert second == first
+    for one, other in zip(load_split(tmp_path / "a", "train"), load_split(tmp_path / "b", "train"), strict=True):
+        assert one.keys() == other.keys()
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_pipelines_take_no_face_files(make_config, tmp_path):
+    with pytest.raises(UserError, match="face files are for builds without Beam"):
+        build_data_set(["rendered=2"], make_config(), tmp_path / "d", runner="DirectRunner", faces=tmp_path / "f")

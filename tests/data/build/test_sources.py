@@ -1,0 +1,159 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from maskgan_jax.config import load_config
+from maskgan_jax.data.build.sources import Photo, Skipped, list_all_photos, list_photos
+from maskgan_jax.errors import UserError
+
+
+@pytest.fixture
+def config():
+    return load_config("default")
+
+
+def make_files(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+    return folder
+
+
+def described(source: str, config) -> list[tuple[str, ...]]:
+    return [
+        (one.id, one.identity, one.expression) if isinstance(one, Photo) else (one.id, one.reason)
+        for one in list_photos(source, config)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["ffhq", "utkface", "folder"])
+def test_every_file_is_a_person(kind, config, tmp_path):
+    make_files(tmp_path, "b/00001.png", "12_0_2_2017.jpg.jpg", "notes.txt")
+    assert described(f"{kind}={tmp_path}", config) == [
+        (f"{kind}/12_0_2_2017.jpg.jpg", f"{kind}/12_0_2_2017.jpg.jpg", ""),
+        (f"{kind}/b/00001.png", f"{kind}/b/00001.png", ""),
+    ]
+
+
+def test_kdef(config, tmp_path):
+    make_files(tmp_path, "AF01/AF01HAS.JPG", "BF01/BF01AFS.JPG", "AM10/AM10NEHL.JPG", "AM10/AM10XXS.JPG")
+    described_photos = described(f"kdef={tmp_path}", config)
+    assert described_photos[0] == ("kdef/AF01/AF01HAS.JPG", "kdef_F01", "happy")
+    assert described_photos[1] == ("kdef/AM10/AM10NEHL.JPG", "angle HL is not in data.kdef_angles")
+    assert "not named" in described_photos[2][1]
+    assert described_photos[3] == ("kdef/BF01/BF01AFS.JPG", "kdef_F01", "afraid")
+    config.data.kdef_angles = ("HL", "FR")
+    assert [one.id for one in list_photos(f"kdef={tmp_path}", config) if isinstance(one, Photo)] == ["kdef/AM10/AM10NEHL.JPG"]
+    config.data.kdef_angles = ("XL",)
+    with pytest.raises(UserError, match="XL; the angles are FL, HL, S, HR, FR"):
+        list(list_photos(f"kdef={tmp_path}", config))
+
+
+def test_celeba_by_names(config, tmp_path):
+    make_files(tmp_path, "12_000007.jpg", "somebody.jpg")
+    assert described(f"celeba={tmp_path}", config) == [
+        ("celeba/12_000007.jpg", "celeba_12", ""),
+        ("celeba/somebody.jpg", "celeba/somebody.jpg", ""),
+    ]
+
+
+def test_celeba_without_its_table(config, tmp_path):
+    make_files(tmp_path, "000001.jpg")
+    with pytest.raises(UserError, match=f"put CelebA's identity_CelebA.txt into {tmp_path}"):
+        described(f"celeba={tmp_path}", config)
+
+
+@pytest.mark.parametrize("place", ["Img/img_align_celeba", "Img", ".", "Anno", "Img/Anno"])
+@pytest.mark.parametrize("relative", [False, True])
+def test_celeba_by_table(place, relative, config, tmp_path, monkeypatch):
+    folder = make_files(tmp_path / "Img/img_align_celeba", "000001.jpg", "000002.png", "000003.jpg")
+    table = make_files(tmp_path, f"{place}/identity_CelebA.txt") / place / "identity_CelebA.txt"
+    table.write_text("000001.jpg 2880\n000002.jpg 2880\n")
+    monkeypatch.chdir(folder)
+    assert described(f"celeba={'.' if relative else folder}", config) == [
+        ("celeba/000001.jpg", "celeba_2880", ""),
+        ("celeba/000002.png", "celeba_2880", ""),
+        ("celeba/000003.jpg", "not in identity_CelebA.txt"),
+    ]
+
+
+def test_expressions(config, tmp_path):
+    make_files(tmp_path, "01_angry_1103.jpg", "group.jpg")
+    assert described(f"expressions={tmp_path}", config) == [
+        ("expressions/01_angry_1103.jpg", "performer_01", "angry"),
+        ("expressions/group.jpg", "not named <performer>_<expression>_<n>"),
+    ]
+
+
+def test_folder_with_a_table(config, tmp_path):
+    make_files(tmp_path, "a/1.jpg", "a/2.jpg", "3.jpg", "unlisted.jpg")
+    (tmp_path / "faces.csv").write_text(
+        "file,source,identity,expression,age\na/1.jpg,a,ann,happy,3\na/2.jpg,a,,,\n3.jpg,,,,\na/4.jpg,a,ann,,\n../5.jpg,a,,,\n"
+    )
+    assert described(f"folder={tmp_path}", config) == [
+        ("a/1.jpg", "ann", "happy"),
+        ("a/2.jpg", "a/2.jpg", ""),
+        ("folder/3.jpg", "folder/3.jpg", ""),
+        ("a/4.jpg", "the file is missing"),
+        ("a/../5.jpg", f"not a file below {tmp_path}"),
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "name,source\nx.jpg,a\n", b"file\n\xff\xfe\n"])
+def test_faulty_table(text, config, tmp_path):
+    (tmp_path / "faces.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError, match="faces.csv"):
+        list(list_photos(f"folder={tmp_path}", config))
+
+
+def test_rendered(config):
+    photos = list(list_photos("rendered=3", config))
+    assert [photo.id for photo in photos] == ["rendered/000000", "rendered/000001", "rendered/000002"]
+    assert len(list(list_photos("rendered", config))) == 1000
+    picture = photos[1].read()
+    assert picture.shape == (320, 320, 3)
+    assert picture.dtype == np.uint8
+
+
+def test_a_photo_is_read_when_asked(config, tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((4, 5, 3), (255, 128, 0), np.uint8))
+    make_files(tmp_path, "b.jpg")
+    photo, broken = list_photos(f"ffhq={tmp_path}", config)
+    np.testing.assert_array_equal(photo.read(), np.full((4, 5, 3), (0, 128, 255), np.uint8))
+    with pytest.raises(UserError, match="not a readable picture"):
+        broken.read()
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("lfw=x", "no kind 'lfw'; the kinds are ffhq, "),
+        ("ffhq", "give a folder, as in ffhq=FOLDER"),
+        ("ffhq=nowhere", "nowhere is not a folder"),
+        ("rendered=-3", "give the number of faces"),
+        ("rendered=0", "give the number of faces"),
+    ],
+)
+def test_faulty_sources(source, message, config):
+    with pytest.raises(UserError, match=message):
+        list(list_photos(source, config))
+
+
+def test_a_folder_that_cannot_be_read(config, tmp_path, monkeypatch):
+    def walk(folder):
+        raise PermissionError(13, "Permission denied", f"{folder}/private")
+
+    monkeypatch.setattr("maskgan_jax.data.build.sources.walk", walk)
+    with pytest.raises(UserError, match=rf"^cannot read {tmp_path}/private \(Permission denied\); check its permissions$"):
+        list(list_photos(f"ffhq={tmp_path}", config))
+
+
+def test_all_photos_have_ids_of_their_own(config, tmp_path):
+    make_files(tmp_path, "x/1.jpg", "y/1.jpg", "z/odd.jpg")
+    photo, skipped = list_all_photos([f"ffhq={tmp_path / 'x'}", f"kdef={tmp_path / 'z'}"], config)
+    assert (photo.id, type(photo)) == ("ffhq/1.jpg", Photo)
+    assert skipped == Skipped("kdef/odd.jpg", "kdef", "not named as KDEF's photos are (AF01HAS.JPG)")
+    with pytest.raises(UserError, match="two photos are called ffhq/1.jpg"):
+        list(list_all_photos([f"ffhq={tmp_path / 'x'}", f"ffhq={tmp_path / 'y'}"], config))

@@ -1,0 +1,232 @@
+import filecmp
+from pathlib import Path
+
+import cv2
+import fsspec
+import pytest
+from etils import epath
+from etils.epath import backend
+from fsspec.implementations.memory import MemoryFileSystem
+
+from maskgan_jax.config import load_config
+from maskgan_jax.data.build.build import build_data_set
+from maskgan_jax.data.build.face_lists import FaceLists
+from maskgan_jax.data.build.sources import Photo, Skipped, list_photos
+from maskgan_jax.data.build.storage import is_remote, reaching, walk
+from maskgan_jax.data.masked_faces.masked_faces_dataset_builder import Builder
+from maskgan_jax.data.rendered.faces import render_face
+from maskgan_jax.errors import UserError
+from maskgan_jax.files import encode_png
+
+
+class Bucket(MemoryFileSystem):
+    """Stands in for Google's cloud: files by their whole names, and no folders but those that have files."""
+
+    protocol = ("gs", "gcs")
+    store: dict = {}
+    pseudo_dirs = [""]
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        name = str(path).rpartition("://")[2].strip("/")
+        return f"/{name}" if name else ""
+
+    def mkdir(self, path, create_parents=True, **_):
+        pass
+
+    def makedirs(self, path, exist_ok=False):
+        pass
+
+    def cp_file(self, path1, path2, **_):
+        if self.isfile(path1):
+            super().cp_file(path1, path2)
+
+
+@pytest.fixture
+def cloud():
+    """A folder in a cloud."""
+    for name in Bucket.protocol:
+        fsspec.register_implementation(name, Bucket, clobber=True)
+    backend.fsspec_backend._get_filesystem.cache_clear()
+    yield epath.Path("gs://bucket/folder")
+    Bucket.store.clear()
+    for name in Bucket.protocol:
+        fsspec.register_implementation(name, "gcsfs.GCSFileSystem", clobber=True)
+    backend.fsspec_backend._get_filesystem.cache_clear()
+
+
+@pytest.fixture
+def config():
+    config = load_config("default")
+    config.data.size = 64
+    config.data.splits = {"train": {"*": 0.5}, "test": {"*": 0.5}}
+    return config
+
+
+def put_faces(folder: epath.Path) -> epath.Path:
+    """Six photos of five people, and a broken one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(6):
+        (folder / f"{number}.png").write_bytes(encode_png(render_face(2 * number, seed=0).picture))
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8 not a jpeg")
+    people = ("ann", "bob", "bob", "cid", "dan", "eve")
+    rows = (f"{number}.png,{person}\n" for number, person in enumerate(people))
+    (folder / "faces.csv").write_text("file,identity\nbroken.jpg,gus\n" + "".join(rows))
+    return folder
+
+
+def local_copy(folder: epath.Path, to: Path) -> list[str]:
+    """Copies a folder; returns the names of its files."""
+    names = []
+    for below, files in walk(folder):
+        for file in files:
+            names.append(str((below / file).relative_to(folder)))
+            (to / names[-1]).parent.mkdir(parents=True, exist_ok=True)
+            (to / names[-1]).write_bytes((below / file).read_bytes())
+    return sorted(names)
+
+
+@pytest.mark.parametrize("runner", ["", "DirectRunner"])
+def test_build_in_a_cloud(runner, cloud, config, tmp_path):
+    """Photos and data set in a cloud: the same bytes as here, and nothing else is left there."""
+    if runner:
+        pytest.importorskip("apache_beam", reason="needs Apache Beam: pip install 'maskgan_jax[beam]'")
+    here = put_faces(epath.Path(tmp_path / "faces"))
+    there = put_faces(cloud / "faces")
+    card = build_data_set([f"folder={here}"], config, tmp_path / "here", workers=1)
+    assert card["records"] == 6 and sum(card["skipped"].values()) == 1
+    for overwrite in (False, True):
+        in_cloud = build_data_set([f"folder={there}"], config, cloud / "data", workers=1, overwrite=overwrite, runner=runner)
+        assert in_cloud == card
+    names = local_copy(cloud / "data", tmp_path / "there")
+    assert names == sorted(
+        str(path.relative_to(tmp_path / "here")) for path in (tmp_path / "here").rglob("*") if path.is_file()
+    )
+    assert filecmp.cmpfiles(tmp_path / "here", tmp_path / "there", names, shallow=False) == (names, [], [])
+    with pytest.raises(UserError, match="gs://bucket/folder/data holds a data set already"):
+        build_data_set([f"folder={there}"], config, cloud / "data", workers=1, runner=runner)
+
+
+def test_a_build_that_fails_in_a_cloud_leaves_what_was_there(cloud, config, monkeypatch):
+    build_data_set(["rendered=4"], config, cloud, workers=1)
+    before = {name: file.getvalue() for name, file in Bucket.store.items()}
+    monkeypatch.setattr("maskgan_jax.data.build.build.contact_sheet", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        build_data_set(["rendered=6"], config, cloud, workers=1, overwrite=True)
+    assert {name: file.getvalue() for name, file in Bucket.store.items()} == before
+
+
+def test_a_build_that_dies_while_it_moves_into_a_cloud_does_not_look_finished(cloud, config, monkeypatch):
+    rename = Bucket.rename
+
+    def die(self, path1, path2, **options):
+        rename(self, path1, path2, **options)
+        if path2 == str(cloud / "masked_faces"):
+            raise ConnectionError("the network is gone")
+
+    monkeypatch.setattr(Bucket, "rename", die)
+    with pytest.raises(UserError, match="the network is gone"):
+        build_data_set(["rendered=4"], config, cloud, workers=1)
+    assert any("masked_faces-train" in name for name in Bucket.store)
+    assert not any(name.endswith("dataset_info.json") for name in Bucket.store)
+
+
+def test_photos_in_a_cloud(cloud, config):
+    put_faces(cloud / "a" / "b")
+    photos = list(list_photos(f"ffhq={cloud}", config))
+    assert [photo.id for photo in photos[:2]] == ["ffhq/a/b/0.png", "ffhq/a/b/1.png"]
+    assert photos[0].path == "gs://bucket/folder/a/b/0.png"
+    assert photos[0].read().shape == (320, 320, 3)
+    with pytest.raises(UserError, match=r"^cannot read \(No such file or directory\)$"):
+        Photo("x", "ffhq", "x", "", f"{cloud}/x.jpg").read()
+    with pytest.raises(UserError, match="gs://bucket/folder/none is not a folder"):
+        list(list_photos(f"ffhq={cloud}/none", config))
+    (cloud / "img" / "000001.jpg").write_bytes(b"")
+    (cloud / "identity_CelebA.txt").write_text("000001.jpg 2880\n")
+    (photo,) = list_photos(f"celeba={cloud}/img", config)
+    assert photo.identity == "celeba_2880"
+    (skipped,) = list_photos(f"kdef={cloud}/img", config)
+    assert isinstance(skipped, Skipped)
+
+
+class ClientError(Exception):
+    """Stands in for those of the clouds' clients that are no OSErrors."""
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError, PermissionError, ClientError])
+@pytest.mark.parametrize("in_cloud", [False, True])
+@pytest.mark.parametrize("reading", [1, 2])
+def test_a_photo_in_a_cloud_that_cannot_be_read(reading, in_cloud, error, cloud, config, tmp_path, monkeypatch):
+    """It is named, not the data set, and not left out: neither when faces are found nor when masks are drawn."""
+    photos = put_faces(cloud / "faces")
+    data_dir = cloud / "data" if in_cloud else tmp_path / "data"
+    fail_to_read(monkeypatch, "faces/3.png", reading, error)
+    with pytest.raises(UserError, match=rf"^cannot reach gs://bucket/folder/faces/3.png \({error.__name__}: no luck\); "):
+        build_data_set([f"folder={photos}"], config, data_dir, workers=1)
+    assert not (data_dir / "masked_faces").exists()
+
+
+def test_a_photo_in_a_cloud_that_cannot_be_read_by_beam(cloud, config, tmp_path, monkeypatch):
+    pytest.importorskip("apache_beam", reason="needs Apache Beam: pip install 'maskgan_jax[beam]'")
+    photos = put_faces(cloud / "faces")
+    fail_to_read(monkeypatch, "faces/3.png", 1, ClientError)
+    with pytest.raises(UserError, match=r"^cannot reach gs://bucket/folder/faces/3.png \(ClientError: no luck\); "):
+        build_data_set([f"folder={photos}"], config, tmp_path, runner="DirectRunner")
+
+
+def fail_to_read(monkeypatch, name: str, reading: int, error: type[Exception]) -> None:
+    """Has a file's reading number `reading`, and every later one, fail."""
+    opened, readings = Bucket._open, []
+
+    def failing(self, path, mode="rb", **options):
+        if path.endswith(name):
+            readings.append(path)
+            if len(readings) >= reading:
+                raise error("no luck")
+        return opened(self, path, mode, **options)
+
+    monkeypatch.setattr(Bucket, "_open", failing)
+
+
+def test_an_error_of_our_own_is_not_blamed_on_the_cloud(cloud, config, monkeypatch):
+    def fail(*_, **__):
+        raise cv2.error("a mistake")
+
+    monkeypatch.setattr("maskgan_jax.data.build.records.align", fail)
+    with pytest.raises(cv2.error, match="a mistake"):
+        build_data_set(["rendered=4"], config, cloud, workers=1)
+    assert not Bucket.store
+
+
+def test_without_beam_the_lists_are_not_in_the_cloud(cloud, config, monkeypatch):
+    fail_to_read(monkeypatch, ".jsonl", 1, ClientError)
+    assert build_data_set(["rendered=4"], config, cloud, workers=1)["records"] == 4
+
+
+def test_a_source_without_a_folder(cloud, config):
+    pytest.importorskip("apache_beam", reason="needs Apache Beam: pip install 'maskgan_jax[beam]'")
+    with pytest.raises(UserError, match="source ffhq: give a folder, as in ffhq=FOLDER"):
+        build_data_set(["ffhq"], config, cloud, runner="DataflowRunner")
+
+
+def test_files_are_written_again_when_a_worker_does_its_work_again(cloud, tmp_path):
+    for folder in (cloud, epath.Path(tmp_path / "here")):
+        lists = FaceLists(folder / "lists")
+        writer = Builder(size=64, splits={}, data_dir=tmp_path / "builder")._example_writer()
+        for _ in range(2):
+            lists.write_targets(0, {5: ("train", 1)})
+            writer.write(str(folder / "records"), iter([("0", b"")]))
+        assert lists.read_targets(0) == {5: ["train", 1]}
+        assert local_copy(folder, tmp_path / "copy") == ["lists/targets-000000.jsonl", "records"]
+    assert (tmp_path / "copy" / "records").read_bytes() == (tmp_path / "here" / "records").read_bytes()
+
+
+def test_a_cloud_that_cannot_be_reached():
+    with pytest.raises(UserError, match=r"cannot reach gs://b/f \(ImportError: no gcsfs\); it takes gcsfs") as caught:
+        with reaching("gs://b/f"):
+            raise ImportError("no\ngcsfs")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ImportError):
+        with reaching("/b/f"):
+            raise ImportError
+    assert is_remote("s3://b") and not is_remote(Path("/gs/b"))

@@ -1,0 +1,180 @@
+import resource
+import shutil
+
+import numpy as np
+import pytest
+
+from maskgan_jax.data.build.build import build_data_set
+from maskgan_jax.data.masked_faces.reader import VERSION, DamagedRecord, load_split, readable
+from maskgan_jax.data.pipeline import training_batches
+from maskgan_jax.errors import UserError
+from maskgan_jax.metrics import landmark_accuracy
+from maskgan_jax.metrics.evaluation import evaluate
+from maskgan_jax.metrics.landmark_accuracy import evaluate_landmarks
+
+
+def damaged_copy(data_dir, copy, split, *places):
+    """Copies a data set, and changes a byte at each place of the only file of a split."""
+    shutil.copytree(data_dir, copy, dirs_exist_ok=True)
+    (path,) = (copy / "masked_faces").rglob(f"*-{split}.*")
+    data = bytearray(path.read_bytes())
+    for place in places:
+        data[place] ^= 255
+    path.write_bytes(data)
+    return path.name
+
+
+def damaged_number(records):
+    (number,) = set(range(len(records))) - {number for number, _ in readable(records, range(len(records)))}
+    return number
+
+
+def test_a_damaged_record_is_told_once_and_left_out(data_dir, tmp_path, capfd):
+    file = damaged_copy(data_dir, tmp_path, "train", 40_000)
+    sound, records = load_split(data_dir, "train"), load_split(tmp_path, "train")
+    number = damaged_number(records)
+    told = f"record {number} of train in {tmp_path} is damaged"
+    for _ in range(2):
+        with pytest.raises(DamagedRecord, match=rf"{told} \({file}: .*; build it again with maskgan build --overwrite"):
+            records[number]
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"{told} and left out ({file}: ")
+    assert records.damaged.keys() == {number}
+    assert len(records) == len(sound)
+    for other, record in readable(records, range(len(records))):
+        assert other != number
+        np.testing.assert_array_equal(record["masked"], sound[other]["masked"])
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_training_goes_on(threads, data_dir, tmp_path, config, capfd):
+    damaged_copy(data_dir, tmp_path, "train", 40_000)
+    config.input.flip, config.input.threads = False, threads
+    records = load_split(tmp_path, "train")
+    batches = training_batches(records, config)
+    seen = np.concatenate([next(batches)["landmarks"] for _ in range(8)])
+    assert len(capfd.readouterr().err.splitlines()) == 1
+    lost = damaged_number(records)
+    sound = load_split(data_dir, "train")
+    times = [int((seen == sound[i]["landmarks"]).all((1, 2)).sum()) for i in range(16)]
+    assert times == [{lost: 0, (lost + 1) % 16: 4}.get(i, 2) for i in range(16)]
+
+
+def test_what_is_damaged_is_not_scored(data_dir, tmp_path, landmark_file, capfd):
+    damaged_copy(data_dir, tmp_path, "test", 20_000)
+    sound, records = load_split(data_dir, "test"), load_split(tmp_path, "test")
+    expected = {sound[i]["id"] for i in range(4)} - {sound[damaged_number(records)]["id"]}
+    scores = evaluate("input", tmp_path)
+    assert scores["n"] == 3 and {image["name"] for image in scores["images"]} == expected
+    assert evaluate_landmarks("ours", tmp_path, workdir=landmark_file)["n"] == 3
+
+
+def test_dlib_is_not_asked_about_what_is_damaged(data_dir, tmp_path, monkeypatch, capfd):
+    """The record is not among the faces that the share of found ones is of."""
+    damaged_copy(data_dir, tmp_path, "test", 20_000)
+    lost = damaged_number(load_split(tmp_path, "test"))
+    sound = [record for number, record in enumerate(load_split(data_dir, "test")) if number != lost]
+    points = {record[key].tobytes(): record["landmarks"] for record in sound for key in ("real", "masked")}
+    monkeypatch.setattr(landmark_accuracy, "find_box", lambda picture: (0, 0, 64, 64))
+    monkeypatch.setattr(landmark_accuracy, "landmarks_in_box", lambda picture, box: points[picture.tobytes()])
+    result = evaluate_landmarks("dlib", tmp_path)
+    assert (result["n"], result["n_found"]) == (3, 3)
+    assert result["unmasked"] == result["masked"] == {"error": 0, "contour": 0, "detected": 1}
+    assert f"record {lost} of test in {tmp_path} is damaged and left out" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+def test_much_damage_ends_it(threads, data_dir, tmp_path, config):
+    damaged_copy(data_dir, tmp_path, "train", 20_000, 40_000, 60_000, 80_000)
+    config.input.threads = threads
+    with pytest.raises(UserError, match=r"[234] of 16 records of train in .* are damaged, .*; build it again") as caught:
+        batches = training_batches(load_split(tmp_path, "train"), config)
+        for _ in range(8):
+            next(batches)
+    assert not isinstance(caught.value, DamagedRecord) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", ["halve", "empty", "remove", "flip"])
+@pytest.mark.parametrize("pattern", ["*-train.*", "features.json", "dataset_info.json"])
+def test_a_damaged_file(pattern, damage, data_dir, tmp_path):
+    shutil.copytree(data_dir, tmp_path, dirs_exist_ok=True)
+    (path,) = (tmp_path / "masked_faces").rglob(pattern)
+    data = bytearray(path.read_bytes())
+    if damage == "remove":
+        path.unlink()
+    elif damage == "flip":
+        # Of a file of records: in its last block, which says where they are.
+        data[len(data) // 3 if path.suffix == ".json" else -(1 << 16) + 50] ^= 255
+        path.write_bytes(data)
+    else:
+        path.write_bytes(data[: len(data) // 2 if damage == "halve" else 0])
+    with pytest.raises(UserError, match=f"data set in {tmp_path} is damaged .*; build it again with maskgan build") as caught:
+        load_split(tmp_path, "train")
+    assert "\n" not in str(caught.value)
+    assert path.suffix == ".json" or path.name in str(caught.value)
+
+
+def test_one_of_several_files_is_missing(config, tmp_path, monkeypatch):
+    monkeypatch.setattr("maskgan_jax.data.masked_faces.masked_faces_dataset_builder.RECORDS_PER_FILE", 3)
+    config.data.splits = {"train": {"*": 1.0}}
+    build_data_set(["rendered=8"], config, tmp_path, workers=1)
+    _, second, _ = sorted((tmp_path / "masked_faces").rglob("*-train.*"))
+    second.unlink()
+    with pytest.raises(UserError, match=rf"is damaged \({second.name}: .*No such file"):
+        load_split(tmp_path, "train")
+
+
+def test_a_data_set_of_another_version(data_dir, tmp_path):
+    shutil.copytree(data_dir, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "masked_faces" / VERSION).rename(tmp_path / "masked_faces" / "1.0.0")
+    with pytest.raises(UserError, match=rf"has format 1.0.0, and {VERSION} is needed; build it again"):
+        load_split(tmp_path, "train")
+
+
+def test_too_many_open_files_are_no_damage(data_dir, capfd):
+    records = load_split(data_dir, "train")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        # The checks open files themselves.
+        with pytest.raises(UserError) as of_record:
+            records[3]
+        with pytest.raises(UserError) as of_split:
+            load_split(data_dir, "train")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert str(of_record.value).startswith(f"cannot read train in {data_dir} (RuntimeError: open() failed: Too many open files")
+    assert not isinstance(of_record.value, DamagedRecord)
+    assert str(of_split.value).startswith(f"cannot read {data_dir}/masked_faces") and "Too many open" in str(of_split.value)
+    assert not records.damaged and not capfd.readouterr().err
+
+
+def test_want_of_memory_is_no_damage(data_dir, monkeypatch):
+    records = load_split(data_dir, "train")
+
+    class Stored:
+        def __len__(self):
+            return 16
+
+        def __getitem__(self, index):
+            raise MemoryError
+
+    monkeypatch.setattr(records, "_stored", Stored())
+    with pytest.raises(MemoryError):
+        records[3]
+    assert not records.damaged
+
+
+def test_numbers_of_records(data_dir):
+    records = load_split(data_dir, "test")
+    assert records[-1]["id"] == records[np.int64(3)]["id"]
+    with pytest.raises(IndexError):
+        records[4]
+    with pytest.raises(TypeError):
+        records[0:2]
+    assert not records.damaged
+
+
+def test_a_data_set_in_a_cloud():
+    with pytest.raises(UserError, match="gs://bucket/data is in a cloud; copy the data set to a disk first"):
+        load_split("gs://bucket/data", "train")

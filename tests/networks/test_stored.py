@@ -1,0 +1,76 @@
+import jax
+import numpy as np
+import pytest
+
+from maskgan_jax.config import save_config
+from maskgan_jax.errors import UserError
+from maskgan_jax.export.orbax import save_orbax
+from maskgan_jax.networks.safetensors import save_safetensors
+from maskgan_jax.networks.stored import load_network, stored_config
+from maskgan_jax.training.checkpoints import open_best, save_best
+
+
+@pytest.fixture
+def workdir(tmp_path, config, generator_variables):
+    """The folder of a run with a best network."""
+    save_config(tmp_path / "config.json", config)
+    with open_best(tmp_path) as best:
+        save_best(best, 3, {"batch_stats": {}, **generator_variables}, {"mse_masked": 1.0})
+    return tmp_path
+
+
+def test_run_and_exported_file_hold_the_same(workdir, generator_file, config, generator_variables):
+    for path in (workdir, generator_file, str(generator_file)):
+        stored, _, variables = load_network(path, "unmask")
+        assert stored.to_dict() == config.to_dict() == stored_config(path).to_dict()
+        assert jax.tree.map(np.shape, variables["params"]) == jax.tree.map(np.shape, generator_variables["params"])
+        jax.tree.map(np.testing.assert_array_equal, variables["params"], generator_variables["params"])
+
+
+def test_the_other_network(workdir, landmark_file):
+    with pytest.raises(UserError, match="trained for 'unmask', but one for 'landmarks' is needed"):
+        load_network(workdir, "landmarks")
+    with pytest.raises(UserError, match="trained for 'landmarks', but one for 'unmask' is needed"):
+        load_network(landmark_file, "unmask")
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(UserError, match="there is no network at .*nowhere"):
+        load_network(tmp_path / "nowhere", "unmask")
+
+
+def test_folder_that_is_no_run(tmp_path):
+    with pytest.raises(UserError, match="cannot read .*config.json"):
+        load_network(tmp_path, "unmask")
+
+
+def test_folder_that_was_exported_for_another_program(generator_file, tmp_path):
+    save_orbax(tmp_path / "generator.orbax", load_network(generator_file, "unmask"))
+    (tmp_path / "generator.savedmodel" / "variables").mkdir(parents=True)
+    for name in ("generator.orbax", "generator.savedmodel"):
+        with pytest.raises(UserError, match=f"{name} is an export for other programs; give .*export --format=safetensors`"):
+            load_network(tmp_path / name, "unmask")
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_run_without_a_validation(tmp_path, config, begun):
+    save_config(tmp_path / "config.json", config)
+    if begun:
+        open_best(tmp_path).close()
+    with pytest.raises(UserError, match="holds no trained network yet"):
+        load_network(tmp_path, "unmask")
+
+
+def test_arrays_that_do_not_fit_their_config(tmp_path, config, generator_variables):
+    config.generator.width *= 2
+    save_safetensors(tmp_path / "wide.safetensors", generator_variables, config)
+    with pytest.raises(UserError, match="does not have the shapes that its config says"):
+        load_network(tmp_path / "wide.safetensors", "unmask")
+
+
+def test_damaged_network_of_a_run(workdir, capfd):
+    for path in (workdir / "best" / "3" / "network").glob("**/d/*"):
+        path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(UserError, match="the network in .*best/3 is damaged .*; delete it and train on"):
+        load_network(workdir, "unmask")
+    assert "Traceback" not in capfd.readouterr().err

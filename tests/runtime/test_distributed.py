@@ -1,0 +1,225 @@
+"""Several processes for real: over loopback, each with one CPU device."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from maskgan_jax.config import save_config
+from maskgan_jax.errors import UserError
+from maskgan_jax.networks.stored import load_network
+from maskgan_jax.runtime import distributed
+from maskgan_jax.training.loop import train
+
+# Well beyond what is needed; a loaded machine takes long to start four processes.
+PATIENCE = 240
+
+
+@pytest.fixture
+def landmark_config(config):
+    """A long run of the landmark network (batch norm, and less to compile), whose steps are the same however long it is."""
+    config.task = "landmarks"
+    config.landmark_net.width = 16
+    config.optimizer.constant = 1.0
+    config.training.steps = 10_000
+    config.training.checkpoint_every = 2
+    config.training.validate_every = 5_000
+    return config
+
+
+class Started:
+    """One run of `maskgan train` in several processes, until it is asked to end."""
+
+    def __init__(self, count, config, data_dir, workdir, folder):
+        self.workdir = workdir
+        save_config(folder / "saved.json", config)
+        (folder / "config.py").write_text(
+            "from maskgan_jax.config import read_config\n\n\n"
+            f"def get_config():\n    return read_config({str(folder / 'saved.json')!r})\n"
+        )
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            coordinator = f"127.0.0.1:{free.getsockname()[1]}"
+        command = [sys.executable, "-m", "maskgan_jax", "train", f"--config={folder / 'config.py'}", f"--data_dir={data_dir}"]
+        command += [f"--workdir={workdir}", f"--coordinator={coordinator}", f"--processes={count}"]
+        self.logs = [folder / f"{i}.log" for i in range(count)]
+        self.processes = []
+        for i, log in enumerate(self.logs):
+            with log.open("w") as file:
+                environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+                self.processes.append(
+                    subprocess.Popen([*command, f"--process={i}"], env=environment, stdout=file, stderr=subprocess.STDOUT)
+                )
+
+    def wait_until(self, condition):
+        end = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < end and all(process.poll() is None for process in self.processes), self.told()
+            time.sleep(0.1)
+
+    def codes(self, patience=PATIENCE):
+        """Exit codes, once all have ended."""
+        end = time.monotonic() + patience
+        try:
+            return [process.wait(max(0, end - time.monotonic())) for process in self.processes]
+        except subprocess.TimeoutExpired:
+            raise AssertionError(self.told()) from None
+
+    def told(self):
+        return [log.read_text() for log in self.logs]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
+def saved_steps(workdir):
+    return sorted(int(path.name) for path in workdir.glob("checkpoints/*") if path.name.isdigit())
+
+
+def trained_steps(workdir):
+    path = workdir / "metrics.jsonl"
+    # The last line may be in the middle of being written.
+    lines = [json.loads(line) for line in path.read_text().splitlines(True) if line.endswith("\n")] if path.exists() else []
+    return [line["step"] for line in lines if line["phase"] == "train"]
+
+
+def train_here(config, steps, data_dir, workdir):
+    """The state after so many steps of a run in this process alone."""
+    config = config.copy_and_resolve_references()
+    config.training.steps = steps
+    return jax.device_get(train(config, data_dir, workdir))
+
+
+def assert_same_state(state, expected):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5), state.params, expected.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5), state.batch_stats, expected.batch_stats)
+
+
+def test_two_processes_do_what_one_does(config, data_dir, tmp_path):
+    """Also where the two divide the state, validate and save the best network."""
+    config.training.steps = 4
+    config.training.validate_every = 2
+    expected = jax.device_get(train(config, data_dir, tmp_path / "alone"))
+    config.training.fsdp = 2
+    workdir = tmp_path / "run"
+    with Started(2, config, data_dir, workdir, tmp_path) as run:
+        assert run.codes() == [0, 0], run.told()
+        # The second one has no progress bar and writes no results.
+        assert "step/s" in run.told()[0] and "step/s" not in run.told()[1]
+        assert f"metrics and pictures are in {workdir}" in run.told()[0] and "pictures are in" not in run.told()[1]
+    assert trained_steps(workdir) == [1, 2, 3, 4]
+    config.training.fsdp = 1
+    best, expected_best = (load_network(folder, "unmask").variables for folder in (workdir, tmp_path / "alone"))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5), best, expected_best)
+    assert_same_state(jax.device_get(train(config, data_dir, workdir)), expected)  # It has nothing left to do.
+
+
+def test_one_of_four_is_killed_and_the_run_goes_on_where_it_was_saved(landmark_config, data_dir, tmp_path):
+    """Begins with one process, goes on with four that divide the state in two, is killed twice, and ends with one."""
+    workdir = tmp_path / "run"
+    train_here(landmark_config, 2, data_dir, workdir)
+    landmark_config.training.fsdp = 2
+    for lost in (2, 0):
+        last = saved_steps(workdir)[-1]
+        with Started(4, landmark_config, data_dir, workdir, tmp_path) as run:
+            run.wait_until(lambda before=last: saved_steps(workdir)[-1] > before)
+            run.processes[lost].kill()
+            codes = run.codes(patience=60)
+            assert codes == [-signal.SIGKILL if i == lost else 1 for i in range(4)], run.told()
+            last = saved_steps(workdir)[-1]
+            for told in run.told()[:lost] + run.told()[lost + 1 :]:
+                assert told.splitlines()[-1] == (
+                    "maskgan train: error: the run lost a process, another or this one (the lines above tell more); the "
+                    f"checkpoint of step {last} is whole: start all processes again to go on from there"
+                )
+    landmark_config.training.fsdp = 1
+    resumed = train_here(landmark_config, last + 1, data_dir, workdir)
+    assert trained_steps(workdir) == list(range(1, last + 2))
+    assert_same_state(resumed, train_here(landmark_config, last + 1, data_dir, tmp_path / "alone"))
+    assert not list(workdir.glob("checkpoints/*tmp*"))
+
+
+def test_one_of_two_hangs(landmark_config, data_dir, tmp_path):
+    with Started(2, landmark_config, data_dir, tmp_path / "run", tmp_path) as run:
+        run.wait_until(lambda: saved_steps(tmp_path / "run"))
+        hanging = run.processes[1].pid
+        workers = [int(pid) for pid in Path(f"/proc/{hanging}/task/{hanging}/children").read_text().split()]
+        try:
+            for pid in workers:
+                os.kill(pid, signal.SIGSTOP)
+            assert run.processes[0].wait(60) == 1
+        finally:
+            for pid in workers:
+                os.kill(pid, signal.SIGKILL)
+        assert "is whole: start all processes again to go on from there" in run.told()[0].splitlines()[-1]
+
+
+def test_sigterm_to_one_of_two_ends_both_after_a_checkpoint(landmark_config, data_dir, tmp_path):
+    landmark_config.training.checkpoint_every = 5000
+    workdir = tmp_path / "run"
+    with Started(2, landmark_config, data_dir, workdir, tmp_path) as run:
+        run.wait_until(lambda: trained_steps(workdir))
+        run.processes[1].send_signal(signal.SIGTERM)
+        assert run.codes() == [1, 1], run.told()
+        (step,) = saved_steps(workdir)
+        for told in run.told():
+            assert f"maskgan train: error: SIGTERM came; the checkpoint of step {step} is saved: start again" in told
+            assert "Traceback" not in told and "the run lost" not in told
+    assert trained_steps(workdir) == list(range(1, step + 1))
+
+
+def test_sigterm_to_a_lone_process(landmark_config, data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(distributed, "_terminated", threading.Event())
+    before = signal.getsignal(signal.SIGTERM)
+    distributed.heed_termination()
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(UserError, match="SIGTERM came; the checkpoint of step 1 is saved: start again to go on"):
+            train(landmark_config, data_dir, tmp_path)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert saved_steps(tmp_path) == [1]
+
+
+def test_nothing_tells_of_the_others(monkeypatch):
+    def initialize(*_, **__):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(distributed.jax.distributed, "initialize", initialize)
+    with pytest.raises(UserError, match="cannot join the other processes .coordinator_address should be defined.; if SLURM"):
+        distributed.join(None, None, None)
+
+
+@pytest.mark.parametrize("address", ["host", "host:", ":1234", "host:port", "host:0", "host:65536", "host:-1"])
+def test_address_that_makes_no_sense(address):
+    with pytest.raises(UserError, match=f"--coordinator={address} is not HOST:PORT"):
+        distributed.join(address, 2, 0)
+
+
+def test_port_that_is_taken():
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=rf"cannot listen at port {port} \(Address already in use\); give all processes"):
+            distributed.join(f"localhost:{port}", 2, 0)
+
+
+def test_process_0_that_does_not_answer(monkeypatch):
+    monkeypatch.setattr(distributed, "CONNECT_SECONDS", 0)
+    with socket.create_server(("", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(UserError, match=rf"process 0 does not answer at localhost:{port} \(Connection refused\); start it"):
+        distributed.join(f"localhost:{port}", 2, 1)

@@ -1,0 +1,48 @@
+import os
+import signal
+import time
+
+import pytest
+
+from maskgan_jax.runtime.supervision import run_supervised
+
+
+@pytest.fixture(autouse=True)
+def handlers(monkeypatch):
+    """The signals' handlers and Python's warnings stay as they are for the tests that follow."""
+    monkeypatch.setenv("PYTHONWARNINGS", "")
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_work_that_ends_well(tmp_path, capfd):
+    assert run_supervised("maskgan train", tmp_path, time.sleep, 0) == 0
+    assert capfd.readouterr().err == ""
+
+
+def test_ctrl_c_after_the_end(tmp_path):
+    run_supervised("maskgan train", tmp_path, time.sleep, 0)
+    os.kill(os.getpid(), signal.SIGINT)  # Would raise, were it passed on.
+
+
+@pytest.mark.parametrize(
+    ("steps", "then"),
+    [
+        ([], "there is no checkpoint yet: start all processes again"),
+        ([2, 10], "the checkpoint of step 10 is whole: start all processes again to go on from there"),
+    ],
+)
+def test_process_that_is_killed(tmp_path, capfd, steps, then):
+    for step in steps:
+        (tmp_path / "checkpoints" / str(step)).mkdir(parents=True)
+    assert run_supervised("maskgan train", tmp_path, signal.raise_signal, signal.SIGKILL) == 1
+    assert capfd.readouterr().err == (
+        f"\nmaskgan train: error: this process of the run was killed (by the system, if memory ran out); {then}\n"
+    )
+
+
+def test_process_that_ends_from_within_jax(tmp_path, capfd):
+    assert run_supervised("maskgan train", tmp_path, os._exit, 134) == 1
+    assert "error: the run lost a process, another or this one (the lines above tell more); there" in capfd.readouterr().err

@@ -1,0 +1,116 @@
+import os
+import pickle
+import zipfile
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+
+from maskgan_jax.errors import UserError
+from maskgan_jax.weights.state_dict import LEGACY_MAGIC, LEGACY_PROTOCOL, parse_state_dict, read_state_dict
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_reads_what_torch_saves(tmp_path, zipped):
+    torch = pytest.importorskip("torch")
+    base = torch.arange(24, dtype=torch.float32).view(4, 6)
+    state = OrderedDict(
+        plain=base,
+        part=base[1:3, 2:5],
+        transposed=base.t(),
+        broadcast=torch.ones(1, 3).expand(4, 3),
+        integer=torch.tensor([1, -2]),
+        half=torch.tensor([0.5, 2.0]).half(),
+        scalar=torch.tensor(3.0),
+        empty=torch.zeros(0, 3),
+        flag=torch.tensor([True, False]),
+        parameter=torch.nn.Parameter(torch.ones(2, 2)),
+    )
+    torch.save(state, tmp_path / "state.pth", _use_new_zipfile_serialization=zipped)
+    read = read_state_dict(tmp_path / "state.pth")
+    assert list(read) == list(state)
+    for name, tensor in state.items():
+        expected = tensor.detach().numpy()
+        assert read[name].dtype == expected.dtype
+        np.testing.assert_array_equal(read[name], expected)
+
+
+class Harmful:
+    """Runs a command when it is unpickled by a reader that trusts its file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_nothing_in_a_file_is_run(tmp_path, zipped):
+    file, proof = tmp_path / "harmful.pth", tmp_path / "proof"
+    harmful = pickle.dumps({"weight": Harmful(proof)})
+    if zipped:
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("archive/data.pkl", harmful)
+    else:
+        file.write_bytes(pickle.dumps(LEGACY_MAGIC) + pickle.dumps(LEGACY_PROTOCOL) + pickle.dumps({}) + harmful)
+    with pytest.raises(UserError, match=r"harmful\.pth is not a readable state dict .*system"):
+        read_state_dict(file)
+    assert not proof.exists()
+
+
+def storage(count, dtype="FloatStorage"):
+    return f"(Vstorage\nctorch\n{dtype}\nV0\nVcpu\nI{count}\ntQ"
+
+
+def zip_file(tmp_path, pickled, data=b""):
+    path = tmp_path / "state.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", pickled)
+        archive.writestr("archive/data/0", data)
+    return path
+
+
+@pytest.mark.parametrize(("offset", "shape", "stride"), [(0, 9, 1), (1, 8, 1), (0, 2, 8), (-1, 2, 1), (7, 2, -1), (0, -1, 1)])
+def test_no_tensor_reaches_beyond_its_storage(tmp_path, offset, shape, stride):
+    tensor = f"ctorch._utils\n_rebuild_tensor_v2\n({storage(8)}I{offset}\n(I{shape}\nt(I{stride}\nttR"
+    path = zip_file(tmp_path, f"\x80\x02}}Vweight\n{tensor}s.".encode("latin1"), bytes(32))
+    with pytest.raises(UserError, match="beyond its storage"):
+        read_state_dict(path)
+
+
+def test_no_storage_is_larger_than_the_file(tmp_path):
+    path = zip_file(tmp_path, f"\x80\x02{storage(10**12)}.".encode("latin1"))
+    with pytest.raises(UserError, match="larger than the file"):
+        read_state_dict(path)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"not a state dict",
+        bytes(100),
+        pickle.dumps({"weight": 1}),
+        pickle.dumps(LEGACY_MAGIC) + pickle.dumps(LEGACY_PROTOCOL) + pickle.dumps({}) + pickle.dumps([1]) + pickle.dumps([]),
+        b"\x08\0\0\0\0\0\0\0{broken}",
+    ],
+)
+def test_other_files_are_refused(data):
+    with pytest.raises(UserError, match="not a"):
+        parse_state_dict(data)
+
+
+def test_truncated_file(tmp_path):
+    torch = pytest.importorskip("torch")
+    for zipped in (True, False):
+        path = tmp_path / "state.pth"
+        torch.save({"weight": torch.ones(1000)}, path, _use_new_zipfile_serialization=zipped)
+        path.write_bytes(path.read_bytes()[:-500])
+        with pytest.raises(UserError, match=r"state\.pth is not a readable state dict"):
+            read_state_dict(path)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(UserError, match="cannot read"):
+        read_state_dict(tmp_path / "nowhere.pth")
