@@ -3,35 +3,69 @@
 from __future__ import annotations
 
 import collections
+import hashlib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from maskgan_jax.data.build.sources import Skipped
 
 SHEET_RECORDS = 12
 
 
+def record_digest(record: Mapping[str, Any]) -> str:
+    """SHA-256 of a record's fields in the order of their names, in hexadecimal; it does not depend on how they are stored."""
+    digest = hashlib.sha256()
+    for name, value in sorted(record.items()):
+        data = value.encode() if isinstance(value, str) else np.ascontiguousarray(value).data.cast("B")
+        digest.update(f"{name} {len(data)}\n".encode())
+        digest.update(data)
+    return digest.hexdigest()
+
+
 class Tally:
-    """Counts records by split, source and mask type, and keeps the numbers of the first ones of each kind."""
+    """Counts records by split, source and mask type, and keeps the numbers of the first ones of each kind and all digests."""
 
-    def __init__(self, kinds: Iterable[tuple[str, str, str, int, list[int]]] = ()):
-        """An empty tally, or one that was a list."""
+    def __init__(
+        self,
+        kinds: Iterable[tuple[str, str, str, int, list[int]]] = (),
+        digests: Iterable[tuple[str, int, str]] = (),
+    ):
+        """An empty tally, or one that `as_json` gave."""
         self._kinds = {tuple(kind): (count, numbers) for *kind, count, numbers in kinds}
+        self._digests = {(split, number): bytes.fromhex(digest) for split, number, digest in digests}
 
-    def as_list(self) -> list[tuple[str, str, str, int, list[int]]]:
-        """The tally as JSON can hold it: split, source, mask type, number of records, numbers of the first ones."""
-        return [(*kind, count, numbers) for kind, (count, numbers) in self._kinds.items()]
+    def as_json(self) -> dict[str, list[Any]]:
+        """The tally as JSON can hold it; `Tally(**...)` makes it a tally again.
+
+        `kinds` has split, source, mask type, number of records and the numbers of the first ones; `digests` has split, number
+        and `record_digest` of each record.
+        """
+        return {
+            "kinds": [(*kind, count, numbers) for kind, (count, numbers) in self._kinds.items()],
+            "digests": [(*place, digest.hex()) for place, digest in self._digests.items()],
+        }
 
     def add(self, split: str, number: int, record: Mapping[str, Any]) -> None:
         """Counts one record, number `number` of its split."""
-        self.merge(Tally([(split, record["source"], record["mask_type"], 1, [number])]))
+        kind = split, record["source"], record["mask_type"], 1, [number]
+        self.merge(Tally([kind], [(split, number, record_digest(record))]))
 
     def merge(self, other: Tally) -> None:
         """Counts what `other` has counted."""
         for kind, (count, numbers) in other._kinds.items():
             before, firsts = self._kinds.get(kind, (0, []))
             self._kinds[kind] = (before + count, sorted(firsts + numbers)[:SHEET_RECORDS])
+        self._digests |= other._digests
+
+    def digest(self) -> str:
+        """SHA-256 over the split and `record_digest` of every record, by split and number, in hexadecimal."""
+        digest = hashlib.sha256()
+        for (split, _), of_record in sorted(self._digests.items()):
+            digest.update(split.encode() + of_record)
+        return digest.hexdigest()
 
     def mask_types(self, split: str) -> dict[str, int]:
         """How many records of a split have which type of mask."""
@@ -75,7 +109,8 @@ def data_card(
             "sources": _counted(photo.source for photo in part),
             "mask_types": tally.mask_types(split),
         }
-    return {**card, "empty": list(empty), "skipped": _counted(photo.reason for photo in skipped), "unused": unused}
+    card |= {"empty": list(empty), "skipped": _counted(photo.reason for photo in skipped), "unused": unused}
+    return {**card, "digest": tally.digest()}
 
 
 def _counted(values: Iterable[str]) -> dict[str, int]:

@@ -120,7 +120,17 @@ class Builder(tfds.core.ShardBasedBuilder):
                 }
             ),
             supervised_keys=("masked", "real"),
+            metadata=tfds.core.MetadataDict(),
         )
+
+    def _download_and_prepare(
+        self, dl_manager: tfds.download.DownloadManager, download_config: tfds.download.DownloadConfig
+    ) -> None:
+        self._write_splits(dl_manager, download_config)
+        self.info.metadata["digest"] = self.tally.digest()
+
+    def _write_splits(self, dl_manager: tfds.download.DownloadManager, download_config: tfds.download.DownloadConfig) -> None:
+        super()._download_and_prepare(dl_manager, download_config)
 
     def _example_writer(self) -> ExampleWriter:
         return _DeterministicWriter(self.info.file_format)
@@ -168,9 +178,7 @@ class BeamBuilder(Builder, skip_registration=True):
         self._counts, self._items, self._make = counts, items, make
         super().__init__(size=size, splits={}, **kwargs)
 
-    def _download_and_prepare(
-        self, dl_manager: tfds.download.DownloadManager, download_config: tfds.download.DownloadConfig
-    ) -> None:
+    def _write_splits(self, dl_manager: tfds.download.DownloadManager, download_config: tfds.download.DownloadConfig) -> None:
         import apache_beam as beam
 
         serializer = ExampleSerializer(self.info.features.get_serialized_info())
@@ -197,7 +205,7 @@ class BeamBuilder(Builder, skip_registration=True):
         sizes = {}
         for split, number, size, tally in json.loads(written.read_text()):
             sizes[split, number] = size
-            self.tally.merge(Tally(tally))
+            self.tally.merge(Tally(**tally))
         written.unlink()
         infos = []
         for split in self._counts:
@@ -227,7 +235,7 @@ def _write_file(
     templates: Mapping[str, ShardedFileTemplate],
     ends: Mapping[str, Sequence[int]],
     make: Callable[[Any], dict[str, Any]],
-) -> tuple[str, int, int, list[Any]]:
+) -> tuple[str, int, int, dict[str, Any]]:
     """Makes the records of one file and writes it; returns its split and number, its bytes, and the tally of its records."""
     (split, file_number), items = file
     tally = Tally()
@@ -241,4 +249,4 @@ def _write_file(
 
     path = templates[split].sharded_filepath(shard_index=file_number, num_shards=len(ends[split]) - 1)
     writer.write(records(), path)
-    return split, file_number, path.stat().length, tally.as_list()
+    return split, file_number, path.stat().length, tally.as_json()

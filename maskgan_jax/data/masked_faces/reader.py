@@ -5,7 +5,9 @@ from __future__ import annotations
 import bisect
 import contextlib
 import errno
+import hashlib
 import itertools
+import json
 import operator
 import re
 import sys
@@ -13,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from maskgan_jax.config import read_config
@@ -21,6 +24,10 @@ from maskgan_jax.errors import UserError
 
 NAME = "masked_faces"
 VERSION = "2.0.0"
+# Beside the records; TFDS reads it as `builder.info.metadata`.
+METADATA = "metadata.json"
+# Bytes at the end of a file of records that are sure to hold the positions of all its records.
+END = 1 << 17
 
 
 class DamagedRecord(UserError):
@@ -108,13 +115,7 @@ def load_split(data_dir: str | Path, split: str) -> Records:
     import tensorflow_datasets as tfds
     from array_record.python.array_record_module import ArrayRecordReader
 
-    if is_remote(data_dir):
-        raise UserError(f"{data_dir} is in a cloud; copy the data set to a disk first, and give that folder")
-    folder = Path(data_dir) / NAME / VERSION
-    if not folder.is_dir():
-        if others := sorted(path.name for path in folder.parent.glob("*.*.*/")):
-            raise UserError(f"the data set in {data_dir} has format {others[-1]}, and {VERSION} is needed; {_again(data_dir)}")
-        raise UserError(f"there is no data set in {data_dir}; make one with maskgan build --data_dir={data_dir}")
+    folder = _folder_of(data_dir)
     with _complaining(data_dir, folder):
         builder = tfds.builder_from_directory(folder)
     if split not in builder.info.splits:
@@ -132,10 +133,57 @@ def load_split(data_dir: str | Path, split: str) -> Records:
         return Records(builder.as_data_source(split), data_dir, split, files)
 
 
+def digest_of(data_dir: str | Path) -> str:
+    """64 hexadecimal digits that identify a data set: another one has others, a copy has the same.
+
+    They are the digest of all records that `maskgan build` stored. Data sets from older versions have none; for them it is the
+    SHA-256 over the names, sizes and last `END` bytes of the files of records. array_record keeps the position of each
+    compressed record there, so this changes, too, when the data set is rebuilt from other photos or with other masks.
+
+    Raises:
+      UserError: there is no data set, one in a cloud, or one of another version; or its files cannot be read.
+    """
+    folder = _folder_of(data_dir)
+    if (stored := folder / METADATA).exists():
+        with _complaining(data_dir, stored):
+            return str(json.loads(stored.read_text(encoding="utf-8"))["digest"])
+    digest = hashlib.sha256()
+    with _complaining(data_dir, folder):
+        for path in sorted(folder.glob("*.array_record-*")):
+            size = path.stat().st_size
+            with path.open("rb") as file:
+                file.seek(max(0, size - END))
+                digest.update(f"{path.name} {size}\n".encode() + file.read())
+    return digest.hexdigest()
+
+
+def config_of(data_dir: str | Path) -> ConfigDict:
+    """The config that the data set in `data_dir` was built with: the `config.json` beside it.
+
+    Raises:
+      UserError: it is missing or is no saved config.
+    """
+    path = Path(data_dir) / "config.json"
+    if not path.exists():
+        raise UserError(f"{data_dir} has no config.json, which tells how the data set was built; {_again(data_dir)}")
+    return read_config(path)
+
+
 def zoom_of(data_dir: str | Path) -> float:
     """The `data.zoom` that the data set in `data_dir` was built with; 1.0 if its config.json was left behind."""
-    config = Path(data_dir) / "config.json"
-    return read_config(config).data.zoom if config.exists() else 1.0
+    return config_of(data_dir).data.zoom if (Path(data_dir) / "config.json").exists() else 1.0
+
+
+def _folder_of(data_dir: str | Path) -> Path:
+    """The folder of the records. Raises UserError if there is none of this version on this machine."""
+    if is_remote(data_dir):
+        raise UserError(f"{data_dir} is in a cloud; copy the data set to a disk first, and give that folder")
+    folder = Path(data_dir) / NAME / VERSION
+    if not folder.is_dir():
+        if others := sorted(path.name for path in folder.parent.glob("*.*.*/")):
+            raise UserError(f"the data set in {data_dir} has format {others[-1]}, and {VERSION} is needed; {_again(data_dir)}")
+        raise UserError(f"there is no data set in {data_dir}; make one with maskgan build --data_dir={data_dir}")
+    return folder
 
 
 @contextlib.contextmanager

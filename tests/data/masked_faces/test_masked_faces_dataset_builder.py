@@ -3,6 +3,7 @@ import errno
 import fcntl
 import filecmp
 import functools
+import hashlib
 import json
 import os
 import pickle
@@ -23,9 +24,10 @@ import pytest
 from maskgan_jax.config import load_config, read_config
 from maskgan_jax.data.align import to_photo
 from maskgan_jax.data.build.build import _swap, build_data_set
+from maskgan_jax.data.build.card import record_digest
 from maskgan_jax.data.build.records import mapped
 from maskgan_jax.data.masked_faces import masked_faces_dataset_builder as dataset_builder
-from maskgan_jax.data.masked_faces.reader import load_split
+from maskgan_jax.data.masked_faces.reader import digest_of, load_split
 from maskgan_jax.data.rendered.faces import pose_face, render_face
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import write_png
@@ -116,6 +118,21 @@ def test_the_same_bytes_whatever_the_number_of_workers(built, config, tmp_path):
     build_data_set(["rendered=20"], config, tmp_path, workers=3)
     assert tree(tmp_path) == tree(built[0])
     assert filecmp.cmpfiles(built[0], tmp_path, tree(tmp_path), shallow=False) == (tree(tmp_path), [], [])
+
+
+def test_the_same_digest_whatever_the_number_of_files(built, config, tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset_builder, "RECORDS_PER_FILE", 3)
+    data_dir, card = built
+    records = (f"{split}{record_digest(record)}" for split in sorted(card["splits"]) for record in load_split(data_dir, split))
+    lines = [(text[:-64].encode(), bytes.fromhex(text[-64:])) for text in records]
+    expected = hashlib.sha256(b"".join(split + digest for split, digest in lines)).hexdigest()
+    assert digest_of(data_dir) == card["digest"] == expected
+    assert build_data_set(["rendered=20"], config, tmp_path / "same", workers=1) == card
+    assert digest_of(tmp_path / "same") == expected
+    assert len(list((tmp_path / "same").rglob("*.array_record-*"))) > 3
+    config = config.copy_and_resolve_references()
+    config.data.mask_rotation += 1e-9
+    assert build_data_set(["rendered=20"], config, tmp_path / "other", workers=1)["digest"] != expected
 
 
 def test_photos_of_a_folder(config, tmp_path):

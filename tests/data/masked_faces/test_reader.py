@@ -1,11 +1,24 @@
+import json
+import re
 import resource
 import shutil
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from maskgan_jax.data.build.build import build_data_set
-from maskgan_jax.data.masked_faces.reader import VERSION, DamagedRecord, load_split, readable
+from maskgan_jax.data.masked_faces.reader import (
+    METADATA,
+    NAME,
+    VERSION,
+    DamagedRecord,
+    config_of,
+    digest_of,
+    load_split,
+    readable,
+    zoom_of,
+)
 from maskgan_jax.data.pipeline import training_batches
 from maskgan_jax.errors import UserError
 from maskgan_jax.metrics import landmark_accuracy
@@ -178,3 +191,48 @@ def test_numbers_of_records(data_dir):
 def test_a_data_set_in_a_cloud():
     with pytest.raises(UserError, match="gs://bucket/data is in a cloud; copy the data set to a disk first"):
         load_split("gs://bucket/data", "train")
+
+
+def test_digest_travels_with_the_records(data_dir, tmp_path):
+    """It is in TFDS's metadata, not only in the card, which may be left behind."""
+    shutil.copytree(data_dir / NAME, tmp_path / NAME)
+    digest = digest_of(tmp_path)
+    assert digest == digest_of(data_dir) == json.loads((data_dir / "card.json").read_text())["digest"]
+    assert tfds.builder_from_directory(tmp_path / NAME / VERSION).info.metadata["digest"] == digest
+    assert re.fullmatch("[0-9a-f]{64}", digest)
+
+
+def test_digest_of_an_older_data_set(data_dir, config, tmp_path):
+    """Without a stored one it still tells a rebuilt data set, whose files may have the same sizes, from the old one."""
+    shutil.copytree(data_dir, tmp_path / "old")
+    config.seed = 1
+    build_data_set(["rendered=24"], config, tmp_path / "new", workers=1)
+    for name in ("old", "new"):
+        (tmp_path / name / NAME / VERSION / METADATA).unlink()
+    shutil.copytree(tmp_path / "old", tmp_path / "copy")
+    assert digest_of(tmp_path / "old") == digest_of(tmp_path / "copy") != digest_of(tmp_path / "new")
+    assert digest_of(tmp_path / "old") != digest_of(data_dir)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"digest'])
+def test_a_damaged_digest(text, data_dir, tmp_path):
+    shutil.copytree(data_dir, tmp_path, dirs_exist_ok=True)
+    (tmp_path / NAME / VERSION / METADATA).write_text(text)
+    with pytest.raises(UserError, match=rf"data set in {tmp_path} is damaged \({METADATA}: .*; build it again"):
+        digest_of(tmp_path)
+
+
+def test_digest_of_nothing(tmp_path):
+    with pytest.raises(UserError, match="there is no data set in"):
+        digest_of(tmp_path)
+
+
+def test_config(data_dir, config, tmp_path):
+    assert config_of(data_dir).to_dict() == config.to_dict()
+    assert zoom_of(data_dir) == config.data.zoom
+    assert zoom_of(tmp_path) == 1.0
+    with pytest.raises(UserError, match=f"{tmp_path} has no config.json, .*; build it again with maskgan build"):
+        config_of(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(UserError, match="is not a saved config"):
+        config_of(tmp_path)
