@@ -21,11 +21,11 @@ from ml_collections import ConfigDict
 
 from maskgan_jax.configs.default import get_config, splits
 from maskgan_jax.data.build.build import build_data_set
+from maskgan_jax.models.generators import create_generator
 from maskgan_jax.models.landmark_net import create_landmark_net
-from maskgan_jax.models.unet import create_generator
+from maskgan_jax.networks.description import KINDS, Variables
 from maskgan_jax.networks.safetensors import save_safetensors
-from maskgan_jax.networks.stored import CREATE, load_network
-from maskgan_jax.training.state import Variables
+from maskgan_jax.networks.stored import load_network
 
 SIDE = 64
 
@@ -124,16 +124,16 @@ def load_tool() -> Callable[[str], ModuleType]:
 
 # ---- a trained network of each kind, for what reads, writes and runs them ----
 
-KINDS = ["unmask", "inpaint", "batch", "residual-batch", "landmarks", "segmentation"]
+NETWORKS = ["unmask", "inpaint", "batch", "residual-batch", "landmarks", "segmentation"]
 
 
 @pytest.fixture(scope="session")
 def make_network(make_config, draw_variables, tmp_path_factory):
-    """What makes an untrained network of a kind in `KINDS`, or 'residual-' with another norm."""
+    """What makes an untrained network of a kind in `NETWORKS`, or 'residual-' with another norm."""
 
     def make(kind):
         config = make_config()
-        config.task = kind if kind in CREATE else "unmask"
+        config.task = kind if kind in KINDS else "unmask"
         config.segmentation_net.width = 4
         if kind == "inpaint":
             config.generator.update(inpaints=True, upsampling="nearest")
@@ -141,8 +141,8 @@ def make_network(make_config, draw_variables, tmp_path_factory):
             config.generator.norm = "batch"
         if kind.startswith("residual-"):
             config.generator.update(architecture="residual", blocks=2, norm=kind.partition("-")[2], inpaints=True)
-        module = CREATE[config.task](config)
-        variables = draw_variables(module, *draw_inputs(config, 1))
+        module = KINDS[config.task].create(config)
+        variables = draw_variables(module, *draw_inputs(config.task == "unmask" and config.generator.inpaints, 1))
         if kind.startswith("residual-"):
             # Otherwise nearly nothing comes out of the inner layers.
             variables["params"] = jax.tree.map(keep_variance, variables["params"])
@@ -161,11 +161,11 @@ def keep_variance(array):
     return array / (array.std() * np.sqrt(np.prod(array.shape[:-1]))) if array.ndim > 1 else array
 
 
-def draw_inputs(config, batch):
-    """Faces, and regions if the network asks for them."""
+def draw_inputs(inpaints, batch):
+    """Faces, and masks if the network inpaints."""
     rng = np.random.default_rng(0)
     arrays = [rng.uniform(-1, 1, (batch, SIDE, SIDE, 3)).astype(np.float32)]
-    if config.task == "unmask" and config.generator.inpaints:
+    if inpaints:
         arrays.append((rng.random((batch, SIDE, SIDE, 1)) < 0.3).astype(np.float32))
     return arrays
 
@@ -173,10 +173,10 @@ def draw_inputs(config, batch):
 def run(network, inputs):
     """What the network itself gives."""
     output = np.asarray(jax.jit(network.module.apply)(network.variables, *inputs))
-    return 1 / (1 + np.exp(-output)) if network.config.task == "segmentation" else output
+    return 1 / (1 + np.exp(-output)) if network.description.task == "segmentation" else output
 
 
-@pytest.fixture(scope="session", params=KINDS)
+@pytest.fixture(scope="session", params=NETWORKS)
 def network(request, make_network):
     """A network of each kind: generators with instance norm, that inpaint, with batch norm, residual; the others."""
     return make_network(request.param)
@@ -185,7 +185,7 @@ def network(request, make_network):
 @pytest.fixture(scope="session")
 def inputs(network):
     """Three faces, and regions if the network asks for them."""
-    return draw_inputs(network.config, 3)
+    return draw_inputs(network.description.inpaints, 3)
 
 
 @pytest.fixture(scope="session")
@@ -198,7 +198,7 @@ def expected(network, inputs):
 def other_residual(request, make_network):
     """A residual generator with another norm than that of `network`, two faces and regions, and what it makes of them."""
     network = make_network(f"residual-{request.param}")
-    inputs = draw_inputs(network.config, 2)
+    inputs = draw_inputs(network.description.inpaints, 2)
     return network, inputs, run(network, inputs)
 
 

@@ -26,7 +26,7 @@ from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.export.functions import exported_function, signature
 from maskgan_jax.networks.face_network import FaceNetwork, pretrained
 from maskgan_jax.networks.safetensors import save_safetensors
-from maskgan_jax.networks.stored import StoredNetwork, load_network, stored_config
+from maskgan_jax.networks.stored import StoredNetwork, load_network, read_description
 
 Run = Callable[..., np.ndarray]
 
@@ -53,10 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         raise UserError(f"cannot make the folder {out} ({error.strerror}); give another --out") from error
     path = pretrained(flags.network)
-    network = load_network(path, stored_config(path).task)
+    network = load_network(path, read_description(path)[0].task)
     paths = write_all(network, out)
     runs = {name: load(paths[name]) for name, load in LOADERS.items() if name in paths and is_installed(name)}
-    side = network.config.data.size
+    side = network.description.size
     rng = np.random.default_rng(0)
     inputs = [rng.uniform(-1, 1, (flags.batch, side, side, 3)).astype(np.float32)]
     if "mask" in signature(network).inputs:
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     expected = np.asarray(jax.jit(exported_function(network))(*inputs))
     levels = [np.rint(127.5 * (inputs[0] + 1)).astype(np.uint8), *((255 * mask).astype(np.uint8) for mask in inputs[1:])]
-    ours = FaceNetwork(path, network.config.task, batch_size=flags.batch)
+    ours = FaceNetwork(path, network.description.task, batch_size=flags.batch)
     seconds = measure({OURS: lambda: ours(*levels), **{name: lambda run=run: run(*inputs) for name, run in runs.items()}})
 
     print(f"{flags.network}, batch {flags.batch}")

@@ -215,7 +215,7 @@ def made_up(size: int, out: Path) -> Unmasker:
     import jax
     import jax.numpy as jnp
 
-    from maskgan_jax.models.unet import create_generator
+    from maskgan_jax.models.generators import create_generator
     from maskgan_jax.networks.safetensors import save_safetensors
 
     config = load_config("configs/fast_model.py", [f"--config.data.size={size}"])

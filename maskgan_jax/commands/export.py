@@ -48,10 +48,10 @@ def main(arguments: list[str]) -> None:
 
     # JAX takes seconds to start; a mistyped flag should not.
     from maskgan_jax.networks.face_network import pretrained
-    from maskgan_jax.networks.stored import load_network, stored_config
+    from maskgan_jax.networks.stored import load_network, read_description
 
     path = pretrained(flags.pretrained) if flags.pretrained else flags.workdir
-    network = load_network(path, stored_config(path).task, flags.step)
+    network = load_network(path, read_description(path)[0].task, flags.step)
     if Path(flags.out).resolve() == Path(path).resolve():
         raise UserError(f"{flags.out} is the network itself; give another --out")
     # Each format's packages are imported only when it is asked for.

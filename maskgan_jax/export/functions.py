@@ -6,13 +6,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from maskgan_jax.models.convolutions import compiling_for
 from maskgan_jax.networks.stored import StoredNetwork
-
-# What the output of each kind of network is called.
-OUTPUTS = {"unmask": "unmasked", "landmarks": "landmarks", "segmentation": "likelihood"}
 
 
 class Signature(NamedTuple):
@@ -29,12 +25,12 @@ class Signature(NamedTuple):
 
 def signature(network: StoredNetwork) -> Signature:
     """What a network takes and gives, all float32, channels last."""
-    side, task = network.config.data.size, network.config.task
-    inputs = {"picture": (None, side, side, 3)}
-    if task == "unmask" and network.config.generator.inpaints:
-        inputs["mask"] = (None, side, side, 1)
-    shapes = {"unmask": (None, side, side, 3), "landmarks": (None, 68, 2), "segmentation": (None, side, side)}
-    return Signature(inputs, {OUTPUTS[task]: shapes[task]})
+    return Signature(
+        *(
+            {name: (None, *shape) for name, shape in shapes.items()}
+            for shapes in (network.description.inputs(), network.description.output())
+        )
+    )
 
 
 def exported_function(network: StoredNetwork) -> Callable[..., jax.Array]:
@@ -42,12 +38,11 @@ def exported_function(network: StoredNetwork) -> Callable[..., jax.Array]:
 
     Dropout is off and statistics are fixed.
     """
-    module, variables = network.module.clone(dtype=jnp.float32), network.variables
+    module, variables, activation = network.module, network.variables, network.description.kind.activation
 
     def function(*inputs: jax.Array) -> jax.Array:
         # XLA's own convolutions, which are right everywhere; ours for CPUs are for one size of batch.
         with compiling_for("gpu"):
-            output = module.apply(variables, *inputs)
-        return jax.nn.sigmoid(output) if network.config.task == "segmentation" else output
+            return activation(module.apply(variables, *inputs))
 
     return function

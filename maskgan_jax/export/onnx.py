@@ -11,14 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import numpy as np
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.export.functions import Signature, signature
 from maskgan_jax.files import replacing
 from maskgan_jax.models.convolutions import enlarging_kernel
+from maskgan_jax.models.landmark_net import LandmarkNet
 from maskgan_jax.models.normalization import EPSILON
-from maskgan_jax.models.residual_unet import SCALES, Noise
+from maskgan_jax.models.residual_unet import SCALES, Noise, ResidualUNet
+from maskgan_jax.models.segmentation_net import SegmentationNet
+from maskgan_jax.models.unet import UNet
 from maskgan_jax.networks.stored import StoredNetwork
 
 # Of ONNX's operators; old enough for runtimes of 2021.
@@ -41,8 +45,10 @@ def save_onnx(path: str | Path, network: StoredNetwork, batch: int | None = None
         import onnx
     except ImportError as error:
         raise UserError("ONNX needs the package onnx: pip install 'maskgan_jax[onnx]'") from error
+    if type(network.module) not in DRAW:
+        raise UserError(f"a {type(network.module).__name__} cannot be written as ONNX; --format=stablehlo takes any network")
     graph = _Graph(network)
-    DRAW[network.config.task](graph, network)
+    DRAW[type(network.module)](graph, network)
     model = graph.model(onnx, signature(network), batch)
     onnx.checker.check_model(model, full_check=True)
     with replacing(path) as temporary:
@@ -54,7 +60,7 @@ class _Graph:
 
     def __init__(self, network: StoredNetwork):
         self._params, self._statistics = network.variables["params"], network.variables["batch_stats"]
-        self._norm = network.config.generator.norm if network.config.task == "unmask" else "batch"
+        self._norm = getattr(network.module, "norm", "batch")
         self._nodes: list[tuple[str, list[str], str, dict[str, Any]]] = []
         self._weights: dict[str, np.ndarray] = {}
 
@@ -143,25 +149,24 @@ def _find(tree: dict[str, Any], layer: str) -> dict[str, Any]:
     return functools.reduce(lambda branch, name: branch.get(name, {}), layer.split("."), tree)
 
 
-def _draw_generator(graph: _Graph, network: StoredNetwork) -> None:
-    """Either generator."""
+def _draw_generator(draw: Callable[[_Graph, str, StoredNetwork], str], graph: _Graph, network: StoredNetwork) -> None:
+    """A generator, whose own part `draw` draws."""
     picture = graph.add("Transpose", "picture", perm=TO_CHANNELS_FIRST)
     x = picture
-    if network.config.generator.inpaints:
+    if network.module.inpaints:
         mask = graph.add("Transpose", "mask", perm=TO_CHANNELS_FIRST)
         zero = graph.weight("zero", 0.0)
         hidden = graph.add("Greater", mask, zero)
         x = graph.add("Concat", graph.add("Where", hidden, zero, picture), mask, axis=1)
-    draw = _draw_residual_unet if network.config.generator.architecture == "residual" else _draw_unet
     x = graph.add("Tanh", draw(graph, x, network))
-    if network.config.generator.inpaints:
+    if network.module.inpaints:
         x = graph.add("Where", hidden, x, picture)
     graph.add("Transpose", x, name="unmasked", perm=TO_CHANNELS_LAST)
 
 
 def _draw_unet(graph: _Graph, x: str, network: StoredNetwork) -> str:
     """`models.unet.UNet`, without what is done to its inputs and output."""
-    depth = network.config.data.size.bit_length() - 1
+    depth = network.description.size.bit_length() - 1
     skips = []
     for i in range(depth):
         if i > 0:
@@ -177,7 +182,7 @@ def _draw_unet(graph: _Graph, x: str, network: StoredNetwork) -> str:
 
 def _draw_residual_unet(graph: _Graph, x: str, network: StoredNetwork) -> str:
     """`models.residual_unet.ResidualUNet`, without what is done to its inputs and output."""
-    side, blocks = network.config.data.size, network.config.generator.blocks
+    side, blocks = network.description.size, network.module.blocks
     x = graph.same_conv(x, "stem")
     skips = []
     for i in range(1, SCALES + 1):
@@ -235,7 +240,7 @@ def _draw_noise(graph: _Graph, x: str, layer: str, side: int) -> str:
 
 def _draw_landmark_net(graph: _Graph, network: StoredNetwork) -> None:
     """`models.landmark_net.LandmarkNet`."""
-    side = network.config.data.size
+    side = network.description.size
     x = graph.add("Transpose", "picture", perm=TO_CHANNELS_FIRST)
     for i in range(side.bit_length() - 3):
         x = graph.add("Relu", graph.norm(graph.conv(x, f"conv_{i}"), f"norm_{i}"))
@@ -249,7 +254,7 @@ def _draw_landmark_net(graph: _Graph, network: StoredNetwork) -> None:
 
 def _draw_segmentation_net(graph: _Graph, network: StoredNetwork) -> None:
     """`models.segmentation_net.SegmentationNet`, and the sigmoid."""
-    depth = network.config.data.size.bit_length() - 3
+    depth = network.description.size.bit_length() - 3
     x = graph.add("Transpose", "picture", perm=TO_CHANNELS_FIRST)
     skips = []
     for i in range(depth):
@@ -262,8 +267,9 @@ def _draw_segmentation_net(graph: _Graph, network: StoredNetwork) -> None:
     graph.add("Sigmoid", x, name="likelihood")
 
 
-DRAW: dict[str, Callable[[_Graph, StoredNetwork], None]] = {
-    "unmask": _draw_generator,
-    "landmarks": _draw_landmark_net,
-    "segmentation": _draw_segmentation_net,
+DRAW: dict[type[nn.Module], Callable[[_Graph, StoredNetwork], None]] = {
+    UNet: functools.partial(_draw_generator, _draw_unet),
+    ResidualUNet: functools.partial(_draw_generator, _draw_residual_unet),
+    LandmarkNet: _draw_landmark_net,
+    SegmentationNet: _draw_segmentation_net,
 }

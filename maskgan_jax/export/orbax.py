@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 from pathlib import Path
 
-from maskgan_jax.config import save_config
-from maskgan_jax.files import replacing_folder
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from maskgan_jax.files import replacing_folder, write_json
+from maskgan_jax.networks.description import Variables
+from maskgan_jax.networks.run_checkpoints import room_for
 from maskgan_jax.networks.stored import StoredNetwork
-from maskgan_jax.training.checkpoints import export_variables
 
 
 def save_orbax(path: str | Path, network: StoredNetwork) -> None:
@@ -21,5 +28,20 @@ def save_orbax(path: str | Path, network: StoredNetwork) -> None:
       UserError: the folder is there already or cannot be written.
     """
     with replacing_folder(path) as temporary:
-        export_variables(temporary / "variables", network.variables)
-        save_config(temporary / "config.json", network.config)
+        _save_tree(temporary / "variables", network.variables)
+        write_json(temporary / "config.json", network.config)
+
+
+def _save_tree(folder: Path, variables: Variables) -> None:
+    """Writes a tree of arrays. Raises OSError if the disk is full, or refuses in another way."""
+    needed, free = room_for(folder.parent, variables)
+    if free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(folder.absolute(), jax.tree.map(np.asarray, variables))
+    except ValueError as error:
+        # The disk of a quota, or one that others fill; TensorStore, which wrote, has the system's reason in its text alone.
+        if code := re.search(r"os_error_code='(\d+)'", str(error)):
+            raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
+        raise

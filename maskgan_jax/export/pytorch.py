@@ -7,15 +7,27 @@ from pathlib import Path
 
 import safetensors.numpy
 
+from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing
+from maskgan_jax.models.landmark_net import LandmarkNet
+from maskgan_jax.models.residual_unet import ResidualUNet
+from maskgan_jax.models.segmentation_net import SegmentationNet
+from maskgan_jax.models.unet import UNet
 from maskgan_jax.networks.stored import StoredNetwork
 from maskgan_jax.pytorch.convert import (
-    StateDict,
     generator_to_pytorch,
     landmark_net_to_pytorch,
     residual_to_pytorch,
     segmentation_net_to_pytorch,
 )
+
+# From the variables and the size of a network to the state dict of its module's twin.
+CONVERT = {
+    UNet: lambda variables, size: generator_to_pytorch(variables),
+    ResidualUNet: residual_to_pytorch,
+    LandmarkNet: lambda variables, size: landmark_net_to_pytorch(variables),
+    SegmentationNet: lambda variables, size: segmentation_net_to_pytorch(variables),
+}
 
 
 def save_pytorch(path: str | Path, network: StoredNetwork) -> None:
@@ -24,20 +36,11 @@ def save_pytorch(path: str | Path, network: StoredNetwork) -> None:
     A U-Net's is one of pix2pix's `UnetGenerator` (with affine norms, and four input channels if it inpaints).
 
     Raises:
-      UserError: the file cannot be written.
+      UserError: the network has no twin, or the file cannot be written.
     """
-    state = _state_dict(network)
-    header = {"format": "pt", "config": json.dumps(network.config.to_dict(), sort_keys=True)}
+    if type(network.module) not in CONVERT:
+        raise UserError(f"a {type(network.module).__name__} has no twin in PyTorch; --format=onnx or stablehlo may do")
+    state = CONVERT[type(network.module)](network.variables, network.description.size)
+    header = {"format": "pt", "config": json.dumps(network.config, sort_keys=True)}
     with replacing(path) as temporary:
         temporary.write_bytes(safetensors.numpy.save(state, metadata=header))
-
-
-def _state_dict(network: StoredNetwork) -> StateDict:
-    config, variables = network.config, network.variables
-    if config.task == "landmarks":
-        return landmark_net_to_pytorch(variables)
-    if config.task == "segmentation":
-        return segmentation_net_to_pytorch(variables)
-    if config.generator.architecture == "residual":
-        return residual_to_pytorch(variables, config.data.size)
-    return generator_to_pytorch(variables)

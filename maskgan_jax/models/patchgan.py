@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -50,7 +53,34 @@ class PatchGAN(nn.Module):
         return x[..., 0].astype(jnp.float32), layers
 
 
+class Discriminator(NamedTuple):
+    """A network that tells generated images from real ones, and what of an image it is shown.
+
+    Attributes:
+      module: (condition, image) -> logits and layers, as `PatchGAN`.
+      view: (image, masked, mask) -> condition and image; all `[B, S, S, C]`, in [-1, 1], masks 1 = hidden.
+    """
+
+    module: nn.Module
+    view: Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+
+
 def create_discriminator(config: ConfigDict) -> PatchGAN:
     """The discriminator that a config describes."""
     settings = config.discriminator
     return PatchGAN(settings.width, settings.layers, settings.norm, jnp.dtype(config.training.compute))
+
+
+def patch_discriminators(config: ConfigDict, generator: nn.Module) -> dict[str, Discriminator]:
+    """One PatchGAN, which sees the image beside the masked one or, if the generator inpaints, beside what the generator sees.
+
+    That is the image without what is hidden, and the mask. With `input.vary_region`, the "masked" image of a record is the real
+    one: a discriminator that saw it would only have to compare.
+    """
+
+    def view(image: jax.Array, masked: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+        if not generator.inpaints:
+            return masked, image
+        return jnp.concatenate([jnp.where(mask > 0, 0.0, masked), mask], axis=-1), image
+
+    return {"discriminator": Discriminator(create_discriminator(config), view)}

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
+from ml_collections import ConfigDict
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.models.convolutions import Conv
@@ -143,3 +144,14 @@ class Noise(nn.Module):
         strength = self.param("strength", nn.initializers.zeros, (x.shape[-1],))
         noise = jax.random.normal(jax.random.key(0, impl="threefry2x32"), (1, *x.shape[1:3], 1))
         return x + (noise * strength).astype(x.dtype)
+
+
+def create_residual_unet(settings: ConfigDict, dtype: DTypeLike) -> ResidualUNet:
+    """The residual U-Net that the section `generator` of a config describes.
+
+    Raises:
+      UserError: it is not to inpaint.
+    """
+    if not settings.inpaints:
+        raise UserError("the 'residual' generator inpaints; set generator.inpaints=True, or generator.architecture='unet'")
+    return ResidualUNet(settings.width, settings.blocks, settings.norm, dtype)

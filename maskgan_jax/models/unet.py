@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 from maskgan_jax.errors import UserError
 from maskgan_jax.models.convolutions import Conv
 from maskgan_jax.models.normalization import Normalization
-from maskgan_jax.models.residual_unet import ResidualUNet
 
 
 class UNet(nn.Module):
@@ -91,18 +90,8 @@ def drop_out(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
     return jnp.where(draws >= dropped, x * (256 / (256 - dropped)), 0).astype(x.dtype)
 
 
-def create_generator(config: ConfigDict) -> UNet | ResidualUNet:
-    """The generator that a config describes.
-
-    Raises:
-      UserError: it is 'residual' and is not to inpaint.
-    """
-    settings = config.generator
-    dtype = jnp.dtype(config.training.compute)
-    if settings.architecture == "residual":
-        if not settings.inpaints:
-            raise UserError("the 'residual' generator inpaints; set generator.inpaints=True, or generator.architecture='unet'")
-        return ResidualUNet(settings.width, settings.blocks, settings.norm, dtype)
+def create_unet(settings: ConfigDict, dtype: DTypeLike) -> UNet:
+    """The U-Net that the section `generator` of a config describes."""
     return UNet(
         settings.width,
         settings.norm,

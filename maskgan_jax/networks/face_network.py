@@ -7,18 +7,15 @@ from pathlib import Path
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from maskgan_jax.errors import UserError
+from maskgan_jax.images import binary_mask, normalize
+from maskgan_jax.networks.description import Variables
 from maskgan_jax.networks.stored import load_network
-from maskgan_jax.training.state import Variables, to_levels, to_unit
 
 # Of the networks that come with the package, each in NAME.safetensors.
 PRETRAINED = Path(str(importlib.resources.files("maskgan_jax"))) / "pretrained"
-
-# What users get of the output of each kind of network.
-RESULTS = {"unmask": to_levels, "landmarks": lambda points: points, "segmentation": jax.nn.sigmoid}
 
 
 def pretrained(name: str) -> Path:
@@ -34,12 +31,12 @@ def pretrained(name: str) -> Path:
 
 
 class FaceNetwork:
-    """A trained network. The same picture always gives the same result: dropout is off and statistics are fixed.
+    """A trained network, in float32. The same image always gives the same result: dropout is off and statistics are fixed.
 
     Attributes:
       size: side of the faces it takes, in pixels.
       zoom: of their squares, as in `data.zoom`.
-      inpaints: whether it must be told the regions (of a generator).
+      inpaints: whether it is a generator that must be told the masks.
       batch_size: faces that go through it at once.
       module: the network.
       variables: what it is applied to: its variables, and its kernels as they were prepared for this size and batch.
@@ -51,31 +48,30 @@ class FaceNetwork:
         Raises:
           UserError: there is no such network there, or its weights are not all finite.
         """
-        config, self.module, variables = load_network(path, task)
+        description, self.module, variables, _ = load_network(path, task)
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables)):
             raise UserError(f"the network in {path} has weights that are no finite numbers; export or train it anew")
-        self.size: int = config.data.size
-        self.zoom: float = config.data.zoom
-        self.inpaints: bool = task == "unmask" and config.generator.inpaints
+        self.size = description.size
+        self.zoom = description.zoom
+        self.inpaints = description.inpaints
         self.batch_size = batch_size
-        result = RESULTS[task]
+        kind = description.kind
 
-        def run(variables: Variables, pictures: jax.Array, *masks: jax.Array) -> jax.Array:
-            regions = ((mask > 127).astype(jnp.float32) for mask in masks)
-            return result(self.module.apply(variables, to_unit(pictures), *regions))
+        def run(variables: Variables, images: jax.Array, *masks: jax.Array) -> jax.Array:
+            output = self.module.apply(variables, normalize(images), *map(binary_mask, masks))
+            return kind.result(kind.activation(output))
 
         self._run = jax.jit(run)
         # What concerns the kernels alone is computed once; of the parameters, the rest is then used.
         prepare = jax.jit(lambda variables, *inputs: _prepared(self.module, variables, *inputs))
-        pictures = np.zeros((batch_size, self.size, self.size, 3), np.float32)
-        inputs = (pictures, pictures[..., :1]) if self.inpaints else (pictures,)
+        inputs = [np.zeros((batch_size, *shape), np.float32) for shape in description.inputs().values()]
         self.variables = jax.device_put({**variables, **prepare(variables, *inputs)})
 
-    def __call__(self, pictures: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray:
+    def __call__(self, images: np.ndarray, masks: np.ndarray | None = None) -> np.ndarray:
         """What the network makes of aligned faces, in the order given.
 
         Args:
-          pictures: `[B, size, size, 3]` RGB, uint8; any B.
+          images: `[B, size, size, 3]` RGB, uint8; any B.
           masks: `[B, size, size, 1]` uint8, above 127 = hidden; read by a generator that inpaints, which needs them.
 
         Returns:
@@ -83,18 +79,17 @@ class FaceNetwork:
           in pixels; of a segmentation network for each pixel how likely it is hidden, `[B, size, size]` float32, 0 to 1.
 
         Raises:
-          UserError: the faces are of another size, or the regions are missing.
+          UserError: the faces are of another size, or the masks are missing.
         """
-        if pictures.shape[1:] != (self.size, self.size, 3):
+        if images.shape[1:] != (self.size, self.size, 3):
             raise UserError(
-                f"the network takes faces of {self.size} px, not {pictures.shape[2]} x {pictures.shape[1]}; "
-                "use one for that size"
+                f"the network takes faces of {self.size} px, not {images.shape[2]} x {images.shape[1]}; use one for that size"
             )
         if self.inpaints and masks is None:
-            raise UserError("this network must be told the region of each mask; give the regions too")
-        inputs = (pictures, masks) if self.inpaints else (pictures,)
+            raise UserError("this network must be told the mask of each face; give the masks too")
+        inputs = (images, masks) if self.inpaints else (images,)
         results = []
-        for start in range(0, len(pictures), self.batch_size):
+        for start in range(0, len(images), self.batch_size):
             parts = [array[start : start + self.batch_size] for array in inputs]
             # Always the same shape, so that a last, shorter batch is not compiled anew.
             missing = self.batch_size - len(parts[0])

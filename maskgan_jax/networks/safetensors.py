@@ -1,56 +1,78 @@
-"""A trained network as one .safetensors file: named arrays, with the config in the header."""
+"""A trained network as one .safetensors file: named arrays, with its description in the header.
+
+The header has `format` ('maskgan_jax'), `version`, `network` (JSON: the fields of a `Description`) and `config` (JSON: all
+settings of the training, for people: nothing checks them). Files of version 1 have only `format` and `config`; they are read.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from ml_collections import ConfigDict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from maskgan_jax.config import parse_config
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing
-from maskgan_jax.training.state import Variables
+from maskgan_jax.networks.description import Description, Variables, describe, kind_of
 
 FORMAT = "maskgan_jax"
+# Counts up when older programs would misunderstand a file.
+VERSION = 2
 # What to do about another file.
 _GIVE = "give the workdir of a `maskgan train` run, or a file made by `maskgan export --format=safetensors`"
 
 
-def save_safetensors(path: str | Path, variables: Variables, config: ConfigDict, *, half: bool = False) -> None:
+def save_safetensors(path: str | Path, variables: Variables, config: Mapping[str, Any], *, half: bool = False) -> None:
     """Writes the variables of a network under names such as `params/down_0/kernel`, whole or not at all.
 
     Args:
       path: the file.
       variables: of the network.
-      config: it was trained with.
+      config: the settings it was trained with, which describe it.
       half: whether the arrays are rounded to float16: half the size.
 
     Raises:
       UserError: the file cannot be written.
     """
+    config = json.loads(json.dumps(dict(config), default=dict))
+    header = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "network": json.dumps(dataclasses.asdict(describe(config)), sort_keys=True),
+        "config": json.dumps(config, sort_keys=True),
+    }
     kind = np.float16 if half else np.float32
     arrays = {name: np.ascontiguousarray(array, kind) for name, array in flatten_dict(variables, sep="/").items()}
     with replacing(path) as temporary:
         # `save_file` would make a file that nobody else may read.
-        temporary.write_bytes(save(arrays, metadata={"format": FORMAT, "config": json.dumps(config.to_dict(), sort_keys=True)}))
+        temporary.write_bytes(save(arrays, metadata=header))
 
 
-def read_header(path: str | Path) -> ConfigDict:
-    """The config in a file written by `save_safetensors`.
+def read_header(path: str | Path) -> tuple[Description, dict[str, Any]]:
+    """The description of the network in a file of `save_safetensors`, and the config it was trained with, as it was saved.
 
     Raises:
-      UserError: no such file, or not one of ours.
+      UserError: no such file, not one of ours, or one of a later version.
     """
     with _opened(path) as file:
-        return parse_config(file.metadata()["config"])
+        header = file.metadata()
+        if (version := int(header.get("version", 1))) > VERSION:
+            raise UserError(
+                f"{path} was written by a later maskgan_jax (format {version}; this one reads up to {VERSION}); update it"
+            )
+        config = json.loads(header["config"])
+        if version == 1:
+            return describe(config), config
+        described = Description(**json.loads(header["network"]))
+        kind_of(described.task)
+        return described, config
 
 
 def load_safetensors(path: str | Path) -> Variables:
@@ -73,5 +95,5 @@ def _opened(path: str | Path) -> Iterator[Any]:
                 raise UserError(f"{path} {what}; {_GIVE}")
             yield file
     # An IndexError comes from names that contradict each other: `a` and `a/b`.
-    except (OSError, SafetensorError, LookupError, ValueError) as error:
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
         raise UserError(f"cannot read the network in {path} ({error}); {_GIVE}") from error

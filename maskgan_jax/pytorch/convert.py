@@ -28,11 +28,12 @@ from maskgan_jax.configs.default import get_config
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing
 from maskgan_jax.models.convolutions import enlarging_kernel
+from maskgan_jax.models.generators import create_generator
 from maskgan_jax.models.residual_unet import Noise
-from maskgan_jax.models.unet import create_generator
+from maskgan_jax.models.unet import UNet
+from maskgan_jax.networks.description import Variables
 from maskgan_jax.networks.safetensors import save_safetensors
-from maskgan_jax.networks.stored import load_network, stored_config
-from maskgan_jax.training.state import Variables
+from maskgan_jax.networks.stored import load_network, read_description
 from maskgan_jax.weights.state_dict import read_state_dict
 
 StateDict = dict[str, np.ndarray]
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags = parser.parse_args(arguments)
     if _is_ours(flags.source):
         network = load_network(flags.source, "unmask")
-        if network.config.generator.architecture != "unet":
+        if not isinstance(network.module, UNet):
             raise UserError(
                 f"{flags.source} is a generator that pix2pix does not have; `maskgan export --format=pytorch` writes it for "
                 "maskgan_jax.pytorch.networks"
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _is_ours(path: str) -> bool:
     try:
-        stored_config(path)
+        read_description(path)
     except UserError:
         return False
     return True

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from maskgan_jax.__main__ import main
-from maskgan_jax.models.unet import create_generator
+from maskgan_jax.models.generators import create_generator
 from maskgan_jax.networks import face_network as networks
 from maskgan_jax.networks.safetensors import load_safetensors, save_safetensors
 

@@ -1,4 +1,5 @@
 import pytest
+from ml_collections import ConfigDict
 
 from maskgan_jax.export.pytorch import save_pytorch
 
@@ -11,9 +12,9 @@ def load_and_run(network, inputs, path):
     from maskgan_jax.pytorch.networks import create_generator, create_landmark_net, create_segmentation_net
 
     create = {"unmask": create_generator, "landmarks": create_landmark_net, "segmentation": create_segmentation_net}
-    task = network.config.task
+    task = network.description.task
     save_pytorch(path, network)
-    module = create[task](network.config)
+    module = create[task](ConfigDict(network.config))
     module.load_state_dict(load_file(path))
     module.eval()
     with torch.no_grad():

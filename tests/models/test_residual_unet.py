@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from maskgan_jax.errors import UserError
+from maskgan_jax.models.generators import create_generator
 from maskgan_jax.models.residual_unet import ResidualBlock, ResidualUNet, SelfAttention
-from maskgan_jax.models.unet import create_generator
 
 
 @pytest.fixture(scope="module")

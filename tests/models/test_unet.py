@@ -5,7 +5,8 @@ import pytest
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.models import unet
-from maskgan_jax.models.unet import UNet, create_generator
+from maskgan_jax.models.generators import create_generator
+from maskgan_jax.models.unet import UNet
 
 
 def pictures(side=64, batch=2, seed=0):

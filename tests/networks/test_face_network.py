@@ -20,7 +20,7 @@ def faces():
 
 
 def test_result_is_the_generators(generator_file, unmasker, faces):
-    _, generator, variables = load_network(generator_file, "unmask")
+    _, generator, variables, _ = load_network(generator_file, "unmask")
     with compiling_for("gpu"):  # XLA's own convolutions, with the kernels as they are.
         expected = jax.jit(generator.apply)(variables, faces / np.float32(127.5) - 1)
     difference = unmasker(faces) - np.clip((np.asarray(expected) + 1) * 127.5, 0, 255)
@@ -52,3 +52,10 @@ def test_weights_that_are_no_finite_numbers(value, make_config, generator_variab
     save_safetensors(tmp_path / "broken.safetensors", jax.tree.unflatten(tree, leaves), make_config())
     with pytest.raises(UserError, match="broken.safetensors has weights that are no finite numbers"):
         FaceNetwork(tmp_path / "broken.safetensors", "unmask")
+
+
+def test_arithmetic_is_float32_whatever_the_training_was_in(generator_variables, make_config, tmp_path, unmasker, faces):
+    config = make_config()
+    config.training.compute = "bfloat16"
+    save_safetensors(tmp_path / "coarse.safetensors", generator_variables, config)
+    np.testing.assert_array_equal(FaceNetwork(tmp_path / "coarse.safetensors", "unmask", batch_size=2)(faces), unmasker(faces))

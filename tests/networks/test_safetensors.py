@@ -10,7 +10,8 @@ from safetensors.numpy import save_file
 from maskgan_jax.errors import UserError
 from maskgan_jax.export.pytorch import save_pytorch
 from maskgan_jax.export.stablehlo import save_stablehlo
-from maskgan_jax.networks.safetensors import load_safetensors, read_header, save_safetensors
+from maskgan_jax.networks.description import describe
+from maskgan_jax.networks.safetensors import VERSION, load_safetensors, read_header, save_safetensors
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def test_round_trip(tmp_path, variables, config):
     loaded = load_safetensors(path)
     assert jax.tree.structure(loaded) == jax.tree.structure(variables)
     jax.tree.map(np.testing.assert_array_equal, loaded, variables)
-    assert read_header(path).to_dict() == config.to_dict()
+    assert read_header(path) == (describe(config), json.loads(json.dumps(config.to_dict())))
 
 
 def test_without_running_averages(tmp_path, variables, config):
@@ -125,3 +126,34 @@ def test_half_precision(network, tmp_path):
         rounded = jax.tree.map(lambda array, kind=kind: array.astype(kind).astype(np.float32), network.variables)
         jax.tree.map(np.testing.assert_array_equal, load_safetensors(path), rounded)
     assert (tmp_path / "True.safetensors").stat().st_size < 0.6 * (tmp_path / "False.safetensors").stat().st_size
+
+
+OLD = {"task": "unmask", "data": {"size": 128}, "generator": {"width": 32, "norm": "batch", "weights": "RUN"}}
+
+
+def test_file_of_the_first_version(tmp_path):
+    """It had only the config, strict and whole, as it was then."""
+    path = tmp_path / "old.safetensors"
+    save_file({"a": np.zeros(3, np.float32)}, path, metadata={"format": "maskgan_jax", "config": json.dumps(OLD)})
+    description, config = read_header(path)
+    assert (description.task, description.size, description.zoom) == ("unmask", 128, 1.0)
+    assert description.settings["width"] == 32 and description.settings["architecture"] == "unet"
+    assert "weights" not in description.settings
+    assert config == OLD
+
+
+def test_file_of_a_later_version(tmp_path):
+    path = tmp_path / "later.safetensors"
+    metadata = {"format": "maskgan_jax", "version": str(VERSION + 1), "network": "{}", "config": "{}"}
+    save_file({"a": np.zeros(3, np.float32)}, path, metadata=metadata)
+    with pytest.raises(UserError, match=r"was written by a later maskgan_jax .format 3; this one reads up to 2.; update it"):
+        read_header(path)
+
+
+@pytest.mark.parametrize("network", ["{}", "[]", '{"task": "dance", "size": 64, "zoom": 1.0, "settings": {}}'])
+def test_header_that_describes_nothing(tmp_path, network):
+    path = tmp_path / "odd.safetensors"
+    metadata = {"format": "maskgan_jax", "version": str(VERSION), "network": network, "config": "{}"}
+    save_file({"a": np.zeros(3, np.float32)}, path, metadata=metadata)
+    with pytest.raises(UserError, match="odd.safetensors|there is no task 'dance'"):
+        read_header(path)

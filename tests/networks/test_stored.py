@@ -1,3 +1,5 @@
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -5,8 +7,9 @@ import pytest
 from maskgan_jax.config import save_config
 from maskgan_jax.errors import UserError
 from maskgan_jax.export.orbax import save_orbax
+from maskgan_jax.networks.description import describe
 from maskgan_jax.networks.safetensors import save_safetensors
-from maskgan_jax.networks.stored import load_network, stored_config
+from maskgan_jax.networks.stored import load_network, read_description
 from maskgan_jax.training.checkpoints import open_best, save_best
 
 
@@ -21,8 +24,10 @@ def workdir(tmp_path, config, generator_variables):
 
 def test_run_and_exported_file_hold_the_same(workdir, generator_file, config, generator_variables):
     for path in (workdir, generator_file, str(generator_file)):
-        stored, _, variables = load_network(path, "unmask")
-        assert stored.to_dict() == config.to_dict() == stored_config(path).to_dict()
+        network = load_network(path, "unmask")
+        variables = network.variables
+        assert network.description == read_description(path)[0] == describe(config)
+        assert network.config == json.loads(json.dumps(config.to_dict()))
         assert jax.tree.map(np.shape, variables["params"]) == jax.tree.map(np.shape, generator_variables["params"])
         jax.tree.map(np.testing.assert_array_equal, variables["params"], generator_variables["params"])
 
@@ -74,3 +79,22 @@ def test_damaged_network_of_a_run(workdir, capfd):
     with pytest.raises(UserError, match="the network in .*best/3 is damaged .*; delete it and train on"):
         load_network(workdir, "unmask")
     assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "{}", '{"task": "unmask"}'])
+def test_folder_whose_config_is_damaged(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UserError, match="config.json is not a saved config"):
+        read_description(tmp_path)
+
+
+def test_run_of_another_version(workdir, generator_variables):
+    """Settings that this version does not know, or not yet, do not matter to the network."""
+    saved = json.loads((workdir / "config.json").read_text())
+    saved["losses"]["style"] = 3.0
+    saved["generator"]["glow"] = True
+    del saved["generator"]["architecture"], saved["data"]["zoom"], saved["optimizer"]
+    (workdir / "config.json").write_text(json.dumps(saved))
+    network = load_network(workdir, "unmask")
+    assert network.description.zoom == 1.0
+    jax.tree.map(np.testing.assert_array_equal, network.variables["params"], generator_variables["params"])

@@ -4,9 +4,10 @@ import pytest
 import safetensors.numpy
 
 from maskgan_jax.errors import UserError
+from maskgan_jax.models.generators import create_generator
 from maskgan_jax.models.landmark_net import LandmarkNet
 from maskgan_jax.models.patchgan import PatchGAN
-from maskgan_jax.models.unet import UNet, create_generator
+from maskgan_jax.models.unet import UNet
 from maskgan_jax.networks.safetensors import load_safetensors, read_header, save_safetensors
 from maskgan_jax.pytorch import convert
 
@@ -176,8 +177,8 @@ def test_program_both_ways(generator, norm, tmp_path, capsys):
     safetensors.numpy.save_file(state, theirs)
     convert.main([str(theirs), f"--out={ours}"])
     assert str(ours) in capsys.readouterr().out
-    config = read_header(ours)
-    assert (config.data.size, config.generator.width, config.generator.norm) == (SIDE, 4, norm)
+    description, _ = read_header(ours)
+    assert (description.size, description.settings["width"], description.settings["norm"]) == (SIDE, 4, norm)
     assert_equal_trees(load_safetensors(ours), variables)
     convert.main([str(ours), f"--out={again}"])
     assert_equal_trees(safetensors.numpy.load_file(again), state)

@@ -4,7 +4,7 @@ import pytest
 
 from maskgan_jax.networks.face_network import FaceNetwork
 from maskgan_jax.networks.safetensors import load_safetensors
-from maskgan_jax.training.gan import create_task
+from maskgan_jax.training.gan import GAN
 
 torch = pytest.importorskip("torch")
 
@@ -32,7 +32,7 @@ def proposed(make_config, landmark_file):
 @pytest.fixture(scope="module")
 def ours(proposed, batch):
     """Parameters, and for them what our task makes of the batch: gradients and terms."""
-    task = create_task(proposed)
+    task = GAN(proposed)
     params, batch_stats = jax.jit(task.init)(jax.random.key(0))
     # At the start nearly nothing comes out of the networks.
     params = jax.tree.map(lambda array: 3 * array, params)

@@ -5,7 +5,7 @@ import pytest
 
 from maskgan_jax.data.masked_faces.reader import load_split
 from maskgan_jax.errors import UserError
-from maskgan_jax.networks.safetensors import load_safetensors, read_header, save_safetensors
+from maskgan_jax.networks.safetensors import load_safetensors, save_safetensors
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +46,7 @@ def test_detail_of_the_same_and_of_a_blurred_face(tool):
     assert tool._detail_ratio(np.full_like(real, 128), real, mask) == 0
 
 
-def test_network_for_other_squares(tool, data_dir, generator_file, tmp_path):
-    config = read_header(generator_file)
+def test_network_for_other_squares(tool, data_dir, generator_file, config, tmp_path):
     config.data.zoom = 1.25
     save_safetensors(tmp_path / "other.safetensors", load_safetensors(generator_file), config)
     with pytest.raises(UserError, match=r"other is for faces with data\.zoom=1\.25, those in .* have 1"):

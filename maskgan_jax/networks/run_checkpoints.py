@@ -1,0 +1,92 @@
+"""The networks in the checkpoints of a run, which training/checkpoints.py writes with Orbax."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import tensorstore as ts
+
+from maskgan_jax.errors import UserError
+from maskgan_jax.networks.description import Variables
+
+
+def read_best(workdir: Path) -> Variables:
+    """The variables (NumPy) of the best network of a run.
+
+    Raises:
+      UserError: there is none, or it is damaged.
+    """
+    folder = latest(workdir / "best")
+    if folder is None:
+        raise UserError(
+            f"{workdir} holds no trained network yet; it appears there after the first validation of `maskgan train`"
+        )
+    try:
+        return read_tree(folder / "network")
+    except Exception as error:  # Damage shows in whatever Orbax and its storage stumble over.
+        raise UserError(
+            f"the network in {folder} is damaged ({first_line(error)}); delete it and train on until the next validation, "
+            "or give another network"
+        ) from error
+
+
+def read_last(workdir: Path, network: str) -> Variables:
+    """The variables (NumPy) of a network in the latest checkpoint of a run; their moving average, if there is one.
+
+    Args:
+      workdir: of the run.
+      network: its name among those that are trained.
+
+    Raises:
+      UserError: there is no checkpoint, or it is damaged.
+    """
+    folder = latest(workdir / "checkpoints")
+    if folder is None:
+        raise UserError(f"{workdir} holds no checkpoint yet; `maskgan train` saves the first one after an epoch")
+    try:
+        state = read_tree(folder / "state")
+    except Exception as error:  # As above.
+        raise UserError(f"the checkpoint in {folder} is damaged ({first_line(error)}); train on until the next one") from error
+    return state["ema"] or {"params": state["params"][network], "batch_stats": state["batch_stats"]}
+
+
+def latest(folder: Path) -> Path | None:
+    """The checkpoint of the last step in a folder of them; None if there is none. Unfinished ones have longer names."""
+    steps = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
+    return folder / str(max(steps)) if steps else None
+
+
+def read_tree(folder: Path) -> Any:
+    """A stored tree as NumPy arrays. Raises whatever Orbax does, if it is damaged."""
+    read_through(folder)
+    handler = ocp.StandardCheckpointHandler()
+    target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), handler.metadata(folder).tree)
+    return handler.restore(folder, args=ocp.args.StandardRestore(target))
+
+
+def read_through(folder: os.PathLike) -> None:
+    """Fails if a file of a stored tree is missing or cut short; Orbax would leave tracebacks of its threads behind."""
+    store = ts.KvStore.open({"driver": "ocdbt", "base": {"driver": "file", "path": f"{os.fspath(folder)}/"}}).result()
+    for key in store.list().result():
+        store.read(key).result()
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first."""
+    return next(iter(str(error).splitlines()), type(error).__name__)[:120]
+
+
+def room_for(folder: os.PathLike, tree: Any) -> tuple[float, float]:
+    """The bytes that a checkpoint of `tree` needs, and those that are free where `folder` is.
+
+    Orbax writes in the background, where a full disk ends in a storm of messages: look before.
+    """
+    # A tenth more is for the files' own needs.
+    needed = 1.1 * sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + 1e6
+    return needed, shutil.disk_usage(folder).free

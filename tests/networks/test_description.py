@@ -1,0 +1,63 @@
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from maskgan_jax.errors import UserError
+from maskgan_jax.networks.description import KINDS, Description, describe, kind_of
+
+
+@pytest.mark.parametrize("task", KINDS)
+def test_shapes_are_those_of_the_module(config, task):
+    config.task = task
+    description = describe(config)
+    inputs = [np.zeros((2, *shape), np.float32) for shape in description.inputs().values()]
+    output = jax.eval_shape(lambda *arrays: description.create().init_with_output(jax.random.key(0), *arrays)[0], *inputs)
+    (shape,) = description.output().values()
+    assert output.shape == (2, *shape)
+
+
+def test_a_generator_that_inpaints_takes_the_mask(config):
+    assert describe(config).inputs() == {"picture": (64, 64, 3)}
+    config.generator.inpaints = True
+    assert describe(config).inputs() == {"picture": (64, 64, 3), "mask": (64, 64, 1)}
+
+
+def test_settings_of_the_module_alone(config):
+    config.generator.weights = "RUN"
+    config.generator.width = 6
+    expected = {**config.generator.to_dict(), "dropout_sides": [4, 8, 16]}
+    del expected["weights"]
+    assert describe(config) == Description("unmask", 64, 1.0, expected)
+    assert describe(config).create().width == 6
+
+
+@pytest.mark.parametrize("value", [{}, {"task": "unmask"}, {"task": "unmask", "data": 3, "generator": {}}])
+def test_what_is_no_config(value):
+    with pytest.raises((LookupError, TypeError)):
+        describe(value)
+
+
+def test_unknown_names(config):
+    with pytest.raises(UserError, match="there is no task 'dance'; choose one of unmask, landmarks, segmentation"):
+        kind_of("dance")
+    config.generator.architecture = "cathedral"
+    with pytest.raises(UserError, match="generator.architecture is 'cathedral'; it must be one of unet, residual"):
+        describe(config).create()
+
+
+TRAINING_ONLY = ("orbax", "grain", "tensorstore", "clu", "array_record", "tensorflow_datasets", "tensorboardX", "optax", "dlib")
+
+
+def test_inference_does_not_import_what_training_needs():
+    """Nor does it take the packages that training alone uses, for which an installation could do without."""
+    program = (
+        "import sys\n"
+        "from maskgan_jax import Unmasker\n"
+        "unmasker = Unmasker.from_pretrained(fast=True)\n"
+        f"print([name for name in {TRAINING_ONLY!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr

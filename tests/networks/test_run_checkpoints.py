@@ -1,0 +1,31 @@
+import numpy as np
+import pytest
+
+from maskgan_jax.errors import UserError
+from maskgan_jax.networks.run_checkpoints import latest, read_best
+from maskgan_jax.training import checkpoints
+
+
+def test_reading_leaves_a_save_in_progress_alone(tmp_path):
+    with checkpoints.open_best(tmp_path) as best:
+        checkpoints.save_best(best, 1, {"params": {"a": np.full(3, 1, np.float32)}}, {"error": 1.0})
+    unfinished = tmp_path / "best" / "2.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    assert read_best(tmp_path)["params"]["a"].tolist() == [1, 1, 1]
+    assert unfinished.exists()
+
+
+def test_reading_makes_no_folders(tmp_path):
+    with pytest.raises(UserError, match="holds no trained network yet"):
+        read_best(tmp_path)
+    (tmp_path / "best").mkdir()
+    with pytest.raises(UserError, match="holds no trained network yet"):
+        read_best(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*")] == ["best"]
+
+
+def test_latest_is_the_last_finished_step(tmp_path):
+    assert latest(tmp_path) is None
+    for name in ("9", "10", "11.orbax-checkpoint-tmp-3", "notes"):
+        (tmp_path / name).mkdir()
+    assert latest(tmp_path) == tmp_path / "10"
