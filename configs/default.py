@@ -80,7 +80,8 @@ def get_config() -> ConfigDict:
 
     # ---- networks ----
     config.generator = generator = ConfigDict()
-    # 'unet' (pix2pix's) or 'residual' (a U-Net of five scales with residual blocks and attention, which always inpaints).
+    # 'unet' (pix2pix's) or 'residual' (a U-Net of five scales with residual blocks and attention, which always inpaints);
+    # maskgan_jax/models/generators.py has all of them.
     generator.architecture = "unet"
     # Channels of the first layer; deeper ones have up to eight times as many (pix2pix: 64).
     generator.width = 64
@@ -160,7 +161,7 @@ def get_config() -> ConfigDict:
     # what is kept of it in each step (less in the first ones: (1 + step) / (10 + step)); 0 turns it off.
     optimizer.ema = 0.0
 
-    # ---- run: the only settings that may change when a run goes on ----
+    # ---- run: may change when the run goes on; if that changes what is learnt from then on, it says so ----
     config.training = training = ConfigDict()
     # Length: in epochs of the training split, or in steps if `steps` is not 0.
     training.epochs = 300.0
@@ -174,6 +175,9 @@ def get_config() -> ConfigDict:
     training.remat = False
     # The run saves and ends after so many minutes, to go on when it is started again (exit code 75); 0: it has all the time.
     training.minutes = 0.0
+    # First and last step of a profiler trace, which is written to `profile/` for XProf or TensorBoard, such as (10, 12); ()
+    # for none.
+    training.profile = ()
     # Steps between log lines, between validations (with pictures), between checkpoints; 0 for the last two: once an epoch.
     training.log_every = 50
     training.validate_every = 0

@@ -419,12 +419,12 @@ def _our_training(job: Job) -> Ready:
     import jax
 
     from maskgan_jax.models.landmark_net import create_landmark_net
-    from maskgan_jax.training.gan import create_task
+    from maskgan_jax.training.gan import GAN
     from maskgan_jax.training.step import create_state, train_step
 
     if job.row.work == "proposed":
         _save_untrained(job, "landmarks", create_landmark_net, job.config.landmark_net.weights)
-    task = create_task(job.config)
+    task = GAN(job.config)
     steps = 10**6  # Long enough for the learning rate to stay.
     state = jax.jit(partial(create_state, task, job.config, steps))(jax.random.key(0))
     frozen, key, batch = jax.device_put((task.frozen, jax.random.key(1), _batch(job.row)))
@@ -448,11 +448,11 @@ def _our_inference(job: Job) -> Ready:
     import jax
     import safetensors.numpy
 
-    from maskgan_jax.models.unet import create_generator
+    from maskgan_jax.images import normalize
+    from maskgan_jax.models.generators import create_generator
     from maskgan_jax.networks.face_network import FaceNetwork
     from maskgan_jax.networks.stored import load_network
     from maskgan_jax.pytorch.convert import generator_to_pytorch
-    from maskgan_jax.training.state import to_unit
 
     weights = job.folder / "generator.safetensors"
     _save_untrained(job, "unmask", create_generator, weights)
@@ -465,7 +465,7 @@ def _our_inference(job: Job) -> Ready:
     network(masked)
     compile_seconds = time.perf_counter() - started
     # The arithmetic that is timed, before it is rounded to 8 bits.
-    output = jax.jit(lambda variables, masked: network.module.apply(variables, to_unit(masked)))(network.variables, masked)
+    output = jax.jit(lambda variables, masked: network.module.apply(variables, normalize(masked)))(network.variables, masked)
 
     def run(count: int) -> None:
         for _ in range(count):

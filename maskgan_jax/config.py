@@ -7,7 +7,7 @@ import json
 import re
 import runpy
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +120,15 @@ def _override(config: ConfigDict, argument: str) -> ConfigDict:
     return values.config
 
 
-def save_config(path: str | Path, config: ConfigDict) -> None:
-    """Writes the config as JSON, which `read_config` and people can read."""
-    write_json(path, config.to_dict())
+def save_config(path: str | Path, config: ConfigDict, digests: Mapping[str, str] | None = None) -> None:
+    """Writes the config as JSON, which `read_config` and people can read, and digests of what it was used with, if given."""
+    write_json(path, config.to_dict() | ({"digests": dict(digests)} if digests else {}))
+
+
+def read_digests(path: str | Path) -> dict[str, str]:
+    """The digests in a file of `save_config`; {} if it has none. Raises UserError as `read_config` does."""
+    read_config(path)
+    return json.loads(Path(path).read_text(encoding="utf-8")).get("digests", {})
 
 
 def read_config(path: str | Path) -> ConfigDict:
@@ -149,6 +155,7 @@ def parse_config(text: str) -> ConfigDict:
     values = json.loads(text)
     if not isinstance(values, dict):
         raise ValueError("no object at the top of the JSON")
+    values.pop("digests", None)  # They are no setting.
     config = ConfigDict(_with_tuples(values))
     _fill(config, default.get_config())
     _check_names(config, default.get_config(), "saved config")

@@ -39,9 +39,8 @@ _BELOW_1 = _Allowed(lambda x: 0 <= x < 1, "at least 0 and below 1")
 _NORM = _one_of("instance", "batch", "none")
 
 # Settings that are not here may have any value of their type, or are checked where they are used: those of the data's sources,
-# splits and kinds of masks.
+# splits and kinds of masks, the task, and the architecture of the generator.
 ALLOWED = {
-    "task": _one_of("unmask", "landmarks", "segmentation"),
     "seed": _between(0, 2**32 - 1),
     "data.size": _Allowed(lambda x: x >= 64 and _power_of_two(x), "a power of two, at least 64"),
     "data.zoom": _between(1, 1.5),
@@ -62,7 +61,6 @@ ALLOWED = {
     "input.threads": _at_least(1),
     "input.processes": _at_least(0),
     "input.prefetch": _at_least(1),
-    "generator.architecture": _one_of("unet", "residual"),
     "generator.blocks": _at_least(1),
     "generator.width": _at_least(1),
     "generator.norm": _NORM,
@@ -74,14 +72,6 @@ ALLOWED = {
     "discriminator.norm": _NORM,
     "landmark_net.width": _at_least(1),
     "segmentation_net.width": _at_least(1),
-    "losses.adversarial": _at_least(0),
-    "losses.l1": _at_least(0),
-    "losses.contour": _at_least(0),
-    "losses.masked": _at_least(0),
-    "losses.feature_matching": _at_least(0),
-    "losses.perceptual": _at_least(0),
-    "losses.perceptual_vgg": _at_least(0),
-    "losses.gradient_penalty": _at_least(0),
     "optimizer.learning_rate": _POSITIVE,
     "optimizer.b1": _BELOW_1,
     "optimizer.b2": _BELOW_1,
@@ -96,6 +86,9 @@ ALLOWED = {
     "training.compute": _one_of("float32", "bfloat16"),
     "training.fsdp": _at_least(1),
     "training.minutes": _at_least(0),
+    "training.profile": _Allowed(
+        lambda steps: not steps or (len(steps) == 2 and 0 < steps[0] <= steps[1]), "() or the first and the last step, (10, 12)"
+    ),
     "training.log_every": _at_least(1),
     "training.validate_every": _at_least(0),
     "training.checkpoint_every": _at_least(0),
@@ -120,7 +113,9 @@ def check_values(config: ConfigDict, reference: ConfigDict, where: str) -> None:
     for key, default in defaults.items():
         if key in values and not _same_type(values[key], default):
             raise UserError(f"{where}: {key} is {values[key]!r}; it must be of type {type(default).__name__}")
-    for key, allowed in ALLOWED.items():
+    # All weights of the losses have one rule, so that a new term needs none of its own.
+    of_losses = {key: _at_least(0) for key in values if key.startswith("losses.")}
+    for key, allowed in (ALLOWED | of_losses).items():
         if not allowed.test(values[key]):
             raise UserError(f"{where}: {key} is {values[key]!r}; it must be {allowed.words}")
     if not values["training.epochs"] and not values["training.steps"]:

@@ -162,7 +162,6 @@ def test_shipped_configs_have_allowed_values(path):
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("task=dance", "task is 'dance'; it must be one of unmask, landmarks, segmentation"),
         ("seed=-1", "seed is -1; it must be from 0 to 4294967295"),
         ("data.size=96", "data.size is 96; it must be a power of two, at least 64"),
         ("data.size=32", "data.size is 32; it must be a power of two, at least 64"),

@@ -42,7 +42,7 @@ from maskgan_jax.models.convolutions import compiling_for
 from maskgan_jax.models.landmark_net import create_landmark_net
 from maskgan_jax.networks.safetensors import save_safetensors
 from maskgan_jax.training.loop import TASKS
-from maskgan_jax.training.mesh import batch_sharding, create_mesh, divide_gradients, divided, replicated
+from maskgan_jax.training.mesh import batch_sharding, create_mesh, divided, replicated
 from maskgan_jax.training.state import Task
 from maskgan_jax.training.step import create_state, train_step
 
@@ -181,7 +181,6 @@ def abstract_step(task: Task, config: ConfigDict, mesh: Mesh) -> tuple[jax.stage
     def alike(tree: Any, sharding: NamedSharding) -> Any:
         return placed(tree, jax.tree.map(lambda _: sharding, tree))
 
-    task = divide_gradients(task, mesh)
     key = jax.eval_shape(partial(jax.random.key, 0))
     state = jax.eval_shape(partial(create_state, task, config, STEPS), key)
     frozen = jax.eval_shape(lambda: task.frozen)
@@ -193,7 +192,7 @@ def abstract_step(task: Task, config: ConfigDict, mesh: Mesh) -> tuple[jax.stage
         "landmarks": jax.ShapeDtypeStruct((count, 68, 2), jnp.float32),
     }
     whole, shardings = replicated(mesh), divided(mesh, state)
-    step = jax.jit(partial(train_step, task, config, STEPS), donate_argnums=0, out_shardings=(shardings, whole))
+    step = jax.jit(partial(train_step, task, config, STEPS, mesh=mesh), donate_argnums=0, out_shardings=(shardings, whole))
     return step, (placed(state, shardings), alike(frozen, whole), alike(batch, batch_sharding(mesh)), alike(key, whole))
 
 

@@ -20,15 +20,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from maskgan_jax import losses
 from maskgan_jax.config import load_config
 from maskgan_jax.data.masked_faces.reader import load_split
 from maskgan_jax.data.pipeline import training_batches
 from maskgan_jax.errors import exit_code
-from maskgan_jax.models.patchgan import create_discriminator
-from maskgan_jax.models.unet import create_generator
-from maskgan_jax.training import checkpoints, gan
-from maskgan_jax.training.state import hidden, to_unit
+from maskgan_jax.images import binary_mask, normalize
+from maskgan_jax.losses import TERMS, Context, Judgement
+from maskgan_jax.training import checkpoints
+from maskgan_jax.training.gan import GAN
 from maskgan_jax.training.step import create_state
 
 
@@ -42,39 +41,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags, overrides = parser.parse_known_args(arguments)
     config = load_config(flags.config, overrides)
 
-    find_landmarks, frozen = gan.load_frozen(config)
-    generator, discriminator = create_generator(config), create_discriminator(config)
+    task = GAN(config)
     batches = training_batches(load_split(flags.data_dir, "train"), config)
-    state = jax.jit(partial(create_state, gan.create_task(config), config, 1))(jax.random.key(0))
+    state = jax.jit(partial(create_state, task, config, 1))(jax.random.key(0))
     with checkpoints.open_checkpoints(Path(flags.workdir), read_only=True) as manager:
         state = checkpoints.restore_state(manager, state, batches)
 
     @jax.jit
     def gradients(batch):
-        masked = to_unit(batch["masked"])
+        masked, real, mask = normalize(batch["masked"]), normalize(batch["real"]), binary_mask(batch["mask"])
         variables = {"params": state.params["generator"], "batch_stats": state.batch_stats}
-        fake = generator.apply(variables, masked, hidden(batch))
+        generated = task.generator.apply(variables, masked, mask)
+        networks = task.networks(task.frozen, mask, jax.random.key(0))
 
-        def judge(picture):
-            condition = gan.discriminator_condition(generator, masked, hidden(batch))
-            return discriminator.apply({"params": state.params["discriminator"]}, condition, picture)
+        def judge(image):
+            judged = {}
+            for name, discriminator in task.discriminators.items():
+                condition = discriminator.view(image, masked, mask)
+                judged[name] = Judgement(*discriminator.module.apply({"params": state.params[name]}, *condition))
+            return judged
 
-        def adversarial(picture):
-            return losses.adversarial_loss(judge(picture)[0])
-
-        def feature_matching(picture):
-            return losses.feature_matching_loss(judge(picture)[1], judge(to_unit(batch["real"]))[1])
-
-        values, terms = gan.picture_losses(config, fake, batch, find_landmarks, frozen, jax.random.key(0))
-        for term in (adversarial, feature_matching):
-            values[term.__name__], terms[term.__name__] = jax.value_and_grad(term)(fake)
-        region = batch["mask"] > 127
+        def value(term, image):
+            return TERMS[term](Context(image, real, masked, mask, judge(image), judge(real), networks))
 
         def norm(gradient):
-            # The loss is a mean over the batch; each picture's own gradient is as many times larger.
+            # The loss is a mean over the batch; each image's own gradient is as many times larger.
             return (jnp.linalg.norm((gradient * len(masked)).reshape(len(masked), -1), axis=1)).mean()
 
-        return {name: (values[name], norm(g * region), norm(g)) for name, g in terms.items()}
+        measured = {}
+        for term in dict.fromkeys((*task.terms, "feature_matching")):
+            result, gradient = jax.value_and_grad(partial(value, term))(generated)
+            measured[term] = (result, norm(gradient * mask), norm(gradient))
+        return measured
 
     measured = [jax.device_get(gradients(next(batches))) for _ in range(flags.batches)]
     print(f"after {int(state.step)} steps, {flags.batches} batches of {config.input.batch_size}")

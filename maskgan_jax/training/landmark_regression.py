@@ -9,10 +9,11 @@ import numpy as np
 from clu import metrics
 from ml_collections import ConfigDict
 
-from maskgan_jax.data.pipeline import Batch
 from maskgan_jax.data.points import CONTOUR, LEFT_EYE, RIGHT_EYE
+from maskgan_jax.images import Batch, normalize
 from maskgan_jax.models.landmark_net import create_landmark_net
-from maskgan_jax.training.state import Task, Tree, Variables, mean_of, to_unit
+from maskgan_jax.networks.description import Variables
+from maskgan_jax.training.state import Task, Tree, mean_of
 
 # Means over the validation records of the distance from dlib's points on the unmasked face, as a fraction of the inter-ocular
 # distance: of all 68 points and of the contour.
@@ -25,33 +26,47 @@ def landmark_errors(predicted: jax.Array, landmarks: jax.Array) -> jax.Array:
     return jnp.linalg.norm(predicted - landmarks, axis=-1) / interocular[:, None]
 
 
-def create_task(config: ConfigDict) -> Task:
-    """The task 'landmarks'."""
-    network = create_landmark_net(config)
+class LandmarkRegression(Task):
+    """The landmark network, and the mean distance of its points from dlib's."""
 
-    def init(key: jax.Array) -> tuple[dict[str, Tree], Tree]:
-        variables = network.init(key, jnp.zeros((1, config.data.size, config.data.size, 3)))
+    network = "landmark_net"
+    sections = ("landmark_net",)
+    loss = "landmarks"
+    criterion = "error"
+
+    def __init__(self, config: ConfigDict):
+        """The network that a config describes."""
+        self.size = config.data.size
+        self.module = create_landmark_net(config)
+        self.frozen = {}
+
+    def init(self, key: jax.Array) -> tuple[dict[str, Tree], Tree]:
+        """Random parameters, and batch norm's statistics."""
+        variables = self.module.init(key, jnp.zeros((1, self.size, self.size, 3)))
         return {"landmark_net": variables["params"]}, variables["batch_stats"]
 
     def gradients(
-        params: dict[str, Tree], batch_stats: Tree, frozen: Tree, batch: Batch, key: jax.Array
+        self, params: dict[str, Tree], batch_stats: Tree, frozen: Tree, batch: Batch, key: jax.Array
     ) -> tuple[dict[str, Tree], Tree, dict[str, jax.Array]]:
+        """The gradient of the mean of |dx| + |dy| in pixels."""
         del frozen, key
         # The records come in random order: every other one is shown with its mask.
-        odd = jnp.arange(batch["real"].shape[0]) % 2 == 1
-        pictures = to_unit(jnp.where(odd[:, None, None, None], batch["masked"], batch["real"]))
+        shows_mask = batch["number"] % 2 == 1
+        images = normalize(jnp.where(shows_mask[:, None, None, None], batch["masked"], batch["real"]))
 
-        def loss(params):
+        def loss(params: Tree) -> tuple[jax.Array, Tree]:
             variables = {"params": params, "batch_stats": batch_stats}
-            predicted, updated = network.apply(variables, pictures, train=True, mutable=["batch_stats"])
+            predicted, updated = self.module.apply(variables, images, train=True, mutable=["batch_stats"])
             return jnp.abs(predicted - batch["landmarks"]).sum(-1).mean(), updated["batch_stats"]
 
         (value, new_batch_stats), gradient = jax.value_and_grad(loss, has_aux=True)(params["landmark_net"])
         return {"landmark_net": gradient}, new_batch_stats, {"landmarks": value}
 
-    def validate(variables: Variables, batch: Batch) -> metrics.Collection:
+    def validate(self, variables: Variables, batch: Batch) -> metrics.Collection:
+        """Distances from dlib's points on the unmasked face."""
         unmasked, masked = (
-            landmark_errors(network.apply(variables, to_unit(batch[name])), batch["landmarks"]) for name in ("real", "masked")
+            landmark_errors(self.module.apply(variables, normalize(batch[name])), batch["landmarks"])
+            for name in ("real", "masked")
         )
         return Validation.single_from_model_output(
             error=(unmasked.mean(1) + masked.mean(1)) / 2,
@@ -62,18 +77,15 @@ def create_task(config: ConfigDict) -> Task:
             mask=batch["weight"],
         )
 
-    predict = jax.jit(lambda variables, pictures: network.apply(variables, to_unit(pictures)))
-
-    def draw(variables: Variables, batch: Batch) -> np.ndarray:
+    def draw(self, variables: Variables, batch: Batch) -> np.ndarray:
         """One row a face, unmasked and masked, enlarged twice: dlib's points in green, the network's in red."""
+        predict = jax.jit(lambda images: self.module.apply(variables, normalize(images)))
         columns = []
         for name in ("real", "masked"):
             faces = [cv2.resize(face, None, fx=2, fy=2) for face in np.asarray(batch[name])]
-            for points, colour in ((batch["landmarks"], (0, 255, 0)), (predict(variables, batch[name]), (255, 0, 0))):
+            for points, color in ((batch["landmarks"], (0, 255, 0)), (predict(batch[name]), (255, 0, 0))):
                 for face, face_points in zip(faces, np.asarray(points), strict=True):
                     for point in face_points:
-                        cv2.circle(face, tuple(int(v) for v in np.round(point * 2 + 0.5)), 1, colour, -1, cv2.LINE_AA)
+                        cv2.circle(face, tuple(int(v) for v in np.round(point * 2 + 0.5)), 1, color, -1, cv2.LINE_AA)
             columns.append(np.concatenate(faces))
         return np.concatenate(columns, axis=1)
-
-    return Task("landmark_net", {}, init, gradients, validate, draw, criterion="error")

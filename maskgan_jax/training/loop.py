@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -17,18 +17,20 @@ from clu import metrics
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from maskgan_jax.config import changed_settings, read_config, save_config
 from maskgan_jax.data.masked_faces.reader import Records, load_split, readable, zoom_of
-from maskgan_jax.data.pipeline import Batch, evaluation_batches, training_batches
+from maskgan_jax.data.pipeline import evaluation_batches, training_batches
 from maskgan_jax.errors import OutOfTime, UserError
-from maskgan_jax.files import write_png, write_text
+from maskgan_jax.networks.description import Variables, kind_of
 from maskgan_jax.runtime.distributed import termination_reached
-from maskgan_jax.training import checkpoints, gan, landmark_regression, segmentation
-from maskgan_jax.training.mesh import create_mesh, divide_gradients, divided, replicated, shard_batch
-from maskgan_jax.training.state import Task, TrainState, Variables, mean_of
+from maskgan_jax.training import checkpoints, resuming
+from maskgan_jax.training.gan import GAN
+from maskgan_jax.training.landmark_regression import LandmarkRegression
+from maskgan_jax.training.mesh import create_mesh, divided, replicated, shard_batch
+from maskgan_jax.training.metrics_files import MetricsFiles
+from maskgan_jax.training.segmentation import Segmentation
+from maskgan_jax.training.state import Task, TrainState, mean_of
 from maskgan_jax.training.step import create_state, train_step
 
 NOT_FINITE = (
@@ -36,27 +38,22 @@ NOT_FINITE = (
     "lower weights in losses"
 )
 
-# Settings that a run may go on with after they were changed, for what it computes does not follow from them.
-MAY_CHANGE = ("training.", "input.threads", "input.prefetch", "optimizer.accumulate")
-
-# The term of each task that the progress bar shows.
-LOSSES = {"unmask": "generator", "landmarks": "landmarks", "segmentation": "segmentation"}
-
 TASKS: dict[str, Callable[[ConfigDict], Task]] = {
-    "unmask": gan.create_task,
-    "landmarks": landmark_regression.create_task,
-    "segmentation": segmentation.create_task,
+    "unmask": GAN,
+    "landmarks": LandmarkRegression,
+    "segmentation": Segmentation,
 }
 
 
 def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> TrainState:
     """Trains what `config.task` names, from the latest checkpoint in `workdir` if there is one, and gives the last state.
 
-    The workdir gets `config.json`, `checkpoints/`, `best/`, `metrics.jsonl`, `events.*` (TensorBoard) and `pictures/`. A run
-    that goes on may change what `MAY_CHANGE` names (its length, intervals, pictures, speed) and no others. It may go on with
-    other devices and another number of processes, each of which calls this, after `distributed.join`.
+    The workdir gets `config.json`, `checkpoints/`, `best/`, `metrics.jsonl`, `events.*` (TensorBoard) and `pictures/`.
+    resuming.py says which settings may change when a run goes on. It may go on with other devices and another number of
+    processes, each of which calls this, after `distributed.join`.
 
-    Beside the terms of the loss, `pictures_per_second` and `input_wait` are logged. The latter is the share of the time, from 0
+    Beside the terms of the loss, the norms of the gradients and the learning rate, `pictures_per_second` and `input_wait` are
+    logged. The latter is the share of the time, from 0
     to 1, that the loop waited for records while the devices had nothing left to do; that it waits while they compute costs
     nothing. If they finish within one wait, all of it counts.
 
@@ -65,8 +62,7 @@ def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> Trai
         finite, or SIGTERM ended the run early.
     """
     workdir = Path(workdir)
-    if config.task not in TASKS:
-        raise UserError(f"there is no task {config.task!r}; choose one of {', '.join(TASKS)}")
+    kind_of(config.task)  # There is one.
     records = load_split(data_dir, "train")
     try:
         validation = load_split(data_dir, "validation")
@@ -76,13 +72,28 @@ def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> Trai
     _check_same_records(len(records), len(validation))
     # Before the workdir is made: the config may name weights that are not there.
     mesh = create_mesh(config)
-    task = divide_gradients(TASKS[config.task](config), mesh)
+    config = resuming.with_data_of(config, data_dir)
+    task = TASKS[config.task](config)
+    first = None if resuming.has_checkpoints(workdir) else task.first()
+    digests = resuming.digests(task, data_dir)
     with checkpoints.locked(workdir):
-        _check_settings(config, workdir)
-        return _run(config, task, mesh, records, validation, workdir)
+        changes = resuming.check(config, task, digests, workdir)
+        if jax.process_index() == 0:
+            for change in changes:
+                print(f"from here on, {change}")
+        return _run(config, task, first, digests, mesh, records, validation, workdir)
 
 
-def _run(config: ConfigDict, task: Task, mesh: Mesh, records: Records, validation: Records, workdir: Path) -> TrainState:
+def _run(
+    config: ConfigDict,
+    task: Task,
+    variables: Variables | None,
+    digests: dict[str, str],
+    mesh: Mesh,
+    records: Records,
+    validation: Records,
+    workdir: Path,
+) -> TrainState:
     end = time.monotonic() + 60 * config.training.minutes if config.training.minutes else math.inf
     steps_per_epoch = max(1, len(records) // config.input.batch_size)
     steps = config.training.steps or math.ceil(config.training.epochs * steps_per_epoch)
@@ -97,11 +108,14 @@ def _run(config: ConfigDict, task: Task, mesh: Mesh, records: Records, validatio
     shardings = divided(mesh, jax.eval_shape(create, init_key))
     # Parameters are born where they will live.
     state = jax.jit(create, out_shardings=shardings)(init_key)
+    if variables is not None:
+        # Copied, because the step takes the memory of its state, and of nothing else.
+        state = jax.tree.map(jnp.copy, jax.device_put(begun_with(task, state, variables), shardings))
     names: list[str] = []
 
     def packed_step(*arguments: Any) -> tuple[TrainState, jax.Array]:
         # Fetched one by one, the terms of many steps are thousands of transfers: those of a step leave the device as one.
-        state, terms = train_step(task, config, *arguments)
+        state, terms = train_step(task, config, *arguments, mesh=mesh)
         names[:] = terms
         return state, jnp.stack(list(terms.values()))
 
@@ -113,7 +127,11 @@ def _run(config: ConfigDict, task: Task, mesh: Mesh, records: Records, validatio
     )
     batches = training_batches(records, config, process_index=jax.process_index(), process_count=jax.process_count())
 
-    with checkpoints.open_checkpoints(workdir, config.training.keep) as latest, checkpoints.open_best(workdir) as best:
+    with (
+        checkpoints.open_checkpoints(workdir, config.training.keep) as latest,
+        checkpoints.open_best(workdir) as best,
+        contextlib.ExitStack() as profile,
+    ):
         if latest.latest_step() is not None:
             state = checkpoints.restore_state(latest, state, batches)
         start = int(state.step)
@@ -121,7 +139,8 @@ def _run(config: ConfigDict, task: Task, mesh: Mesh, records: Records, validatio
             if first:
                 print(f"the run in {workdir} is complete: it has done {start} steps of {steps}")
             return state
-        _write_config(config, workdir)
+        if first:
+            resuming.write_config(config, digests, workdir)
         writer = MetricsFiles(workdir, start)
         validator = _validator(task, validation, config, mesh)
         pending: list[jax.Array] = []
@@ -130,6 +149,8 @@ def _run(config: ConfigDict, task: Task, mesh: Mesh, records: Records, validatio
             range(start, steps), initial=start, total=steps, unit="step", desc=f"train {config.task}", disable=not first
         )
         for step in progress:
+            if config.training.profile and step + 1 == config.training.profile[0]:
+                profile.enter_context(jax.profiler.trace(str(workdir / "profile")))
             # The devices are at the last step still. They get the next one before they finish, but none after that: more would
             # fill their memory with batches.
             asked = time.monotonic()
@@ -139,6 +160,9 @@ def _run(config: ConfigDict, task: Task, mesh: Mesh, records: Records, validatio
             state, terms = step_of_run(length, state, frozen, batch, step_key)
             if pending:
                 jax.block_until_ready(pending[-1])
+            if config.training.profile and step + 1 == config.training.profile[1]:
+                jax.block_until_ready(terms)
+                profile.close()
             terms.copy_to_host_async()
             pending.append(terms)
             done = step + 1
@@ -154,7 +178,7 @@ def _run(config: ConfigDict, task: Task, mesh: Mesh, records: Records, validatio
                 seconds = time.monotonic() - since
                 rate = len(pending) * config.input.batch_size / seconds
                 writer.write(done, "train", {**means, "pictures_per_second": rate, "input_wait": waited / seconds})
-                progress.set_postfix_str(f"{means[LOSSES[config.task]]:.3g}")
+                progress.set_postfix_str(f"{means[task.loss]:.3g}")
                 pending = []
             # The terms of the last step are of the state before it.
             if (saves or validates) and not is_finite(state):
@@ -184,6 +208,13 @@ def _run(config: ConfigDict, task: Task, mesh: Mesh, records: Records, validatio
     return state
 
 
+def begun_with(task: Task, state: TrainState, variables: Variables) -> TrainState:
+    """A state before the first step, with these variables of the network whose results count."""
+    batch_stats = variables.get("batch_stats", {})
+    state = state.replace(params={**state.params, task.network: variables["params"]}, batch_stats=batch_stats)
+    return state.replace(ema=task.variables(state.params, batch_stats) if state.ema else {})
+
+
 def _check_records(records: Records, config: ConfigDict, data_dir: str | Path) -> None:
     if len(records) < config.input.batch_size:
         raise UserError(f"{data_dir} has {len(records)} training records, fewer than a batch of {config.input.batch_size}")
@@ -205,27 +236,6 @@ def _check_same_records(*counts: int) -> None:
                 f"process {process} has {others[0]} training and {others[1]} validation records, this one "
                 f"{counts[0]} and {counts[1]}; copy the same data set to all machines"
             )
-
-
-def _check_settings(config: ConfigDict, workdir: Path) -> None:
-    """Raises UserError if `workdir` holds networks that were trained with settings other than those of this run."""
-    saved = workdir / "config.json"
-    if not saved.exists() or not any(workdir.glob("checkpoints/*")) and not any(workdir.glob("best/*")):
-        return
-    changes = changed_settings(read_config(saved), config)
-    told = [f"{key} {old!r} (now {new!r})" for key, (old, new) in changes.items() if not key.startswith(MAY_CHANGE)]
-    if told:
-        raise UserError(
-            f"the run in {workdir} was begun with {', '.join(told)}; go on with its settings (only training.*, input.threads, "
-            "input.prefetch and optimizer.accumulate may change), or give another --workdir"
-        )
-
-
-def _write_config(config: ConfigDict, workdir: Path) -> None:
-    """Writes `config.json`, unless it says the same already."""
-    path = workdir / "config.json"
-    if jax.process_index() == 0 and not (path.exists() and read_config(path).to_dict() == config.to_dict()):
-        save_config(path, config)
 
 
 def _mean_of_finite(steps: list[dict[str, np.ndarray]], done: int) -> dict[str, float]:
@@ -252,7 +262,7 @@ def _validator(
     shown = next(evaluation_batches(records, pictures, limit=pictures)) if first else None
 
     def run(variables: Variables, step: int, writer: MetricsFiles) -> dict[str, float]:
-        batches: Iterable[Batch] = evaluation_batches(
+        batches = evaluation_batches(
             records,
             config.input.batch_size,
             limit=config.training.validation_records,
@@ -268,48 +278,3 @@ def _validator(
         return scores
 
     return run
-
-
-class MetricsFiles:
-    """The numbers and pictures of a run: `metrics.jsonl`, TensorBoard event files, `pictures/`; written by process 0 alone."""
-
-    def __init__(self, workdir: Path, start: int):
-        """Opens the files in `workdir`, and drops what was written after step `start`: that part of the run comes again."""
-        self.first = jax.process_index() == 0
-        if not self.first:
-            return
-        self.workdir = workdir
-        path = workdir / "metrics.jsonl"
-        kept = []
-        if path.exists():
-            for line in path.read_text().splitlines():
-                try:
-                    if json.loads(line)["step"] <= start:
-                        kept.append(line + "\n")
-                except ValueError:  # The last line of a run that was killed while it wrote.
-                    continue
-        write_text(path, "".join(kept))
-        self.lines = path.open("a")
-        self.board = SummaryWriter(str(workdir), purge_step=start + 1)
-
-    def write(self, step: int, phase: str, values: dict[str, float]) -> None:
-        """Writes values as of `step`, under `phase` ('train' or 'validation')."""
-        if not self.first:
-            return
-        self.lines.write(json.dumps({"step": step, "phase": phase, **values}) + "\n")
-        self.lines.flush()
-        for name, value in values.items():
-            self.board.add_scalar(f"{phase}/{name}", value, step)
-
-    def draw(self, step: int, picture: np.ndarray) -> None:
-        """Writes a picture `[H, W, 3]` uint8 as of `step`."""
-        if not self.first:
-            return
-        write_png(self.workdir / "pictures" / f"step_{step:08d}.png", picture)
-        self.board.add_image("pictures", picture, step, dataformats="HWC")
-
-    def close(self) -> None:
-        """Closes the files."""
-        if self.first:
-            self.lines.close()
-            self.board.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import jax
@@ -11,9 +10,9 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
-from maskgan_jax.data.pipeline import Batch
 from maskgan_jax.errors import UserError
-from maskgan_jax.training.state import Task, Tree
+from maskgan_jax.images import Batch
+from maskgan_jax.training.state import Gradients, Tree
 
 # Arrays with fewer elements are whole on every device: gathering them would take longer than they take room.
 LEAST_DIVIDED = 4096
@@ -73,22 +72,22 @@ def divided(mesh: Mesh, shapes: Tree) -> Tree:
     return jax.tree.map(sharding, shapes)
 
 
-def divide_gradients(task: Task, mesh: Mesh) -> Task:
-    """The task with its parameters gathered before the gradients are computed, and the gradients divided after, as `divided`.
+def divide_gradients(gradients_of: Gradients, mesh: Mesh) -> Gradients:
+    """`Task.gradients` with the parameters gathered before they are computed, and the gradients divided after, as `divided`.
 
     Left to itself, the compiler also divides convolutions as their parameters are, and sends activations around.
     """
     if mesh.shape["fsdp"] == 1:
-        return task
+        return gradients_of
 
     def gradients(
         params: dict[str, Tree], batch_stats: Tree, frozen: Tree, batch: Batch, key: jax.Array
     ) -> tuple[dict[str, Tree], Tree, dict[str, jax.Array]]:
         whole = jax.lax.with_sharding_constraint((params, batch_stats), replicated(mesh))
-        gradients, *rest = task.gradients(*whole, frozen, batch, key)
+        gradients, *rest = gradients_of(*whole, frozen, batch, key)
         return jax.lax.with_sharding_constraint(gradients, divided(mesh, gradients)), *rest
 
-    return dataclasses.replace(task, gradients=gradients)
+    return gradients
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -1,21 +1,22 @@
-"""What a training run carries from step to step, what makes a task, and the parts that all tasks share."""
+"""What a training run carries from step to step, and what it needs to know of what is trained."""
 
 from __future__ import annotations
 
-import dataclasses
+import abc
 from collections.abc import Callable
 from typing import Any
 
 import flax.struct
 import jax
-import jax.numpy as jnp
 import numpy as np
 from clu import metrics
 
-from maskgan_jax.data.pipeline import Batch
+from maskgan_jax.images import Batch
+from maskgan_jax.networks.description import Variables
 
 Tree = Any  # A pytree of arrays.
-Variables = dict[str, Tree]  # `params` and, with batch norm, `batch_stats`, as `Module.apply` takes them.
+# What `Task.gradients` is.
+Gradients = Callable[[dict[str, Tree], Tree, Tree, Batch, jax.Array], tuple[dict[str, Tree], Tree, dict[str, jax.Array]]]
 
 
 @flax.struct.dataclass
@@ -26,7 +27,7 @@ class TrainState:
       step: steps done, int32.
       params: parameters of each network that is trained, by the network's name.
       batch_stats: running statistics of batch norm in the network whose results count; empty without batch norm.
-      optimizer: the optimiser's state for each network, by its name.
+      optimizer: the optimizer's state for each network, by its name.
       ema: moving average of the variables of the network whose results count; empty if it is turned off.
     """
 
@@ -37,28 +38,48 @@ class TrainState:
     ema: Tree
 
 
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """What training needs to know of a task ('unmask', 'landmarks' or 'segmentation').
+class Task(abc.ABC):
+    """What is trained: the networks, their loss, its gradients, and how well they do.
 
     Attributes:
       network: name of the network whose results count, among those that are trained.
-      frozen: variables of networks that are used but not trained, by name.
-      init: random key -> parameters of each network by its name, and the `batch_stats` of `network`.
-      gradients: (params, batch_stats, frozen, batch, key) -> gradients in `params`, new `batch_stats`, terms of the loss by
-        name; all are means over the batch. Pure; it is jitted as a part of the training step.
-      validate: (variables, batch) -> `clu` metrics of one batch. Pure; the loop jits it.
-      draw: (variables, batch) -> a picture for people, `[H, W, 3]` uint8.
+      sections: of the config, those that only this task reads.
+      loss: the term that tells best how training goes.
       criterion: the validation metric whose smallest value makes a checkpoint the best.
+      frozen: variables of networks that are used but not trained, by name.
     """
 
     network: str
-    frozen: Tree
-    init: Callable[[jax.Array], tuple[dict[str, Tree], Tree]]
-    gradients: Callable[[dict[str, Tree], Tree, Tree, Batch, jax.Array], tuple[dict[str, Tree], Tree, dict[str, jax.Array]]]
-    validate: Callable[[Variables, Batch], metrics.Collection]
-    draw: Callable[[Variables, Batch], np.ndarray]
+    sections: tuple[str, ...]
+    loss: str
     criterion: str
+    frozen: Tree
+
+    @abc.abstractmethod
+    def init(self, key: jax.Array) -> tuple[dict[str, Tree], Tree]:
+        """Random parameters of each network by its name, and the `batch_stats` of `network`."""
+
+    @abc.abstractmethod
+    def gradients(
+        self, params: dict[str, Tree], batch_stats: Tree, frozen: Tree, batch: Batch, key: jax.Array
+    ) -> tuple[dict[str, Tree], Tree, dict[str, jax.Array]]:
+        """Gradients in `params`, new `batch_stats`, and terms of the loss by name; all are means over the batch.
+
+        Pure: it is jitted as a part of the training step. Beside what `Batch` names, `batch` has `number` `[B]`, which
+        counts the records of the whole batch, of which these may be a part.
+        """
+
+    @abc.abstractmethod
+    def validate(self, variables: Variables, batch: Batch) -> metrics.Collection:
+        """Metrics of one batch of `evaluation_batches`. Pure; the loop jits it."""
+
+    @abc.abstractmethod
+    def draw(self, variables: Variables, batch: Batch) -> np.ndarray:
+        """An image for people, `[H, W, 3]` uint8."""
+
+    def first(self) -> Variables | None:
+        """The variables of `network` that a run begins with; None for random ones."""
+        return None
 
     def variables(self, params: dict[str, Tree], batch_stats: Tree) -> Variables:
         """The variables of the network whose results count, of all parameters and the statistics of its batch norm."""
@@ -73,23 +94,3 @@ class Task:
 def mean_of(*names: str) -> type[metrics.Collection]:
     """A collection of means of what a step puts out under `names`."""
     return metrics.Collection.create(**{name: metrics.Average.from_output(name) for name in names})
-
-
-def hidden(batch: Batch) -> jax.Array:
-    """The region of each record, `[B, S, S, 1]` float32: 1 = hidden, 0 = not."""
-    return (batch["mask"] > 127).astype(jnp.float32)
-
-
-def to_unit(pictures: jax.Array) -> jax.Array:
-    """uint8 pictures to float32 in [-1, 1]."""
-    return pictures.astype(jnp.float32) / 127.5 - 1.0
-
-
-def to_levels(pictures: jax.Array) -> jax.Array:
-    """Pictures in [-1, 1] to the uint8 that a saved file holds."""
-    return jnp.clip(jnp.round((pictures + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
-
-
-def put_back(generated: jax.Array, masked: jax.Array, mask: jax.Array) -> jax.Array:
-    """The generated picture inside the region, the known pixels outside; `mask` is 255 where hidden. All uint8."""
-    return jnp.where(mask > 127, generated, masked)

@@ -1,14 +1,16 @@
-"""One step of training, for any task: gradients (of a large batch in parts), Adam, moving average."""
+"""One step of training, for any task: gradients (of a large batch, in parts), Adam, moving average."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from maskgan_jax.data.pipeline import Batch
-from maskgan_jax.training.state import Task, TrainState, Tree
+from maskgan_jax.images import Batch
+from maskgan_jax.training.mesh import divide_gradients
+from maskgan_jax.training.state import Gradients, Task, TrainState, Tree
 
 
 def learning_rate(config: ConfigDict, steps: int | jax.Array) -> optax.Schedule:
@@ -50,7 +52,14 @@ def create_state(task: Task, config: ConfigDict, steps: int, key: jax.Array) -> 
 
 
 def train_step(
-    task: Task, config: ConfigDict, steps: int | jax.Array, state: TrainState, frozen: Tree, batch: Batch, key: jax.Array
+    task: Task,
+    config: ConfigDict,
+    steps: int | jax.Array,
+    state: TrainState,
+    frozen: Tree,
+    batch: Batch,
+    key: jax.Array,
+    mesh: Mesh | None = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One step of a run of `steps`; pure. Bind the first two arguments and jit it.
 
@@ -62,13 +71,23 @@ def train_step(
       frozen: `task.frozen`.
       batch: of the global size, as `training_batches` gives it.
       key: the run's random key; what a step draws follows from it and from the step's number.
+      mesh: the devices, if parameters are divided among them (`training.fsdp`).
 
     Returns:
-      The state after the step, and the terms of the loss by name.
+      The state after the step, and by name: the terms of the loss, the norm of each network's gradient, the learning rate.
     """
     optimizer = create_optimizer(config, steps)
     key = jax.random.fold_in(key, state.step)
-    gradients, batch_stats, terms = _accumulated(task, config.optimizer.accumulate, state, frozen, batch, key)
+    gradients, batch_stats, terms = _accumulated(
+        divide_gradients(task.gradients, mesh) if mesh else task.gradients,
+        config.optimizer.accumulate,
+        state,
+        frozen,
+        batch,
+        key,
+    )
+    terms |= {f"gradient_norm_{name}": optax.tree.norm(gradient) for name, gradient in gradients.items()}
+    terms["learning_rate"] = learning_rate(config, steps)(state.step)
     params, optimizer_state = {}, {}
     for name, gradient in gradients.items():
         updates, optimizer_state[name] = optimizer.update(gradient, state.optimizer[name], state.params[name])
@@ -83,22 +102,28 @@ def train_step(
 
 
 def _accumulated(
-    task: Task, parts: int, state: TrainState, frozen: Tree, batch: Batch, key: jax.Array
+    gradients_of: Gradients, parts: int, state: TrainState, frozen: Tree, batch: Batch, key: jax.Array
 ) -> tuple[dict[str, Tree], Tree, dict[str, jax.Array]]:
-    """`task.gradients` of a batch, computed for one of `parts` equal parts after the other and averaged."""
-    if parts == 1:
-        return task.gradients(state.params, state.batch_stats, frozen, batch, key)
+    """The gradients of a batch, computed for one of `parts` equal parts after the other and averaged.
 
-    def add(carry, part):
-        total, batch_stats = carry
+    So are batch norm's running statistics, which each part would move by itself. (In training batch norm sees one part at a
+    time, as it does in any program that accumulates gradients.)
+    """
+    numbers = jnp.arange(len(jax.tree.leaves(batch)[0]))
+    if parts == 1:
+        return gradients_of(state.params, state.batch_stats, frozen, {**batch, "number": numbers}, key)
+
+    def add(total: Tree, part: tuple[Batch, jax.Array]) -> tuple[Tree, None]:
         records, number = part
-        gradients, batch_stats, terms = task.gradients(
-            state.params, batch_stats, frozen, records, jax.random.fold_in(key, number)
-        )
-        return (jax.tree.map(jnp.add, total, gradients), batch_stats), terms
+        results = gradients_of(state.params, state.batch_stats, frozen, records, jax.random.fold_in(key, number))
+        return jax.tree.map(jnp.add, total, results), None
 
     # Each part takes every so-many-th record: of every device's records as many, so that none have to move.
     divided = jax.tree.map(lambda array: array.reshape(-1, parts, *array.shape[1:]).swapaxes(0, 1), dict(batch))
-    nothing = jax.tree.map(jnp.zeros_like, state.params)
-    (total, batch_stats), terms = jax.lax.scan(add, (nothing, state.batch_stats), (divided, jnp.arange(parts)))
-    return jax.tree.map(lambda x: x / parts, total), batch_stats, jax.tree.map(lambda x: x.mean(0), terms)
+    # Consecutive within a part, and on from part to part: tasks that treat every other record in another way go on doing so.
+    divided["number"] = numbers.reshape(parts, -1)
+    first = jax.tree.map(lambda array: array[0], divided)
+    shapes = jax.eval_shape(gradients_of, state.params, state.batch_stats, frozen, first, key)
+    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    total, _ = jax.lax.scan(add, nothing, (divided, jnp.arange(parts)))
+    return jax.tree.map(lambda x: x / parts, total)

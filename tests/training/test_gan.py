@@ -9,12 +9,12 @@ from ml_collections import ConfigDict
 from maskgan_jax import losses
 from maskgan_jax.data.pipeline import evaluation_batches
 from maskgan_jax.errors import UserError
+from maskgan_jax.models.generators import create_generator
 from maskgan_jax.models.landmark_net import LandmarkNet, create_landmark_net
 from maskgan_jax.models.patchgan import create_discriminator
 from maskgan_jax.models.st_lpips import load_st_lpips, st_lpips
-from maskgan_jax.models.unet import create_generator
-from maskgan_jax.networks.safetensors import load_safetensors, read_header, save_safetensors
-from maskgan_jax.training.gan import create_task, load_landmark_net, windows_about
+from maskgan_jax.networks.safetensors import load_safetensors, save_safetensors
+from maskgan_jax.training.gan import GAN, load_landmark_net, windows_about
 from maskgan_jax.training.step import create_state, train_step
 
 
@@ -43,7 +43,7 @@ def make_step(make_config, landmark_file, batch):
         config.landmark_net.weights = str(landmark_file)
         config.optimizer.ema = 0.9
         change(config)
-        task = create_task(config)
+        task = GAN(config)
         state = jax.jit(partial(create_state, task, config, 10))(jax.random.key(0))
         # At the start nearly nothing comes out of the networks.
         state = state.replace(params=jax.tree.map(lambda array: 3 * array, state.params))
@@ -155,7 +155,7 @@ def test_rematerialisation_changes_no_value(step, batch):
     config, key, state, after, logged = step
     config = ConfigDict(config)
     config.training.remat = True
-    task = create_task(config)
+    task = GAN(config)
     jitted = jax.jit(partial(train_step, task, config, 10))
     assert "remat" in str(jax.make_jaxpr(jitted)(state, task.frozen, batch, key))
     again, terms = jitted(state, task.frozen, batch, key)
@@ -189,10 +189,11 @@ def test_landmark_network_for_smaller_faces_sees_them_shrunk(config, landmark_fi
 def test_every_term_is_logged_raw_and_weighted(kind, request):
     config, *_, logged = request.getfixturevalue(kind)
     names = ["adversarial", "l1", "contour", "masked"]
+    others = ["contour_floor", "learning_rate", "gradient_norm_generator", "gradient_norm_discriminator"]
     if config.losses.feature_matching:
         names += ["feature_matching", "perceptual"]
     of_discriminator = ["discriminator", *(["gradient_penalty"] if config.losses.gradient_penalty else [])]
-    assert set(logged) == {*names, *(f"weighted_{name}" for name in names), "generator", *of_discriminator}
+    assert set(logged) == {*names, *(f"weighted_{name}" for name in names), "generator", *of_discriminator, *others}
     for name in names:
         assert logged[f"weighted_{name}"] == pytest.approx(config.losses[name] * float(logged[name]), rel=1e-5)
     assert logged["generator"] == pytest.approx(sum(float(logged[f"weighted_{name}"]) for name in names), rel=1e-5)
@@ -222,7 +223,7 @@ def test_results_are_the_moving_average_if_there_is_one(plain_task, step):
 
 @pytest.fixture(scope="module")
 def plain_task(make_config):
-    return create_task(make_config())
+    return GAN(make_config())
 
 
 @pytest.fixture(scope="module")
@@ -272,21 +273,21 @@ def test_pictures_show_masked_raw_put_back_and_real(plain_task, generator_variab
         np.testing.assert_array_equal(composite, np.where(batch["mask"][i] > 127, raw, masked))
 
 
-def test_contour_loss_needs_a_landmark_network(config, landmark_file, generator_file, tmp_path, draw_variables):
+def test_contour_loss_needs_a_landmark_network(config, make_config, generator_file, tmp_path, draw_variables):
     assert load_landmark_net(config) == (None, {})
     config.losses.contour = 0.1
     with pytest.raises(UserError, match="the contour loss needs a landmark network"):
-        create_task(config)
+        GAN(config)
     config.landmark_net.weights = str(generator_file)
     with pytest.raises(UserError, match="trained for 'unmask'"):
-        create_task(config)
+        GAN(config)
     config.landmark_net.weights = str(tmp_path / "other.safetensors")
-    other = read_header(landmark_file)
-    other.data.size = 128
+    other = make_config()
+    other.task, other.data.size = "landmarks", 128
     variables = draw_variables(create_landmark_net(other), np.zeros((1, 128, 128, 3), np.float32))
     save_safetensors(config.landmark_net.weights, variables, other)
     with pytest.raises(UserError, match="is for 128 px, not 64"):
-        create_task(config)
+        GAN(config)
 
 
 def test_contour_is_measured_without_a_weight_if_a_network_is_given(config, landmark_file):
@@ -297,10 +298,26 @@ def test_contour_is_measured_without_a_weight_if_a_network_is_given(config, land
 
 def test_training_begins_with_given_weights(config, generator_file):
     config.generator.weights = str(generator_file)
-    params, batch_stats = create_task(config).init(jax.random.key(0))
+    task = GAN(config)
     given = load_safetensors(generator_file)
-    jax.tree.map(np.testing.assert_array_equal, params["generator"], given["params"])
-    assert batch_stats == given["batch_stats"] and "discriminator" in params
+    jax.tree.map(np.testing.assert_array_equal, task.first(), given)
     config.generator.upsampling = "nearest"
     with pytest.raises(UserError, match=r"was trained with generator\.upsampling=transposed, not nearest; make them alike"):
-        create_task(config)
+        GAN(config).first()
+    config.generator.weights = ""
+    assert GAN(config).first() is None
+
+
+def test_the_floor_of_c1_is_the_landmark_networks_error(step, batch):
+    config, *_, logged = step
+    found = LandmarkNet(4).apply(load_safetensors(config.landmark_net.weights), batch["real"] / 127.5 - 1.0)
+    expected = np.abs(np.asarray(found) - batch["landmarks"])[:, :17].sum(-1).mean()
+    assert float(logged["contour_floor"]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_norms_of_the_gradients(step):
+    config, _, _, after, logged = step
+    for name in ("generator", "discriminator"):
+        # Adam's first moment after one step is the gradient times 1 - b1.
+        squares = sum(np.square(leaf).sum() for leaf in jax.tree.leaves(after.optimizer[name][0].mu))
+        assert float(logged[f"gradient_norm_{name}"]) == pytest.approx(squares**0.5 / (1 - config.optimizer.b1), rel=1e-4)

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from maskgan_jax.training.landmark_regression import create_task, landmark_errors
+from maskgan_jax.training.landmark_regression import LandmarkRegression, landmark_errors
 
 
 def test_errors_are_in_distances_between_the_eyes():
@@ -18,7 +18,7 @@ def loss(make_config):
     """The loss of a training step on a batch of four, by an untrained network."""
     config = make_config()
     config.task = "landmarks"
-    task = create_task(config)
+    task = LandmarkRegression(config)
     params, batch_stats = jax.jit(task.init)(jax.random.key(0))
     gradients = jax.jit(task.gradients)
     return lambda batch: float(gradients(params, batch_stats, {}, batch, jax.random.key(1))[2]["landmarks"])
@@ -28,6 +28,7 @@ def test_half_of_the_faces_are_shown_with_their_masks(loss):
     rng = np.random.default_rng(0)
     real, masked = rng.integers(0, 256, (2, 4, 64, 64, 3), np.uint8)
     batch = {"real": real, "masked": masked, "landmarks": rng.uniform(0, 64, (4, 68, 2)).astype(np.float32)}
+    batch["number"] = np.arange(4)
     shown = loss(batch)
     for name, unseen in (("real", [1, 3]), ("masked", [0, 2])):
         changed = batch[name].copy()

@@ -1,4 +1,6 @@
+import functools
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from maskgan_jax.config import read_config, save_config
+from maskgan_jax.config import read_config, read_digests, save_config
 from maskgan_jax.errors import OutOfTime, UserError
 from maskgan_jax.files import read_picture
+from maskgan_jax.networks.safetensors import load_safetensors
 from maskgan_jax.networks.stored import load_network
 from maskgan_jax.training import checkpoints, loop
 from maskgan_jax.training.loop import train
@@ -91,6 +94,8 @@ def test_what_a_run_writes(uninterrupted, run_config):
     assert first["step"] == 1 and first["phase"] == "train"
     assert {"l1", "weighted_l1", "generator", "discriminator", "pictures_per_second"} <= set(first)
     assert all(0 <= line["input_wait"] < 1 for line in lines(workdir) if line["phase"] == "train")
+    digests = read_digests(workdir / "config.json")
+    assert digests.keys() == {"data"} and len(digests["data"]) == 64
 
 
 def test_best_checkpoint_has_the_smallest_validation_error(uninterrupted):
@@ -182,8 +187,7 @@ def test_run_goes_on_with_its_settings_only(data_dir, tmp_path, run_config):
     config = run_config()
     config.generator.width = 8
     config.losses.l1 = 3.0
-    config.training.keep = 7
-    config.input.threads, config.input.prefetch, config.optimizer.accumulate = 3, 5, 2  # These may change.
+    config.training.keep = 7  # This may change.
     with pytest.raises(UserError, match=r"was begun with generator.width 4 \(now 8\), losses.l1 100.0 \(now 3.0\); go on with"):
         train(config, data_dir, tmp_path)
     assert read_config(tmp_path / "config.json").to_dict() == run_config().to_dict()
@@ -231,8 +235,8 @@ def test_loss_that_is_not_finite_stops_the_run_and_nothing_is_saved(data_dir, tm
 def test_state_that_is_not_finite_is_not_saved(data_dir, tmp_path, run_config, monkeypatch):
     """As after a gradient that overflows: the terms of the same step, which come before it, are finite."""
 
-    def overflowing(*arguments):
-        state, terms = train_step(*arguments)
+    def overflowing(*arguments, mesh):
+        state, terms = train_step(*arguments, mesh=mesh)
         params = jax.tree.map(lambda leaf: jnp.where(state.step == 2, jnp.inf, leaf), state.params)
         return state.replace(params=params), terms
 
@@ -269,3 +273,57 @@ def test_unknown_task(data_dir, tmp_path, run_config):
     config.task = "dance"
     with pytest.raises(UserError, match="there is no task 'dance'; choose one of unmask, landmarks"):
         train(config, data_dir, tmp_path)
+
+
+def test_rate_and_norms_are_logged(uninterrupted, run_config):
+    train_lines = [line for line in lines(uninterrupted[0]) if line["phase"] == "train"]
+    rates = [line["learning_rate"] for line in train_lines]
+    rate = run_config().optimizer.learning_rate
+    # Constant for half of the six steps; then it falls to 0.
+    assert rates == pytest.approx([rate, rate, rate, rate, rate * 2 / 3, rate / 3], rel=1e-5)
+    assert all(line[f"gradient_norm_{name}"] > 0 for line in train_lines for name in ("generator", "discriminator"))
+
+
+def test_config_tells_how_the_data_were_built(uninterrupted, data_dir, tmp_path, run_config):
+    config = run_config()
+    config.data.mask_shift = 0.4
+    config.data.splits = {"train": {"*": 0.5}}
+    config.training.steps = 1
+    train(config, data_dir, tmp_path)
+    saved = read_config(tmp_path / "config.json")
+    assert saved.data.to_dict() == read_config(data_dir / "config.json").data.to_dict() != config.data.to_dict()
+    assert read_digests(tmp_path / "config.json") == read_digests(uninterrupted[0] / "config.json")
+
+
+def test_a_longer_run_says_that_the_rate_changes(uninterrupted, data_dir, tmp_path, run_config, capsys):
+    shutil.copytree(uninterrupted[0], tmp_path / "run")
+    config = run_config()
+    config.training.steps = STEPS + 1
+    train(config, data_dir, tmp_path / "run")
+    told = "from here on, training.steps was 6 and is now 7: the learning rate follows from the length"
+    assert told in capsys.readouterr().out
+    assert read_config(tmp_path / "run" / "config.json").training.steps == STEPS + 1
+
+
+def test_given_generator_is_needed_to_begin_only(data_dir, tmp_path, run_config, generator_file):
+    weights = tmp_path / "weights.safetensors"
+    shutil.copyfile(generator_file, weights)
+    config = run_config()
+    config.generator.weights, config.training.steps, config.optimizer.ema = str(weights), 1, 0.5
+    config.optimizer.learning_rate = 1e-12
+    state = train(config, data_dir, tmp_path / "run")
+    given = load_safetensors(generator_file)["params"]
+    close = functools.partial(np.testing.assert_allclose, atol=1e-6)
+    jax.tree.map(close, jax.device_get(state.params["generator"]), given)
+    jax.tree.map(close, jax.device_get(state.ema["params"]), given)
+    weights.unlink()
+    config.training.steps = 2
+    assert train(config, data_dir, tmp_path / "run").step == 2
+
+
+def test_profile(data_dir, tmp_path, run_config):
+    config = run_config()
+    config.training.update(steps=3, profile=(2, 3))
+    train(config, data_dir, tmp_path)
+    (trace,) = tmp_path.glob("profile/plugins/profile/*/*.xplane.pb")
+    assert trace.stat().st_size > 1000

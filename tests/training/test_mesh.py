@@ -19,8 +19,8 @@ from functools import partial
 import jax
 import numpy as np
 from maskgan_jax.config import read_config
-from maskgan_jax.training.gan import create_task
-from maskgan_jax.training.mesh import create_mesh, divide_gradients, divided, replicated, shard_batch
+from maskgan_jax.training.gan import GAN
+from maskgan_jax.training.mesh import create_mesh, divided, replicated, shard_batch
 from maskgan_jax.training.step import create_state, train_step
 
 assert jax.device_count() == int(sys.argv[1]), jax.devices()
@@ -35,12 +35,13 @@ for norm, fsdp in (("instance", min(4, jax.device_count())), ("batch", 1)):
     config.generator.norm = config.discriminator.norm = norm
     config.training.fsdp = fsdp
     mesh = create_mesh(config)
-    task = divide_gradients(create_task(config), mesh)
+    task = GAN(config)
     create = partial(create_state, task, config, 3)
     shardings = divided(mesh, jax.eval_shape(create, jax.random.key(0)))
     state = jax.jit(create, out_shardings=shardings)(jax.random.key(0))
     bytes_here = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(state))
-    step = jax.jit(partial(train_step, task, config, 3), donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
+    one_step = partial(train_step, task, config, 3, mesh=mesh)
+    step = jax.jit(one_step, donate_argnums=0, out_shardings=(shardings, replicated(mesh)))
     key = jax.device_put(jax.random.key(1), replicated(mesh))
     logged[norm] = {"share": bytes_here / sum(leaf.nbytes for leaf in jax.tree.leaves(state)), "terms": []}
     for _ in range(3):

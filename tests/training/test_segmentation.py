@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from maskgan_jax.training.segmentation import create_task, printed, recoloured, segmentation_loss
+from maskgan_jax.training.segmentation import Segmentation, add_prints, segmentation_loss, vary_color
 
 
 def test_loss_is_cross_entropy_and_dice():
@@ -26,7 +26,7 @@ def test_prints_stay_on_the_masks_and_on_some_of_them():
     masked, others = rng.uniform(-1, 1, (2, 64, 8, 8, 3)).astype(np.float32)
     region = np.zeros((64, 8, 8, 1), np.float32)
     region[:, 4:] = 1
-    result = np.asarray(printed(masked, region, others, jax.random.key(0)))
+    result = np.asarray(add_prints(masked, region, others, jax.random.key(0)))
     np.testing.assert_array_equal(result[:, :4], masked[:, :4])
     assert np.abs(result).max() <= 1
     changed = np.abs(result - masked).max(axis=(1, 2, 3)) > 0
@@ -38,7 +38,7 @@ def test_prints_stay_on_the_masks_and_on_some_of_them():
 
 def test_other_light_changes_all_pixels_of_a_picture_alike():
     pictures = np.full((50, 4, 4, 3), -0.2, np.float32)
-    result = np.asarray(recoloured(pictures, jax.random.key(0)))
+    result = np.asarray(vary_color(pictures, jax.random.key(0)))
     assert np.ptp(result, axis=(1, 2)).max() < 1e-6
     gains = (result[:, 0, 0] + 1) / 0.8
     assert 0.5 < gains.min() < 0.8 and 1.2 < gains.max() < 1.65
@@ -50,7 +50,7 @@ def task(make_config):
     config = make_config()
     config.task = "segmentation"
     config.segmentation_net.width = 4
-    return create_task(config)
+    return Segmentation(config)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def batch():
     real, masked = rng.integers(0, 256, (2, 4, 64, 64, 3), np.uint8)
     mask = np.zeros((4, 64, 64, 1), np.uint8)
     mask[:, 30:60, 10:50] = 255
-    return {"real": real, "masked": masked, "mask": mask, "weight": np.ones(4, np.float32)}
+    return {"real": real, "masked": masked, "mask": mask, "weight": np.ones(4, np.float32), "number": np.arange(4)}
 
 
 def test_gradients_reach_all_parameters(task, batch):

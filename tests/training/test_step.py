@@ -7,7 +7,8 @@ import pytest
 
 from maskgan_jax.config import load_config
 from maskgan_jax.errors import UserError
-from maskgan_jax.training import gan, landmark_regression
+from maskgan_jax.training.gan import GAN
+from maskgan_jax.training.landmark_regression import LandmarkRegression
 from maskgan_jax.training.state import Task
 from maskgan_jax.training.step import create_state, learning_rate, train_step
 
@@ -42,31 +43,38 @@ def test_learning_rate_of_a_batch_nine_times_as_large(config, scaling, factor):
     np.testing.assert_allclose(rates(config, 4), 0.1 * factor * np.array([1 / 2, 1, 1, 1 / 2, 0]), atol=1e-6)
 
 
-def fit_line() -> Task:
+class FitLine(Task):
     """A task with a network 'line' that predicts y from x, one 'rest' that predicts what is left, and a count of calls.
 
     The gradients are written out, so that NumPy can follow.
     """
 
-    def init(key):
-        params = {"line": {"slope": jnp.float32(0.5), "offset": jnp.float32(0)}, "rest": {"offset": jnp.float32(0.3)}}
-        return params, {"largest": jnp.float32(0), "calls": jnp.int32(0)}
+    network = "line"
+    frozen = jnp.float32(3)
 
-    def gradients(params, batch_stats, frozen, batch, key):
+    def init(self, key):
+        params = {"line": {"slope": jnp.float32(0.5), "offset": jnp.float32(0)}, "rest": {"offset": jnp.float32(0.3)}}
+        return params, {"mean": jnp.float32(0)}
+
+    def gradients(self, params, batch_stats, frozen, batch, key):
         x, y = batch["x"], batch["y"]
         left = params["line"]["slope"] * x + params["line"]["offset"] - y
         error = left + params["rest"]["offset"] * frozen
         line = {"slope": 2 * (left * x).mean(), "offset": 2 * left.mean()}
-        stats = {"largest": jnp.maximum(0.5 * batch_stats["largest"], x.max()), "calls": batch_stats["calls"] + 1}
-        terms = {"left": jnp.square(left).mean(), "noise": jax.random.normal(key)}
+        stats = {"mean": 0.5 * batch_stats["mean"] + 0.5 * x.mean()}
+        terms = {"left": jnp.square(left).mean(), "noise": jax.random.normal(key), "odd": (batch["number"] % 2).mean()}
         return {"line": line, "rest": {"offset": 2 * (error * frozen).mean()}}, stats, terms
 
-    return Task("line", jnp.float32(3), init, gradients, validate=None, draw=None, criterion="")
+    def validate(self, variables, batch):
+        raise NotImplementedError
+
+    def draw(self, variables, batch):
+        raise NotImplementedError
 
 
 def run_line(config, count, steps=10):
     """States before and after each of the first `count` steps of a run on one batch of 8, and the terms of each."""
-    task, rng = fit_line(), np.random.default_rng(0)
+    task, rng = FitLine(), np.random.default_rng(0)
     batch = {"x": rng.normal(size=8).astype(np.float32), "y": rng.normal(size=8).astype(np.float32)}
     states, logged = [create_state(task, config, steps, KEY)], []
     step = jax.jit(partial(train_step, task, config, steps))
@@ -120,12 +128,11 @@ def test_a_batch_in_parts_gives_the_same_step(config, parts):
     for one, other in zip(whole[1:], divided[1:], strict=True):
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), other.params, one.params)
     np.testing.assert_allclose([t["left"] for t in terms_of_parts], [t["left"] for t in terms], rtol=1e-5)
-    # Statistics go through the parts one after the other.
-    largest = 0
-    for part in range(parts):
-        largest = max(0.5 * largest, batch["x"][part::parts].max())
-    assert float(divided[1].batch_stats["largest"]) == pytest.approx(largest)
-    assert int(divided[2].batch_stats["calls"]) == 2 * parts
+    # Running statistics move once a step, by the mean over the parts.
+    for state, weight in ((divided[1], 0.5), (divided[2], 0.75)):
+        assert float(state.batch_stats["mean"]) == pytest.approx(weight * batch["x"].mean(), rel=1e-5)
+    # However small the parts are, every other record is of the other kind.
+    assert [float(term["odd"]) for term in terms_of_parts] == [0.5, 0.5]
 
 
 def test_each_step_and_each_part_draws_anew(config):
@@ -163,13 +170,14 @@ def test_gradients_of_a_batch_in_parts(make_config, landmark_file, batch, task, 
     if task == "unmask":  # Different faces: neither instance norm nor any term of the loss looks across the batch.
         rng = np.random.default_rng(1)
         batch = {**batch, "masked": rng.integers(0, 256, batch["masked"].shape, np.uint8)}
-    task = {"unmask": gan, "landmarks": landmark_regression}[task].create_task(config)
+    task = {"unmask": GAN, "landmarks": LandmarkRegression}[task](config)
     state = jax.jit(partial(create_state, task, config, 10))(KEY)
     # At the start nearly nothing comes out of the networks.
     state = state.replace(params=jax.tree.map(lambda array: 3 * array, state.params))
-    gradients, _, terms = jax.jit(task.gradients)(state.params, state.batch_stats, task.frozen, batch, KEY)
+    numbered = {**batch, "number": np.arange(4)}
+    gradients, _, terms = jax.jit(task.gradients)(state.params, state.batch_stats, task.frozen, numbered, KEY)
     after, logged = jax.jit(partial(train_step, task, config, 10))(state, task.frozen, batch, KEY)
-    assert logged.keys() == terms.keys()
+    assert logged.keys() == terms.keys() | {"learning_rate", *(f"gradient_norm_{name}" for name in gradients)}
     for name, value in terms.items():
         assert float(logged[name]) == pytest.approx(float(value), rel=1e-4)
     for name, gradient in gradients.items():

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from maskgan_jax.config import load_config
 from maskgan_jax.errors import exit_code
-from maskgan_jax.training.gan import create_task
+from maskgan_jax.training.gan import GAN
 
 BATCH = 4
 
@@ -43,7 +43,7 @@ def _gradients(config: ConfigDict, compute: str) -> dict[str, list[np.ndarray]]:
     """The generator's and the discriminator's gradients, and the terms of the loss."""
     config = ConfigDict(config.to_dict())
     config.training.compute = compute
-    task = create_task(config)
+    task = GAN(config)
     # Drawn by NumPy: the same on every device.
     rng = np.random.default_rng(0)
     shapes, statistics = jax.eval_shape(task.init, jax.random.key(0))

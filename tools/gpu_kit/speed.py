@@ -85,9 +85,10 @@ def _jax(config: ConfigDict, batch: dict[str, np.ndarray], flags: argparse.Names
     import jax
 
     jax.config.update("jax_default_matmul_precision", "highest" if flags.arithmetic == "float32" else "default")
-    from maskgan_jax.models.unet import create_generator
-    from maskgan_jax.training.gan import create_task
-    from maskgan_jax.training.state import hidden, to_levels, to_unit
+    from maskgan_jax.images import binary_mask, denormalize, normalize
+    from maskgan_jax.models.generators import create_generator
+    from maskgan_jax.networks.description import Variables
+    from maskgan_jax.training.gan import GAN
     from maskgan_jax.training.step import create_state, train_step
 
     last = {}
@@ -96,14 +97,16 @@ def _jax(config: ConfigDict, batch: dict[str, np.ndarray], flags: argparse.Names
         picture = jax.numpy.zeros((1, config.data.size, config.data.size, 3))
         variables = jax.jit(generator.init)(jax.random.key(0), picture, picture[..., :1])
         arguments = jax.device_put((variables, batch))
-        function = (
-            jax.jit(lambda v, b: to_levels(generator.apply(v, to_unit(b["masked"]), hidden(b)))).lower(*arguments).compile()
-        )
+
+        def infer(variables: Variables, batch: dict[str, jax.Array]) -> jax.Array:
+            return denormalize(generator.apply(variables, normalize(batch["masked"]), binary_mask(batch["mask"])))
+
+        function = jax.jit(infer).lower(*arguments).compile()
 
         def run() -> None:
             last["out"] = function(*arguments)
     else:
-        task = create_task(config)
+        task = GAN(config)
         state = jax.jit(partial(create_state, task, config, 10**6))(jax.random.key(0))
         arguments = jax.device_put((task.frozen, batch, jax.random.key(1)))
         function = jax.jit(partial(train_step, task, config, 10**6), donate_argnums=0).lower(state, *arguments).compile()

@@ -1,0 +1,126 @@
+"""What a run is made of, as its `config.json` tells it, and whether a run may go on with what it is given now.
+
+`config.json` holds all settings, those of the data as the data set was built with, and `digests`: of the data set and of each
+frozen network that the losses look through. A run goes on only with the same ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from maskgan_jax.config import changed_settings, read_config, read_digests, save_config
+from maskgan_jax.data.masked_faces.reader import config_of, digest_of
+from maskgan_jax.errors import UserError
+from maskgan_jax.training.state import Task, Tree
+
+# What a run computes does not follow from these.
+FREE = (
+    "input.prefetch",
+    "input.threads",
+    "training.checkpoint_every",
+    "training.fsdp",
+    "training.keep",
+    "training.log_every",
+    "training.minutes",
+    "training.pictures",
+    "training.profile",
+    "training.remat",
+    "training.validate_every",
+    "training.validation_records",
+)
+# These change what is learnt from then on: they may change too, and the run tells so.
+TOLD = {
+    "training.epochs": "the learning rate follows from the length",
+    "training.steps": "the learning rate follows from the length",
+    "training.compute": "the arithmetic is another one",
+    "optimizer.accumulate": "norms and random draws are those of other parts of a batch",
+    "input.processes": "records come in another order",
+}
+
+
+def with_data_of(config: ConfigDict, data_dir: str | Path) -> ConfigDict:
+    """A copy of the config whose section `data` is that of the data set, which was built with it."""
+    config = config.copy_and_resolve_references()
+    if (Path(data_dir) / "config.json").exists():  # It may have been left behind.
+        with config.unlocked():
+            config.data = config_of(data_dir).data
+    return config
+
+
+def digests(task: Task, data_dir: str | Path) -> dict[str, str]:
+    """SHA-256 of what a run works with beside its config: `data`, and each frozen network by its name."""
+    return {"data": digest_of(data_dir)} | {name: digest_tree(tree) for name, tree in task.frozen.items() if tree}
+
+
+def digest_tree(tree: Tree) -> str:
+    """SHA-256 of the names, shapes and values of all arrays of a tree."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        array = np.ascontiguousarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}\n".encode())
+        digest.update(array)
+    return digest.hexdigest()
+
+
+def has_checkpoints(workdir: Path) -> bool:
+    """Whether a run in this folder has anything to go on from, or a result."""
+    return any(workdir.glob("checkpoints/*")) or any(workdir.glob("best/*"))
+
+
+def check(config: ConfigDict, task: Task, now: dict[str, str], workdir: Path) -> list[str]:
+    """Compares a run with what it was begun with, if it was.
+
+    Args:
+      config: the settings now.
+      task: what is trained; `sections` are those of the config that count for it.
+      now: the digests now.
+      workdir: of the run.
+
+    Returns:
+      For each setting that changes what is learnt from now on, a sentence that says so.
+
+    Raises:
+      UserError: the run was begun with other settings, other data or other frozen networks.
+    """
+    saved = workdir / "config.json"
+    if not saved.exists() or not has_checkpoints(workdir):
+        return []
+    before = read_digests(saved)
+    for name, digest in before.items():
+        if name in now and now[name] != digest:
+            what = "data set" if name == "data" else f"network {name}"
+            raise UserError(
+                f"the run in {workdir} was begun with another {what}; go on with that one, or give another --workdir"
+            )
+    changes = {
+        key: values
+        for key, values in changed_settings(read_config(saved), config).items()
+        if key not in FREE and _counts(key, task, before)
+    }
+    if refused := [f"{key} {old!r} (now {new!r})" for key, (old, new) in changes.items() if key not in TOLD]:
+        raise UserError(
+            f"the run in {workdir} was begun with {', '.join(refused)}; go on with its settings, or give another --workdir"
+        )
+    return [f"{key} was {old!r} and is now {new!r}: {TOLD[key]}" for key, (old, new) in changes.items()]
+
+
+def _counts(key: str, task: Task, before: dict[str, Any]) -> bool:
+    """Whether a setting has a part in what this task computes; paths of networks have none, their digests tell."""
+    section = key.partition(".")[0]
+    if section == "data":  # Runs of before there were digests have nothing else to compare.
+        return "data" not in before
+    return section in (*task.sections, "task", "seed", "input", "optimizer", "training") and not key.endswith(".weights")
+
+
+def write_config(config: ConfigDict, now: dict[str, str], workdir: Path) -> None:
+    """Writes `config.json`, unless it says the same already."""
+    path = workdir / "config.json"
+    if path.exists() and read_config(path).to_dict() == config.to_dict() and read_digests(path) == now:
+        return
+    save_config(path, config, now)

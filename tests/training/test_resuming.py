@@ -1,0 +1,123 @@
+import json
+
+import numpy as np
+import pytest
+
+from maskgan_jax.config import read_config, read_digests, save_config
+from maskgan_jax.errors import UserError
+from maskgan_jax.training.landmark_regression import LandmarkRegression
+from maskgan_jax.training.resuming import FREE, TOLD, check, digest_tree, with_data_of, write_config
+
+DIGESTS = {"data": "1" * 64, "landmark_net": "2" * 64}
+
+
+class UnmaskTask:
+    """As much of a task as is looked at."""
+
+    sections = ("generator", "discriminator", "losses")
+
+
+@pytest.fixture
+def workdir(config, tmp_path):
+    """The folder of a run that was begun with `config` and `DIGESTS`."""
+    save_config(tmp_path / "config.json", config, DIGESTS)
+    (tmp_path / "checkpoints" / "2").mkdir(parents=True)
+    return tmp_path
+
+
+def test_nothing_to_go_on_from(config, tmp_path):
+    save_config(tmp_path / "config.json", config, DIGESTS)
+    config.generator.width = 64
+    assert check(config, UnmaskTask, {"data": "another"}, tmp_path) == []
+
+
+def test_what_changes_no_result(config, workdir):
+    config.training.update(log_every=7, keep=9, fsdp=2, minutes=3.0, profile=(1, 2))
+    config.input.update(threads=3, prefetch=5)
+    assert check(config, UnmaskTask, DIGESTS, workdir) == []
+
+
+def test_what_changes_what_is_learnt_is_told(config, workdir):
+    config.training.update(epochs=7.5, compute="bfloat16")
+    config.optimizer.accumulate = 2
+    assert check(config, UnmaskTask, DIGESTS, workdir) == [
+        "optimizer.accumulate was 1 and is now 2: norms and random draws are those of other parts of a batch",
+        "training.compute was 'float32' and is now 'bfloat16': the arithmetic is another one",
+        "training.epochs was 300.0 and is now 7.5: the learning rate follows from the length",
+    ]
+
+
+@pytest.mark.parametrize("key", ["generator.width", "losses.l1", "input.light", "optimizer.b1", "seed", "discriminator.layers"])
+def test_what_would_be_another_run(config, workdir, key):
+    section, _, name = key.rpartition(".")
+    (config[section] if section else config)[name] += 1
+    with pytest.raises(UserError, match=rf"was begun with {key} .*; go on with its settings, or give another --workdir"):
+        check(config, UnmaskTask, DIGESTS, workdir)
+
+
+def test_what_the_task_does_not_use(config, workdir):
+    """Nor paths, nor the settings of data that are the same."""
+    config.landmark_net.weights = "/elsewhere/landmarks.safetensors"
+    config.generator.weights = "/gone"
+    config.segmentation_net.width += 1
+    config.data.mask_looseness = 0.1
+    assert check(config, UnmaskTask, DIGESTS, workdir) == []
+    config.losses.l1 = 1.0
+    config.generator.width = 64
+    assert check(config, LandmarkRegression, DIGESTS, workdir) == []
+    config.landmark_net.width += 1
+    with pytest.raises(UserError, match="landmark_net.width"):
+        check(config, LandmarkRegression, DIGESTS, workdir)
+
+
+@pytest.mark.parametrize(("name", "told"), [("data", "another data set"), ("landmark_net", "another network landmark_net")])
+def test_other_data_and_other_networks(config, workdir, name, told):
+    with pytest.raises(UserError, match=f"was begun with {told}; go on with that one, or give another --workdir"):
+        check(config, UnmaskTask, DIGESTS | {name: "3" * 64}, workdir)
+
+
+def test_run_of_before_there_were_digests(config, workdir):
+    save_config(workdir / "config.json", config)
+    assert check(config, UnmaskTask, DIGESTS, workdir) == []
+    config.data.mask_looseness = 0.1
+    with pytest.raises(UserError, match="was begun with data.mask_looseness"):
+        check(config, UnmaskTask, DIGESTS, workdir)
+
+
+def test_every_setting_that_may_change_is_one(config):
+    for key in (*FREE, *TOLD):
+        section, _, name = key.partition(".")
+        assert name in config[section]
+
+
+def test_digest_of_arrays():
+    tree = {"a": {"kernel": np.arange(6.0).reshape(2, 3)}, "b": np.float32(1)}
+    same = {"b": np.float32(1), "a": {"kernel": np.asfortranarray(np.arange(6.0).reshape(2, 3))}}
+    others = [
+        {"a": {"kernel": np.arange(6.0).reshape(3, 2)}, "b": np.float32(1)},
+        {"a": {"bias": np.arange(6.0).reshape(2, 3)}, "b": np.float32(1)},
+        {"a": {"kernel": np.arange(6.0).reshape(2, 3)}, "b": np.float32(2)},
+        {"a": {"kernel": np.arange(6.0, dtype=np.float32).reshape(2, 3)}, "b": np.float32(1)},
+    ]
+    assert digest_tree(tree) == digest_tree(same)
+    assert len({digest_tree(tree), *map(digest_tree, others)}) == 5
+
+
+def test_config_of_a_run(config, tmp_path):
+    write_config(config, DIGESTS, tmp_path)
+    path = tmp_path / "config.json"
+    assert read_config(path).to_dict() == config.to_dict() and read_digests(path) == DIGESTS
+    assert json.loads(path.read_text())["digests"] == DIGESTS
+    before = path.stat().st_mtime_ns
+    write_config(config, DIGESTS, tmp_path)
+    assert path.stat().st_mtime_ns == before
+    write_config(config, DIGESTS | {"data": "4" * 64}, tmp_path)
+    assert read_digests(path)["data"] == "4" * 64
+
+
+def test_settings_of_the_data_are_those_of_the_data_set(config, data_dir, tmp_path):
+    config.data.mask_shift = 0.4
+    assert with_data_of(config, data_dir).data.mask_shift == 0.03
+    assert config.data.mask_shift == 0.4
+    # Of a data set whose config was left behind.
+    assert with_data_of(config, tmp_path).data.mask_shift == 0.4
