@@ -1,4 +1,4 @@
-"""`maskgan evaluate`: scores a trained network, or a baseline, on a split of a data set."""
+"""`maskgan evaluate`: scores a trained network of any kind, or a baseline, on a split of a data set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.files import check_writable, write_json
 from maskgan_jax.metrics.evaluation import evaluate, write_examples
 from maskgan_jax.metrics.landmark_accuracy import evaluate_landmarks
-from maskgan_jax.networks.stored import stored_config
+from maskgan_jax.metrics.segmentation_accuracy import evaluate_segmentation
+from maskgan_jax.networks.stored import read_description
 from maskgan_jax.runtime.allocator import compute_in_main_thread
 
 
@@ -18,7 +19,7 @@ def main(arguments: list[str]) -> None:
     """Reads the flags, scores, prints the scores and says where they are."""
     parser = argparse.ArgumentParser(
         prog="maskgan evaluate",
-        description="Scores a mask remover or a landmark network on a split of a data set, or a baseline for either.",
+        description="Scores a trained network of any kind, or a baseline, on a split of a data set.",
         allow_abbrev=False,
     )
     parser.add_argument("--workdir", metavar="PATH", help="folder of a `maskgan train` run, or an exported network; for 'ours'")
@@ -39,8 +40,10 @@ def main(arguments: list[str]) -> None:
     )
     add_lpips_flags(parser)
     options = parser.parse_args(arguments)
-    landmarks = options.method == "dlib" or bool(options.workdir and stored_config(options.workdir).task == "landmarks")
-    _check(options, landmarks)
+    task = read_description(options.workdir)[0].task if options.workdir else "unmask"
+    if options.method == "dlib":
+        task = "landmarks"
+    _check(options, task)
     # An empty path is one that was given, and is refused.
     for path in (options.out, options.examples, options.pictures and Path(options.pictures) / "real" / "face.png"):
         if path is not None:
@@ -51,8 +54,10 @@ def main(arguments: list[str]) -> None:
     if options.examples:
         write_examples(options.examples, options.data_dir, options.workdir, split=options.split)
         print(f"examples are in {options.examples}")
-    if landmarks:
+    if task == "landmarks":
         scores = evaluate_landmarks(options.method, options.data_dir, workdir=options.workdir, split=options.split)
+    elif task == "segmentation":
+        scores = evaluate_segmentation(options.data_dir, options.workdir, split=options.split)
     else:
         scores = evaluate(
             options.method,
@@ -69,11 +74,11 @@ def main(arguments: list[str]) -> None:
     print(f"scores are in {options.out}")
 
 
-def _check(options: argparse.Namespace, landmarks: bool) -> None:
+def _check(options: argparse.Namespace, task: str) -> None:
     """Raises UserError for flags that do not go together."""
     for flag in ("examples", "pictures", "lpips_alexnet", "lpips_heads"):
-        if landmarks and getattr(options, flag):
-            raise UserError(f"--{flag} is for mask removers, not for landmarks; leave it out")
+        if task != "unmask" and getattr(options, flag):
+            raise UserError(f"--{flag} is for mask removers, not for {task}; leave it out")
     for what, asked in (("the method 'ours'", options.method == "ours"), ("--examples", options.examples)):
         if asked and not options.workdir:
             raise UserError(f"{what} needs --workdir: the folder of a training run, or an exported network")

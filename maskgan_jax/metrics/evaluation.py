@@ -17,7 +17,7 @@ from maskgan_jax.data.masked_faces.reader import load_split, readable, zoom_of
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import write_png
 from maskgan_jax.metrics.baselines import telea
-from maskgan_jax.metrics.scoring import Item, mean_scores, score_each
+from maskgan_jax.metrics.scoring import Item, mean_scores, score_each, set_scores, without_features
 from maskgan_jax.models.lpips import PerceptualWeights
 from maskgan_jax.networks.face_network import FaceNetwork
 
@@ -140,10 +140,15 @@ def _write_pictures(folder: Path, number: int, record: Record, predictions: Pred
 
 
 def _summary(images: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means over the images, over those of each source and of each type of mask, and the images themselves."""
+    """Scores of all images, of those of each source and of each type of mask, and those of the images themselves."""
 
     def by(key: str) -> dict[str, dict[str, Any]]:
         values = sorted({image[key] for image in images})
         return {value: mean_scores([image for image in images if image[key] == value]) for value in values}
 
-    return mean_scores(images) | {f"by_{key}": by(key) for key in ("source", "mask_type")} | {"images": images}
+    return (
+        mean_scores(images)
+        | set_scores(images)
+        | {f"by_{key}": by(key) for key in ("source", "mask_type")}
+        | {"images": without_features(images)}
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -14,9 +13,8 @@ from maskgan_jax.data.masked_faces.reader import Records, load_split, readable, 
 from maskgan_jax.data.pipeline import evaluation_batches
 from maskgan_jax.data.points import CONTOUR
 from maskgan_jax.errors import UserError
-from maskgan_jax.networks.stored import load_network
+from maskgan_jax.networks.face_network import FaceNetwork
 from maskgan_jax.training.landmark_regression import landmark_errors
-from maskgan_jax.training.state import to_unit
 
 METHODS = ("ours", "dlib")
 BATCH = 32
@@ -65,22 +63,25 @@ def evaluate_landmarks(
 
 
 def _errors_of_network(records: Records, zoom: float, workdir: str | Path) -> dict[str, np.ndarray]:
-    config, network, variables = load_network(workdir, "landmarks")
-    # It would take faces of another size, too: it halves whatever it gets until 4 x 4 pixels are left.
-    _, first = next(readable(records, range(len(records))))
-    size = len(first["real"])
-    if (config.data.size, config.data.zoom) != (size, zoom):
-        raise UserError(
-            f"the network in {workdir} is for faces of {config.data.size} px with data.zoom={config.data.zoom:g}, those of the "
-            f"data set are of {size} px with {zoom:g}; build a data set for it"
-        )
-    predict = jax.jit(lambda variables, pictures: network.apply(variables, to_unit(pictures)))
+    network = FaceNetwork(workdir, "landmarks", BATCH)
+    check_fits(network, records, zoom, workdir)
     errors: dict[str, list[np.ndarray]] = {"unmasked": [], "masked": []}
     for batch in tqdm(evaluation_batches(records, BATCH), "landmarks", -(-len(records) // BATCH), unit="batch"):
         for name, key in (("unmasked", "real"), ("masked", "masked")):
-            distances = landmark_errors(predict(variables, batch[key]), batch["landmarks"])
+            distances = landmark_errors(network(batch[key]), batch["landmarks"])
             errors[name].append(np.asarray(distances)[batch["weight"] > 0])
     return {name: np.concatenate(parts) for name, parts in errors.items()}
+
+
+def check_fits(network: FaceNetwork, records: Records, zoom: float, path: str | Path) -> None:
+    """Raises UserError unless a network, which comes from `path`, is for the faces of a data set."""
+    _, first = next(readable(records, range(len(records))))
+    size = len(first["real"])
+    if (network.size, network.zoom) != (size, zoom):
+        raise UserError(
+            f"the network in {path} is for faces of {network.size} px with data.zoom={network.zoom:g}, those of the "
+            f"data set are of {size} px with {zoom:g}; build a data set for it"
+        )
 
 
 def _errors_of_dlib(records: Records) -> tuple[dict[str, np.ndarray], dict[str, float]]:

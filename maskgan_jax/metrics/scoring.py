@@ -1,4 +1,4 @@
-"""All the scores of a method: picture by picture, and their means."""
+"""All the scores of a method: image by image, their means, and those of the set."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import pictures_by_name, read_picture
-from maskgan_jax.metrics.image_quality import masked_mse, psnr, psnr_masked, ssim
-from maskgan_jax.models.lpips import PerceptualWeights, lpips
-from maskgan_jax.models.st_lpips import load_st_lpips, st_lpips
+from maskgan_jax.metrics.image_quality import METRICS
+from maskgan_jax.metrics.set_quality import SET_METRICS
+from maskgan_jax.models.lpips import PerceptualWeights, feature_distance, lpips
+from maskgan_jax.models.st_lpips import alex_taps, load_st_lpips
 
 # Name, prediction [H, W, 3], real [H, W, 3] and mask [H, W] or [H, W, 1] (above 127 = hidden), all uint8.
 Item = tuple[str, np.ndarray, np.ndarray, np.ndarray]
 
+# What is kept of each image for the scores of a set.
+FEATURES = "features"
 # The networks of LPIPS run out of pixels below this.
 SMALLEST_SIDE = 32
 
@@ -32,19 +36,32 @@ def score_pictures(
       items, batch_size, lpips_weights: as for `score_each`.
 
     Returns:
-      What `mean_scores` gives, and `images`: what `score_each` gives.
+      What `mean_scores` and `set_scores` give, and `images`: the scores of each.
 
     Raises:
       UserError: as `score_each` does.
     """
     images = list(score_each(items, batch_size=batch_size, lpips_weights=lpips_weights))
-    return mean_scores(images) | {"images": images}
+    return mean_scores(images) | set_scores(images) | {"images": without_features(images)}
 
 
 def mean_scores(images: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """`n`, how many pictures there are (at least one), and the means of all their scores, by the names of these."""
+    """`n`, how many images there are (at least one), and the means of all their scores."""
     names = [name for name, value in images[0].items() if isinstance(value, float)]
     return {"n": len(images), **{name: float(np.mean([image[name] for image in images])) for name in names}}
+
+
+def set_scores(images: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The scores in `SET_METRICS` of images that `score_each` gave; none of one image."""
+    if len(images) < 2:
+        return {}
+    features = [np.stack(of_images) for of_images in zip(*(image[FEATURES] for image in images), strict=True)]
+    return {name: metric(*features) for name, metric in SET_METRICS.items()}
+
+
+def without_features(images: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The scores of images as they are written."""
+    return [{name: value for name, value in image.items() if name != FEATURES} for image in images]
 
 
 def score_each(
@@ -61,8 +78,8 @@ def score_each(
       lpips_weights: from `load_lpips`; without them there is no `lpips`.
 
     Yields:
-      For each item in turn its `name`, `mse_masked` (sum over R, G, B), `psnr`, `psnr_masked` (dB, at most 100), `ssim`,
-      `st_lpips` (AlexNet) and perhaps `lpips`.
+      For each item in turn its `name`, the scores in `METRICS`, `st_lpips` (AlexNet) and perhaps `lpips`; and for the scores of
+      a set `features`: those of the prediction and of the real image, `[256]` each.
 
     Raises:
       UserError: sizes differ, a picture is smaller than 32 px, a mask hides nothing, there are no pictures, or the weights
@@ -73,21 +90,18 @@ def score_each(
     for batch in _batches(items, batch_size):
         names, predictions, real, masks = zip(*batch, strict=True)
         predictions, real = np.stack(predictions), np.stack(real)
-        regions = np.stack([mask.reshape(mask.shape[:2]) > 127 for mask in masks])
+        masks = np.stack([mask.reshape(mask.shape[:2]) > 127 for mask in masks])
         networks = [_padded(pictures, batch_size) for pictures in (predictions, real)]
         # The networks run beside the metrics in NumPy until their values are asked for.
-        columns = {"st_lpips": st_lpips(st_lpips_weights, *networks)}
+        distances, features = _st_lpips(st_lpips_weights, *networks)
+        columns = {"st_lpips": distances}
         if lpips_weights is not None:
             columns["lpips"] = lpips(lpips_weights, *networks)
-        columns = {
-            "mse_masked": masked_mse(predictions, real, regions),
-            "psnr": psnr(predictions, real),
-            "psnr_masked": psnr_masked(predictions, real, regions),
-            "ssim": ssim(predictions, real),
-        } | columns
+        columns = {name: metric(predictions, real, masks) for name, metric in METRICS.items()} | columns
         values = zip(*(np.asarray(column)[: len(names)].tolist() for column in columns.values()), strict=True)
-        for name, row in zip(names, values, strict=True):
-            yield {"name": name, **dict(zip(columns, row, strict=True))}
+        pairs = list(zip(*map(np.asarray, features), strict=True))
+        for name, row, pair in zip(names, values, pairs, strict=False):
+            yield {"name": name, **dict(zip(columns, row, strict=True)), FEATURES: pair}
     if batch is None:
         raise UserError("there are no pictures to score")
 
@@ -122,6 +136,13 @@ def score_folders(
 
     with tqdm(names, desc="score", unit="picture") as bar:
         return score_pictures(map(read, bar), lpips_weights=lpips_weights)
+
+
+@jax.jit
+def _st_lpips(weights: PerceptualWeights, images: jax.Array, real: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """ST-LPIPS of pairs of images, `[B]`, and features of both, `[B, 256]`; images in [-1, 1]."""
+    taps, real_taps = (alex_taps(weights.convolutions, each) for each in (images, real))
+    return feature_distance(taps, real_taps, weights.heads), tuple(each[-1].mean((1, 2)) for each in (taps, real_taps))
 
 
 def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -11,7 +11,7 @@ from maskgan_jax.metrics import evaluation
 from maskgan_jax.metrics.baselines import telea
 from maskgan_jax.metrics.evaluation import evaluate, write_examples
 from maskgan_jax.metrics.scoring import score_pictures
-from maskgan_jax.models.unet import create_generator
+from maskgan_jax.models.generators import create_generator
 from maskgan_jax.networks.face_network import FaceNetwork
 from maskgan_jax.networks.safetensors import save_safetensors
 

@@ -8,8 +8,9 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.files import write_png
 from maskgan_jax.metrics.image_quality import masked_mse, psnr, psnr_masked, ssim
 from maskgan_jax.metrics.scoring import score_folders, score_pictures
+from maskgan_jax.metrics.set_quality import frechet_distance
 from maskgan_jax.models.lpips import Convolution, PerceptualWeights, lpips
-from maskgan_jax.models.st_lpips import load_st_lpips, st_lpips
+from maskgan_jax.models.st_lpips import alex_taps, load_st_lpips, st_lpips
 
 
 def drawn(count, size=48):
@@ -27,7 +28,7 @@ def drawn(count, size=48):
 def test_values_and_means():
     items = list(drawn(5))
     scores = score_pictures(iter(items), batch_size=2)
-    assert list(scores) == ["n", "mse_masked", "psnr", "psnr_masked", "ssim", "st_lpips", "images"]
+    assert list(scores) == ["n", "mse_masked", "psnr", "psnr_masked", "ssim", "st_lpips", "frechet_st_alexnet", "images"]
     assert scores["n"] == 5 and json.loads(json.dumps(scores, allow_nan=False)) == scores
     assert [image["name"] for image in scores["images"]] == [f"face{k}" for k in range(5)]
     for image, (_, prediction, real, mask) in zip(scores["images"], items, strict=True):
@@ -40,6 +41,17 @@ def test_values_and_means():
         assert image["st_lpips"] == pytest.approx(float(st_lpips(load_st_lpips(), *network)[0]), abs=1e-6)
     for key in ("mse_masked", "psnr", "psnr_masked", "ssim", "st_lpips"):
         assert scores[key] == pytest.approx(np.mean([image[key] for image in scores["images"]]))
+
+
+def test_scores_of_the_set():
+    items = list(drawn(5))
+    features = []
+    for pictures in zip(*((prediction, real) for _, prediction, real, _ in items), strict=True):
+        taps = alex_taps(load_st_lpips().convolutions, np.stack(pictures).astype(np.float32) / 127.5 - 1)
+        features.append(np.asarray(taps[-1]).mean((1, 2)))
+    scores = score_pictures(iter(items), batch_size=2)
+    assert scores["frechet_st_alexnet"] == pytest.approx(frechet_distance(*features), rel=1e-2)
+    assert "frechet_st_alexnet" not in score_pictures(iter(items[:1]))
 
 
 def test_the_batch_size_changes_nothing():
@@ -145,7 +157,7 @@ def test_lpips_when_its_weights_are_given():
         [np.ones(shape[-1], np.float32) for shape in shapes],
     )
     scores = score_pictures(drawn(3), batch_size=2, lpips_weights=weights)
-    assert list(scores)[-3:] == ["st_lpips", "lpips", "images"]
+    assert list(scores)[-4:] == ["st_lpips", "lpips", "frechet_st_alexnet", "images"]
     for image, (_, prediction, real, _) in zip(scores["images"], drawn(3), strict=True):
         network = [picture[None].astype(np.float32) / 127.5 - 1 for picture in (prediction, real)]
         assert image["lpips"] == pytest.approx(float(lpips(weights, *network)[0]), rel=1e-5)

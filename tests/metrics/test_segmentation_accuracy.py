@@ -1,0 +1,62 @@
+import jax
+import numpy as np
+import pytest
+
+from maskgan_jax.__main__ import main
+from maskgan_jax.data.masked_faces.reader import load_split
+from maskgan_jax.errors import UserError
+from maskgan_jax.metrics.segmentation_accuracy import evaluate_segmentation
+from maskgan_jax.models.segmentation_net import SegmentationNet, create_segmentation_net
+from maskgan_jax.networks.safetensors import load_safetensors, save_safetensors
+
+
+@pytest.fixture(scope="module")
+def make_file(make_config, draw_variables, tmp_path_factory):
+    """What writes a segmentation network for faces of some size and zoom."""
+
+    def make(size=64, zoom=1.0):
+        config = make_config()
+        config.task, config.data.size, config.data.zoom, config.segmentation_net.width = "segmentation", size, zoom, 4
+        variables = draw_variables(create_segmentation_net(config), np.zeros((1, size, size, 3), np.float32), spread=0.2)
+        path = tmp_path_factory.mktemp("segmentation") / "network.safetensors"
+        save_safetensors(path, variables, config)
+        return path
+
+    return make
+
+
+def test_scores_are_those_of_each_face(data_dir, make_file):
+    path = make_file()
+    result = evaluate_segmentation(data_dir, path)
+    split = load_split(data_dir, "test")
+    apply = jax.jit(SegmentationNet(4).apply)
+    expected = {"iou": [], "precision": [], "recall": [], "false_alarm": []}
+    for record in (split[i] for i in range(len(split))):
+        found, alarm = (
+            np.asarray(apply(load_safetensors(path), record[key][None] / np.float32(127.5) - 1))[0] > 0
+            for key in ("masked", "real")
+        )
+        true = record["mask"][..., 0] == 255
+        expected["iou"].append((found & true).sum() / (found | true).sum())
+        expected["precision"].append((found & true).sum() / max(found.sum(), 1))
+        expected["recall"].append((found & true).sum() / true.sum())
+        expected["false_alarm"].append(alarm.mean())
+    assert 0 < np.mean(expected["iou"]) < 1
+    assert (result["method"], result["split"], result["n"]) == ("ours", "test", 4)
+    for name, values in expected.items():
+        assert result[name] == pytest.approx(np.mean(values), abs=2e-3)
+
+
+@pytest.mark.parametrize(("size", "zoom"), [(128, 1.0), (64, 1.25)])
+def test_a_network_for_other_faces(data_dir, make_file, size, zoom):
+    with pytest.raises(UserError, match=f"for faces of {size} px with data.zoom={zoom:g}, those of the data set are of 64 px"):
+        evaluate_segmentation(data_dir, make_file(size, zoom))
+
+
+def test_the_command(data_dir, make_file, tmp_path, capsys):
+    path = make_file()
+    arguments = ["evaluate", f"--workdir={path}", f"--data_dir={data_dir}", f"--out={tmp_path / 'scores.json'}"]
+    assert main(arguments) == 0
+    assert "iou" in capsys.readouterr().out and (tmp_path / "scores.json").is_file()
+    assert main([*arguments, "--pictures=P"]) == 1
+    assert "--pictures is for mask removers, not for segmentation; leave it out" in capsys.readouterr().err
