@@ -79,6 +79,11 @@ def main(arguments: list[str]) -> None:
     if card["unused"]:
         print(f"in no split: {card['unused']} (see {options.data_dir}/skipped.csv)")
     print(f"{card['records']} faces in {options.data_dir}; look at {options.data_dir}/contact_sheet.png")
+    if card["unexpected"]:
+        raise UserError(
+            f"the data set is complete but for {card['unexpected']} photos, which led to unexpected errors; "
+            f"look for them in {options.data_dir}/skipped.csv, and report errors of the program"
+        )
 
 
 def _listed(counts: dict[str, int]) -> str:

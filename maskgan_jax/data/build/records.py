@@ -11,7 +11,9 @@ import multiprocessing
 import os
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 import cv2
@@ -60,21 +62,20 @@ def detect_face(photo: Photo, data: ConfigDict) -> Face | Skipped:
     Raises:
       UserError: as `find_face` does.
     """
-    if isinstance(photo.path, tuple):
-        face = pose_face(*photo.path)
-        return Face(dataclasses.replace(photo, identity=face.identity, expression=face.expression), face.landmarks)
-    # Not imported above: builds from known faces do without dlib.
-    from maskgan_jax.data.build.landmarks import find_landmarks, load_predictor
+    if isinstance(photo.path, str):
+        # Not imported above: builds from known faces do without dlib.
+        from maskgan_jax.data.build.landmarks import find_landmarks, load_predictor
 
-    load_predictor(data.shape_predictor)  # Without it, no photo has a face: that is no reason to leave out one after the other.
+        load_predictor(data.shape_predictor)  # Outside the block below: a missing predictor is not the photo's fault.
     try:
+        if isinstance(photo.path, tuple):
+            face = pose_face(*photo.path)
+            return Face(dataclasses.replace(photo, identity=face.identity, expression=face.expression), face.landmarks)
         encoded = photo.read_bytes()
         landmarks = find_landmarks(decode_picture(encoded), data.shape_predictor)
         return Face(photo, landmarks, jpeg_quality(encoded))
-    except Unreachable:
-        raise
-    except UserError as error:
-        return Skipped(photo.id, photo.source, str(error))
+    except Exception as error:
+        return _skipped(photo, error)
 
 
 def check_fit(found: Face | Skipped, data: ConfigDict, seed: int) -> Face | Skipped:
@@ -87,9 +88,33 @@ def check_fit(found: Face | Skipped, data: ConfigDict, seed: int) -> Face | Skip
     try:
         aligned = to_aligned(found.landmarks, face_square(found.landmarks, data.zoom), data.size).astype(np.float32)
         fit_mask(aligned, _mask_rng(found.photo, seed), data, (data.size, data.size))
-    except UserError as error:
-        return Skipped(found.photo.id, found.photo.source, str(error))
+    except Exception as error:
+        return _skipped(found.photo, error)
     return found
+
+
+def _skipped(photo: Photo, error: Exception) -> Skipped:
+    """The photo that led to `error`, which is raised again if it would have come with any other photo."""
+    if isinstance(error, Unreachable | MemoryError):
+        raise error
+    if isinstance(error, UserError):
+        return Skipped(photo.id, photo.source, str(error))
+    *_, place = traceback.extract_tb(error.__traceback__)
+    message = f"{' '.join(f'{type(error).__name__}: {error}'.split()):.200}"
+    reason = f"unexpected error, {message} ({os.path.basename(place.filename)}, line {place.lineno})"
+    return Skipped(photo.id, photo.source, reason, unexpected=True)
+
+
+def try_record(face: Face, data: ConfigDict, seed: int) -> dict[str, Any] | Skipped:
+    """What `make_record` makes, or why it failed, which nothing but a cloud or a lack of memory may do for all photos.
+
+    Raises:
+      UserError: a cloud cannot be reached (Unreachable).
+    """
+    try:
+        return make_record(face, data, seed)
+    except Exception as error:
+        return dataclasses.replace(_skipped(face.photo, error), unexpected=True)
 
 
 def make_record(face: Face, data: ConfigDict, seed: int) -> dict[str, Any]:
@@ -109,7 +134,7 @@ def make_record(face: Face, data: ConfigDict, seed: int) -> dict[str, Any]:
     except Unreachable:
         raise
     except UserError as error:
-        raise UserError(f"{photo.path}: {error}, though it was before; the photos must not change during a build") from error
+        raise UserError(f"{error}, though it was before; the photos must not change during a build") from error
     aligned = align(picture, face.landmarks, data.size, data.zoom)
     drawn = draw_on(face, aligned, data, seed)
     return {
@@ -150,16 +175,26 @@ def mapped(function: Callable[[Item], Result], items: Iterable[Item], workers: i
       workers: number of processes; with 1, the calling process does the work.
 
     Raises:
-      UserError: a worker process died, for want of memory most likely. Whatever `function` raises comes through.
+      UserError: memory ran out, or a worker process was killed. Other errors of `function` come through.
     """
-    if workers == 1:
-        threads = cv2.getNumThreads()
-        cv2.setNumThreads(1)
-        try:
-            yield from map(function, items)
-        finally:
-            cv2.setNumThreads(threads)
-        return
+    try:
+        yield from (_mapped_here(function, items) if workers == 1 else _mapped_by_processes(function, items, workers))
+    except BrokenProcessPool as error:
+        raise UserError("a worker process was killed, for want of memory most likely; use fewer --workers") from error
+    except MemoryError as error:
+        raise UserError("there is not enough memory; use fewer --workers") from error
+
+
+def _mapped_here(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield from map(function, items)
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _mapped_by_processes(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
     # Spawned, not forked: the process may have threads (of JAX, OpenCV, dlib), which do not survive a fork.
     pool = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _set_up_worker)
     pending: collections.deque[concurrent.futures.Future] = collections.deque()
@@ -170,8 +205,6 @@ def mapped(function: Callable[[Item], Result], items: Iterable[Item], workers: i
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
-    except concurrent.futures.process.BrokenProcessPool as error:
-        raise UserError("a worker process was killed, for want of memory most likely; use fewer --workers") from error
     finally:
         pool.shutdown(cancel_futures=True)
 
