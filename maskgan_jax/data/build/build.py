@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import fcntl
 import functools
 import itertools
 import os
@@ -35,6 +34,7 @@ from maskgan_jax.data.masked_faces.masked_faces_dataset_builder import Builder, 
 from maskgan_jax.data.masks import check_masks
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing, write_json, write_png
+from maskgan_jax.runtime.lock import locked
 
 # Folders with this prefix are builds under way, or builds that were killed.
 UNFINISHED = ".unfinished-"
@@ -177,7 +177,8 @@ def _unfinished(data_dir: epath.Path, overwrite: bool) -> Iterator[epath.Path]:
 @contextlib.contextmanager
 def _unfinished_here(data_dir: Path, overwrite: bool) -> Iterator[epath.Path]:
     data_dir.mkdir(parents=True, exist_ok=True)
-    with _locked(data_dir) as alone:
+    busy = f"another maskgan build is writing to {data_dir}; wait for it, or give another --data_dir"
+    with locked(data_dir, busy) as alone:
         _check_room(epath.Path(data_dir), overwrite)
         with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=data_dir) as name:
             for left in data_dir.glob(f"{UNFINISHED}*/"):
@@ -237,23 +238,6 @@ def _unfinished_in_cloud(data_dir: epath.Path, overwrite: bool) -> Iterator[epat
     finally:
         with reaching(data_dir):
             folder.rmtree(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    """Keeps other builds out of a folder, until the block or the process ends; gives whether it could."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            alone = True
-        except BlockingIOError as error:
-            raise UserError(f"another maskgan build is writing to {folder}; wait for it, or give another --data_dir") from error
-        except OSError:  # Some network file systems have no locks.
-            alone = False
-        yield alone
-    finally:
-        os.close(descriptor)
 
 
 def _list_photos(sources: Sequence[str], config: ConfigDict, lists: FaceLists) -> tuple[list[int], list[Skipped], set[str]]:

@@ -10,7 +10,6 @@ import json
 import multiprocessing
 import os
 import signal
-import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -27,6 +26,7 @@ from maskgan_jax.data.masks import Compression, DrawnMask, draw_mask, fit_mask
 from maskgan_jax.data.rendered.faces import pose_face
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import decode_picture, jpeg_quality
+from maskgan_jax.runtime.parent import end_with_parent
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -213,9 +213,4 @@ def _set_up_worker() -> None:
     """One thread per process; it leaves Ctrl-C to its parent, and ends when its parent does."""
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    end_with_parent()
