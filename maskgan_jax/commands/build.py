@@ -59,12 +59,12 @@ def main(arguments: list[str]) -> None:
         options.sources,
         config,
         options.data_dir,
-        options.workers,
-        options.overwrite,
-        options.runner,
-        [option for option in options.beam_pipeline_options.split(",") if option],
-        options.faces,
-        options.keep_faces,
+        workers=options.workers,
+        overwrite=options.overwrite,
+        runner=options.runner,
+        runner_options=[option for option in options.beam_pipeline_options.split(",") if option],
+        faces=options.faces,
+        keep_faces=options.keep_faces,
     )
     for split, counts in card["splits"].items():
         print(f"{split}: {counts['records']} faces of {counts['identities']} people")

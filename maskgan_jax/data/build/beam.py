@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from maskgan_jax.data.build.card import Tally
 from maskgan_jax.data.build.face_lists import FaceLists, Usable
-from maskgan_jax.data.build.records import Face, find_face, try_record
+from maskgan_jax.data.build.records import FoundFace, find_face, try_record
 from maskgan_jax.data.build.sources import Skipped
 from maskgan_jax.data.build.storage import is_remote
 from maskgan_jax.data.masked_faces.masked_faces_dataset_builder import BeamBuilder, prepare
@@ -137,14 +137,14 @@ class _PlacedFaces(beam.PTransform):
         )
 
 
-def _placed_faces(number: int, lists: FaceLists) -> Iterator[tuple[tuple[str, int], Face]]:
+def _placed_faces(number: int, lists: FaceLists) -> Iterator[tuple[tuple[str, int], FoundFace]]:
     targets = lists.read_targets(number)
     for offset, face in lists.read_found(number):
         if offset in targets:
             yield tuple(targets[offset]), face
 
 
-def _try_record(face: Face, data: ConfigDict, seed: int) -> dict[str, Any] | Skipped:
+def _try_record(face: FoundFace, data: ConfigDict, seed: int) -> dict[str, Any] | Skipped:
     cv2.setNumThreads(1)
     return try_record(face, data, seed)
 

@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,7 +25,7 @@ from maskgan_jax.data.build.card import Tally, data_card
 from maskgan_jax.data.build.contact_sheet import contact_sheet
 from maskgan_jax.data.build.face_file import KnownFaces, kept_faces, read_face_file
 from maskgan_jax.data.build.face_lists import ITEMS_PER_LIST, FaceLists, Usable
-from maskgan_jax.data.build.records import Face, check_fit, detect_face, mapped, try_record
+from maskgan_jax.data.build.records import FoundFace, check_fit, detect_face, mapped, try_record
 from maskgan_jax.data.build.sources import Photo, Skipped, list_all_photos
 from maskgan_jax.data.build.splits import check_splits, split_photos
 from maskgan_jax.data.build.storage import is_remote, reaching
@@ -46,6 +46,7 @@ def build_data_set(
     sources: Sequence[str],
     config: ConfigDict,
     data_dir: str | os.PathLike,
+    *,
     workers: int = 0,
     overwrite: bool = False,
     runner: str = "",
@@ -130,8 +131,10 @@ def build_data_set(
         save_config(here / CONFIG, config)
         _write_skipped(here / SKIPPED, skipped + unused)
         shown = [lists.read_face(splits[split][number].place) for split, number in tally.examples(splits)]
-        examples = (try_record(face, config.data, config.seed) for face in shown)
-        write_png(here / SHEET, contact_sheet([record for record in examples if not isinstance(record, Skipped)]))
+        examples = [try_record(face, config.data, config.seed) for face in shown]
+        records = [record for record in examples if not isinstance(record, Skipped)]
+        _check_any(records, examples)
+        write_png(here / SHEET, contact_sheet(records))
         for name in BESIDE:
             epath.Path(here / name).copy(folder / "built" / name)
     return card
@@ -284,7 +287,9 @@ def _find_faces(
             lists.write_found(number, [fitted for _, fitted in batch])
 
 
-def _find_and_fit(item: Photo | Face | Skipped, data: ConfigDict, seed: int) -> tuple[Face | Skipped, Face | Skipped]:
+def _find_and_fit(
+    item: Photo | FoundFace | Skipped, data: ConfigDict, seed: int
+) -> tuple[FoundFace | Skipped, FoundFace | Skipped]:
     """What was found in a photo, and the same if a mask can be drawn on it; a face that is known is not searched for."""
     found = detect_face(item, data) if isinstance(item, Photo) else item
     return found, check_fit(found, data, seed)
@@ -327,9 +332,9 @@ def _report(skipped: Iterable[Skipped]) -> None:
             tqdm.write(f"left out {photo.id}: {photo.reason}", file=sys.stderr)
 
 
-def _check_any(splits: Mapping[str, Any], left_out: Sequence[Skipped]) -> None:
-    """Raises UserError if there is nothing in any split."""
-    if not splits:
+def _check_any(made: Collection[Any], left_out: Sequence[Skipped]) -> None:
+    """Raises UserError if everything was left out."""
+    if not made:
         raise UserError(f"none of the photos is usable; {left_out[0].id}, for one: {left_out[0].reason}")
 
 

@@ -33,7 +33,7 @@ Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Face:
+class FoundFace:
     """A photo and the face in it.
 
     Attributes:
@@ -47,7 +47,7 @@ class Face:
     jpeg_quality: int | None = None
 
 
-def find_face(photo: Photo, data: ConfigDict, seed: int) -> Face | Skipped:
+def find_face(photo: Photo, data: ConfigDict, seed: int) -> FoundFace | Skipped:
     """The face in a photo, or why it is of no use; `data` and `seed` as for `make_record`.
 
     Raises:
@@ -56,7 +56,7 @@ def find_face(photo: Photo, data: ConfigDict, seed: int) -> Face | Skipped:
     return check_fit(detect_face(photo, data), data, seed)
 
 
-def detect_face(photo: Photo, data: ConfigDict) -> Face | Skipped:
+def detect_face(photo: Photo, data: ConfigDict) -> FoundFace | Skipped:
     """The face in a photo, or why there is none; of `data` only `shape_predictor` is used.
 
     Raises:
@@ -64,21 +64,21 @@ def detect_face(photo: Photo, data: ConfigDict) -> Face | Skipped:
     """
     if isinstance(photo.path, str):
         # Not imported above: builds from known faces do without dlib.
-        from maskgan_jax.data.build.landmarks import find_landmarks, load_predictor
+        from maskgan_jax.data.build.landmarks import largest_face_landmarks, load_predictor
 
         load_predictor(data.shape_predictor)  # Outside the block below: a missing predictor is not the photo's fault.
     try:
         if isinstance(photo.path, tuple):
             face = pose_face(*photo.path)
-            return Face(dataclasses.replace(photo, identity=face.identity, expression=face.expression), face.landmarks)
+            return FoundFace(dataclasses.replace(photo, identity=face.identity, expression=face.expression), face.landmarks)
         encoded = photo.read_bytes()
-        landmarks = find_landmarks(decode_picture(encoded), data.shape_predictor)
-        return Face(photo, landmarks, jpeg_quality(encoded))
+        landmarks = largest_face_landmarks(decode_picture(encoded), data.shape_predictor)
+        return FoundFace(photo, landmarks, jpeg_quality(encoded))
     except Exception as error:
         return _skipped(photo, error)
 
 
-def check_fit(found: Face | Skipped, data: ConfigDict, seed: int) -> Face | Skipped:
+def check_fit(found: FoundFace | Skipped, data: ConfigDict, seed: int) -> FoundFace | Skipped:
     """A face that `detect_face` found, or why `make_record` could draw no mask on it.
 
     The splits must know, so the very mask that `make_record` draws is fitted here already.
@@ -105,7 +105,7 @@ def _skipped(photo: Photo, error: Exception) -> Skipped:
     return Skipped(photo.id, photo.source, reason, unexpected=True)
 
 
-def try_record(face: Face, data: ConfigDict, seed: int) -> dict[str, Any] | Skipped:
+def try_record(face: FoundFace, data: ConfigDict, seed: int) -> dict[str, Any] | Skipped:
     """What `make_record` makes, or why it failed, which nothing but a cloud or a lack of memory may do for all photos.
 
     Raises:
@@ -117,7 +117,7 @@ def try_record(face: Face, data: ConfigDict, seed: int) -> dict[str, Any] | Skip
         return dataclasses.replace(_skipped(face.photo, error), unexpected=True)
 
 
-def make_record(face: Face, data: ConfigDict, seed: int) -> dict[str, Any]:
+def make_record(face: FoundFace, data: ConfigDict, seed: int) -> dict[str, Any]:
     """One record as it is stored.
 
     Args:
@@ -152,7 +152,7 @@ def make_record(face: Face, data: ConfigDict, seed: int) -> dict[str, Any]:
     }
 
 
-def draw_on(face: Face, aligned: AlignedFace, data: ConfigDict, seed: int) -> DrawnMask:
+def draw_on(face: FoundFace, aligned: AlignedFace, data: ConfigDict, seed: int) -> DrawnMask:
     """The mask that `make_record` draws on a face, which `align` gave."""
     compression = None
     if face.jpeg_quality is not None:

@@ -23,7 +23,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from maskgan_jax.data.build.card import Tally
 from maskgan_jax.data.build.sources import Skipped
-from maskgan_jax.data.build.storage import is_remote, reaching, write_text
+from maskgan_jax.data.build.storage import is_remote, reaching, save_text
 from maskgan_jax.data.masked_faces.reader import NAME, VERSION
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing
@@ -200,7 +200,7 @@ class BeamBuilder(Builder, skip_registration=True):
                 | "by file" >> beam.GroupByKey()
                 | "write files" >> beam.Map(write)
                 | "what was written" >> beam.combiners.ToList()
-                | "note it" >> beam.Map(lambda files: write_text(written, json.dumps(files)))
+                | "note it" >> beam.Map(lambda files: save_text(written, json.dumps(files)))
             )
         files = {split: [] for split in self._counts}
         for split, _, length, size, tally in sorted(json.loads(written.read_text()), key=lambda file: file[:2]):

@@ -9,7 +9,7 @@ import pytest
 from maskgan_jax.data.build import build as building
 from maskgan_jax.data.build import records
 from maskgan_jax.data.build.build import build_data_set
-from maskgan_jax.data.build.records import Face, check_fit, detect_face, mapped, try_record
+from maskgan_jax.data.build.records import FoundFace, check_fit, detect_face, mapped, try_record
 from maskgan_jax.data.build.sources import Photo, Skipped
 from maskgan_jax.data.build.storage import Unreachable
 from maskgan_jax.data.masked_faces.reader import digest_of, load_split
@@ -128,11 +128,11 @@ def test_a_missing_predictor_ends_a_build(train_only, tmp_path):
 
 def test_reasons_of_single_stages(config, monkeypatch):
     face = detect_face(PHOTO, config.data)
-    assert isinstance(face, Face)
-    unfit = Face(face.photo, np.zeros((68, 2), np.float32))
+    assert isinstance(face, FoundFace)
+    unfit = FoundFace(face.photo, np.zeros((68, 2), np.float32))
     assert check_fit(unfit, config.data, 0) == Skipped(PHOTO.id, "rendered", check_fit(unfit, config.data, 0).reason)
-    assert check_fit(Face(face.photo, np.full((68, 2), np.nan, np.float32)), config.data, 0).reason
-    gone = Face(types.SimpleNamespace(id="a/b", source="a", path="/nowhere", read=lambda: 1 / 0), face.landmarks)
+    assert check_fit(FoundFace(face.photo, np.full((68, 2), np.nan, np.float32)), config.data, 0).reason
+    gone = FoundFace(types.SimpleNamespace(id="a/b", source="a", path="/nowhere", read=lambda: 1 / 0), face.landmarks)
     assert try_record(gone, config.data, 0).unexpected
 
 
