@@ -79,7 +79,7 @@ def stage_times(
     start = time.process_time()
     with timed_stages(times):
         face = records.find_face(photo, config.data, config.seed)
-        usable = isinstance(face, records.Face)
+        usable = isinstance(face, records.FoundFace)
         record = records.make_record(face, config.data, config.seed) if usable else None
     if usable:
         before = time.process_time()

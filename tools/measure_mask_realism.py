@@ -39,8 +39,8 @@ from tqdm import tqdm
 
 from maskgan_jax.config import load_config
 from maskgan_jax.data.align import align, face_square, to_photo
-from maskgan_jax.data.build.landmarks import find_landmarks
-from maskgan_jax.data.build.records import Face, find_face, make_record
+from maskgan_jax.data.build.landmarks import largest_face_landmarks
+from maskgan_jax.data.build.records import FoundFace, find_face, make_record
 from maskgan_jax.data.build.sources import Photo, list_photos
 from maskgan_jax.data.masks import check_masks
 from maskgan_jax.data.points import LEFT_EYE, RIGHT_EYE
@@ -175,7 +175,7 @@ def drawn_faces(
     turns = (photo for turn in itertools.zip_longest(*by_source.values()) for photo in turn if photo)
     candidates = list(itertools.islice(turns, 3 * count // 2))
     found = [find_face(photo, config.data, config.seed) for photo in tqdm(candidates, "faces to draw on", unit=" photos")]
-    usable = [face for face in found if isinstance(face, Face)]
+    usable = [face for face in found if isinstance(face, FoundFace)]
     faces, lost = [], {}
     for face in tqdm(_matched(usable, sides, count, rng), "drawn masks", unit=" faces"):
         record = make_record(face, config.data, config.seed)
@@ -193,7 +193,7 @@ def drawn_faces(
     return faces, lost
 
 
-def _matched(faces: Sequence[Face], sides: np.ndarray, count: int, rng: np.random.Generator) -> Iterator[Face]:
+def _matched(faces: Sequence[FoundFace], sides: np.ndarray, count: int, rng: np.random.Generator) -> Iterator[FoundFace]:
     """At most `count` of the faces, each the nearest in size to one of the real ones."""
     left = {number: _side(face_square(face.landmarks)) for number, face in enumerate(faces)}
     for side in rng.permutation(np.resize(sides, min(count, len(faces)))):
@@ -224,7 +224,7 @@ def masked_face(
     Raises:
       UserError: no face or no mask is found.
     """
-    aligned = align(photo, find_landmarks(photo, config.data.shape_predictor), SIZE)
+    aligned = align(photo, largest_face_landmarks(photo, config.data.shape_predictor), SIZE)
     places = np.rint(to_photo(_pixels(SIZE), aligned.alignment, SIZE)).astype(int)
     within = ((places >= 0) & (places < photo.shape[1::-1])).all(axis=-1)
     x, y = np.moveaxis(np.where(within[..., None], places, 0), -1, 0)

@@ -26,7 +26,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from maskgan_jax.config import load_config
-from maskgan_jax.data.build.records import Face, find_face, make_record
+from maskgan_jax.data.build.records import FoundFace, find_face, make_record
 from maskgan_jax.data.build.sources import list_photos
 from maskgan_jax.data.masked_faces.reader import load_split, readable
 from maskgan_jax.data.pipeline import ARRAYS, training_batches
@@ -181,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         config = load_config("default")
         faces = (find_face(photo, config.data, 0) for photo in list_photos(f"rendered={flags.count}", config))
-        records = [make_record(face, config.data, 0) for face in faces if isinstance(face, Face)]
+        records = [make_record(face, config.data, 0) for face in faces if isinstance(face, FoundFace)]
     if len(records) < BATCH:
         raise UserError(f"only {len(records)} records to measure with, less than a batch of {BATCH}; give a larger data set")
     size = len(records[0]["real"])

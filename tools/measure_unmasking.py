@@ -28,7 +28,7 @@ from tqdm import tqdm
 from maskgan_jax.config import load_config
 from maskgan_jax.configs import default
 from maskgan_jax.data.align import cut_out
-from maskgan_jax.data.build.landmarks import find_landmarks
+from maskgan_jax.data.build.landmarks import largest_face_landmarks
 from maskgan_jax.data.grid import labelled_grid
 from maskgan_jax.data.masks import DrawnMask, draw_mask
 from maskgan_jax.demo.run import PORTRAIT
@@ -155,7 +155,7 @@ def measure_flicker(out: Path, unmasker: Unmasker) -> None:
 def masked_portrait() -> DrawnMask:
     """The demo's portrait with a mask drawn on it."""
     portrait = read_picture(PORTRAIT)
-    return draw_mask(portrait, find_landmarks(portrait), np.random.default_rng(0), default.get_config().data)
+    return draw_mask(portrait, largest_face_landmarks(portrait), np.random.default_rng(0), default.get_config().data)
 
 
 def moving_portrait(picture: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -22,8 +22,8 @@ from tqdm import tqdm
 
 from maskgan_jax.config import load_config
 from maskgan_jax.data.align import align
-from maskgan_jax.data.build.landmarks import find_landmarks
-from maskgan_jax.data.build.records import Face, draw_on, find_face
+from maskgan_jax.data.build.landmarks import largest_face_landmarks
+from maskgan_jax.data.build.records import FoundFace, draw_on, find_face
 from maskgan_jax.data.build.sources import Photo, list_photos
 from maskgan_jax.data.masks import check_masks
 from maskgan_jax.errors import UserError, exit_code
@@ -70,7 +70,7 @@ def drawn_faces(source: str, count: int, config: ConfigDict) -> tuple[list[tuple
             if len(faces) == count:
                 break
             face = find_face(photos[index], config.data, config.seed)
-            if not isinstance(face, Face):
+            if not isinstance(face, FoundFace):
                 continue
             aligned = align(face.photo.read(), face.landmarks, config.data.size, config.data.zoom)
             # Once before, for what is made only once for each size of a face.
@@ -95,7 +95,7 @@ def real_faces(folder: str, count: int, config: ConfigDict) -> list[tuple[np.nda
             faces.append(
                 (
                     align(
-                        photo, find_landmarks(photo, config.data.shape_predictor), config.data.size, config.data.zoom
+                        photo, largest_face_landmarks(photo, config.data.shape_predictor), config.data.size, config.data.zoom
                     ).picture,
                     "real",
                 )

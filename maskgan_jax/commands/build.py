@@ -59,12 +59,12 @@ def main(arguments: list[str]) -> None:
         options.sources,
         config,
         options.data_dir,
-        options.workers,
-        options.overwrite,
-        options.runner,
-        [option for option in options.beam_pipeline_options.split(",") if option],
-        options.faces,
-        options.keep_faces,
+        workers=options.workers,
+        overwrite=options.overwrite,
+        runner=options.runner,
+        runner_options=[option for option in options.beam_pipeline_options.split(",") if option],
+        faces=options.faces,
+        keep_faces=options.keep_faces,
     )
     for split, counts in card["splits"].items():
         print(f"{split}: {counts['records']} faces of {counts['identities']} people")
@@ -79,6 +79,11 @@ def main(arguments: list[str]) -> None:
     if card["unused"]:
         print(f"in no split: {card['unused']} (see {options.data_dir}/skipped.csv)")
     print(f"{card['records']} faces in {options.data_dir}; look at {options.data_dir}/contact_sheet.png")
+    if card["unexpected"]:
+        raise UserError(
+            f"the data set is complete but for {card['unexpected']} photos, which led to unexpected errors; "
+            f"look for them in {options.data_dir}/skipped.csv, and report errors of the program"
+        )
 
 
 def _listed(counts: dict[str, int]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from maskgan_jax.data.rendered.head_model import Camera
+from maskgan_jax.data.rendered.head_model import Projection
 
 
 @dataclass(frozen=True)
@@ -74,16 +74,16 @@ class Brush:
     """Paints smooth shapes on `canvas` `[size, size, 3]`, in place, in face coordinates; widths and softness are in mm."""
 
     canvas: np.ndarray
-    camera: Camera
+    projection: Projection
 
     def shape(self, points: np.ndarray, colour: np.ndarray, softness: float, opacity: float = 1.0) -> None:
         """Fills the closed curve through `points` `[N, 3]`."""
-        self._fill(spline(self.camera.project(points)), colour, softness, opacity)
+        self._fill(spline(self.projection.project(points)), colour, softness, opacity)
 
     def line(self, points: np.ndarray, width: float | list, colour: np.ndarray, softness: float, opacity: float = 1.0) -> None:
         """Draws an open curve through `points` `[N, 3]`; several widths are spread evenly along it."""
-        curve = spline(self.camera.project(points), closed=False)
-        width = np.atleast_1d(width) * self.camera.scale
+        curve = spline(self.projection.project(points), closed=False)
+        width = np.atleast_1d(width) * self.projection.scale
         width = np.interp(np.linspace(0, 1, len(curve)), np.linspace(0, 1, len(width)), width)
         along = np.gradient(curve, axis=0)
         across = np.stack([-along[:, 1], along[:, 0]], 1) / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
@@ -93,11 +93,11 @@ class Brush:
     def spot(self, point: np.ndarray, radius: float | tuple, colour: np.ndarray, softness: float, opacity: float = 1.0) -> None:
         """Fills a disc, or an ellipse of radii (x, y), about `point` `[3]`."""
         angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-        ring = np.stack([np.cos(angle), np.sin(angle)], 1) * radius * self.camera.scale
-        self._fill(self.camera.project(point) + ring, colour, softness, opacity)
+        ring = np.stack([np.cos(angle), np.sin(angle)], 1) * radius * self.projection.scale
+        self._fill(self.projection.project(point) + ring, colour, softness, opacity)
 
     def _fill(self, outline: np.ndarray, colour: np.ndarray, softness: float, opacity: float) -> None:
-        window, alpha = coverage(outline, len(self.canvas), softness * self.camera.scale)
+        window, alpha = coverage(outline, len(self.canvas), softness * self.projection.scale)
         self.canvas[window] += opacity * alpha[..., None] * (np.asarray(colour, np.float32) - self.canvas[window])
 
 

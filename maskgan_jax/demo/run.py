@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from maskgan_jax.config import read_config
 from maskgan_jax.configs import default
-from maskgan_jax.data.build.landmarks import find_landmarks
+from maskgan_jax.data.build.landmarks import largest_face_landmarks
 from maskgan_jax.data.masks import draw_mask
 from maskgan_jax.demo.report import Section, folded, image, line_chart, paragraph, table, write_report
 from maskgan_jax.errors import UserError
@@ -124,7 +124,7 @@ def write_portrait(path: Path, unmasker: Unmasker | None = None) -> None:
 
     unmasker = unmasker or Unmasker.from_pretrained()
     photo = read_picture(PORTRAIT)
-    landmarks = find_landmarks(photo)
+    landmarks = largest_face_landmarks(photo)
     rows = []
     for seed in PORTRAIT_MASKS:
         masked = draw_mask(photo, landmarks, np.random.default_rng(seed), default.get_config().data).picture

@@ -7,7 +7,6 @@ waits for ever, that is what ends it. So the process that was started works in a
 from __future__ import annotations
 
 import multiprocessing
-import multiprocessing.connection
 import os
 import signal
 import sys
@@ -17,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from maskgan_jax.errors import exit_code
+from maskgan_jax.runtime.parent import end_with_parent
 
 # For how long a process that fails waits for the others, which may fail for the same reason and want to say so.
 FAREWELL_SECONDS = 10
@@ -62,7 +62,7 @@ def run_supervised(program: str, workdir: str | Path, work: Callable[..., None],
 
 def _work_and_leave(program: str, work: Callable[..., None], arguments: tuple[object, ...]) -> None:
     os.setsid()  # Or Ctrl-C would come twice: from the terminal and from the parent.
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     try:
         code = exit_code(program, lambda: work(*arguments))
     except Exception as error:
@@ -83,11 +83,6 @@ def _work_and_leave(program: str, work: Callable[..., None], arguments: tuple[ob
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def _end_with_parent() -> None:
-    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)
 
 
 def _tells_of_lost_process(error: Exception) -> bool:

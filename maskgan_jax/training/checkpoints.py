@@ -8,7 +8,6 @@ make the same calls, with the same values; process 0 writes what is to be writte
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import math
 import shutil
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from ml_collections import ConfigDict
 from maskgan_jax.errors import UserError
 from maskgan_jax.networks.description import Variables
 from maskgan_jax.networks.run_checkpoints import first_line, read_through, room_for
+from maskgan_jax.runtime import lock
 from maskgan_jax.training.state import TrainState
 
 
@@ -38,18 +38,13 @@ def locked(workdir: Path) -> Iterator[None]:
     if jax.process_index() > 0:  # The processes of one run share the workdir.
         yield
         return
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        file = (workdir / ".lock").open("w")
-    except OSError as error:
-        raise UserError(f"cannot use the folder {workdir} ({error.strerror}); give another --workdir") from error
-    with file:
+    busy = f"another run is at work in {workdir}; wait for its end, or give another --workdir"
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"another run is at work in {workdir}; wait for its end, or give another --workdir") from error
-        except OSError:  # Some network file systems have no locks.
-            pass
+            workdir.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(lock.locked(workdir / ".lock", busy))
+        except OSError as error:
+            raise UserError(f"cannot use the folder {workdir} ({error.strerror}); give another --workdir") from error
         yield
 
 

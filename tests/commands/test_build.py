@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from maskgan_jax.__main__ import main
 from maskgan_jax.data.masked_faces.reader import load_split
+from maskgan_jax.data.rendered.faces import pose_face
 
 
 def test_build(capsys, tmp_path):
@@ -45,6 +47,21 @@ def test_wrong_arguments(arguments, message, capsys, tmp_path):
     error = capsys.readouterr().err
     assert message in error
     assert len(error.splitlines()) == 1
+
+
+def test_unexpected_errors_are_told_by_the_exit_code(capsys, tmp_path, monkeypatch):
+    def fail(index, seed):
+        return pose_face(index, seed) if index else 1 / 0
+
+    monkeypatch.setattr("maskgan_jax.data.build.records.pose_face", fail)
+    arguments = ["build", "--source=rendered=6", f"--data_dir={tmp_path}", "--workers=1", "--config.data.size=64"]
+    assert main([*arguments, "--config.data.splits={'train': {'*': 1.0}}"]) == 1
+    printed, told = capsys.readouterr()
+    assert f"5 faces in {tmp_path}" in printed
+    assert "left out rendered/000000: unexpected error, ZeroDivisionError: division by zero (test_build.py, line " in told
+    message = f"maskgan build: error: the data set is complete but for 1 photos, .* in {tmp_path}/skipped.csv"
+    assert re.match(message, told.splitlines()[-1])
+    assert len(load_split(tmp_path, "train")) == 5
 
 
 @pytest.mark.skipif("MASKGAN_FACES" not in os.environ, reason="MASKGAN_FACES names no folder of real faces with a faces.csv")

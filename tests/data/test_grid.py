@@ -31,3 +31,13 @@ def test_headings_stand_over_every_column_of_rows(rows):
 
 def test_columns_are_apart(rows):
     assert (labelled_grid(rows, ["a", "b", "c"], columns=2)[HEADING:, 96 : 96 + GAP] == 255).all()
+
+
+def test_captions(rows):
+    """Each stands above its row, and moves only the rows below it."""
+    sheet = labelled_grid(rows, ["a", "b", "c"], 2, [*"vwxy", ""])
+    assert sheet.shape == (HEADING + 3 * (HEADING + 32), 2 * (96 + GAP) - GAP, 3)
+    for number, row in enumerate(rows):
+        top, left = HEADING + number // 2 * (HEADING + 32), number % 2 * (96 + GAP)
+        assert (sheet[top : top + HEADING, left : left + 96].min() < 128) == (number < 4)
+        np.testing.assert_array_equal(sheet[top + HEADING : top + HEADING + 32, left : left + 96], np.concatenate(row, axis=1))

@@ -7,7 +7,7 @@ import pytest
 
 from maskgan_jax.configs.default import splits
 from maskgan_jax.data.build.build import build_data_set
-from maskgan_jax.data.build.landmarks import find_landmarks
+from maskgan_jax.data.build.landmarks import largest_face_landmarks
 from maskgan_jax.data.masked_faces.reader import load_split
 from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.errors import UserError
@@ -49,7 +49,7 @@ def test_it_learns_masked_faces(tool, faces, predictor):
 
 def test_the_file_can_be_used(predictor):
     face = render_face(4, seed=0, size=320)
-    found = find_landmarks(face.picture, str(predictor))
+    found = largest_face_landmarks(face.picture, str(predictor))
     eyes = np.hypot(*(face.landmarks[36:42].mean(axis=0) - face.landmarks[42:48].mean(axis=0)))
     assert np.hypot(*(found - face.landmarks).T).mean() / eyes < 0.3
 

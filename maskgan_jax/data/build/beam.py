@@ -21,7 +21,8 @@ from ml_collections import ConfigDict
 
 from maskgan_jax.data.build.card import Tally
 from maskgan_jax.data.build.face_lists import FaceLists, Usable
-from maskgan_jax.data.build.records import Face, find_face, make_record
+from maskgan_jax.data.build.records import FoundFace, find_face, try_record
+from maskgan_jax.data.build.sources import Skipped
 from maskgan_jax.data.build.storage import is_remote
 from maskgan_jax.data.masked_faces.masked_faces_dataset_builder import BeamBuilder, prepare
 from maskgan_jax.errors import UserError
@@ -112,7 +113,7 @@ def write_records(
         size=config.data.size,
         counts={split: len(part) for split, part in splits.items()},
         items=_PlacedFaces(lists, targets),
-        make=functools.partial(_make_record, data=config.data, seed=config.seed),
+        make=functools.partial(_try_record, data=config.data, seed=config.seed),
         data_dir=folder,
     )
     with _telling(how, "drawing masks"):
@@ -136,16 +137,16 @@ class _PlacedFaces(beam.PTransform):
         )
 
 
-def _placed_faces(number: int, lists: FaceLists) -> Iterator[tuple[tuple[str, int], Face]]:
+def _placed_faces(number: int, lists: FaceLists) -> Iterator[tuple[tuple[str, int], FoundFace]]:
     targets = lists.read_targets(number)
     for offset, face in lists.read_found(number):
         if offset in targets:
             yield tuple(targets[offset]), face
 
 
-def _make_record(face: Face, data: ConfigDict, seed: int) -> dict[str, Any]:
+def _try_record(face: FoundFace, data: ConfigDict, seed: int) -> dict[str, Any] | Skipped:
     cv2.setNumThreads(1)
-    return make_record(face, data, seed)
+    return try_record(face, data, seed)
 
 
 @contextlib.contextmanager

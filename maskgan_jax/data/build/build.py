@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import fcntl
 import functools
 import itertools
 import os
 import shutil
+import sys
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,7 +25,7 @@ from maskgan_jax.data.build.card import Tally, data_card
 from maskgan_jax.data.build.contact_sheet import contact_sheet
 from maskgan_jax.data.build.face_file import KnownFaces, kept_faces, read_face_file
 from maskgan_jax.data.build.face_lists import ITEMS_PER_LIST, FaceLists, Usable
-from maskgan_jax.data.build.records import Face, check_fit, detect_face, make_record, mapped
+from maskgan_jax.data.build.records import FoundFace, check_fit, detect_face, mapped, try_record
 from maskgan_jax.data.build.sources import Photo, Skipped, list_all_photos
 from maskgan_jax.data.build.splits import check_splits, split_photos
 from maskgan_jax.data.build.storage import is_remote, reaching
@@ -34,6 +34,7 @@ from maskgan_jax.data.masked_faces.masked_faces_dataset_builder import Builder, 
 from maskgan_jax.data.masks import check_masks
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing, write_json, write_png
+from maskgan_jax.runtime.lock import locked
 
 # Folders with this prefix are builds under way, or builds that were killed.
 UNFINISHED = ".unfinished-"
@@ -45,6 +46,7 @@ def build_data_set(
     sources: Sequence[str],
     config: ConfigDict,
     data_dir: str | os.PathLike,
+    *,
     workers: int = 0,
     overwrite: bool = False,
     runner: str = "",
@@ -71,9 +73,12 @@ def build_data_set(
         it does not name are left out.
       keep_faces: where to write the faces that were found, with their landmarks.
 
+    A photo that no record can be made of is skipped, whatever went wrong. If that was not the photo's own fault, it is told on
+    stderr too, and counted as `unexpected` in the card.
+
     Returns:
       The data card: numbers of records by split, source and mask type, of skipped photos by reason and of usable ones in no
-      split, and the splits that nothing fell to although they should have a share.
+      split, the splits that nothing fell to although they should have a share, the number of unexpected errors, and the digest.
 
     Raises:
       UserError: there is a data set already, or something else of the same names, a source or setting is wrong, no photo is
@@ -105,21 +110,31 @@ def build_data_set(
         check_splits(config.data.splits, of_sources)
         find_faces(lists, photos, config)
         usable, faceless = _read_found(lists, len(photos))
+        _report(faceless)
         skipped += faceless
         splits = split_photos(usable, config.data.splits, config.seed)
         used = {photo.place for part in splits.values() for photo in part}
         unused = [Skipped(photo.id, photo.source, "not in any split") for photo in usable if photo.place not in used]
-        if not used:
-            example = (skipped + unused)[0]
-            raise UserError(f"none of the photos is usable; {example.id}, for one: {example.reason}")
-        empty = [split for split, rules in config.data.splits.items() if any(rules.values()) and split not in splits]
+        _check_any(splits, skipped + unused)
         tally = write_records(folder / "built", splits, lists, config)
-        card = data_card(splits, tally, skipped, len(unused), empty)
+        _report(tally.left_out.values())
+        skipped += tally.left_out.values()
+        written = {
+            split: [photo for number, photo in enumerate(part) if (split, number) not in tally.left_out]
+            for split, part in splits.items()
+        }
+        written = {split: part for split, part in written.items() if part}
+        _check_any(written, skipped + unused)
+        empty = [split for split, rules in config.data.splits.items() if any(rules.values()) and split not in written]
+        card = data_card(written, tally, skipped, len(unused), empty)
         write_json(here / CARD, card)
         save_config(here / CONFIG, config)
         _write_skipped(here / SKIPPED, skipped + unused)
         shown = [lists.read_face(splits[split][number].place) for split, number in tally.examples(splits)]
-        write_png(here / SHEET, contact_sheet([make_record(face, config.data, config.seed) for face in shown]))
+        examples = [try_record(face, config.data, config.seed) for face in shown]
+        records = [record for record in examples if not isinstance(record, Skipped)]
+        _check_any(records, examples)
+        write_png(here / SHEET, contact_sheet(records))
         for name in BESIDE:
             epath.Path(here / name).copy(folder / "built" / name)
     return card
@@ -165,7 +180,8 @@ def _unfinished(data_dir: epath.Path, overwrite: bool) -> Iterator[epath.Path]:
 @contextlib.contextmanager
 def _unfinished_here(data_dir: Path, overwrite: bool) -> Iterator[epath.Path]:
     data_dir.mkdir(parents=True, exist_ok=True)
-    with _locked(data_dir) as alone:
+    busy = f"another maskgan build is writing to {data_dir}; wait for it, or give another --data_dir"
+    with locked(data_dir, busy) as alone:
         _check_room(epath.Path(data_dir), overwrite)
         with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=data_dir) as name:
             for left in data_dir.glob(f"{UNFINISHED}*/"):
@@ -227,23 +243,6 @@ def _unfinished_in_cloud(data_dir: epath.Path, overwrite: bool) -> Iterator[epat
             folder.rmtree(missing_ok=True)
 
 
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    """Keeps other builds out of a folder, until the block or the process ends; gives whether it could."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            alone = True
-        except BlockingIOError as error:
-            raise UserError(f"another maskgan build is writing to {folder}; wait for it, or give another --data_dir") from error
-        except OSError:  # Some network file systems have no locks.
-            alone = False
-        yield alone
-    finally:
-        os.close(descriptor)
-
-
 def _list_photos(sources: Sequence[str], config: ConfigDict, lists: FaceLists) -> tuple[list[int], list[Skipped], set[str]]:
     """Writes down the photos; returns their number in each list, those left out by their names, and the sources of all."""
     skipped, of_sources = [], set()
@@ -288,7 +287,9 @@ def _find_faces(
             lists.write_found(number, [fitted for _, fitted in batch])
 
 
-def _find_and_fit(item: Photo | Face | Skipped, data: ConfigDict, seed: int) -> tuple[Face | Skipped, Face | Skipped]:
+def _find_and_fit(
+    item: Photo | FoundFace | Skipped, data: ConfigDict, seed: int
+) -> tuple[FoundFace | Skipped, FoundFace | Skipped]:
     """What was found in a photo, and the same if a mask can be drawn on it; a face that is known is not searched for."""
     found = detect_face(item, data) if isinstance(item, Photo) else item
     return found, check_fit(found, data, seed)
@@ -312,7 +313,7 @@ def _write_records(
 ) -> Tally:
     """Writes the TFDS data set by processes of this machine; returns the tally of its records."""
     faces = (lists.read_face(photo.place) for part in splits.values() for photo in part)
-    make = functools.partial(make_record, data=config.data, seed=config.seed)
+    make = functools.partial(try_record, data=config.data, seed=config.seed)
     total = sum(map(len, splits.values()))
     with contextlib.closing(mapped(make, faces, workers)) as made:
         records = iter(tqdm(made, "drawing masks", total, unit=" faces"))
@@ -320,7 +321,21 @@ def _write_records(
             size=config.data.size, splits={split: (len(part), records) for split, part in splits.items()}, data_dir=folder
         )
         prepare(builder)
+        next(records, None)  # Ends the progress bar.
     return builder.tally
+
+
+def _report(skipped: Iterable[Skipped]) -> None:
+    """Names the photos that were left out unexpectedly on stderr."""
+    for photo in skipped:
+        if photo.unexpected:
+            tqdm.write(f"left out {photo.id}: {photo.reason}", file=sys.stderr)
+
+
+def _check_any(made: Collection[Any], left_out: Sequence[Skipped]) -> None:
+    """Raises UserError if everything was left out."""
+    if not made:
+        raise UserError(f"none of the photos is usable; {left_out[0].id}, for one: {left_out[0].reason}")
 
 
 def _write_skipped(path: Path, skipped: Sequence[Skipped]) -> None:

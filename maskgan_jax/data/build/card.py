@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import hashlib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,32 +27,42 @@ def record_digest(record: Mapping[str, Any]) -> str:
 
 
 class Tally:
-    """Counts records by split, source and mask type, and keeps the numbers of the first ones of each kind and all digests."""
+    """Counts records by split, source and mask type, and keeps the numbers of the first ones of each kind and all digests.
+
+    Attributes:
+      left_out: {(split, number): why} for the records that could not be made.
+    """
 
     def __init__(
         self,
         kinds: Iterable[tuple[str, str, str, int, list[int]]] = (),
         digests: Iterable[tuple[str, int, str]] = (),
+        left_out: Iterable[tuple[str, int, Mapping[str, Any]]] = (),
     ):
         """An empty tally, or one that `as_json` gave."""
         self._kinds = {tuple(kind): (count, numbers) for *kind, count, numbers in kinds}
         self._digests = {(split, number): bytes.fromhex(digest) for split, number, digest in digests}
+        self.left_out = {(split, number): Skipped(**skipped) for split, number, skipped in left_out}
 
     def as_json(self) -> dict[str, list[Any]]:
         """The tally as JSON can hold it; `Tally(**...)` makes it a tally again.
 
         `kinds` has split, source, mask type, number of records and the numbers of the first ones; `digests` has split, number
-        and `record_digest` of each record.
+        and `record_digest` of each record, `left_out` split, number and fields of each `Skipped`.
         """
         return {
             "kinds": [(*kind, count, numbers) for kind, (count, numbers) in self._kinds.items()],
             "digests": [(*place, digest.hex()) for place, digest in self._digests.items()],
+            "left_out": [(*place, dataclasses.asdict(skipped)) for place, skipped in self.left_out.items()],
         }
 
-    def add(self, split: str, number: int, record: Mapping[str, Any]) -> None:
-        """Counts one record, number `number` of its split."""
-        kind = split, record["source"], record["mask_type"], 1, [number]
-        self.merge(Tally([kind], [(split, number, record_digest(record))]))
+    def add(self, split: str, number: int, made: Mapping[str, Any] | Skipped) -> None:
+        """Counts number `number` of a split: a record, or what was left out in its place."""
+        if isinstance(made, Skipped):
+            self.left_out[split, number] = made
+            return
+        kind = split, made["source"], made["mask_type"], 1, [number]
+        self.merge(Tally([kind], [(split, number, record_digest(made))]))
 
     def merge(self, other: Tally) -> None:
         """Counts what `other` has counted."""
@@ -59,6 +70,7 @@ class Tally:
             before, firsts = self._kinds.get(kind, (0, []))
             self._kinds[kind] = (before + count, sorted(firsts + numbers)[:SHEET_RECORDS])
         self._digests |= other._digests
+        self.left_out |= other.left_out
 
     def digest(self) -> str:
         """SHA-256 over the split and `record_digest` of every record, by split and number, in hexadecimal."""
@@ -110,7 +122,7 @@ def data_card(
             "mask_types": tally.mask_types(split),
         }
     card |= {"empty": list(empty), "skipped": _counted(photo.reason for photo in skipped), "unused": unused}
-    return {**card, "digest": tally.digest()}
+    return {**card, "unexpected": sum(photo.unexpected for photo in skipped), "digest": tally.digest()}
 
 
 def _counted(values: Iterable[str]) -> dict[str, int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from maskgan_jax.data.build.face_lists import landmarks_from_text, landmarks_to_text
-from maskgan_jax.data.build.records import Face, detect_face
+from maskgan_jax.data.build.records import FoundFace, detect_face
 from maskgan_jax.data.build.sources import Photo, Skipped
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing
@@ -25,7 +25,7 @@ class KnownFaces:
         """Takes the lines of a face file by their ids."""
         self._entries = entries
 
-    def face_in(self, photo: Photo) -> Face | Skipped:
+    def face_in(self, photo: Photo) -> FoundFace | Skipped:
         """The face in a photo, or why it has none; a rendered face is never searched for, so it is simply made again."""
         if isinstance(photo.path, tuple):
             return detect_face(photo, None)
@@ -37,7 +37,7 @@ class KnownFaces:
         landmarks = landmarks_from_text(entry["landmarks"])
         if len(landmarks) != 68:
             raise ValueError(f"{len(landmarks)} landmarks")
-        return Face(photo, landmarks, entry["jpeg_quality"])
+        return FoundFace(photo, landmarks, entry["jpeg_quality"])
 
 
 def read_face_file(path: str | os.PathLike) -> KnownFaces:
@@ -64,7 +64,7 @@ def read_face_file(path: str | os.PathLike) -> KnownFaces:
 
 
 @contextlib.contextmanager
-def kept_faces(path: str | os.PathLike | None) -> Iterator[Callable[[Face | Skipped], None]]:
+def kept_faces(path: str | os.PathLike | None) -> Iterator[Callable[[FoundFace | Skipped], None]]:
     """A function that adds what was found in one photo to the file at `path`, which is complete once the block ends well.
 
     With no path the function does nothing.
@@ -80,7 +80,7 @@ def kept_faces(path: str | os.PathLike | None) -> Iterator[Callable[[Face | Skip
         def write(item: Mapping[str, Any]) -> None:
             file.write(json.dumps(item) + "\n")
 
-        def keep(found: Face | Skipped) -> None:
+        def keep(found: FoundFace | Skipped) -> None:
             if isinstance(found, Skipped):
                 write({"id": found.id, "reason": found.reason})
             elif isinstance(found.photo.path, str):

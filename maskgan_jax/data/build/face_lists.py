@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from maskgan_jax.data.build.records import Face
+from maskgan_jax.data.build.records import FoundFace
 from maskgan_jax.data.build.sources import Photo, Skipped
-from maskgan_jax.data.build.storage import reaching, write_text
+from maskgan_jax.data.build.storage import reaching, save_text
 
 # Also a Beam worker's unit of work: about half a minute.
 ITEMS_PER_LIST = 500
@@ -57,15 +57,15 @@ class FaceLists:
         """Reads a list of photos."""
         return [item for _, item in self._read("photos", number)]
 
-    def write_found(self, number: int, found: Iterable[Face | Skipped]) -> None:
+    def write_found(self, number: int, found: Iterable[FoundFace | Skipped]) -> None:
         """Writes a list of faces, and of the photos that have no usable one."""
         self._write("faces", number, found)
 
-    def read_found(self, number: int) -> Iterator[tuple[int, Face | Skipped]]:
+    def read_found(self, number: int) -> Iterator[tuple[int, FoundFace | Skipped]]:
         """Reads a list of faces; with each, its offset in bytes."""
         return self._read("faces", number)
 
-    def read_face(self, place: tuple[int, int]) -> Face:
+    def read_face(self, place: tuple[int, int]) -> FoundFace:
         """Reads one face."""
         number, offset = place
         path = self._path("faces", number)
@@ -75,7 +75,7 @@ class FaceLists:
 
     def write_targets(self, number: int, targets: dict[int, Any]) -> None:
         """Writes, for the faces of a list by their offsets, where they belong."""
-        write_text(self._path("targets", number), json.dumps(targets))
+        save_text(self._path("targets", number), json.dumps(targets))
 
     def read_targets(self, number: int) -> dict[int, Any]:
         """Reads what `write_targets` wrote."""
@@ -84,8 +84,8 @@ class FaceLists:
     def _path(self, kind: str, number: int) -> epath.Path:
         return self._folder / f"{kind}-{number:06}.jsonl"
 
-    def _write(self, kind: str, number: int, items: Iterable[Photo | Face | Skipped]) -> None:
-        write_text(self._path(kind, number), "".join(f"{to_json(item)}\n" for item in items))
+    def _write(self, kind: str, number: int, items: Iterable[Photo | FoundFace | Skipped]) -> None:
+        save_text(self._path(kind, number), "".join(f"{to_json(item)}\n" for item in items))
 
     def _read(self, kind: str, number: int) -> Iterator[tuple[int, Any]]:
         offset = 0
@@ -99,15 +99,15 @@ class FaceLists:
             return path.read_bytes()
 
 
-def to_json(item: Photo | Face | Skipped) -> str:
+def to_json(item: Photo | FoundFace | Skipped) -> str:
     """A photo, a face or a photo left out as one line."""
-    if isinstance(item, Face):
+    if isinstance(item, FoundFace):
         landmarks = landmarks_to_text(item.landmarks)
         return json.dumps({**dataclasses.asdict(item.photo), "landmarks": landmarks, "jpeg_quality": item.jpeg_quality})
     return json.dumps(dataclasses.asdict(item))
 
 
-def from_json(line: str | bytes) -> Photo | Face | Skipped:
+def from_json(line: str | bytes) -> Photo | FoundFace | Skipped:
     """What `to_json` wrote."""
     fields = json.loads(line)
     fields["source"] = sys.intern(fields["source"])
@@ -119,7 +119,7 @@ def from_json(line: str | bytes) -> Photo | Face | Skipped:
     photo = Photo(**{**fields, "path": fields["path"] if isinstance(fields["path"], str) else tuple(fields["path"])})
     if landmarks is None:
         return photo
-    return Face(photo, landmarks_from_text(landmarks), quality)
+    return FoundFace(photo, landmarks_from_text(landmarks), quality)
 
 
 def landmarks_to_text(landmarks: np.ndarray) -> str:

@@ -102,7 +102,7 @@ def landmarks_in_box(picture: np.ndarray, box: dlib.rectangle, shape_predictor: 
     return ((points + 0.5) / enlargement - 0.5 + [x, y]).astype(np.float32)
 
 
-def find_landmarks(picture: np.ndarray, shape_predictor: str = "") -> np.ndarray:
+def largest_face_landmarks(picture: np.ndarray, shape_predictor: str = "") -> np.ndarray:
     """The 68 landmarks of the largest face in a photo. Args, result and errors as for `find_all_landmarks`."""
     return find_all_landmarks(picture, shape_predictor, largest_only=True)[0]
 

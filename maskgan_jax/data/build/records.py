@@ -10,8 +10,9 @@ import json
 import multiprocessing
 import os
 import signal
-import threading
+import traceback
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 import cv2
@@ -25,13 +26,14 @@ from maskgan_jax.data.masks import Compression, DrawnMask, draw_mask, fit_mask
 from maskgan_jax.data.rendered.faces import pose_face
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import decode_picture, jpeg_quality
+from maskgan_jax.runtime.parent import end_with_parent
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Face:
+class FoundFace:
     """A photo and the face in it.
 
     Attributes:
@@ -45,7 +47,7 @@ class Face:
     jpeg_quality: int | None = None
 
 
-def find_face(photo: Photo, data: ConfigDict, seed: int) -> Face | Skipped:
+def find_face(photo: Photo, data: ConfigDict, seed: int) -> FoundFace | Skipped:
     """The face in a photo, or why it is of no use; `data` and `seed` as for `make_record`.
 
     Raises:
@@ -54,30 +56,29 @@ def find_face(photo: Photo, data: ConfigDict, seed: int) -> Face | Skipped:
     return check_fit(detect_face(photo, data), data, seed)
 
 
-def detect_face(photo: Photo, data: ConfigDict) -> Face | Skipped:
+def detect_face(photo: Photo, data: ConfigDict) -> FoundFace | Skipped:
     """The face in a photo, or why there is none; of `data` only `shape_predictor` is used.
 
     Raises:
       UserError: as `find_face` does.
     """
-    if isinstance(photo.path, tuple):
-        face = pose_face(*photo.path)
-        return Face(dataclasses.replace(photo, identity=face.identity, expression=face.expression), face.landmarks)
-    # Not imported above: builds from known faces do without dlib.
-    from maskgan_jax.data.build.landmarks import find_landmarks, load_predictor
+    if isinstance(photo.path, str):
+        # Not imported above: builds from known faces do without dlib.
+        from maskgan_jax.data.build.landmarks import largest_face_landmarks, load_predictor
 
-    load_predictor(data.shape_predictor)  # Without it, no photo has a face: that is no reason to leave out one after the other.
+        load_predictor(data.shape_predictor)  # Outside the block below: a missing predictor is not the photo's fault.
     try:
+        if isinstance(photo.path, tuple):
+            face = pose_face(*photo.path)
+            return FoundFace(dataclasses.replace(photo, identity=face.identity, expression=face.expression), face.landmarks)
         encoded = photo.read_bytes()
-        landmarks = find_landmarks(decode_picture(encoded), data.shape_predictor)
-        return Face(photo, landmarks, jpeg_quality(encoded))
-    except Unreachable:
-        raise
-    except UserError as error:
-        return Skipped(photo.id, photo.source, str(error))
+        landmarks = largest_face_landmarks(decode_picture(encoded), data.shape_predictor)
+        return FoundFace(photo, landmarks, jpeg_quality(encoded))
+    except Exception as error:
+        return _skipped(photo, error)
 
 
-def check_fit(found: Face | Skipped, data: ConfigDict, seed: int) -> Face | Skipped:
+def check_fit(found: FoundFace | Skipped, data: ConfigDict, seed: int) -> FoundFace | Skipped:
     """A face that `detect_face` found, or why `make_record` could draw no mask on it.
 
     The splits must know, so the very mask that `make_record` draws is fitted here already.
@@ -87,12 +88,36 @@ def check_fit(found: Face | Skipped, data: ConfigDict, seed: int) -> Face | Skip
     try:
         aligned = to_aligned(found.landmarks, face_square(found.landmarks, data.zoom), data.size).astype(np.float32)
         fit_mask(aligned, _mask_rng(found.photo, seed), data, (data.size, data.size))
-    except UserError as error:
-        return Skipped(found.photo.id, found.photo.source, str(error))
+    except Exception as error:
+        return _skipped(found.photo, error)
     return found
 
 
-def make_record(face: Face, data: ConfigDict, seed: int) -> dict[str, Any]:
+def _skipped(photo: Photo, error: Exception) -> Skipped:
+    """The photo that led to `error`, which is raised again if it would have come with any other photo."""
+    if isinstance(error, Unreachable | MemoryError):
+        raise error
+    if isinstance(error, UserError):
+        return Skipped(photo.id, photo.source, str(error))
+    *_, place = traceback.extract_tb(error.__traceback__)
+    message = f"{' '.join(f'{type(error).__name__}: {error}'.split()):.200}"
+    reason = f"unexpected error, {message} ({os.path.basename(place.filename)}, line {place.lineno})"
+    return Skipped(photo.id, photo.source, reason, unexpected=True)
+
+
+def try_record(face: FoundFace, data: ConfigDict, seed: int) -> dict[str, Any] | Skipped:
+    """What `make_record` makes, or why it failed, which nothing but a cloud or a lack of memory may do for all photos.
+
+    Raises:
+      UserError: a cloud cannot be reached (Unreachable).
+    """
+    try:
+        return make_record(face, data, seed)
+    except Exception as error:
+        return dataclasses.replace(_skipped(face.photo, error), unexpected=True)
+
+
+def make_record(face: FoundFace, data: ConfigDict, seed: int) -> dict[str, Any]:
     """One record as it is stored.
 
     Args:
@@ -109,7 +134,7 @@ def make_record(face: Face, data: ConfigDict, seed: int) -> dict[str, Any]:
     except Unreachable:
         raise
     except UserError as error:
-        raise UserError(f"{photo.path}: {error}, though it was before; the photos must not change during a build") from error
+        raise UserError(f"{error}, though it was before; the photos must not change during a build") from error
     aligned = align(picture, face.landmarks, data.size, data.zoom)
     drawn = draw_on(face, aligned, data, seed)
     return {
@@ -127,7 +152,7 @@ def make_record(face: Face, data: ConfigDict, seed: int) -> dict[str, Any]:
     }
 
 
-def draw_on(face: Face, aligned: AlignedFace, data: ConfigDict, seed: int) -> DrawnMask:
+def draw_on(face: FoundFace, aligned: AlignedFace, data: ConfigDict, seed: int) -> DrawnMask:
     """The mask that `make_record` draws on a face, which `align` gave."""
     compression = None
     if face.jpeg_quality is not None:
@@ -150,16 +175,26 @@ def mapped(function: Callable[[Item], Result], items: Iterable[Item], workers: i
       workers: number of processes; with 1, the calling process does the work.
 
     Raises:
-      UserError: a worker process died, for want of memory most likely. Whatever `function` raises comes through.
+      UserError: memory ran out, or a worker process was killed. Other errors of `function` come through.
     """
-    if workers == 1:
-        threads = cv2.getNumThreads()
-        cv2.setNumThreads(1)
-        try:
-            yield from map(function, items)
-        finally:
-            cv2.setNumThreads(threads)
-        return
+    try:
+        yield from (_mapped_here(function, items) if workers == 1 else _mapped_by_processes(function, items, workers))
+    except BrokenProcessPool as error:
+        raise UserError("a worker process was killed, for want of memory most likely; use fewer --workers") from error
+    except MemoryError as error:
+        raise UserError("there is not enough memory; use fewer --workers") from error
+
+
+def _mapped_here(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield from map(function, items)
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _mapped_by_processes(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
     # Spawned, not forked: the process may have threads (of JAX, OpenCV, dlib), which do not survive a fork.
     pool = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _set_up_worker)
     pending: collections.deque[concurrent.futures.Future] = collections.deque()
@@ -170,8 +205,6 @@ def mapped(function: Callable[[Item], Result], items: Iterable[Item], workers: i
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
-    except concurrent.futures.process.BrokenProcessPool as error:
-        raise UserError("a worker process was killed, for want of memory most likely; use fewer --workers") from error
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -180,9 +213,4 @@ def _set_up_worker() -> None:
     """One thread per process; it leaves Ctrl-C to its parent, and ends when its parent does."""
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    end_with_parent()

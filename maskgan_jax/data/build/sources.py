@@ -75,11 +75,18 @@ class Photo:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Skipped:
-    """A photo that does not get into the data set, and why."""
+    """A photo that does not get into the data set, and why.
+
+    Attributes:
+      id: of the photo, as is `source`.
+      reason: one line.
+      unexpected: it is not the photo's own fault: an error of the program, or a photo that changed during the build.
+    """
 
     id: str
     source: str
     reason: str
+    unexpected: bool = False
 
 
 def _photo(source: str, folder: epath.Path, path: epath.Path, identity: str = "", expression: str = "") -> Photo:

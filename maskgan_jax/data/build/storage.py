@@ -34,7 +34,7 @@ def walk(folder: epath.Path) -> Iterator[tuple[epath.Path, list[str]]]:
         yield below, sorted(names)
 
 
-def write_text(path: epath.Path, text: str) -> None:
+def save_text(path: epath.Path, text: str) -> None:
     """Writes a UTF-8 text file, whole or not at all. Raises UserError if it cannot be written."""
     if not is_remote(path):
         return files.write_text(path, text)

@@ -22,7 +22,8 @@ from tensorflow_datasets.core.writer import ExampleWriter, ShardWriter
 from tensorflow_datasets.proto import tf_example_pb2
 
 from maskgan_jax.data.build.card import Tally
-from maskgan_jax.data.build.storage import is_remote, reaching, write_text
+from maskgan_jax.data.build.sources import Skipped
+from maskgan_jax.data.build.storage import is_remote, reaching, save_text
 from maskgan_jax.data.masked_faces.reader import NAME, VERSION
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing
@@ -30,6 +31,7 @@ from maskgan_jax.files import replacing
 if TYPE_CHECKING:
     import apache_beam as beam
 
+Made = dict[str, Any] | Skipped
 # About 80 MB at 256 pixels.
 RECORDS_PER_FILE = 512
 # array_record opens all files of a split at once, and most systems allow 1,024.
@@ -85,12 +87,13 @@ class Builder(tfds.core.ShardBasedBuilder):
     VERSION = tfds.core.Version(VERSION)
     RELEASE_NOTES = {"1.0.0": "First version.", "2.0.0": "Pictures as they are, no longer PNG."}
 
-    def __init__(self, *, size: int, splits: Mapping[str, tuple[int, Iterator[dict[str, Any]]]], **kwargs):
+    def __init__(self, *, size: int, splits: Mapping[str, tuple[int, Iterator[Made]]], **kwargs):
         """Sets up the builder.
 
         Args:
           size: side of the pictures in pixels.
-          splits: for each split, the number of its records and the records, in the order they are stored in.
+          splits: for each split, the number of its records and the records, in the order they are stored in, or why one of
+            them could not be made.
           **kwargs: as for every TFDS builder; `data_dir` among them.
         """
         self._size = size
@@ -136,11 +139,8 @@ class Builder(tfds.core.ShardBasedBuilder):
         return _DeterministicWriter(self.info.file_format)
 
     def _shard_iterators_per_split(self, dl_manager: tfds.download.DownloadManager) -> Mapping[str, Sequence[Any]]:
-        def file(split: str, records: Iterator[dict[str, Any]], start: int, end: int) -> Iterator[tuple[str, dict[str, Any]]]:
-            for number, record in enumerate(itertools.islice(records, end - start), start):
-                self.tally.add(split, number, record)
-                yield record["id"], record
-                record.clear()  # It is written; TFDS would keep it until the file is complete.
+        def file(split: str, records: Iterator[Made], start: int, end: int) -> Iterator[tuple[str, dict[str, Any]]]:
+            yield from _counted(split, enumerate(itertools.islice(records, end - start), start), self.tally)
 
         return {
             split: [functools.partial(file, split, records, *span) for span in itertools.pairwise(file_ends(count))]
@@ -163,7 +163,7 @@ class BeamBuilder(Builder, skip_registration=True):
         size: int,
         counts: Mapping[str, int],
         items: beam.PTransform,
-        make: Callable[[Any], dict[str, Any]],
+        make: Callable[[Any], Made],
         **kwargs,
     ):
         """Sets up the builder.
@@ -172,7 +172,7 @@ class BeamBuilder(Builder, skip_registration=True):
           size: side of the pictures in pixels.
           counts: the number of records in each split.
           items: gives ((split, number in the split), item) for each of them, in any order.
-          make: gives the record for an item; it is called by the workers.
+          make: gives the record for an item, or why there is none; it is called by the workers.
           **kwargs: as for every TFDS builder; `data_dir` among them.
         """
         self._counts, self._items, self._make = counts, items, make
@@ -200,19 +200,27 @@ class BeamBuilder(Builder, skip_registration=True):
                 | "by file" >> beam.GroupByKey()
                 | "write files" >> beam.Map(write)
                 | "what was written" >> beam.combiners.ToList()
-                | "note it" >> beam.Map(lambda files: write_text(written, json.dumps(files)))
+                | "note it" >> beam.Map(lambda files: save_text(written, json.dumps(files)))
             )
-        sizes = {}
-        for split, number, size, tally in json.loads(written.read_text()):
-            sizes[split, number] = size
+        files = {split: [] for split in self._counts}
+        for split, _, length, size, tally in sorted(json.loads(written.read_text()), key=lambda file: file[:2]):
+            files[split].append((length, size))
             self.tally.merge(Tally(**tally))
         written.unlink()
         infos = []
-        for split in self._counts:
-            lengths = [end - start for start, end in itertools.pairwise(ends[split])]
-            total = sum(sizes[split, number] for number in range(len(lengths)))
-            infos.append(SplitInfo(split, lengths, total, templates[split]))
+        for split, of_split in files.items():
+            lengths, sizes = zip(*of_split, strict=True)
+            infos.append(SplitInfo(split, list(lengths), sum(sizes), templates[split]))
         self.info.set_splits(SplitDict(infos))
+
+
+def _counted(split: str, made: Iterable[tuple[int, Made]], tally: Tally) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The records among what was made, as TFDS takes them; all of it is added to the tally."""
+    for number, record in made:
+        tally.add(split, number, record)
+        if not isinstance(record, Skipped):
+            yield record["id"], record
+            record.clear()  # It is written; TFDS would keep it until the file is complete.
 
 
 def prepare(builder: Builder, config: tfds.download.DownloadConfig | None = None) -> None:
@@ -234,19 +242,13 @@ def _write_file(
     writer: ShardWriter,
     templates: Mapping[str, ShardedFileTemplate],
     ends: Mapping[str, Sequence[int]],
-    make: Callable[[Any], dict[str, Any]],
-) -> tuple[str, int, int, dict[str, Any]]:
-    """Makes the records of one file and writes it; returns its split and number, its bytes, and the tally of its records."""
+    make: Callable[[Any], Made],
+) -> tuple[str, int, int, int, dict[str, Any]]:
+    """Makes the records of one file and writes it; returns its split and number, its records and bytes, and their tally."""
     (split, file_number), items = file
     tally = Tally()
 
-    def records() -> Iterator[tuple[str, dict[str, Any]]]:
-        for number, what in sorted(items, key=lambda item: item[0]):
-            record = make(what)
-            tally.add(split, number, record)
-            yield record["id"], record
-            record.clear()  # As in `Builder`.
-
+    made = ((number, make(what)) for number, what in sorted(items, key=lambda item: item[0]))
     path = templates[split].sharded_filepath(shard_index=file_number, num_shards=len(ends[split]) - 1)
-    writer.write(records(), path)
-    return split, file_number, path.stat().length, tally.as_json()
+    length = writer.write(_counted(split, made, tally), path)
+    return split, file_number, length, path.stat().length, tally.as_json()

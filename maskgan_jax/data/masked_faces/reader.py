@@ -118,9 +118,11 @@ def load_split(data_dir: str | Path, split: str) -> Records:
     folder = _folder_of(data_dir)
     with _complaining(data_dir, folder):
         builder = tfds.builder_from_directory(folder)
-    if split not in builder.info.splits:
-        raise UserError(f"the data set in {data_dir} has no split {split!r}, only {', '.join(builder.info.splits)}")
-    info = builder.info.splits[split]
+    # A split has no records if none of them could be made.
+    splits = {name: info for name, info in builder.info.splits.items() if info.num_examples}
+    if split not in splits:
+        raise UserError(f"the data set in {data_dir} has no split {split!r}, only {', '.join(splits)}")
+    info = splits[split]
     files = {}
     for path, count in zip(info.filepaths, info.shard_lengths, strict=True):
         with _complaining(data_dir, path):

@@ -30,7 +30,7 @@ class Mask:
       strap_colours: as `colours`; 'own' stands for the colour of the mask.
       sheen: share of the light that the fibres send back unchanged where it falls straight on them, if they are white; dark
         ones send back less.
-      printed: whether it comes in patterns.
+      has_patterns: whether it comes in patterns.
     """
 
     outlines: tuple[Outline, ...]
@@ -39,7 +39,7 @@ class Mask:
     straps: tuple[Strap, ...]
     strap_colours: Colours
     sheen: float
-    printed: bool = False
+    has_patterns: bool = False
 
 
 DARK = {"black": ((24, 24, 26), 0.3), "navy": ((24, 32, 62), 0.12)}
@@ -106,9 +106,9 @@ MASKS = {
         (Strap((0.47, 0.23), EAR_TOP, 0.03), Strap((0.44, 0.49), EAR_BOTTOM, 0.03)),
         {"own": ((0, 0, 0), 0.6), "white": ((230, 230, 228), 0.2), "black": ((40, 40, 42), 0.2)},
         sheen=0.012,
-        printed=True,
+        has_patterns=True,
     ),
-    "gaiter": Mask((cloth.GAITER_OUTLINE,), cloth.gaiter, CLOTH_COLOURS, (), OWN, sheen=0.015, printed=True),
+    "gaiter": Mask((cloth.GAITER_OUTLINE,), cloth.gaiter, CLOTH_COLOURS, (), OWN, sheen=0.015, has_patterns=True),
     "bandana": Mask(
         (cloth.BANDANA_OUTLINE,),
         cloth.bandana,
@@ -116,6 +116,6 @@ MASKS = {
         (Strap((0.5, 0.16), (0.6, 0.08), 0.06),),
         OWN,
         sheen=0.012,
-        printed=True,
+        has_patterns=True,
     ),
 }

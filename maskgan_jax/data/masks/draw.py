@@ -15,7 +15,7 @@ from maskgan_jax.data.masks.catalogue import MASKS, Colours, Mask
 from maskgan_jax.data.masks.compositing import SUPERSAMPLING, Window, to_linear
 from maskgan_jax.data.masks.geometry import Mesh, Worn
 from maskgan_jax.data.masks.light import Light, exposed, light_of, shade, shadow
-from maskgan_jax.data.masks.patterns import PATTERNS, printed
+from maskgan_jax.data.masks.patterns import PATTERNS, print_pattern
 from maskgan_jax.data.masks.sheet import make_sheet, whole_outline
 from maskgan_jax.data.masks.straps import draw_straps, skin
 from maskgan_jax.data.masks.templates import Template, lit, load_templates
@@ -183,14 +183,14 @@ def fit_mask(landmarks: np.ndarray, rng: np.random.Generator, config: ConfigDict
     worn = Worn(placement, shift, parameters["rotation"], parameters["scale"], squeeze)
     width = float(np.linalg.norm(landmarks[16] - landmarks[0]))
     reached = worn.to_picture(outline)
-    if not np.isfinite(reached).all() or not geometry.upright(worn.to_picture, outline):
+    if not np.isfinite(reached).all() or not geometry.keeps_orientation(worn.to_picture, outline):
         raise UserError(geometry.UNFIT)
     if len(ends):
         reached = np.concatenate([reached, placement.to_picture(ends), placement.to_picture(ends * (-1, 1))])
     # Room for shadow and blur.
     window = compositing.window_about(reached, 0.1 * width + 2, size)
     # What is carried back must not fold either: a mesh does on profiles, a homography has a horizon.
-    if not geometry.upright(worn.to_frame, np.array([(window.left, window.top), (window.right, window.bottom)])):
+    if not geometry.keeps_orientation(worn.to_frame, np.array([(window.left, window.top), (window.right, window.bottom)])):
         raise UserError(geometry.UNFIT)
     return Fit(mask_type, template, chosen, worn, width, window, looseness, parameters)
 
@@ -249,9 +249,9 @@ def _worn_layer(
     pixels = int(np.clip(np.ceil(SUPERSAMPLING * fit.width / 32) * 32, 64, 4096))
     sheet = make_sheet(mask.outlines[fit.outline], pixels)
     colour, srgb = _dyed(rng, mask.colours)
-    pattern = _chosen(rng, patterns) if mask.printed else "plain"
+    pattern = _chosen(rng, patterns) if mask.has_patterns else "plain"
     relief = mask.make(sheet, rng, fit.looseness)
-    albedo, print_details = printed(pattern, sheet, rng, srgb)
+    albedo, print_details = print_pattern(pattern, sheet, rng, srgb)
     albedo = light.shine(albedo)
     for coverage, paint in relief.parts:
         albedo = albedo + coverage[..., None] * (light.shine(paint) - albedo)

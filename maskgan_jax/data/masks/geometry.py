@@ -131,7 +131,7 @@ class Worn:
         return np.array([[cos, -sin], [sin, cos]])
 
 
-def upright(carry: Callable[[np.ndarray], np.ndarray], points: np.ndarray) -> bool:
+def keeps_orientation(carry: Callable[[np.ndarray], np.ndarray], points: np.ndarray) -> bool:
     """Whether `carry`, of points `[N, 2]`, carries the rectangle about `points` without folding it or turning it over."""
     low, high = points.min(axis=0), points.max(axis=0)
     grid = np.stack(np.meshgrid(*np.linspace(low, high, 12).T), axis=-1)

@@ -14,7 +14,7 @@ from maskgan_jax.data.masks.light import LUMINANCE
 from maskgan_jax.data.masks.sheet import Sheet, noise, step
 
 
-def printed(pattern: str, sheet: Sheet, rng: np.random.Generator, srgb: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+def print_pattern(pattern: str, sheet: Sheet, rng: np.random.Generator, srgb: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
     """The colours of printed cloth.
 
     Args:

@@ -14,7 +14,7 @@ import numpy as np
 
 from maskgan_jax.data.painting import Brush, Lamp, compose, cover, coverage, draw_lamp, inflate, spline
 from maskgan_jax.data.points import CONTOUR
-from maskgan_jax.data.rendered.head_model import EXPRESSIONS, Camera, Person, draw_person, express, rotation
+from maskgan_jax.data.rendered.head_model import EXPRESSIONS, Person, Projection, draw_person, express, rotation
 from maskgan_jax.errors import UserError
 
 PICTURES_PER_IDENTITY = 2
@@ -66,8 +66,8 @@ class PosedFace(NamedTuple):
 
     person: Person
     points: np.ndarray
-    head: Camera
-    body: Camera
+    head: Projection
+    body: Projection
     landmarks: np.ndarray
     identity: str
     expression: str
@@ -89,8 +89,8 @@ def pose_face(index: int, seed: int, size: int = 320) -> PosedFace:
     scale = size / 320 * rng.uniform(0.96, 1.06)
     yaw, pitch, roll = np.radians(rng.triangular((-20, -14, -9), 0, (20, 14, 9)))
     centre = size * np.array([0.5, 0.47]) + size * rng.uniform(-0.02, 0.02, 2)
-    head = Camera(rotation(yaw, pitch, roll), scale, centre)
-    body = Camera(rotation(0.3 * yaw, 0, 0.2 * roll), scale, centre)
+    head = Projection(rotation(yaw, pitch, roll), scale, centre)
+    body = Projection(rotation(0.3 * yaw, 0, 0.2 * roll), scale, centre)
     landmarks = head.project(points).astype(np.float32)
     return PosedFace(person, points, head, body, landmarks, f"rendered_{seed}_{number:06d}", expression, rng)
 
@@ -131,9 +131,9 @@ def _paint_background(size: int, rng: np.random.Generator) -> np.ndarray:
     return np.clip(colour + cv2.resize(blobs, (size, size), interpolation=cv2.INTER_CUBIC), 0.04, 0.98)
 
 
-def _paint_body(picture: np.ndarray, camera: Camera, person: Person, lamp: Lamp, rng: np.random.Generator) -> None:
+def _paint_body(picture: np.ndarray, projection: Projection, person: Person, lamp: Lamp, rng: np.random.Generator) -> None:
     """Neck, shoulders and clothes."""
-    size, mm = len(picture), camera.scale
+    size, mm = len(picture), projection.scale
     neck = 44 + 10 * person.masculinity
     # Right sides, from the top down; the left sides mirror them.
     column = np.array([(neck - 2, 50, -60), (neck, 120, -55), (neck + 4, 150, -55), (neck + 25, 240, -50)])
@@ -144,12 +144,12 @@ def _paint_body(picture: np.ndarray, camera: Camera, person: Person, lamp: Lamp,
     depth = rng.uniform(8, 45)
     collar = np.array([(-0.6 * neck, 150 + 0.7 * depth, -35), (0, 150 + depth, -30), (0.6 * neck, 150 + 0.7 * depth, -35)])
     mirrored = np.array([-1, 1, 1])
-    outline = spline(camera.project(np.concatenate([column, column[::-1] * mirrored])))
+    outline = spline(projection.project(np.concatenate([column, column[::-1] * mirrored])))
     alpha = cover(outline, size)
     relief = inflate(alpha, 45 * mm)
     compose(picture, alpha, np.float32(person.skin * 0.86), relief, lamp, gloss=0.04, shadow=2 * mm)
     cloth = np.concatenate([shoulders, shoulders[::-1] * mirrored, collar])
-    alpha = cover(spline(camera.project(cloth)), size)
+    alpha = cover(spline(projection.project(cloth)), size)
     folds = cv2.resize(rng.normal(0, 3 * mm, (5, 9)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
     colour = np.float32(np.clip(rng.uniform(0.1, 0.8) + rng.normal(0, 0.1, 3), 0.03, 0.95))
     compose(picture, alpha, colour, inflate(alpha, 40 * mm) + folds, lamp, gloss=0.0, shadow=3 * mm)
@@ -164,33 +164,33 @@ def _skull(thickness: float) -> np.ndarray:
 
 
 def _paint_head(
-    picture: np.ndarray, camera: Camera, person: Person, points: np.ndarray, lamp: Lamp, rng: np.random.Generator
+    picture: np.ndarray, projection: Projection, person: Person, points: np.ndarray, lamp: Lamp, rng: np.random.Generator
 ) -> None:
     """Ears, skin and everything on it."""
-    size, mm = len(picture), camera.scale
+    size, mm = len(picture), projection.scale
     skin = np.float32(person.skin)
     for side in (-1, 1):
         ear = np.array([(68, -4, -75), (79, -10, -84), (85, 0, -90), (82, 20, -86), (76, 38, -80), (68, 38, -75)])
         ear = ear * (side, 1, 1)
-        alpha = cover(spline(camera.project(ear)), size)
+        alpha = cover(spline(projection.project(ear)), size)
         albedo = np.tile(np.float32(skin * (1, 0.93, 0.92)), (size, size, 1))
         hollow = ear.mean(0) + (ear - ear.mean(0)) * (0.45, 0.55, 1)
-        Brush(albedo, camera).shape(hollow, skin * 0.72, 1.5)
+        Brush(albedo, projection).shape(hollow, skin * 0.72, 1.5)
         compose(picture, alpha, albedo, inflate(alpha, 8 * mm), lamp, gloss=0.03, shadow=2 * mm)
 
-    outline = cv2.convexHull(np.float32(camera.project(np.concatenate([points[CONTOUR], _skull(0)]))))[:, 0]
+    outline = cv2.convexHull(np.float32(projection.project(np.concatenate([points[CONTOUR], _skull(0)]))))[:, 0]
     alpha = cover(spline(outline, steps=4), size)
-    brush = Brush(np.tile(skin, (size, size, 1)), camera)
+    brush = Brush(np.tile(skin, (size, size, 1)), projection)
     _paint_skin(brush, person, points)
     for eye in (points[36:42], points[42:48]):
         _paint_eye(brush, person, eye)
     _paint_mouth(brush, person, points)
     _paint_brows(brush, person, points)
-    relief = inflate(alpha, 62 * mm) + _relief(camera, person, points, size)
+    relief = inflate(alpha, 62 * mm) + _relief(projection, person, points, size)
     compose(picture, alpha, brush.canvas, relief, lamp, gloss=rng.uniform(0.04, 0.14), shadow=10 * mm)
 
 
-def _relief(camera: Camera, person: Person, points: np.ndarray, size: int) -> np.ndarray:
+def _relief(projection: Projection, person: Person, points: np.ndarray, size: int) -> np.ndarray:
     """Nose, eye sockets, cheeks, lips and chin as bumps, in pixels, `[size, size]`."""
     upper, lower = points[[50, 51, 52, 61, 62, 63]].mean(0), points[[56, 57, 58, 65, 66, 67]].mean(0)
     smile = max(0.0, points[51, 1] - points[[48, 54], 1].mean() + 6.5) / 6
@@ -223,15 +223,17 @@ def _relief(camera: Camera, person: Person, points: np.ndarray, size: int) -> np
         ]
     relief = np.zeros((size, size), np.float32)
     for centre, across, along, height in bumps:
-        middle = camera.project(centre)
-        axes = np.stack([camera.project(centre + (across, 0, 0)) - middle, camera.project(centre + (0, along, 0)) - middle], 1)
+        middle = projection.project(centre)
+        axes = np.stack(
+            [projection.project(centre + (across, 0, 0)) - middle, projection.project(centre + (0, along, 0)) - middle], 1
+        )
         reach = 3.2 * np.abs(axes).sum(1)
         low = np.clip(np.floor(middle - reach), 0, size - 1).astype(int)
         high = np.clip(np.ceil(middle + reach), low + 1, size).astype(int)
         (a, b), (c, d) = np.linalg.inv(axes)
         x, y = (np.arange(low[0], high[0]) - middle[0])[None], (np.arange(low[1], high[1]) - middle[1])[:, None]
         bell = np.exp(-0.5 * ((a * x + b * y) ** 2 + (c * x + d * y) ** 2))
-        relief[low[1] : high[1], low[0] : high[0]] += height * camera.scale * bell
+        relief[low[1] : high[1], low[0] : high[0]] += height * projection.scale * bell
     return relief
 
 
@@ -266,16 +268,16 @@ def _paint_skin(brush: Brush, person: Person, points: np.ndarray) -> None:
         below, above = points[1:16] + (0, 3, 0), points[[14, 54, 35, 33, 31, 48, 2]]
         above *= [(0.9, 1, 1), *[(1, 1, 1)] * 5, (0.9, 1, 1)]
         above += [(0, 0, 0), (12, -3, 0), (0, 5, 0), (0, 5, 0), (0, 5, 0), (-12, -3, 0), (0, 0, 0)]
-        outline = spline(brush.camera.project(np.concatenate([below, above])))
+        outline = spline(brush.projection.project(np.concatenate([below, above])))
         grain = np.clip(rng.normal(0.85, 0.3, (size, size)), 0, 1).astype(np.float32)
-        alpha = person.beard * grain * cover(outline, size, 3 * brush.camera.scale)
+        alpha = person.beard * grain * cover(outline, size, 3 * brush.projection.scale)
         brush.canvas[...] += alpha[..., None] * (np.float32(person.hair * 0.85) - brush.canvas)
 
 
 def _paint_eye(brush: Brush, person: Person, points: np.ndarray) -> None:
     """One eye, from its six landmarks `[6, 3]`: ball, iris, pupil, highlight, lids and lashes."""
     skin, upper = person.skin, points[:4]
-    ball = Brush(brush.canvas.copy(), brush.camera)
+    ball = Brush(brush.canvas.copy(), brush.projection)
     middle = points.mean(0) + (0, -0.6, 0)
     ball.shape(points, (0.93, 0.9, 0.88), 3)
     ball.spot(middle, 6.3, person.eyes * 0.55, 0.4)
@@ -291,8 +293,8 @@ def _paint_eye(brush: Brush, person: Person, points: np.ndarray) -> None:
 
 def _uncover(brush: Brush, below: Brush, points: np.ndarray) -> None:
     """Opens a hole in the skin, the closed curve through `points` `[N, 3]`, that shows what is painted below."""
-    outline = spline(brush.camera.project(points))
-    window, hole = coverage(outline, len(brush.canvas), 0.4 * brush.camera.scale)
+    outline = spline(brush.projection.project(points))
+    window, hole = coverage(outline, len(brush.canvas), 0.4 * brush.projection.scale)
     brush.canvas[window] += hole[..., None] * (below.canvas[window] - brush.canvas[window])
 
 
@@ -307,7 +309,7 @@ def _paint_mouth(brush: Brush, person: Person, points: np.ndarray) -> None:
         middle = (seam[1:4] + seam[[7, 6, 5]]) / 2
         brush.line(np.concatenate([points[[48]], middle, points[[54]]]), 1.7, lips * 0.3, 0.6, 0.9)
         return
-    inside = Brush(np.tile(np.float32([0.2, 0.06, 0.06]), (*brush.canvas.shape[:2], 1)), brush.camera)
+    inside = Brush(np.tile(np.float32([0.2, 0.06, 0.06]), (*brush.canvas.shape[:2], 1)), brush.projection)
     if gap > 10:
         inside.spot(points[66] + (0, 0, -8), (11, 6), (0.62, 0.28, 0.28), 1.5, 0.8)
     # The upper row of teeth is nearly straight, and bends up with the corners in a smile.
@@ -327,11 +329,11 @@ def _paint_brows(brush: Brush, person: Person, points: np.ndarray) -> None:
         brush.line(brow + (0, 1, 0), np.array([0.25, 0.8, 0.9, 1, 0.7]) * (4.5 + 3 * person.masculinity), colour, 0.8, 0.85)
 
 
-def _paint_hair(picture: np.ndarray, camera: Camera, person: Person, lamp: Lamp) -> None:
+def _paint_hair(picture: np.ndarray, projection: Projection, person: Person, lamp: Lamp) -> None:
     """Hair: a shell around the skull and down the sides, with an opening for the face."""
-    style, size, mm = _HAIR_STYLES[person.hair_style], len(picture), camera.scale
+    style, size, mm = _HAIR_STYLES[person.hair_style], len(picture), projection.scale
     rng = np.random.default_rng(person.texture)
-    project, thick, fall = camera.project, style.thickness, style.falls_to
+    project, thick, fall = projection.project, style.thickness, style.falls_to
     shell = _skull(thick)
     spread = 75 + thick + (0.06 * fall if style.over_ears else -2)
     ends = np.array([(spread, 0.5 * fall, -75), (spread - 4, fall, -70)])

@@ -160,8 +160,8 @@ def express(landmarks: np.ndarray, expression: str, rng: np.random.Generator) ->
 
 
 @dataclass(frozen=True)
-class Camera:
-    """Pose of the head and projection to the picture: rotation `[3, 3]`, pixels per mm, and where the eyes' middle falls."""
+class Projection:
+    """From points on the head to pixels: its rotation `[3, 3]`, pixels per mm, and where the middle of the eyes falls."""
 
     rotation: np.ndarray
     scale: float

@@ -7,6 +7,7 @@ import pytest
 from maskgan_jax.__main__ import main
 from maskgan_jax.config import load_config
 from maskgan_jax.data.build.build import build_data_set
+from maskgan_jax.data.masks import draw_mask
 from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import write_png
@@ -54,6 +55,23 @@ def test_the_same_bytes_as_without_beam(config, sources, tmp_path):
     names = tree(tmp_path / "here")
     assert sum("train.array_record" in name for name in names) > 2
     assert tree(tmp_path / "beam") == names
+    assert filecmp.cmpfiles(tmp_path / "here", tmp_path / "beam", names, shallow=False) == (names, [], [])
+
+
+def test_the_same_bytes_if_one_record_cannot_be_made(config, sources, tmp_path, monkeypatch, capfd):
+    def fail(face, landmarks, *arguments):
+        if face[0, 0, 0] % 3 == 0:
+            raise ValueError("odd")
+        return draw_mask(face, landmarks, *arguments)
+
+    monkeypatch.setattr("maskgan_jax.data.build.records.draw_mask", fail)
+    card = build_data_set(sources, config, tmp_path / "here", workers=1)
+    assert 0 < card["unexpected"] < 20
+    told = [line for line in capfd.readouterr().err.splitlines() if line.startswith("left out ")]
+    assert len(told) == card["unexpected"]
+    assert build_data_set(sources, config, tmp_path / "beam", runner="DirectRunner") == card
+    assert {line for line in capfd.readouterr().err.splitlines() if line.startswith("left out ")} == set(told)
+    names = tree(tmp_path / "here")
     assert filecmp.cmpfiles(tmp_path / "here", tmp_path / "beam", names, shallow=False) == (names, [], [])
 
 

@@ -32,6 +32,18 @@ def test_parts_in_any_order_add_up_to_the_whole():
     assert added.examples(["train", "test"]) == whole.examples(["train", "test"])
 
 
+def test_what_could_not_be_made_is_kept_apart():
+    skipped = Skipped("a/1", "a", "unexpected error", unexpected=True)
+    added = Tally()
+    added.add("train", 3, skipped)
+    whole = tally(RECORDS)
+    digest = whole.digest()
+    whole.merge(Tally(**json.loads(json.dumps(added.as_json()))))
+    assert whole.left_out == {("train", 3): skipped}
+    assert whole.digest() == digest
+    assert data_card({}, whole, [skipped], 0, [])["unexpected"] == 1
+
+
 def test_examples_are_of_all_kinds():
     chosen = tally(RECORDS).examples(["test", "train"])
     assert len(set(chosen)) == len(chosen) == SHEET_RECORDS
@@ -66,5 +78,6 @@ def test_card():
         "empty": ["train"],
         "skipped": {"no face found": 1},
         "unused": 4,
+        "unexpected": 0,
         "digest": hashlib.sha256().hexdigest(),
     }

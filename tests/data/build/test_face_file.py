@@ -6,7 +6,7 @@ import pytest
 from maskgan_jax.data.build import landmarks as landmark_module
 from maskgan_jax.data.build.build import build_data_set
 from maskgan_jax.data.build.face_file import kept_faces, read_face_file
-from maskgan_jax.data.build.records import Face
+from maskgan_jax.data.build.records import FoundFace
 from maskgan_jax.data.build.sources import Photo, Skipped
 from maskgan_jax.data.masked_faces.reader import load_split
 from maskgan_jax.data.rendered.faces import render_face
@@ -20,7 +20,7 @@ PHOTO = Photo("ffhq/ä.png", "ffhq", "somebody", "", "/photos/ä.png")
 def file(tmp_path):
     landmarks = np.random.default_rng(0).normal(size=(68, 2)).astype(np.float32)
     with kept_faces(tmp_path / "faces.jsonl") as keep:
-        keep(Face(PHOTO, landmarks, 87))
+        keep(FoundFace(PHOTO, landmarks, 87))
         keep(Skipped("ffhq/b.png", "ffhq", "no face found"))
     return tmp_path / "faces.jsonl", landmarks
 
@@ -78,7 +78,7 @@ def test_a_build_from_kept_faces_needs_no_dlib_and_gives_the_same_records(make_c
         raise AssertionError("dlib was asked")
 
     monkeypatch.setattr(landmark_module, "load_predictor", fail)
-    monkeypatch.setattr(landmark_module, "find_landmarks", fail)
+    monkeypatch.setattr(landmark_module, "largest_face_landmarks", fail)
     second = build_data_set([source], config, tmp_path / "b", workers=1, faces=tmp_path / "faces.jsonl")
     assert second == first
     for one, other in zip(load_split(tmp_path / "a", "train"), load_split(tmp_path / "b", "train"), strict=True):

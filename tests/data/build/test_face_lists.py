@@ -1,7 +1,7 @@
 import numpy as np
 
 from maskgan_jax.data.build.face_lists import FaceLists
-from maskgan_jax.data.build.records import Face
+from maskgan_jax.data.build.records import FoundFace
 from maskgan_jax.data.build.sources import Photo, Skipped
 
 PHOTOS = [
@@ -16,7 +16,7 @@ def test_lists(tmp_path):
     assert lists.read_photos(3) == PHOTOS
     landmarks = np.random.default_rng(0).normal(size=(2, 68, 2)).astype(np.float32)
     skipped = Skipped("ffhq/c.png", "ffhq", "no\nface")
-    lists.write_found(3, [Face(PHOTOS[0], landmarks[0], 87), skipped, Face(PHOTOS[1], landmarks[1])])
+    lists.write_found(3, [FoundFace(PHOTOS[0], landmarks[0], 87), skipped, FoundFace(PHOTOS[1], landmarks[1])])
     (first, face), (_, other), (second, _) = lists.read_found(3)
     assert (face.photo, other) == (PHOTOS[0], skipped)
     assert face.photo.identity is face.photo.id

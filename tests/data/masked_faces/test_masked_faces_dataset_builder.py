@@ -367,10 +367,10 @@ def test_a_file_of_records_is_written_again_when_a_worker_does_its_work_again(tm
             "make": lambda number, made=made: next(made),
         }
         items = [(number, None) for number in reversed(range(20))]
-        split, number, size, _ = dataset_builder._write_file((("train", 0), items), **options)
+        split, number, length, size, _ = dataset_builder._write_file((("train", 0), items), **options)
         (path,) = tmp_path.iterdir()
         contents.append(path.read_bytes())
-        assert (split, number, size) == ("train", 0, len(contents[-1]))
+        assert (split, number, length, size) == ("train", 0, 20, len(contents[-1]))
         assert max(alive) <= 2
     assert contents[0] == contents[1]
 

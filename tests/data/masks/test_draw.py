@@ -10,7 +10,7 @@ from scipy.spatial import ConvexHull
 
 from maskgan_jax.configs import _mask_sets
 from maskgan_jax.data.align import align
-from maskgan_jax.data.build.landmarks import find_landmarks
+from maskgan_jax.data.build.landmarks import largest_face_landmarks
 from maskgan_jax.data.masks import check_masks, draw_mask, fit_mask
 from maskgan_jax.data.masks.camera import Compression
 from maskgan_jax.data.masks.catalogue import MASKS
@@ -20,7 +20,7 @@ from maskgan_jax.errors import UserError
 TYPES = tuple(MASKS)
 # Those that end at the jaw.
 FITTED = ("surgical", "n95", "kn95", "cloth")
-PRINTED = tuple(name for name, mask in MASKS.items() if mask.printed)
+PRINTED = tuple(name for name, mask in MASKS.items() if mask.has_patterns)
 EYES_AND_BROWS = (*range(17, 27), *range(36, 48))
 
 
@@ -398,7 +398,7 @@ def photos():
     for file in files[:: len(files) // 40]:
         photo = cv2.imread(str(folder / file), cv2.IMREAD_COLOR)[..., ::-1]
         try:
-            faces.append(align(photo, find_landmarks(photo), 256))
+            faces.append(align(photo, largest_face_landmarks(photo), 256))
         except UserError:  # No face is found.
             continue
         if len(faces) == 30:

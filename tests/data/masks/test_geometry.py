@@ -11,9 +11,9 @@ from maskgan_jax.data.masks.geometry import (
     Homography,
     Mesh,
     Worn,
+    keeps_orientation,
     side_of_face,
     six_points,
-    upright,
 )
 from maskgan_jax.data.points import CONTOUR, MIRRORED
 from maskgan_jax.errors import UserError
@@ -184,14 +184,14 @@ def test_worn_moves_turns_and_scales():
 
 def test_upright(head):
     for placement in (Mesh(FRAME, on(head)), Homography(SIX_MEAN, six_points(head))):
-        assert upright(placement.to_picture, CONTOUR_MEAN)
+        assert keeps_orientation(placement.to_picture, CONTOUR_MEAN)
     for turn in ((-1, 1), (1, -1)):
-        assert not upright(Homography(SIX_MEAN, SIX_MEAN * turn).to_picture, CONTOUR_MEAN)
-    assert upright(Homography(SIX_MEAN, -SIX_MEAN).to_picture, CONTOUR_MEAN)
+        assert not keeps_orientation(Homography(SIX_MEAN, SIX_MEAN * turn).to_picture, CONTOUR_MEAN)
+    assert keeps_orientation(Homography(SIX_MEAN, -SIX_MEAN).to_picture, CONTOUR_MEAN)
     # The right half of the jaw has been folded onto the left.
     folded = head.copy()
     folded[9:17, 0] = 128 - 0.5 * (folded[9:17, 0] - 128)
-    assert not upright(Mesh(FRAME, on(folded)).to_picture, CONTOUR_MEAN)
+    assert not keeps_orientation(Mesh(FRAME, on(folded)).to_picture, CONTOUR_MEAN)
 
 
 def test_side_of_face(landmarks):

@@ -27,7 +27,7 @@ def test_sets_draw_what_they_name(head, paint, data_config, name):
     types = {fit_mask(head, np.random.default_rng(seed), data_config, (256, 256)).mask_type for seed in range(150)}
     assert types == chosen(values["masks"])
     data_config.mask_fit = "homography"
-    data_config.masks = {name: weight for name, weight in values["masks"].items() if name in MASKS and MASKS[name].printed}
+    data_config.masks = {name: weight for name, weight in values["masks"].items() if name in MASKS and MASKS[name].has_patterns}
     face, landmarks = paint(64, blur=0.8), (head + 0.5) / 4 - 0.5
     patterns = {
         draw_mask(face, landmarks, np.random.default_rng(seed), data_config).parameters["pattern"] for seed in range(60)

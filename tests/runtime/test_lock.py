@@ -1,0 +1,67 @@
+import errno
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from maskgan_jax.errors import UserError
+from maskgan_jax.runtime.lock import locked
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from maskgan_jax.runtime.lock import locked
+
+with locked(Path(sys.argv[1]), "") as held:
+    print(held, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture(params=["folder", "file"])
+def path(request, tmp_path):
+    return tmp_path if request.param == "folder" else tmp_path / ".lock"
+
+
+def test_one_at_a_time(path):
+    for _ in range(2):
+        with locked(path, "busy") as held:
+            assert held
+            with pytest.raises(UserError, match="^busy$"), locked(path, "busy"):
+                pass
+
+
+def test_a_killed_process_leaves_no_lock(path):
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "True\n"
+    with pytest.raises(UserError, match="busy"), locked(path, "busy"):
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    with locked(path, "busy") as held:
+        assert held
+
+
+def test_file_systems_without_locks(path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with locked(path, "busy") as held:
+        assert not held
+
+
+def test_a_failing_block_frees_the_lock_and_its_error_comes_through(path):
+    with pytest.raises(OSError, match="of the block"), locked(path, "busy"):
+        raise OSError("of the block")
+    with locked(path, "busy") as held:
+        assert held
+
+
+def test_what_cannot_be_opened(tmp_path):
+    with pytest.raises(FileNotFoundError), locked(tmp_path / "nowhere" / ".lock", "busy"):
+        pass
+    assert os.listdir(tmp_path) == []
