@@ -38,7 +38,7 @@ def get_config() -> ConfigDict:
     data.masks = ConfigDict(_mask_sets.VARIED["masks"], type_safe=False)
     # What is printed on masks of cloth, as {pattern: weight}: plain, stripes, checks, dots, flowers, camouflage.
     data.mask_patterns = ConfigDict(_mask_sets.VARIED["mask_patterns"], type_safe=False)
-    # Folder of MaskTheFace-style templates (masks.cfg and RGBA pictures); '' if there is none.
+    # Folder of MaskTheFace-style templates (masks.cfg and RGBA images); '' if there is none.
     data.mask_templates = ""
     # How a flat mask is put on a face: 'mesh' follows the jaw and the nose; 'homography' goes by six points, as in the paper.
     data.mask_fit = "mesh"
@@ -56,7 +56,7 @@ def get_config() -> ConfigDict:
     config.input = inputs = ConfigDict()
     # Records per step over all devices and processes.
     inputs.batch_size = 16
-    # Mirror half of the pictures (target, region and landmarks with them).
+    # Mirror half of the images (target, mask and landmarks with them).
     inputs.flip = True
     # pix2pix's jitter: enlarge by this factor (286 / 256 in the paper's predecessor) and crop back; 1.0 leaves faces aligned.
     inputs.jitter = 1.0
@@ -87,17 +87,17 @@ def get_config() -> ConfigDict:
     generator.width = 64
     # Of 'residual': residual blocks at each of the two smallest scales.
     generator.blocks = 4
-    # 'instance' (per picture; no traffic between devices), 'batch' (over the global batch) or 'none'.
+    # 'instance' (per image; no traffic between devices), 'batch' (over the global batch) or 'none'.
     generator.norm = "instance"
     # Dropout in the decoder: probability, and the sides in pixels of the feature maps it acts on. pix2pix in PyTorch: 4, 8,
-    # 16; in Lua and TensorFlow: 2, 4, 8. It acts in training only, so that a picture always gives the same result.
+    # 16; in Lua and TensorFlow: 2, 4, 8. It acts in training only, so that an image always gives the same result.
     generator.dropout = 0.5
     generator.dropout_sides = (4, 8, 16)
     # Of the decoder: 'transposed' (pix2pix's 4x4 transposed convolutions) or 'nearest' (pixels are doubled, then convolved
     # with 3x3 kernels, which draws no checkerboards).
     generator.upsampling = "transposed"
-    # Whether the generator is told the region: it then sees the picture without what is hidden, and the region as a fourth
-    # channel; outside the region its output is the picture itself, so that all losses look at the known pixels put back.
+    # Whether the generator is told the mask: it then sees the image without what is hidden, and the mask as a fourth channel;
+    # outside the mask its output is the image itself, so that all losses look at the composite.
     generator.inpaints = False
     # What training begins with: the generator of another run (workdir or .safetensors), or '' for random weights.
     generator.weights = ""
@@ -124,20 +124,20 @@ def get_config() -> ConfigDict:
     config.losses = losses = ConfigDict()
     # The adversarial term, log D_fake.
     losses.adversarial = 1.0
-    # lambda 1: mean absolute error over the whole picture, on [-1, 1].
+    # lambda 1: mean absolute error over the whole image, on [-1, 1].
     losses.l1 = 100.0
     # lambda 2: C1 (Eq. 4), in pixels. docs/losses.md tells how this and lambda 3 were chosen.
     losses.contour = 0.1
     # lambda 3: C2 (Eq. 5), on the 0-255 scale.
     losses.masked = 0.002
     # Two terms beyond the paper. Mean absolute difference of what the discriminator's layers make of the generated and the
-    # real picture (feature matching, Wang et al. 2018).
+    # real image (feature matching, Wang et al. 2018).
     losses.feature_matching = 0.0
-    # ST-LPIPS with AlexNet, and with VGG-16, between the generated and the real picture, in a window of half the side about a
+    # ST-LPIPS with AlexNet, and with VGG-16, between the generated and the real image, in a window of half the side about a
     # random hidden pixel.
     losses.perceptual = 0.0
     losses.perceptual_vgg = 0.0
-    # Of the discriminator's loss: the squared norm of the gradient of its logits in the real picture (R1, Mescheder et al.
+    # Of the discriminator's loss: the squared norm of the gradient of its logits in the real image (R1, Mescheder et al.
     # 2018).
     losses.gradient_penalty = 0.0
 
@@ -168,7 +168,7 @@ def get_config() -> ConfigDict:
     training.steps = 0
     # 'float32' or 'bfloat16' arithmetic in the networks; parameters and losses are float32 always.
     training.compute = "float32"
-    # Devices that divide parameters, optimiser state and moving average among themselves (FSDP); with 1, each has them whole.
+    # Devices that divide parameters, optimizer state and moving average among themselves (FSDP); with 1, each has them whole.
     training.fsdp = 1
     # Keeps of a forward pass what its convolutions gave and computes the rest again for the gradients: a larger batch fits into
     # memory, and each step takes longer (docs/scaling.md).
@@ -178,13 +178,13 @@ def get_config() -> ConfigDict:
     # First and last step of a profiler trace, which is written to `profile/` for XProf or TensorBoard, such as (10, 12); ()
     # for none.
     training.profile = ()
-    # Steps between log lines, between validations (with pictures), between checkpoints; 0 for the last two: once an epoch.
+    # Steps between log lines, between validations (with images), between checkpoints; 0 for the last two: once an epoch.
     training.log_every = 50
     training.validate_every = 0
     training.checkpoint_every = 0
     # Latest checkpoints kept, beside the best one.
     training.keep = 3
-    # Records of the validation split that are scored (0: all), and faces shown in the picture grids.
+    # Records of the validation split that are scored (0: all), and faces shown in the image grids.
     training.validation_records = 0
     training.pictures = 8
     return config

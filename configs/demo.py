@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
     # In minutes the discriminator wins, and its gradient, the largest of all (docs/losses.md), draws noise: less of it.
     config.losses.adversarial = 0.1
     config.optimizer.learning_rate = 5e-4
-    # The average of about the last 100 steps draws calmer pictures.
+    # The average of about the last 100 steps draws calmer images.
     config.optimizer.ema = 0.99
     config.training.epochs = 20.0
     config.training.validate_every = 124

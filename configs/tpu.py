@@ -1,4 +1,4 @@
-"""The proposed method at the paper's size on 16 TPU chips: bfloat16, 16 pictures a chip (docs/scaling.md).
+"""The proposed method at the paper's size on 16 TPU chips: bfloat16, 16 images a chip (docs/scaling.md).
 
 maskgan train --config=configs/landmarks.py --config.data.size=256 --data_dir=DATA --workdir=LANDMARKS
 maskgan train --config=configs/tpu.py --data_dir=DATA --workdir=RUN --config.landmark_net.weights=LANDMARKS --distributed

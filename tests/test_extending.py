@@ -18,7 +18,7 @@ from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.files import write_png
 from maskgan_jax.losses import TERMS
 from maskgan_jax.metrics.image_quality import METRICS
-from maskgan_jax.metrics.scoring import score_pictures
+from maskgan_jax.metrics.scoring import score_images
 from maskgan_jax.metrics.set_quality import SET_METRICS
 from maskgan_jax.models.generators import GENERATORS
 from maskgan_jax.training.loop import train
@@ -102,7 +102,7 @@ def test_metrics(follow):
     rng = np.random.default_rng(0)
     real = rng.integers(60, 200, (3, 48, 48, 3), np.uint8)
     items = [(str(i), image + np.uint8(7), image, np.full((48, 48), 255, np.uint8)) for i, image in enumerate(real)]
-    scores = score_pictures(items)
+    scores = score_images(items)
     assert scores["brightness_error"] == pytest.approx(7) and scores["images"][0]["brightness_error"] == pytest.approx(7)
     assert scores["mean_distance"] > 0
 

@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> None:
         "--method",
         default="ours",
         choices=["ours", "input", "telea", "dlib"],
-        help="ours: the trained network; input: the masked picture itself; telea: OpenCV's inpainting; dlib: its landmarks",
+        help="ours: the trained network; input: the masked image itself; telea: OpenCV's inpainting; dlib: its landmarks",
     )
     parser.add_argument("--split", default="test", choices=["train", "validation", "test"], help="records to score on")
     parser.add_argument("--out", required=True, metavar="FILE.json", help="where the scores are written")
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> None:
             pictures=options.pictures,
         )
         if options.pictures:
-            print(f"pictures are in {options.pictures}")
+            print(f"images are in {options.pictures}")
     print_scores(scores)
     write_json(options.out, scores)
     print(f"scores are in {options.out}")

@@ -1,4 +1,4 @@
-"""`maskgan score`: scores any method's pictures against the real ones."""
+"""`maskgan score`: scores any method's images against the real ones."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def main(arguments: list[str]) -> None:
     """Scores three folders, prints the means and writes everything to a JSON file."""
     parser = argparse.ArgumentParser(
         prog="maskgan score",
-        description="Scores pictures against the real ones. Files are matched by name, whatever the suffix; all three "
+        description="Scores images against the real ones. Files are matched by name, whatever the suffix; all three "
         "folders must hold the same names.",
         allow_abbrev=False,
     )
-    parser.add_argument("--pred", required=True, metavar="DIR", help="the pictures to score")
+    parser.add_argument("--pred", required=True, metavar="DIR", help="the images to score")
     parser.add_argument("--real", required=True, metavar="DIR", help="the same faces without masks")
     parser.add_argument("--mask", required=True, metavar="DIR", help="the hidden regions: brighter than 127 = hidden")
     parser.add_argument("--out", required=True, metavar="FILE.json", help="where the scores are written")
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> None:
     scores = score_folders(options.pred, options.real, options.mask, lpips_weights=lpips_weights(options))
     write_json(options.out, scores)
     print_scores(scores)
-    print(f"scores, with those of each picture, are in {options.out}")
+    print(f"scores, with those of each image, are in {options.out}")
 
 
 def add_lpips_flags(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +47,7 @@ def lpips_weights(options: argparse.Namespace) -> PerceptualWeights | None:
 
 
 def print_scores(scores: Mapping[str, Any], indent: str = "") -> None:
-    """Prints the means: one a line, groups (`put_back`, `masked`) indented; not those by source or of single pictures."""
+    """Prints the means: one a line, groups (`put_back`, `masked`) indented; not those by source or of single images."""
     for key, value in scores.items():
         if isinstance(value, Mapping) and not key.startswith("by_"):
             print(f"{indent}{key}")

@@ -22,7 +22,7 @@ ARRAYS = ("real", "masked", "mask", "landmarks")
 
 
 def mirror(record: Batch) -> Batch:
-    """The record as in a mirror: pictures and region flipped, landmarks moved and renumbered."""
+    """The record as in a mirror: images and mask flipped, landmarks moved and renumbered."""
     side = record["real"].shape[1]
     # OpenCV takes a thirtieth of the time that NumPy takes to copy pixels in reverse; it drops an axis of one channel.
     flipped = {name: cv2.flip(record[name], 1).reshape(record[name].shape) for name in ("real", "masked", "mask")}
@@ -43,7 +43,7 @@ def enlarge_and_crop(record: Batch, factor: float, rng: np.random.Generator) -> 
     # The region must hold every pixel that the interpolation mixed with the mask.
     mask = cv2.resize(record["mask"], (enlarged, enlarged), interpolation=cv2.INTER_LINEAR)[window]
     resized["mask"] = cv2.threshold(mask, 0, 255, cv2.THRESH_BINARY)[1][..., None]
-    # Pixel centres are at integers: the left edge of the picture is at -0.5.
+    # Pixel centers are at integers: the left edge of the image is at -0.5.
     landmarks = (record["landmarks"] + 0.5) * scale - 0.5 - np.float32([left, top])
     return {**resized, "landmarks": landmarks.astype(np.float32)}
 

@@ -151,16 +151,16 @@ def _find(tree: dict[str, Any], layer: str) -> dict[str, Any]:
 
 def _draw_generator(draw: Callable[[_Graph, str, StoredNetwork], str], graph: _Graph, network: StoredNetwork) -> None:
     """A generator, whose own part `draw` draws."""
-    picture = graph.add("Transpose", "picture", perm=TO_CHANNELS_FIRST)
-    x = picture
+    image = graph.add("Transpose", "picture", perm=TO_CHANNELS_FIRST)
+    x = image
     if network.module.inpaints:
         mask = graph.add("Transpose", "mask", perm=TO_CHANNELS_FIRST)
         zero = graph.weight("zero", 0.0)
         hidden = graph.add("Greater", mask, zero)
-        x = graph.add("Concat", graph.add("Where", hidden, zero, picture), mask, axis=1)
+        x = graph.add("Concat", graph.add("Where", hidden, zero, image), mask, axis=1)
     x = graph.add("Tanh", draw(graph, x, network))
     if network.module.inpaints:
-        x = graph.add("Where", hidden, x, picture)
+        x = graph.add("Where", hidden, x, image)
     graph.add("Transpose", x, name="unmasked", perm=TO_CHANNELS_LAST)
 
 

@@ -8,7 +8,7 @@ def telea(masked: np.ndarray, mask: np.ndarray, radius: float = 3) -> np.ndarray
     """Fast-marching inpainting (Telea, 2004), the paper's patch-based baseline, by OpenCV.
 
     Args:
-      masked: `[H, W, 3]` uint8, the picture with the mask.
+      masked: `[H, W, 3]` uint8, the image with the mask.
       mask: `[H, W]` or `[H, W, 1]` uint8, above 127 = hidden.
       radius: of the neighbourhood of a point that is filled, in pixels.
 

@@ -28,7 +28,7 @@ METHODS = ("ours", *BASELINES)
 SHOWN_SIDE = 128
 
 Record = dict[str, Any]
-# Pictures `[S, S, 3]` uint8 made from a record's `masked`, by their names.
+# Images `[S, S, 3]` uint8 made from a record's `masked`, by their names.
 Predictions = dict[str, np.ndarray]
 
 
@@ -44,17 +44,17 @@ def evaluate(
     """Scores a method on the records of a split.
 
     Args:
-      method: 'ours' (the generator of `workdir`), 'input' (the masked picture as it is) or 'telea' (OpenCV, radius 3).
+      method: 'ours' (the generator of `workdir`), 'input' (the masked image as it is) or 'telea' (OpenCV, radius 3).
       data_dir: data set of `maskgan build`.
       workdir: folder of a training run, or an exported network; needed for 'ours'.
       split: 'train', 'validation' or 'test'.
       lpips_weights: to score LPIPS too.
-      pictures: folder for the records' pictures, as PNG in `real`, `masked` and `mask`, and for the method's: in `ours` (raw)
+      pictures: folder for the records' images, as PNG in `real`, `masked` and `mask`, and for the method's: in `ours` (raw)
         and `put_back`, or in `telea`. A face has one name in all of them: a number, in the order of the split, and its id.
 
     Returns:
-      The scores that `score_pictures` gives, with `method`, `split`, and the means `by_source` and `by_mask_type`. For 'ours'
-      these are of the generator's raw output, as in the paper, and `put_back` has the same for the pictures whose known pixels
+      The scores that `score_images` gives, with `method`, `split`, and the means `by_source` and `by_mask_type`. For 'ours'
+      these are of the generator's raw output, as in the paper, and `put_back` has the same for the images whose known pixels
       are put back. The baselines change nothing but the region: both would be the same.
 
     Raises:
@@ -71,7 +71,7 @@ def evaluate(
     def items(every: Iterable[Record]) -> Iterator[Item]:
         for number, (record, predictions) in enumerate(_predicted(method, generator, every)):
             if pictures is not None:
-                _write_pictures(Path(pictures), number, record, predictions)
+                _write_images(Path(pictures), number, record, predictions)
             for name, prediction in predictions.items():
                 origins.append((name, {key: record[key] for key in ("source", "mask_type")}))
                 yield record["id"], prediction, record["real"], record["mask"]
@@ -120,7 +120,7 @@ def _generator(path: str | Path, data_dir: str | Path) -> FaceNetwork:
 
 
 def _predicted(method: str, generator: FaceNetwork | None, records: Iterable[Record]) -> Iterator[tuple[Record, Predictions]]:
-    """Each record with the picture that a method makes of it; 'ours' makes two: its raw output, and `put_back`."""
+    """Each record with the image that a method makes of it; 'ours' makes two: its raw output, and `put_back`."""
     if generator is None:
         yield from ((record, {method: BASELINES[method](record)}) for record in records)
         return
@@ -132,11 +132,11 @@ def _predicted(method: str, generator: FaceNetwork | None, records: Iterable[Rec
             yield record, {"ours": raw, "put_back": np.where(record["mask"] > 127, raw, record["masked"])}
 
 
-def _write_pictures(folder: Path, number: int, record: Record, predictions: Predictions) -> None:
+def _write_images(folder: Path, number: int, record: Record, predictions: Predictions) -> None:
     name = f"{number:05}_{re.sub('[^A-Za-z0-9-]+', '_', record['id'])[-100:]}.png"
-    for kind, picture in ({kind: record[kind] for kind in ("real", "masked", "mask")} | predictions).items():
+    for kind, image in ({kind: record[kind] for kind in ("real", "masked", "mask")} | predictions).items():
         if kind != "input":  # Which is `masked`.
-            write_png(folder / kind / name, picture)
+            write_png(folder / kind / name, image)
 
 
 def _summary(images: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

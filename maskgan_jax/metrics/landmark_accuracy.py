@@ -26,7 +26,7 @@ def evaluate_landmarks(
     """Scores landmarks on the records of a split, as distances from the records' own over the inter-ocular distance.
 
     Args:
-      method: 'ours' (the network of `workdir`), or 'dlib' (the stock predictor on the aligned picture, in the box that its
+      method: 'ours' (the network of `workdir`), or 'dlib' (the stock predictor on the aligned image, in the box that its
         detector finds on the unmasked one: better than it could do by itself where a mask hides the face from the detector).
       data_dir: data set of `maskgan build`.
       workdir: folder of a training run of 'landmarks', or an exported network; needed for 'ours'.
@@ -35,7 +35,7 @@ def evaluate_landmarks(
     Returns:
       `n`, how many faces the split has, and `unmasked` and `masked`: the mean over all 68 points (`error`), over the contour
       (`contour`) and, for dlib, the share of these `n` faces that its detector finds by itself (`detected`). The network's
-      errors are over all faces; dlib's are over the `n_found` whose unmasked picture its detector finds, the easier ones.
+      errors are over all faces; dlib's are over the `n_found` whose unmasked image its detector finds, the easier ones.
 
     Raises:
       UserError: no such method, network, data set or split, or the network is for faces of another size or zoom.
@@ -95,6 +95,6 @@ def _errors_of_dlib(records: Records) -> tuple[dict[str, np.ndarray], dict[str, 
                 points = landmarks_in_box(record[key], boxes["unmasked"])
                 errors[name].append(np.asarray(landmark_errors(points[None], record["landmarks"][None]))[0])
     if not errors["unmasked"]:
-        raise UserError("dlib finds no face in any of the pictures; its detector needs faces of about 100 px or more")
+        raise UserError("dlib finds no face in any of the images; its detector needs faces of about 100 px or more")
     count = len(records) - len(records.damaged)
     return {name: np.stack(rows) for name, rows in errors.items()}, {name: hits / count for name, hits in found.items()}

@@ -27,10 +27,10 @@ FEATURES = "features"
 SMALLEST_SIDE = 32
 
 
-def score_pictures(
+def score_images(
     items: Iterable[Item], *, batch_size: int = 4, lpips_weights: PerceptualWeights | None = None
 ) -> dict[str, Any]:
-    """Scores predictions against the real pictures: each of them, and their means.
+    """Scores predictions against the real images: each of them, and their means.
 
     Args:
       items, batch_size, lpips_weights: as for `score_each`.
@@ -67,14 +67,14 @@ def without_features(images: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
 def score_each(
     items: Iterable[Item], *, batch_size: int = 4, lpips_weights: PerceptualWeights | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Scores predictions against the real pictures, one by one.
+    """Scores predictions against the real images, one by one.
 
-    The pictures are read as they are needed, so that any number of them fits into memory. A score over some of them only
+    The images are read as they are needed, so that any number of them fits into memory. A score over some of them only
     could not be compared with others, so anything wrong with one stops it all.
 
     Args:
       items: (name, prediction, real, mask): `[H, W, 3]` twice and `[H, W]` or `[H, W, 1]`, uint8; mask above 127 = hidden.
-      batch_size: pictures that go through the networks of ST-LPIPS and LPIPS at once.
+      batch_size: images that go through the networks of ST-LPIPS and LPIPS at once.
       lpips_weights: from `load_lpips`; without them there is no `lpips`.
 
     Yields:
@@ -82,7 +82,7 @@ def score_each(
       a set `features`: those of the prediction and of the real image, `[256]` each.
 
     Raises:
-      UserError: sizes differ, a picture is smaller than 32 px, a mask hides nothing, there are no pictures, or the weights
+      UserError: sizes differ, an image is smaller than 32 px, a mask hides nothing, there are no images, or the weights
         of ST-LPIPS have not been fetched.
     """
     st_lpips_weights = load_st_lpips()
@@ -91,7 +91,7 @@ def score_each(
         names, predictions, real, masks = zip(*batch, strict=True)
         predictions, real = np.stack(predictions), np.stack(real)
         masks = np.stack([mask.reshape(mask.shape[:2]) > 127 for mask in masks])
-        networks = [_padded(pictures, batch_size) for pictures in (predictions, real)]
+        networks = [_padded(images, batch_size) for images in (predictions, real)]
         # The networks run beside the metrics in NumPy until their values are asked for.
         distances, features = _st_lpips(st_lpips_weights, *networks)
         columns = {"st_lpips": distances}
@@ -103,7 +103,7 @@ def score_each(
         for name, row, pair in zip(names, values, pairs, strict=False):
             yield {"name": name, **dict(zip(columns, row, strict=True)), FEATURES: pair}
     if batch is None:
-        raise UserError("there are no pictures to score")
+        raise UserError("there are no images to score")
 
 
 def score_folders(
@@ -113,29 +113,29 @@ def score_folders(
     *,
     lpips_weights: PerceptualWeights | None = None,
 ) -> dict[str, Any]:
-    """Scores a folder of pictures against the real ones, as `score_pictures` does.
+    """Scores a folder of images against the real ones, as `score_images` does.
 
     Files belong together when their paths below the three folders are equal but for the suffix: `a/1.png` and `a/1.jpg`.
 
     Raises:
-      UserError: also if a folder has pictures that another one lacks, two of one name, or one that cannot be read.
+      UserError: also if a folder has images that another one lacks, two of one name, or one that cannot be read.
     """
     folders = [pictures_by_name(folder) for folder in (predictions, real, masks)]
     names = sorted(set().union(*folders))
-    for pictures, folder in zip(folders, (predictions, real, masks), strict=True):
-        if missing := [name for name in names if name not in pictures]:
+    for images, folder in zip(folders, (predictions, real, masks), strict=True):
+        if missing := [name for name in names if name not in images]:
             more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
             raise UserError(
-                f"{folder} lacks pictures that the other folders have: {', '.join(missing[:5])}{more}; "
-                "scores are over the same pictures in all three folders"
+                f"{folder} lacks images that the other folders have: {', '.join(missing[:5])}{more}; "
+                "scores are over the same images in all three folders"
             )
 
     def read(name: str) -> Item:
-        prediction, real_picture, mask = (pictures[name] for pictures in folders)
-        return name, read_picture(prediction), read_picture(real_picture), read_picture(mask, grey=True)
+        prediction, real_image, mask = (images[name] for images in folders)
+        return name, read_picture(prediction), read_picture(real_image), read_picture(mask, grey=True)
 
     with tqdm(names, desc="score", unit="picture") as bar:
-        return score_pictures(map(read, bar), lpips_weights=lpips_weights)
+        return score_images(map(read, bar), lpips_weights=lpips_weights)
 
 
 @jax.jit
@@ -146,7 +146,7 @@ def _st_lpips(weights: PerceptualWeights, images: jax.Array, real: jax.Array) ->
 
 
 def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Runs of at most `size` items of one picture size, each item checked."""
+    """Runs of at most `size` items of one image size, each item checked."""
     for _, same_size in itertools.groupby(map(_checked, items), key=lambda item: item[2].shape):
         while batch := list(itertools.islice(same_size, size)):
             yield batch
@@ -154,7 +154,7 @@ def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 def _checked(item: Item) -> Item:
     name, prediction, real, mask = item
-    sizes = {"prediction": prediction.shape[:2], "real picture": real.shape[:2], "mask": mask.shape[:2]}
+    sizes = {"prediction": prediction.shape[:2], "real image": real.shape[:2], "mask": mask.shape[:2]}
     if len(set(sizes.values())) > 1:
         sides = ", ".join(f"{what} {width} x {height}" for what, (height, width) in sizes.items())
         raise UserError(f"{name}: the sizes differ ({sides}); save all three at one size")
@@ -165,8 +165,8 @@ def _checked(item: Item) -> Item:
     return item
 
 
-def _padded(pictures: Sequence[np.ndarray], size: int) -> np.ndarray:
+def _padded(images: Sequence[np.ndarray], size: int) -> np.ndarray:
     """`[size, H, W, 3]` float32 in -1..1, filled up with grey, so that a last, shorter batch is not compiled anew."""
-    batch = np.zeros((size, *pictures[0].shape), np.float32)
-    batch[: len(pictures)] = np.asarray(pictures) / np.float32(127.5) - 1
+    batch = np.zeros((size, *images[0].shape), np.float32)
+    batch[: len(images)] = np.asarray(images) / np.float32(127.5) - 1
     return batch

@@ -52,7 +52,7 @@ def compiling_for(backend: str) -> Iterator[None]:
         _other_backend.reset(token)
 
 
-# Pixels (of all pictures) of the smaller map up to which a CPU is fastest with one matrix product for each tap.
+# Pixels (of all images) of the smaller map up to which a CPU is fastest with one matrix product for each tap.
 TAPS_PIXELS = 512
 # Up to which the taps' products are made at once where the kernel is stored tap by tap: nothing is copied, but they are slower.
 BATCHED_PIXELS = 64
@@ -68,7 +68,7 @@ def formulation(pixels: int, large: int, small: int, swapped: bool, dtype: DType
     """'native', 'taps' or 'winograd': what is fastest for a layer of stride 2.
 
     Args:
-      pixels: of the smaller map, over all pictures.
+      pixels: of the smaller map, over all images.
       large: channels of the larger map.
       small: channels of the smaller map.
       swapped: how the kernel is stored.
@@ -431,7 +431,7 @@ def _prepared_formulation(x: jax.Array, features: int, transpose: bool) -> str:
 def prepared_kernels(x: jax.Array, kernel: jax.Array, transpose: bool) -> list[jax.Array]:
     """What `convolve_prepared` takes of a kernel `[4, 4, C, D]`, for x of this shape, `[B, H, W, C]`.
 
-    It is all that can be computed before any picture is there: one array or, by Winograd's algorithm, one for each point.
+    It is all that can be computed before any image is there: one array or, by Winograd's algorithm, one for each point.
     """
     way = _prepared_formulation(x, kernel.shape[-1], transpose)
     _, height, width, _ = x.shape
@@ -463,7 +463,7 @@ class Conv(nn.Module):
     no checkerboards; see `enlarging_kernel`.
 
     Parameters are float32; arithmetic is in `dtype`. For inference, what of the arithmetic concerns the kernel alone can be
-    done once: `apply(..., mutable=["prepared"])` gives a collection of that name for pictures of the same shape, with which
+    done once: `apply(..., mutable=["prepared"])` gives a collection of that name for images of the same shape, with which
     later calls do not read the kernels in `params`.
     """
 

@@ -24,14 +24,14 @@ class LandmarkNet(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, picture: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(self, image: jax.Array, train: bool = False) -> jax.Array:
         """Landmarks `[B, 68, 2]`, (x, y) in pixels, of aligned faces `[B, S, S, 3]` in [-1, 1]."""
-        side = picture.shape[1]
-        x = picture
+        side = image.shape[1]
+        x = image
         i = 0
         while x.shape[1] > 4:
             x = Conv(self.width * min(2**i, 8), dtype=self.dtype, name=f"conv_{i}")(x)
-            # Batch norm: once frozen, the network is a fixed function of each picture by itself.
+            # Batch norm: once frozen, the network is a fixed function of each image by itself.
             x = nn.relu(Normalization("batch", running=True, name=f"norm_{i}")(x, train))
             i += 1
         x = x.reshape(x.shape[0], -1)

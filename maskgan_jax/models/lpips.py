@@ -59,30 +59,30 @@ def load_lpips(alexnet: str | os.PathLike, heads: str | os.PathLike) -> Perceptu
 
 
 @jax.jit
-def lpips(weights: PerceptualWeights, pictures: jax.Array, others: jax.Array) -> jax.Array:
-    """The LPIPS distance between pictures and others, `[B, H, W, 3]` in -1..1 and at least 32 px a side; returns `[B]`."""
-    return feature_distance(_taps(weights.convolutions, pictures), _taps(weights.convolutions, others), weights.heads)
+def lpips(weights: PerceptualWeights, images: jax.Array, others: jax.Array) -> jax.Array:
+    """The LPIPS distance between images and others, `[B, H, W, 3]` in -1..1 and at least 32 px a side; returns `[B]`."""
+    return feature_distance(_taps(weights.convolutions, images), _taps(weights.convolutions, others), weights.heads)
 
 
-def _taps(convolutions: Sequence[Convolution], pictures: jax.Array) -> list[jax.Array]:
+def _taps(convolutions: Sequence[Convolution], images: jax.Array) -> list[jax.Array]:
     """AlexNet's five layers of features, each after its ReLU."""
     first, second, *rest = convolutions
-    taps = [nn.relu(convolve(standardise(pictures), first, padding=2, stride=4))]
-    taps.append(nn.relu(convolve(nn.max_pool(taps[-1], (3, 3), (2, 2)), second, padding=2)))
+    taps = [nn.relu(apply_convolution(standardize(images), first, padding=2, stride=4))]
+    taps.append(nn.relu(apply_convolution(nn.max_pool(taps[-1], (3, 3), (2, 2)), second, padding=2)))
     x = nn.max_pool(taps[-1], (3, 3), (2, 2))
     for convolution in rest:
-        x = nn.relu(convolve(x, convolution, padding=1))
+        x = nn.relu(apply_convolution(x, convolution, padding=1))
         taps.append(x)
     return taps
 
 
-def standardise(pictures: jax.Array) -> jax.Array:
+def standardize(images: jax.Array) -> jax.Array:
     """From -1..1 to ImageNet's mean and deviation, with the constants of LPIPS' scaling layer."""
-    mean, deviation = (jnp.array(v, pictures.dtype) for v in ([-0.030, -0.088, -0.188], [0.458, 0.448, 0.450]))
-    return (pictures - mean) / deviation
+    mean, deviation = (jnp.array(v, images.dtype) for v in ([-0.030, -0.088, -0.188], [0.458, 0.448, 0.450]))
+    return (images - mean) / deviation
 
 
-def convolve(x: jax.Array, convolution: Convolution, *, padding: int, stride: int = 1) -> jax.Array:
+def apply_convolution(x: jax.Array, convolution: Convolution, *, padding: int, stride: int = 1) -> jax.Array:
     """Convolves `[B, H, W, in]`, zero-padded on every side."""
     x = jax.lax.conv_general_dilated(
         x, convolution.kernel, (stride, stride), [(padding, padding)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
@@ -91,7 +91,7 @@ def convolve(x: jax.Array, convolution: Convolution, *, padding: int, stride: in
 
 
 def feature_distance(features: Sequence[jax.Array], others: Sequence[jax.Array], heads: Sequence[jax.Array]) -> jax.Array:
-    """Zhang et al., Eq. 1: channels normalised to unit length, squared difference, weighted, mean over space, summed; `[B]`."""
+    """Zhang et al., Eq. 1: channels normalized to unit length, squared difference, weighted, mean over space, summed; `[B]`."""
     distances = []
     for x, y, head in zip(features, others, heads, strict=True):
         x, y = (z.astype(jnp.float32) for z in (x, y))

@@ -1,4 +1,4 @@
-"""The norm layers of pix2pix: over each picture, or over the global batch."""
+"""The norm layers of pix2pix: over each image, or over the global batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOMENTUM = 0.9
 class Normalization(nn.Module):
     """Subtracts the mean and divides by the standard deviation of each channel, then scales and shifts.
 
-    `kind` is 'instance' (statistics of each picture over its pixels: no traffic between devices), 'batch' (of the whole global
+    `kind` is 'instance' (statistics of each image over its pixels: no traffic between devices), 'batch' (of the whole global
     batch: under a sharded `jit` that is one small all-reduce) or 'none'. With `running=True`, batch norm keeps averages of its
     statistics in the collection `batch_stats`, and uses them where `train` is false. Statistics are float32; the scale starts
     at N(1, 0.02), as in pix2pix.

@@ -16,7 +16,7 @@ from maskgan_jax.models.normalization import Normalization
 
 
 class PatchGAN(nn.Module):
-    """Judges overlapping patches of a picture, given the masked picture it was made from.
+    """Judges overlapping patches of an image, given the masked image it was made from.
 
     With three strided layers a patch is 70 x 70 pixels; at width 64 there are 2,768,705 parameters.
 
@@ -33,13 +33,13 @@ class PatchGAN(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, masked: jax.Array, picture: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
-        """Judges pictures `[B, S, S, 3]`, given their masked ones, both in [-1, 1].
+    def __call__(self, masked: jax.Array, image: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
+        """Judges images `[B, S, S, 3]`, given their masked ones, both in [-1, 1].
 
         Returns:
           Logits `[B, h, w]` (positive: real), and what each layer before them put out, `[B, h, w, C]`.
         """
-        x = jnp.concatenate([masked, picture], axis=-1)
+        x = jnp.concatenate([masked, image], axis=-1)
         layers = []
         for i in range(self.layers + 1):
             last = i == self.layers

@@ -42,26 +42,26 @@ class ResidualUNet(nn.Module):
     inpaints = True
 
     @nn.compact
-    def __call__(self, picture: jax.Array, mask: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(self, image: jax.Array, mask: jax.Array, train: bool = False) -> jax.Array:
         """Maps masked faces `[B, S, S, 3]` to unmasked ones, both in [-1, 1]; S is a power of two from 64 up.
 
         Args:
-          picture: the masked faces.
+          image: the masked faces.
           mask: `[B, S, S, 1]`, 1 = hidden and 0 = not.
           train: whether batch norm takes the statistics of the batch.
 
         Raises:
           UserError: images of another shape.
         """
-        side = picture.shape[1]
-        if picture.shape[1:] != (side, side, 3) or side < 64 or side & (side - 1):
-            raise UserError(f"the generator takes square RGB pictures of 64, 128, 256, ... pixels, not {picture.shape[1:]}")
+        side = image.shape[1]
+        if image.shape[1:] != (side, side, 3) or side < 64 or side & (side - 1):
+            raise UserError(f"the generator takes square RGB images of 64, 128, 256, ... pixels, not {image.shape[1:]}")
         channels = [self.width * min(2**i, 8) for i in range(SCALES + 1)]
 
         def block(x: jax.Array, name: str, dilation: int = 1) -> jax.Array:
             return ResidualBlock(self.norm, dilation, self.dtype, name=name)(x, train)
 
-        x = jnp.concatenate([jnp.where(mask > 0, 0.0, picture), mask], axis=-1)
+        x = jnp.concatenate([jnp.where(mask > 0, 0.0, image), mask], axis=-1)
         x = convolve_3x3(channels[0], self.dtype, "stem")(x)
         skips = []
         for i in range(1, SCALES + 1):
@@ -85,7 +85,7 @@ class ResidualUNet(nn.Module):
                 x = block(x, f"up_block_{i}_{j}", 1 + j % 2)
         x = nn.relu(Normalization(self.norm, running=True, name="output_norm")(x, train))
         x = jnp.tanh(convolve_3x3(3, self.dtype, "output")(x).astype(jnp.float32))
-        return jnp.where(mask > 0, x, picture)
+        return jnp.where(mask > 0, x, image)
 
 
 def convolve_3x3(features: int, dtype: DTypeLike, name: str | None = None, dilation: int = 1, **kwargs) -> nn.Conv:

@@ -13,7 +13,7 @@ from maskgan_jax.models.normalization import Normalization
 
 
 class SegmentationNet(nn.Module):
-    """A small U-Net (Ronneberger et al. 2015): halves the picture down to four pixels and doubles it back.
+    """A small U-Net (Ronneberger et al. 2015): halves the image down to four pixels and doubles it back.
 
     Attributes:
       width: channels of the first layer; the next ones have 2, 4 and then 8 times as many.
@@ -24,17 +24,17 @@ class SegmentationNet(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, picture: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(self, image: jax.Array, train: bool = False) -> jax.Array:
         """Logits `[B, S, S]` of each pixel to be hidden, for aligned faces `[B, S, S, 3]` in [-1, 1], masked or not."""
         channels = []
         skips = []
-        x = picture
+        x = image
         while x.shape[1] > 4:
             i = len(channels)
             skips.append(x)
             channels.append(self.width * min(2**i, 8))
             x = Conv(channels[-1], dtype=self.dtype, name=f"down_{i}")(x)
-            # Batch norm: once trained, the network is a fixed function of each picture by itself.
+            # Batch norm: once trained, the network is a fixed function of each image by itself.
             x = nn.relu(Normalization("batch", running=True, name=f"down_norm_{i}")(x, train))
         for i in reversed(range(1, len(channels))):
             x = Conv(channels[i - 1], transpose=True, nearest=True, dtype=self.dtype, name=f"up_{i}")(x)

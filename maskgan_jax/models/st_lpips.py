@@ -15,11 +15,11 @@ from flax import linen as nn
 from maskgan_jax.models.lpips import (
     Convolution,
     PerceptualWeights,
+    apply_convolution,
     convolutions_of,
-    convolve,
     feature_distance,
     heads_of,
-    standardise,
+    standardize,
 )
 from maskgan_jax.weights.fetch import weight_file
 from maskgan_jax.weights.state_dict import read_state_dict
@@ -39,44 +39,44 @@ def load_st_lpips(network: str = "alex") -> PerceptualWeights:
 
 
 @functools.partial(jax.jit, static_argnames="network")
-def st_lpips(weights: PerceptualWeights, pictures: jax.Array, others: jax.Array, network: str = "alex") -> jax.Array:
-    """The ST-LPIPS distance between pictures and others.
+def st_lpips(weights: PerceptualWeights, images: jax.Array, others: jax.Array, network: str = "alex") -> jax.Array:
+    """The ST-LPIPS distance between images and others.
 
     Args:
       weights: from `load_st_lpips(network)`.
-      pictures: `[B, H, W, 3]` in -1..1, at least 32 px a side.
+      images: `[B, H, W, 3]` in -1..1, at least 32 px a side.
       others: the same.
       network: 'alex' or 'vgg'.
 
     Returns:
-      `[B]`; 0 for equal pictures.
+      `[B]`; 0 for equal images.
     """
     taps = {"alex": alex_taps, "vgg": vgg_taps}[network]
-    return feature_distance(taps(weights.convolutions, pictures), taps(weights.convolutions, others), weights.heads)
+    return feature_distance(taps(weights.convolutions, images), taps(weights.convolutions, others), weights.heads)
 
 
-def alex_taps(convolutions: Sequence[Convolution], pictures: jax.Array) -> list[jax.Array]:
-    """The five layers of features of the shift-tolerant AlexNet for pictures `[B, H, W, 3]` in -1..1."""
+def alex_taps(convolutions: Sequence[Convolution], images: jax.Array) -> list[jax.Array]:
+    """The five layers of features of the shift-tolerant AlexNet for images `[B, H, W, 3]` in -1..1."""
     first, second, third, fourth, fifth = convolutions
     # Here the blur comes before the ReLU, and stands in for the first convolution's stride.
-    taps = [nn.relu(_blur(convolve(standardise(pictures), first, padding=2)))]
-    taps.append(nn.relu(convolve(_blur(_max_pool(taps[-1], 3)), second, padding=2)))
-    taps.append(nn.relu(convolve(_blur(_max_pool(taps[-1], 3)), third, padding=1)))
-    taps.append(nn.relu(convolve(taps[-1], fourth, padding=1)))
-    taps.append(nn.relu(convolve(taps[-1], fifth, padding=1)))
+    taps = [nn.relu(_blur(apply_convolution(standardize(images), first, padding=2)))]
+    taps.append(nn.relu(apply_convolution(_blur(_max_pool(taps[-1], 3)), second, padding=2)))
+    taps.append(nn.relu(apply_convolution(_blur(_max_pool(taps[-1], 3)), third, padding=1)))
+    taps.append(nn.relu(apply_convolution(taps[-1], fourth, padding=1)))
+    taps.append(nn.relu(apply_convolution(taps[-1], fifth, padding=1)))
     return taps
 
 
-def vgg_taps(convolutions: Sequence[Convolution], pictures: jax.Array) -> list[jax.Array]:
-    """Features relu1_2, 2_2, 3_3, 4_3 and 5_3 of the shift-tolerant VGG-16 for pictures `[B, H, W, 3]` in -1..1."""
+def vgg_taps(convolutions: Sequence[Convolution], images: jax.Array) -> list[jax.Array]:
+    """Features relu1_2, 2_2, 3_3, 4_3 and 5_3 of the shift-tolerant VGG-16 for images `[B, H, W, 3]` in -1..1."""
     remaining = iter(convolutions)
-    x = standardise(pictures)
+    x = standardize(images)
     taps = []
     for count in VGG_BLOCKS:
         if taps:
             x = _blur(_max_pool(x, 2))
         for _ in range(count):
-            x = nn.relu(convolve(x, next(remaining), padding=1))
+            x = nn.relu(apply_convolution(x, next(remaining), padding=1))
         taps.append(x)
     return taps
 

@@ -1,4 +1,4 @@
-"""The generator: pix2pix's U-Net (Isola et al. 2017), as it is or as an inpainting network that is told the region."""
+"""The generator: pix2pix's U-Net (Isola et al. 2017), as it is or as an inpainting network that is told the mask."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from maskgan_jax.models.normalization import Normalization
 
 
 class UNet(nn.Module):
-    """Halves the picture down to one pixel and doubles it back, with a skip connection at every size.
+    """Halves the image down to one pixel and doubles it back, with a skip connection at every size.
 
     At 256 px and width 64: 54,413,955 parameters (instance or batch norm).
 
@@ -24,8 +24,8 @@ class UNet(nn.Module):
       dropout: probability of dropout in the decoder while training.
       dropout_sides: sides, in pixels, of the decoder's feature maps that dropout acts on.
       upsampling: of the decoder: 'transposed', pix2pix's transposed convolutions, or 'nearest', as in `Conv`.
-      inpaints: whether the network is told the region. It then sees the picture without what is hidden, and the region as a
-        fourth channel, and draws inside the region alone; else the region is ignored.
+      inpaints: whether the network is told the mask. It then sees the image without what is hidden, and the mask as a fourth
+        channel, and draws inside the mask only; otherwise the mask is ignored.
       dtype: type of the arithmetic; parameters are float32.
     """
 
@@ -38,25 +38,25 @@ class UNet(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, picture: jax.Array, mask: jax.Array | None = None, train: bool = False) -> jax.Array:
+    def __call__(self, image: jax.Array, mask: jax.Array | None = None, train: bool = False) -> jax.Array:
         """Maps masked faces `[B, S, S, 3]` to unmasked ones, both in [-1, 1]; S is a power of two from 64 up.
 
         Args:
-          picture: the masked faces.
-          mask: their regions `[B, S, S, 1]`, 1 = hidden and 0 = not; a network that inpaints needs them.
+          image: the masked faces.
+          mask: their masks `[B, S, S, 1]`, 1 = hidden and 0 = not; a network that inpaints needs them.
           train: whether dropout acts and batch norm takes the statistics of the batch.
 
         Raises:
-          UserError: pictures of another shape.
+          UserError: images of another shape.
         """
-        side = picture.shape[1]
-        if picture.shape[1:] != (side, side, 3) or side < 64 or side & (side - 1):
-            raise UserError(f"the generator takes square RGB pictures of 64, 128, 256, ... pixels, not {picture.shape[1:]}")
+        side = image.shape[1]
+        if image.shape[1:] != (side, side, 3) or side < 64 or side & (side - 1):
+            raise UserError(f"the generator takes square RGB images of 64, 128, 256, ... pixels, not {image.shape[1:]}")
         depth = side.bit_length() - 1
         channels = [self.width * min(2**i, 8) for i in range(depth)]
         nearest = self.upsampling == "nearest"
 
-        x = jnp.concatenate([jnp.where(mask > 0, 0.0, picture), mask], axis=-1) if self.inpaints else picture
+        x = jnp.concatenate([jnp.where(mask > 0, 0.0, image), mask], axis=-1) if self.inpaints else image
         skips = []
         for i, features in enumerate(channels):
             if i > 0:
@@ -75,7 +75,7 @@ class UNet(nn.Module):
             x = jnp.concatenate([nn.relu(skips.pop()), nn.relu(x)], axis=-1)
         x = Conv(3, transpose=True, nearest=nearest, bias=True, dtype=self.dtype, name="up_0")(x)
         x = jnp.tanh(x.astype(jnp.float32))
-        return jnp.where(mask > 0, x, picture) if self.inpaints else x
+        return jnp.where(mask > 0, x, image) if self.inpaints else x
 
 
 def drop_out(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:

@@ -91,11 +91,11 @@ def _config_of(variables: Variables, source: str) -> ConfigDict:
     config.discriminator.width = config.generator.width
     if config.data.size < 64:
         raise UserError(f"{source} is a generator for {config.data.size} px; the smallest there is here is for 64")
-    picture = jnp.zeros((1, config.data.size, config.data.size, 3))
-    expected = {"batch_stats": {}, **jax.eval_shape(create_generator(config).init, jax.random.key(0), picture)}
+    image = jnp.zeros((1, config.data.size, config.data.size, 3))
+    expected = {"batch_stats": {}, **jax.eval_shape(create_generator(config).init, jax.random.key(0), image)}
     if jax.tree.map(jnp.shape, expected) != jax.tree.map(jnp.shape, variables):
         raise UserError(
-            f"the layers in {source} are not as wide as pix2pix has them for RGB pictures; train it with the defaults"
+            f"the layers in {source} are not as wide as pix2pix has them for RGB images; train it with the defaults"
         )
     return config
 

@@ -129,7 +129,7 @@ class SelfAttention(nn.Module):
 
 
 class Noise(nn.Module):
-    """`maskgan_jax.models.residual_unet.Noise`: the same noise for every picture, times a factor for each channel."""
+    """`maskgan_jax.models.residual_unet.Noise`: the same noise for every image, times a factor for each channel."""
 
     def __init__(self, channels: int, side: int):
         """For feature maps of `side`. The noise is JAX's, and comes with the state dict."""
@@ -215,9 +215,9 @@ class PatchGAN(nn.Module):
             ]
         self.model = nn.Sequential(*sequence, convolution(channels[-1], 1, stride=1, bias=True))
 
-    def forward(self, masked: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:
-        """Logits `[B, h, w]`, float32, for pictures `[B, 3, S, S]` and their masked ones, both in [-1, 1]."""
-        return self.model(torch.cat([masked, picture], 1))[:, 0].float()
+    def forward(self, masked: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        """Logits `[B, h, w]`, float32, for images `[B, 3, S, S]` and their masked ones, both in [-1, 1]."""
+        return self.model(torch.cat([masked, image], 1))[:, 0].float()
 
 
 class LandmarkNet(nn.Module):
@@ -235,9 +235,9 @@ class LandmarkNet(nn.Module):
         self.hidden = nn.Linear(16 * channels[-1], 8 * width)
         self.points = nn.Linear(8 * width, 2 * 68)
 
-    def forward(self, picture: torch.Tensor) -> torch.Tensor:
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Landmarks `[B, 68, 2]`, (x, y) in pixels, of aligned faces `[B, 3, S, S]` in [-1, 1]."""
-        x = picture
+        x = image
         for i in range(self.depth):
             x = functional.relu(self.get_submodule(f"norm_{i}")(self.get_submodule(f"conv_{i}")(x)), inplace=True)
         # Ours counts channels fastest.
@@ -262,9 +262,9 @@ class SegmentationNet(nn.Module):
             self.add_module(f"up_norm_{i}", nn.BatchNorm2d(channels[i]))
         self.up_0 = nn.ConvTranspose2d(2 * channels[1], 1, 4, 2, 1)
 
-    def forward(self, picture: torch.Tensor) -> torch.Tensor:
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Logits `[B, S, S]` for aligned faces `[B, 3, S, S]` in [-1, 1]."""
-        x, skips = picture, []
+        x, skips = image, []
         for i in range(self.depth):
             skips.append(x)
             x = functional.relu(self.get_submodule(f"down_norm_{i}")(self.get_submodule(f"down_{i}")(x)))

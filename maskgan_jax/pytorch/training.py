@@ -25,15 +25,15 @@ LEVELS_PER_UNIT = 127.5
 Tensors = dict[str, torch.Tensor]
 
 
-def to_unit(pictures: torch.Tensor, channels_last: bool) -> torch.Tensor:
-    """uint8 pictures `[B, S, S, 3]` to float32 `[B, 3, S, S]` in [-1, 1], in one memory format or the other."""
-    pictures = pictures.permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1.0
-    return pictures if channels_last else pictures.contiguous()
+def to_unit(images: torch.Tensor, channels_last: bool) -> torch.Tensor:
+    """uint8 images `[B, S, S, 3]` to float32 `[B, 3, S, S]` in [-1, 1], in one memory format or the other."""
+    images = images.permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1.0
+    return images if channels_last else images.contiguous()
 
 
-def to_levels(pictures: torch.Tensor) -> torch.Tensor:
-    """Pictures `[B, 3, S, S]` in [-1, 1] to uint8 `[B, S, S, 3]`."""
-    return ((pictures + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+def to_levels(images: torch.Tensor) -> torch.Tensor:
+    """Images `[B, 3, S, S]` in [-1, 1] to uint8 `[B, S, S, 3]`."""
+    return ((images + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
 def set_memory_format(network: nn.Module, channels_last: bool) -> nn.Module:

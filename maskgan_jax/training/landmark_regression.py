@@ -21,7 +21,7 @@ Validation = mean_of("error", "error_unmasked", "error_masked", "contour_unmaske
 
 
 def landmark_errors(predicted: jax.Array, landmarks: jax.Array) -> jax.Array:
-    """Distance of each point `[B, 68, 2]` from the true one as a fraction of the distance of the eyes' centres: `[B, 68]`."""
+    """Distance of each point `[B, 68, 2]` from the true one as a fraction of the distance of the eyes' centers: `[B, 68]`."""
     interocular = jnp.linalg.norm(landmarks[:, LEFT_EYE].mean(1) - landmarks[:, RIGHT_EYE].mean(1), axis=-1)
     return jnp.linalg.norm(predicted - landmarks, axis=-1) / interocular[:, None]
 

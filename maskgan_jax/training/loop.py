@@ -1,4 +1,4 @@
-"""The training loop: records in; checkpoints, metrics and pictures out. Resumes by itself from its workdir."""
+"""The training loop: records in; checkpoints, metrics and images out. Resumes by itself from its workdir."""
 
 from __future__ import annotations
 
@@ -255,11 +255,11 @@ def _merged(collections: Iterable[metrics.Collection]) -> dict[str, float]:
 def _validator(
     task: Task, records: Records, config: ConfigDict, mesh: Mesh
 ) -> Callable[[Variables, int, MetricsFiles], dict[str, float]]:
-    """A function that scores variables on the validation split, writes the scores and pictures, and gives the scores."""
+    """A function that scores variables on the validation split, writes the scores and images, and gives the scores."""
     validate = jax.jit(task.validate, out_shardings=replicated(mesh))
-    pictures = min(config.training.pictures, len(records))
+    faces = min(config.training.pictures, len(records))
     first = jax.process_index() == 0
-    shown = next(evaluation_batches(records, pictures, limit=pictures)) if first else None
+    shown = next(evaluation_batches(records, faces, limit=faces)) if first else None
 
     def run(variables: Variables, step: int, writer: MetricsFiles) -> dict[str, float]:
         batches = evaluation_batches(

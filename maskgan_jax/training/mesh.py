@@ -51,7 +51,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def divided(mesh: Mesh, shapes: Tree) -> Tree:
-    """The shardings of parameters and whatever has their shapes (gradients, optimiser state, moving average).
+    """The shardings of parameters and whatever has their shapes (gradients, optimizer state, moving average).
 
     Of each array, the largest axis that 'fsdp' divides is divided along it (ZeRO, Rajbhandari et al. 2020); small arrays, and
     all where 'fsdp' is one device, are whole everywhere.

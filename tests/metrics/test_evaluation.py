@@ -10,7 +10,7 @@ from maskgan_jax.files import find_pictures, read_picture
 from maskgan_jax.metrics import evaluation
 from maskgan_jax.metrics.baselines import telea
 from maskgan_jax.metrics.evaluation import evaluate, write_examples
-from maskgan_jax.metrics.scoring import score_pictures
+from maskgan_jax.metrics.scoring import score_images
 from maskgan_jax.models.generators import create_generator
 from maskgan_jax.networks.face_network import FaceNetwork
 from maskgan_jax.networks.safetensors import save_safetensors
@@ -30,7 +30,7 @@ def ours(data_dir, generator_file):
 
 
 def scored(records, predictions):
-    return score_pictures(
+    return score_images(
         (record["id"], prediction, record["real"], record["mask"])
         for record, prediction in zip(records, predictions, strict=True)
     )

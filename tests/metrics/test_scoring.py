@@ -7,7 +7,7 @@ import pytest
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import write_png
 from maskgan_jax.metrics.image_quality import masked_mse, psnr, psnr_masked, ssim
-from maskgan_jax.metrics.scoring import score_folders, score_pictures
+from maskgan_jax.metrics.scoring import score_folders, score_images
 from maskgan_jax.metrics.set_quality import frechet_distance
 from maskgan_jax.models.lpips import Convolution, PerceptualWeights, lpips
 from maskgan_jax.models.st_lpips import alex_taps, load_st_lpips, st_lpips
@@ -27,7 +27,7 @@ def drawn(count, size=48):
 
 def test_values_and_means():
     items = list(drawn(5))
-    scores = score_pictures(iter(items), batch_size=2)
+    scores = score_images(iter(items), batch_size=2)
     assert list(scores) == ["n", "mse_masked", "psnr", "psnr_masked", "ssim", "st_lpips", "frechet_st_alexnet", "images"]
     assert scores["n"] == 5 and json.loads(json.dumps(scores, allow_nan=False)) == scores
     assert [image["name"] for image in scores["images"]] == [f"face{k}" for k in range(5)]
@@ -49,28 +49,28 @@ def test_scores_of_the_set():
     for pictures in zip(*((prediction, real) for _, prediction, real, _ in items), strict=True):
         taps = alex_taps(load_st_lpips().convolutions, np.stack(pictures).astype(np.float32) / 127.5 - 1)
         features.append(np.asarray(taps[-1]).mean((1, 2)))
-    scores = score_pictures(iter(items), batch_size=2)
+    scores = score_images(iter(items), batch_size=2)
     assert scores["frechet_st_alexnet"] == pytest.approx(frechet_distance(*features), rel=1e-2)
-    assert "frechet_st_alexnet" not in score_pictures(iter(items[:1]))
+    assert "frechet_st_alexnet" not in score_images(iter(items[:1]))
 
 
 def test_the_batch_size_changes_nothing():
-    one, many = (score_pictures(drawn(3), batch_size=size) for size in (1, 8))
+    one, many = (score_images(drawn(3), batch_size=size) for size in (1, 8))
     for a, b in zip(one["images"], many["images"], strict=True):
         assert {**a, "st_lpips": None} == {**b, "st_lpips": None}
         assert a["st_lpips"] == pytest.approx(b["st_lpips"], abs=1e-6)
 
 
 def test_the_real_pictures_themselves():
-    scores = score_pictures((name, real, real, mask[..., None]) for name, _, real, mask in drawn(2))
+    scores = score_images((name, real, real, mask[..., None]) for name, _, real, mask in drawn(2))
     assert scores["mse_masked"] == 0 and scores["psnr"] == scores["psnr_masked"] == 100
     assert scores["ssim"] == pytest.approx(1) and scores["st_lpips"] == pytest.approx(0, abs=1e-6)
 
 
 def test_pictures_of_several_sizes():
-    scores = score_pictures([*drawn(3), *drawn(2, size=40)], batch_size=2)
+    scores = score_images([*drawn(3), *drawn(2, size=40)], batch_size=2)
     assert scores["n"] == 5
-    assert scores["images"][3]["mse_masked"] == score_pictures(drawn(1, size=40))["mse_masked"]
+    assert scores["images"][3]["mse_masked"] == score_images(drawn(1, size=40))["mse_masked"]
 
 
 def test_pictures_are_not_all_held():
@@ -85,7 +85,7 @@ def test_pictures_are_not_all_held():
             yield item
 
     with pytest.raises(UserError, match="fifth"):
-        score_pictures(items(), batch_size=2)
+        score_images(items(), batch_size=2)
     assert len(taken) == 5
 
 
@@ -99,12 +99,12 @@ def test_pictures_are_not_all_held():
 )
 def test_bad_items(item, message):
     with pytest.raises(UserError, match=message):
-        score_pictures([item])
+        score_images([item])
 
 
 def test_no_items():
     with pytest.raises(UserError, match="no pictures"):
-        score_pictures([])
+        score_images([])
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def folders(tmp_path):
 
 
 def test_folders_as_pictures(folders):
-    expected = score_pictures(drawn(3))
+    expected = score_images(drawn(3))
     scores = score_folders(*folders)
     assert {image["name"] for image in scores["images"]} == {"face0", "deeper/face1", "face2"}
     for key in ("n", "mse_masked", "psnr", "ssim", "st_lpips"):
@@ -156,7 +156,7 @@ def test_lpips_when_its_weights_are_given():
         [Convolution(rng.normal(0, 0.02, shape).astype(np.float32), np.zeros(shape[-1], np.float32)) for shape in shapes],
         [np.ones(shape[-1], np.float32) for shape in shapes],
     )
-    scores = score_pictures(drawn(3), batch_size=2, lpips_weights=weights)
+    scores = score_images(drawn(3), batch_size=2, lpips_weights=weights)
     assert list(scores)[-4:] == ["st_lpips", "lpips", "frechet_st_alexnet", "images"]
     for image, (_, prediction, real, _) in zip(scores["images"], drawn(3), strict=True):
         network = [picture[None].astype(np.float32) / 127.5 - 1 for picture in (prediction, real)]
