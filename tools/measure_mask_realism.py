@@ -1,21 +1,22 @@
-"""Measures how easily drawn masks are told from real ones, by a classifier of small patches.
+"""Measures how easily drawn masks can be told from real ones, with a classifier of small patches.
 
     python tools/measure_mask_realism.py --real=FOLDER --source=folder=PHOTOS --out=realism.json --pictures=realism.png
 
-FOLDER has photos of people who wear masks; on faces of the other photos masks are drawn as `maskgan build` draws them. What
-tells the two apart should be the mask and nothing else, so both go the same way: landmarks found on the masked face, aligned
-face of 128 pixels, low-pass, JPEG, and a region found by GrabCut (Rother et al., 2004), for the real masks have no known one.
-The drawn faces are chosen to be about as large in their photos as the real ones are in theirs.
+FOLDER has photos of people wearing masks; on faces in the other photos, masks are drawn as `maskgan build` draws them. The
+classifier should see a difference in the masks and in nothing else, so both kinds of photos are processed alike: landmarks
+found on the masked face, a face aligned at 128 pixels, a low-pass filter, JPEG, and a mask found by GrabCut (Rother et al.,
+2004), since the exact one is unknown for real masks. Faces to draw on are chosen to be about as large in their photos as the
+real masked faces are in theirs.
 
-The classifier is a logistic regression on what the network of ST-LPIPS sees in a patch. It learns from four fifths of the
-photos and is asked about the rest, for each of these kinds of patches:
+The classifier is a logistic regression on the ST-LPIPS network's features of a patch. It is trained on four fifths of the
+photos and tested on the rest, for each of these kinds of patches:
 
-  inside   wholly in the region
-  rim      centred on the region's edge
-  skin     around the eyes, where no mask is: what the choice of the photos alone gives away
+  inside   entirely within the mask
+  rim      centred on the edge of the mask
+  skin     around the eyes, where there is no mask: what the choice of photos alone reveals
 
-once in colour and once as 'texture', grey and of equal brightness. 'chance' is what the same procedure makes of real masks
-against real ones, in random halves. Accuracy is balanced, so 0.5 means that drawn and real cannot be told apart.
+once in colour and once as 'texture', grey and of equal brightness. 'chance' is the same procedure applied to random halves of
+the real masks. Accuracy is balanced: 0.5 means that drawn and real masks cannot be told apart.
 """
 
 from __future__ import annotations
@@ -33,7 +34,6 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
 import scipy.special
-import scipy.stats
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -42,6 +42,7 @@ from maskgan_jax.data.align import align, face_square, to_photo
 from maskgan_jax.data.build.landmarks import largest_face_landmarks
 from maskgan_jax.data.build.records import FoundFace, find_face, make_record
 from maskgan_jax.data.build.sources import Photo, list_photos
+from maskgan_jax.data.grid import labelled_grid
 from maskgan_jax.data.masks import check_masks
 from maskgan_jax.data.points import LEFT_EYE, RIGHT_EYE
 from maskgan_jax.errors import UserError, exit_code
@@ -51,21 +52,23 @@ from maskgan_jax.models.st_lpips import alex_taps, load_st_lpips
 
 # Side of the faces that are compared, and of the patches, in pixels.
 SIZE, PATCH = 128, 32
-# What both sorts of pictures are brought to: deviation of the blur in pixels, and quality of the JPEG.
+# Both kinds of images are degraded alike: standard deviation of the blur in pixels, and JPEG quality.
 BLUR, QUALITY = 0.6, 85
 # Patches of each kind from a face, at most.
 PATCHES = 8
 KINDS = ("inside", "rim", "skin")
-# Stands where a drawn mask has its type.
+# The type of a real mask.
 REAL = "real"
 FOLDS, REPEATS = 5, 3
-# Patches are enlarged to this side for the network, which then sees finer detail, and go through it in batches of so many.
+# Side to which patches are enlarged for the network, which then sees finer detail, and batch size.
 ENLARGED, BATCH = 48, 64
-# Numbers that describe a patch, and how much large coefficients of them are discouraged.
+# Principal components kept of the features, and the weight of the L2 penalty.
 COMPONENTS, PENALTY = 256, 0.1
-# Two photos whose upper faces correlate more than this are taken for one photo.
+# Faces in a row of the PNG.
+SHOWN = 10
+# Two photos whose upper faces correlate more than this count as one.
 SAME = 0.9
-# A region is trusted if it covers this share of the outline that the landmarks expect, and is at most this many times as large.
+# A mask is trusted if it covers this fraction of the outline that landmarks suggest and is at most this many times as large.
 COVERED, LARGEST = 0.6, 1.7
 
 
@@ -77,16 +80,16 @@ class MaskedFace:
       name: of the photo.
       group: photos of the same group are never in different folds.
       kind: the type of a drawn mask; 'real' for a real one.
-      picture: `[SIZE, SIZE, 3]` uint8.
-      region: `[SIZE, SIZE]` bool, where the mask was found.
+      image: `[SIZE, SIZE, 3]` uint8.
+      mask: `[SIZE, SIZE]` bool, where the mask was found.
       patches: `{kind: [n, PATCH, PATCH, 3]}` uint8, for each of `KINDS`; n may be 0.
     """
 
     name: str
     group: str
     kind: str
-    picture: np.ndarray
-    region: np.ndarray
+    image: np.ndarray
+    mask: np.ndarray
     patches: dict[str, np.ndarray]
 
 
@@ -101,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--faces", type=int, default=200, metavar="N", help="faces to draw on (default: 200)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", required=True, metavar="FILE", help="where the numbers go, as JSON")
-    parser.add_argument("--pictures", metavar="FILE", help="PNG with the masks that are told apart best and worst")
+    parser.add_argument("--pictures", metavar="FILE", help="PNG of the masks that are told apart best and worst")
     options, overrides = parser.parse_known_args(arguments)
     if options.faces < FOLDS:
         raise UserError(f"--faces={options.faces}: give at least {FOLDS}")
@@ -111,13 +114,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     real, sides, lost = real_faces(options.real, config, options.seed)
     drawn, drawn_lost = drawn_faces(options.source, config, sides, options.faces, options.seed)
-    result, chances = measure(real, drawn, options.seed)
+    result, probabilities_by_kind = measure(real, drawn, options.seed)
     write_json(options.out, {**result, "real_left_out": lost, "drawn_left_out": drawn_lost})
     print_table(result)
     print(f"left out: {len(lost)} photos of real masks and {len(drawn_lost)} drawn ones, in which no face or no mask is found")
     print(f"numbers in {options.out}")
     if options.pictures:
-        write_png(options.pictures, sheet(real, drawn, chances))
+        write_png(options.pictures, extremes([*real, *drawn], probabilities_by_kind))
         print(f"pictures in {options.pictures}")
 
 
@@ -125,10 +128,10 @@ def real_faces(folder: str, config: ConfigDict, seed: int) -> tuple[list[MaskedF
     """The masked faces in a folder of photos.
 
     Returns:
-      The faces; the side in pixels of each one's aligned square in its photo; and why other photos are left out, by name.
+      The faces; the side in pixels of the aligned square of each in its photo; and why other photos are left out, by name.
 
     Raises:
-      UserError: there are fewer photos with a mask that is found than folds.
+      UserError: a mask is found in fewer photos than there are folds.
     """
     rng = np.random.default_rng(seed)
     faces, sides, lost = [], [], {}
@@ -149,9 +152,9 @@ def real_faces(folder: str, config: ConfigDict, seed: int) -> tuple[list[MaskedF
 
 
 def _grouped(faces: Sequence[MaskedFace]) -> list[MaskedFace]:
-    """The faces with copies of a photo, or nearly such, in one group."""
+    """The faces, with copies and near-copies of a photo in one group."""
     tops = [
-        cv2.resize(face.picture[SIZE // 8 : SIZE // 2].mean(axis=-1), (20, 12), interpolation=cv2.INTER_AREA) for face in faces
+        cv2.resize(face.image[SIZE // 8 : SIZE // 2].mean(axis=-1), (20, 12), interpolation=cv2.INTER_AREA) for face in faces
     ]
     alike = np.corrcoef([top.ravel() for top in tops]) > SAME
     return [dataclasses.replace(face, group=faces[np.argmax(row)].group) for face, row in zip(faces, alike, strict=True)]
@@ -160,7 +163,7 @@ def _grouped(faces: Sequence[MaskedFace]) -> list[MaskedFace]:
 def drawn_faces(
     sources: Sequence[str], config: ConfigDict, sides: np.ndarray, count: int, seed: int
 ) -> tuple[list[MaskedFace], dict[str, str]]:
-    """Faces with drawn masks, about as large in their photos as `sides` pixels; and why others are left out, by their ids.
+    """Faces with drawn masks, about as large in their photos as `sides` pixels; and why others are left out, by id.
 
     Raises:
       UserError: a source is wrong, or too few of the faces have a mask that is found.
@@ -171,7 +174,7 @@ def drawn_faces(
     by_source: dict[str, list[Photo]] = {}
     for number in rng.permutation(len(photos)):
         by_source.setdefault(photos[number].source, []).append(photos[number])
-    # The sources in turn, for their faces differ in size.
+    # From the sources in turn, since their faces differ in size.
     turns = (photo for turn in itertools.zip_longest(*by_source.values()) for photo in turn if photo)
     candidates = list(itertools.islice(turns, 3 * count // 2))
     found = [find_face(photo, config.data, config.seed) for photo in tqdm(candidates, "faces to draw on", unit=" photos")]
@@ -179,13 +182,13 @@ def drawn_faces(
     faces, lost = [], {}
     for face in tqdm(_matched(usable, sides, count, rng), "drawn masks", unit=" faces"):
         record = make_record(face, config.data, config.seed)
-        picture = record["masked"]
-        # The aligned face reaches beyond some photos.
+        image = record["masked"]
+        # Some aligned faces extend beyond the photo.
         height, width = face.photo.read().shape[:2]
-        places = to_photo(_pixels(len(picture)), record["alignment"], len(picture))
+        places = to_photo(_pixels(len(image)), record["alignment"], len(image))
         shown = ((places >= 0) & (places <= [width - 1, height - 1])).all(axis=-1)
         try:
-            faces.append(masked_face(picture, shown, record["id"], record["identity"], record["mask_type"], config, rng)[0])
+            faces.append(masked_face(image, shown, record["id"], record["identity"], record["mask_type"], config, rng)[0])
         except UserError as error:
             lost[record["id"]] = f"{record['mask_type']}: {error}"
     if len(faces) < FOLDS:
@@ -210,12 +213,12 @@ def _side(square: np.ndarray) -> float:
 def masked_face(
     photo: np.ndarray, shown: np.ndarray, name: str, group: str, kind: str, config: ConfigDict, rng: np.random.Generator
 ) -> tuple[MaskedFace, float]:
-    """A face and its patches, the same way for real and drawn masks, and the side of its aligned square in the photo.
+    """A face with its patches, made the same way for real and drawn masks, and the side of its aligned square in the photo.
 
     Args:
       photo: `[H, W, 3]` uint8.
-      shown: `[H, W]` bool, where the photo shows something that was photographed.
-      name: as in `MaskedFace`, and so are `group` and `kind`.
+      shown: `[H, W]` bool, False where alignment extended the photo.
+      name: as in `MaskedFace`, as are `group` and `kind`.
       group: see there.
       kind: see there.
       config: `data.shape_predictor` is used.
@@ -229,11 +232,11 @@ def masked_face(
     within = ((places >= 0) & (places < photo.shape[1::-1])).all(axis=-1)
     x, y = np.moveaxis(np.where(within[..., None], places, 0), -1, 0)
     shown = within & shown[y, x]
-    region, edge = find_region(aligned.picture, aligned.landmarks)
+    mask, edge = find_mask(aligned.picture, aligned.landmarks)
     blurred = cv2.GaussianBlur(aligned.picture, (0, 0), BLUR)
-    picture = decode_picture(cv2.imencode(".jpg", blurred[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes())
-    patches = cut_patches(picture, region, edge, shown, aligned.landmarks, rng)
-    return MaskedFace(name, group, kind, picture, region, patches), _side(aligned.alignment)
+    image = decode_picture(cv2.imencode(".jpg", blurred[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes())
+    patches = cut_patches(image, mask, edge, shown, aligned.landmarks, rng)
+    return MaskedFace(name, group, kind, image, mask, patches), _side(aligned.alignment)
 
 
 def _pixels(size: int) -> np.ndarray:
@@ -241,18 +244,18 @@ def _pixels(size: int) -> np.ndarray:
     return np.stack(np.meshgrid(np.arange(size), np.arange(size)), axis=-1)
 
 
-def find_region(picture: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Finds the mask on an aligned face by its colours, starting from where the landmarks expect it.
+def find_mask(image: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Segments the mask on an aligned face by its colours, starting from where the landmarks suggest it is.
 
     Args:
-      picture: `[SIZE, SIZE, 3]` uint8.
-      landmarks: `[68, 2]`, (x, y) in pixels of `picture`.
+      image: `[SIZE, SIZE, 3]` uint8.
+      landmarks: `[68, 2]`, (x, y) in pixels of `image`.
 
     Returns:
-      `[SIZE, SIZE]` bool, the region; and the same, those pixels on its edge that GrabCut was free to put elsewhere.
+      `[SIZE, SIZE]` bool, the mask; and `[SIZE, SIZE]` bool, the pixels on its edge that GrabCut was free to move.
 
     Raises:
-      UserError: what was found is no mask.
+      UserError: what was found is not a mask.
     """
     mouth, chin = landmarks[48:60], landmarks[6:11]
     outline = _filled(np.concatenate([landmarks[2:15], landmarks[29:30]]))
@@ -265,10 +268,10 @@ def find_region(picture: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray,
     labels[cv2.erode(core, _disc(2)) > 0] = cv2.GC_FGD
     free = (labels == cv2.GC_PR_BGD) | (labels == cv2.GC_PR_FGD)
     cv2.setRNGSeed(0)
-    laboratory = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB)
+    laboratory = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
     try:
         cv2.grabCut(laboratory, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), 5, cv2.GC_INIT_WITH_MASK)
-    except cv2.error as error:  # One of the two sorts of pixels is missing.
+    except cv2.error as error:  # Foreground or background is missing.
         raise UserError("the landmarks leave no room for a mask") from error
     found = np.isin(labels, [cv2.GC_FGD, cv2.GC_PR_FGD]).astype(np.uint8)
     found = cv2.morphologyEx(found, cv2.MORPH_OPEN, _disc(2))
@@ -280,7 +283,7 @@ def find_region(picture: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray,
     cv2.drawContours(found, contours, -1, 1, cv2.FILLED)
     expected = int(outline.sum())
     if (found & outline).sum() < COVERED * expected or found.sum() > LARGEST * expected:
-        raise UserError("no mask is found where the landmarks expect one")
+        raise UserError("no mask is found where the landmarks suggest one")
     edge = (cv2.morphologyEx(found, cv2.MORPH_GRADIENT, _disc(1)) > 0) & (found > 0)
     return found > 0, edge & (cv2.erode(free.astype(np.uint8), _disc(2)) > 0)
 
@@ -296,8 +299,8 @@ def _disc(radius: int) -> np.ndarray:
 
 
 def cut_patches(
-    picture: np.ndarray,
-    region: np.ndarray,
+    image: np.ndarray,
+    mask: np.ndarray,
     edge: np.ndarray,
     shown: np.ndarray,
     landmarks: np.ndarray,
@@ -306,19 +309,19 @@ def cut_patches(
     """At most `PATCHES` patches of each of `KINDS`, at random places; `[n, PATCH, PATCH, 3]` uint8.
 
     Args:
-      picture: `[SIZE, SIZE, 3]` uint8.
-      region: `[SIZE, SIZE]` bool, as `find_region` gives it; so is `edge`.
+      image: `[SIZE, SIZE, 3]` uint8.
+      mask: `[SIZE, SIZE]` bool, as `find_mask` gives it; so is `edge`.
       edge: see there.
-      shown: `[SIZE, SIZE]` bool; all of a patch lies where it is true.
+      shown: `[SIZE, SIZE]` bool; True throughout a patch.
       landmarks: `[68, 2]`.
-      rng: chooses among the places.
+      rng: chooses among the positions.
     """
 
-    def share(mask: np.ndarray) -> np.ndarray:
-        """Share of a patch that is in the mask, for each place of its top left pixel."""
+    def coverage(mask: np.ndarray) -> np.ndarray:
+        """Fraction of a patch that is in the mask, for each position of its top left pixel."""
         return cv2.boxFilter(mask.astype(np.float32), -1, (PATCH, PATCH), anchor=(0, 0))[: SIZE - PATCH + 1, : SIZE - PATCH + 1]
 
-    covered, half = share(region), PATCH // 2
+    covered, half = coverage(mask), PATCH // 2
     x, y = np.moveaxis(_pixels(SIZE)[half : half + len(covered), half : half + len(covered)], -1, 0)
     left, right = landmarks[[17, 26], 0]
     top, bottom = landmarks[17:27, 1].min() - half // 2, landmarks[28, 1]
@@ -327,37 +330,37 @@ def cut_patches(
         "rim": edge[y, x] & (covered > 0.25) & (covered < 0.75),
         "skin": (covered < 0.001) & (x > left) & (x < right) & (y > top) & (y < bottom),
     }
-    complete = share(shown) > 0.999
+    complete = coverage(shown) > 0.999
     patches = {}
     for kind in KINDS:
         candidates = np.argwhere(places[kind] & complete)
         chosen = candidates[rng.permutation(len(candidates))[:PATCHES]]
-        cut = [picture[row : row + PATCH, column : column + PATCH] for row, column in chosen]
+        cut = [image[row : row + PATCH, column : column + PATCH] for row, column in chosen]
         patches[kind] = np.array(cut, np.uint8).reshape(-1, PATCH, PATCH, 3)
     return patches
 
 
 def measure(real: Sequence[MaskedFace], drawn: Sequence[MaskedFace], seed: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Tells drawn from real masks by each kind of patches.
+    """Tells drawn from real masks by each kind of patch.
 
     Returns:
-      What is written as JSON; and for each kind how likely each patch is to be drawn, in the order of `patches_of`.
+      The content of the JSON file; and for each kind the probability of being drawn of each patch, as `patches_of` orders them.
 
     Raises:
-      UserError: too few faces have patches of some kind.
+      UserError: too few faces have patches of one kind.
     """
     faces = [*real, *drawn]
     result: dict[str, Any] = {"real": len(real), "drawn": len(drawn)}
-    chances, by_type, by_photo = {}, {}, {}
+    probabilities_by_kind, by_type = {}, {}
     rng = np.random.default_rng(seed)
     for kind in KINDS:
         patches, photos = patches_of(faces, kind)
         labels = photos >= len(real)
         groups = np.unique([face.group for face in faces], return_inverse=True)[1][photos]
-        for label, sort in enumerate(("real", "drawn")):
-            # Twice as many, for 'chance' makes do with half of them.
+        for label, name in enumerate(("real", "drawn")):
+            # Twice as many, since 'chance' splits them in two.
             if (count := len(np.unique(groups[labels == label]))) < 2 * FOLDS:
-                raise UserError(f"only {count} of the {sort} masks show enough for the patches '{kind}'; give more photos")
+                raise UserError(f"only {count} of the {name} masks show enough for the patches '{kind}'; give more photos")
         seen = features(patches)
         probabilities = cross_validate(seen, labels, groups, rng)
         seen_as_texture = features(texture(patches))
@@ -366,10 +369,9 @@ def measure(real: Sequence[MaskedFace], drawn: Sequence[MaskedFace], seed: int) 
             "texture": scores(cross_validate(seen_as_texture, labels, groups, rng), labels, photos),
             "chance": chance(seen[~labels], groups[~labels], photos[~labels], rng),
         }
-        chances[kind] = probabilities.mean(axis=0)
-        by_type[kind] = _means(chances[kind], np.array([face.kind for face in faces])[photos])
-        by_photo[kind] = _means(chances[kind], np.array([face.name for face in faces])[photos])
-    return {**result, "probability_of_drawn": by_type, "probability_of_drawn_by_photo": by_photo}, chances
+        probabilities_by_kind[kind] = probabilities.mean(axis=0)
+        by_type[kind] = _means(probabilities_by_kind[kind], np.array([face.kind for face in faces])[photos])
+    return {**result, "probability_of_drawn": by_type}, probabilities_by_kind
 
 
 def patches_of(faces: Sequence[MaskedFace], kind: str) -> tuple[np.ndarray, np.ndarray]:
@@ -391,20 +393,20 @@ def texture(patches: np.ndarray) -> np.ndarray:
 
 
 def features(patches: np.ndarray) -> np.ndarray:
-    """What the network of ST-LPIPS sees in patches `[n, PATCH, PATCH, 3]` in 0..255.
+    """The ST-LPIPS network's features of patches `[n, PATCH, PATCH, 3]` in 0..255.
 
-    Mean and deviation of each channel of its five layers over the patch, standardised, and of these the principal components.
+    Mean and standard deviation of each channel of its five layers, standardized and reduced to principal components.
 
     Returns:
       `[n, COMPONENTS]`, fewer components if n is less.
     """
     convolutions = load_st_lpips("alex").convolutions
-    # Batches of one size, for which the network is compiled once.
+    # Batches of one size, so that the network is compiled once.
     filled = np.pad(np.asarray(patches, np.float32), ((0, -len(patches) % BATCH), (0, 0), (0, 0), (0, 0)))
     batches = filled.reshape(-1, BATCH, *filled.shape[1:])
     seen = np.concatenate([_statistics(convolutions, batch) for batch in batches])[: len(patches)]
     seen = (seen - seen.mean(axis=0)) / (seen.std(axis=0) + 1e-6)
-    # Subspace iteration: many times faster than all of the eigenvectors.
+    # Subspace iteration: many times faster than computing all eigenvectors.
     directions = np.random.default_rng(0).normal(size=(seen.shape[1], min(COMPONENTS, len(seen)))).astype(np.float32)
     for _ in range(4):
         directions, _ = np.linalg.qr(seen.T @ (seen @ directions))
@@ -421,14 +423,14 @@ def _statistics(convolutions: Sequence[Convolution], patches: jax.Array) -> jax.
 def cross_validate(
     seen: np.ndarray, labels: np.ndarray, groups: np.ndarray, rng: np.random.Generator, repeats: int = REPEATS
 ) -> np.ndarray:
-    """`[repeats, n]`, for each patch the probability that it is drawn, by classifiers that saw nothing of its group.
+    """`[repeats, n]`, for each patch the probability that it is drawn, by classifiers not trained on its group.
 
     Args:
       seen: `[n, d]` features of the patches.
       labels: `[n]` bool, True for drawn ones.
       groups: `[n]` int.
-      rng: deals the groups to the folds.
-      repeats: how many times it does.
+      rng: assigns groups to folds.
+      repeats: number of assignments.
     """
     probabilities = np.empty((repeats, len(seen)))
     for row in probabilities:
@@ -440,7 +442,7 @@ def cross_validate(
 
 
 def folds(labels: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """`[n]` int, the fold of each patch: all of a group in the same, and about as many groups of either label in each."""
+    """`[n]` int, the fold of each patch: a group is in one fold, and each fold has about as many groups of either label."""
     fold = np.empty(len(groups), int)
     for label in (False, True):
         members = np.unique(groups[labels == label])
@@ -450,7 +452,7 @@ def folds(labels: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> n
 
 
 def logistic_regression(seen: np.ndarray, labels: np.ndarray, unseen: np.ndarray) -> np.ndarray:
-    """Learns `labels` `[n]`, both of equal weight, from `seen` `[n, d]`; the probability of True for `unseen` `[m, d]`."""
+    """Trained on `seen` `[n, d]` with `labels` `[n]`, both of equal weight: the probability of True for `unseen` `[m, d]`."""
     signs = np.where(labels, 1.0, -1.0)
     weights = np.where(labels, 0.5 / labels.mean(), 0.5 / (~labels).mean()) / len(labels)
 
@@ -466,7 +468,7 @@ def logistic_regression(seen: np.ndarray, labels: np.ndarray, unseen: np.ndarray
 
 
 def scores(probabilities: np.ndarray, labels: np.ndarray, photos: np.ndarray) -> dict[str, float]:
-    """Balanced accuracy and area under the ROC curve, by patches and by photos, whose patches' logits are averaged.
+    """Balanced accuracy over patches.
 
     Args:
       probabilities: `[repeats, n]`, of being drawn.
@@ -474,52 +476,18 @@ def scores(probabilities: np.ndarray, labels: np.ndarray, photos: np.ndarray) ->
       photos: `[n]` int.
 
     Returns:
-      `accuracy`, `auc`, `photo_accuracy`, `photo_auc`: means over the repeats; `error`: the standard error of `accuracy`, as it
-      comes from the number of photos; `repeats`: the deviation of `accuracy` over the repeats.
+      `accuracy`: the mean over the repeats; `error`: its standard error, given the number of photos.
     """
     _, first, number = np.unique(photos, return_index=True, return_inverse=True)
-    counts, photo_labels = np.bincount(number), labels[first]
-    rows, shares = [], []
-    for row in probabilities:
-        right = (row > 0.5) == labels
-        logits = np.bincount(number, _logit(row)) / counts
-        rows.append(
-            [
-                _balanced(right, labels),
-                _auc(row, labels),
-                _balanced((logits > 0) == photo_labels, photo_labels),
-                _auc(logits, photo_labels),
-            ]
-        )
-        shares.append(np.bincount(number, right) / counts)
-    share = np.mean(shares, axis=0)
-    variances = [share[photo_labels == label].var() / np.sum(photo_labels == label) for label in (False, True)]
-    names = ("accuracy", "auc", "photo_accuracy", "photo_auc")
-    return {
-        **dict(zip(names, np.mean(rows, axis=0).tolist(), strict=True)),
-        "error": float(np.sqrt(sum(variances)) / 2),
-        "repeats": float(np.std([row[0] for row in rows])),
-    }
-
-
-def _balanced(right: np.ndarray, labels: np.ndarray) -> float:
-    """The share of right answers, as if there were as many of either label."""
-    return float(right[labels].mean() + right[~labels].mean()) / 2
-
-
-def _logit(probabilities: np.ndarray) -> np.ndarray:
-    return scipy.special.logit(np.clip(probabilities, 1e-6, 1 - 1e-6))
-
-
-def _auc(values: np.ndarray, labels: np.ndarray) -> float:
-    """The share of pairs of a drawn and a real one in which the drawn one has the higher value."""
-    ranks = scipy.stats.rankdata(values)
-    positive = labels.sum()
-    return float((ranks[labels].sum() - positive * (positive + 1) / 2) / (positive * (len(labels) - positive)))
+    correct = (probabilities > 0.5) == labels
+    accuracy = np.mean([row[labels].mean() + row[~labels].mean() for row in correct]) / 2
+    of_photos, photo_labels = np.bincount(number, correct.mean(axis=0)) / np.bincount(number), labels[first]
+    variances = [of_photos[photo_labels == label].var() / np.sum(photo_labels == label) for label in (False, True)]
+    return {"accuracy": float(accuracy), "error": float(np.sqrt(sum(variances)) / 2)}
 
 
 def chance(seen: np.ndarray, groups: np.ndarray, photos: np.ndarray, rng: np.random.Generator) -> dict[str, float]:
-    """The scores when the real photos are told from real photos: the mean over random halves."""
+    """The scores of telling one random half of the real photos from the other: the mean over `REPEATS` halves."""
     rows = []
     for _ in range(REPEATS):
         members = rng.permutation(np.unique(groups))
@@ -530,65 +498,42 @@ def chance(seen: np.ndarray, groups: np.ndarray, photos: np.ndarray, rng: np.ran
 
 def print_table(result: Mapping[str, Any]) -> None:
     """Prints what `measure` gives."""
-    print(f"{result['real']} real and {result['drawn']} drawn masks; balanced accuracy of telling them apart, and AUC")
-    print(f"{'patches':8} {'seen':8} {'by patch':>15} {'AUC':>6} {'by photo':>9} {'AUC':>6}")
+    print(f"{result['real']} real and {result['drawn']} drawn masks; balanced accuracy of telling them apart")
     for kind in KINDS:
         for look, row in result[kind].items():
-            accuracy = f"{row['accuracy']:.3f} +- {row['error']:.3f}"
-            print(f"{kind:8} {look:8} {accuracy:>15} {row['auc']:6.3f} {row['photo_accuracy']:9.3f} {row['photo_auc']:6.3f}")
+            print(f"{kind:8} {look:8} {row['accuracy']:.3f} +- {row['error']:.3f}")
     print("mean probability of being drawn (inside, rim):")
     inside, rim = (result["probability_of_drawn"][kind] for kind in ("inside", "rim"))
     for type_ in sorted(inside, key=inside.get):
         print(f"  {type_:12} {inside[type_]:.3f} {rim.get(type_, float('nan')):.3f}")
 
 
-def sheet(real: Sequence[MaskedFace], drawn: Sequence[MaskedFace], chances: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The masks that are told apart best and worst: faces, patches inside and patches of the rim; `[H, W, 3]` uint8."""
-    faces = [*real, *drawn]
-    is_drawn = np.arange(len(faces)) >= len(real)
-    shown = ("inside", "rim")
-    cut = {kind: patches_of(faces, kind) for kind in shown}
-    photos = np.concatenate([cut[kind][1] for kind in shown])
-    logits = _logit(np.concatenate([chances[kind] for kind in shown]))
-    means = np.full(len(faces), np.nan)
-    means[np.unique(photos)] = [logits[photos == number].mean() for number in np.unique(photos)]
-    width = 10 * SIZE
-    rows = []
-    for sort, sign, words in (
-        (is_drawn, -1, "drawn, and called drawn"),
-        (is_drawn, 1, "drawn, but taken for real"),
-        (~is_drawn, 1, "real, and called real"),
-        (~is_drawn, -1, "real, but taken for drawn"),
-    ):
-        rows.append(_heading(words, width))
-        first = [number for number in np.argsort(sign * means) if sort[number] and np.isfinite(means[number])]
-        rows.append(_row([_outlined(faces[number]) for number in first[: width // SIZE]], width))
-        for kind in shown:
-            patches, owners = cut[kind]
-            # The first patch of each face.
-            best = {owners[i]: i for i in np.argsort(sign * chances[kind])[::-1] if sort[owners[i]]}
-            chosen = sorted(best.values(), key=lambda i: sign * chances[kind][i])[: width // (2 * PATCH)]
-            rows.append(_row([cv2.resize(patches[i], None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC) for i in chosen], width))
-    return np.concatenate(rows)
+def extremes(faces: Sequence[MaskedFace], probabilities: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The masks that are told apart best and worst by the patches inside and on the rim, outlined: `[H, W, 3]` uint8."""
+    kinds = ("inside", "rim")
+    photos = np.concatenate([patches_of(faces, kind)[1] for kind in kinds])
+    logits = scipy.special.logit(np.clip(np.concatenate([probabilities[kind] for kind in kinds]), 1e-6, 1 - 1e-6))
+    means = {number: logits[photos == number].mean() for number in np.unique(photos)}
+    order = sorted(means, key=means.get, reverse=True)
+    drawn, real = ([number for number in order if (faces[number].kind == REAL) == is_real] for is_real in (False, True))
+    rows = {
+        "drawn, and called drawn": drawn,
+        "drawn, but taken for real": drawn[::-1],
+        "real, and called real": real[::-1],
+        "real, but taken for drawn": real,
+    }
+    blank = np.full((SIZE, SIZE, 3), 255, np.uint8)
+    images = [[*(_outlined(faces[number]) for number in row), *[blank] * SHOWN][:SHOWN] for row in rows.values()]
+    return labelled_grid(images, [""] * SHOWN, captions=list(rows))
 
 
 def _outlined(face: MaskedFace) -> np.ndarray:
-    """The face with dots around its region."""
-    picture = face.picture.copy()
-    edge = cv2.morphologyEx(face.region.astype(np.uint8), cv2.MORPH_DILATE, _disc(1)) - face.region > 0
+    """The face with dots around its mask."""
+    image = face.image.copy()
+    edge = cv2.morphologyEx(face.mask.astype(np.uint8), cv2.MORPH_DILATE, _disc(1)) - face.mask > 0
     edge[::2] = edge[:, ::2] = False
-    picture[edge] = [255, 0, 255]
-    return picture
-
-
-def _row(pictures: Sequence[np.ndarray], width: int) -> np.ndarray:
-    row = np.concatenate(pictures, axis=1) if pictures else np.zeros((1, 0, 3), np.uint8)
-    return np.pad(row, ((0, 4), (0, width - row.shape[1]), (0, 0)), constant_values=255)
-
-
-def _heading(words: str, width: int) -> np.ndarray:
-    heading = np.full((22, width, 3), 255, np.uint8)
-    return cv2.putText(heading, words, (4, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
+    image[edge] = [255, 0, 255]
+    return image
 
 
 if __name__ == "__main__":
