@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from maskgan_jax.data.augmentation import eyes
+from maskgan_jax.data.points import eyes
 from maskgan_jax.data.grid import labelled_grid
 from maskgan_jax.data.masked_faces.reader import load_split, readable, zoom_of
 from maskgan_jax.errors import UserError, exit_code

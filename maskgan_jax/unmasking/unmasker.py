@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from maskgan_jax.data.align import cut_out, face_square, square_around, to_aligned, to_photo, unalign, unalign_region, zoomed
-from maskgan_jax.data.augmentation import eyes
+from maskgan_jax.data.points import eyes
 from maskgan_jax.errors import UserError
 from maskgan_jax.networks.face_network import FaceNetwork, pretrained
 from maskgan_jax.unmasking.detection import Detection, detect_faces
