@@ -38,7 +38,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from maskgan_jax.config import load_config
-from maskgan_jax.data.align import align, face_square, to_photo
+from maskgan_jax.data.align import FaceSquare, align
 from maskgan_jax.data.build.landmarks import find_landmarks
 from maskgan_jax.data.build.records import Face, find_face, make_record
 from maskgan_jax.data.build.sources import Photo, list_photos
@@ -182,7 +182,7 @@ def drawn_faces(
         picture = record["masked"]
         # The aligned face reaches beyond some photos.
         height, width = face.photo.read().shape[:2]
-        places = to_photo(_pixels(len(picture)), record["alignment"], len(picture))
+        places = FaceSquare(record["alignment"], len(picture)).to_photo(_pixels(len(picture)))
         shown = ((places >= 0) & (places <= [width - 1, height - 1])).all(axis=-1)
         try:
             faces.append(masked_face(picture, shown, record["id"], record["identity"], record["mask_type"], config, rng)[0])
@@ -195,16 +195,11 @@ def drawn_faces(
 
 def _matched(faces: Sequence[Face], sides: np.ndarray, count: int, rng: np.random.Generator) -> Iterator[Face]:
     """At most `count` of the faces, each the nearest in size to one of the real ones."""
-    left = {number: _side(face_square(face.landmarks)) for number, face in enumerate(faces)}
+    left = {number: FaceSquare.around(face.landmarks, SIZE).side for number, face in enumerate(faces)}
     for side in rng.permutation(np.resize(sides, min(count, len(faces)))):
         nearest = min(left, key=lambda number: abs(np.log(left[number] / side)))
         del left[nearest]
         yield faces[nearest]
-
-
-def _side(square: np.ndarray) -> float:
-    """The side of an aligned square, given by its corners `[4, 2]`."""
-    return float(np.hypot(*(square[3] - square[0])))
 
 
 def masked_face(
@@ -225,15 +220,15 @@ def masked_face(
       UserError: no face or no mask is found.
     """
     aligned = align(photo, find_landmarks(photo, config.data.shape_predictor), SIZE)
-    places = np.rint(to_photo(_pixels(SIZE), aligned.alignment, SIZE)).astype(int)
+    places = np.rint(aligned.square.to_photo(_pixels(SIZE))).astype(int)
     within = ((places >= 0) & (places < photo.shape[1::-1])).all(axis=-1)
     x, y = np.moveaxis(np.where(within[..., None], places, 0), -1, 0)
     shown = within & shown[y, x]
-    region, edge = find_region(aligned.picture, aligned.landmarks)
-    blurred = cv2.GaussianBlur(aligned.picture, (0, 0), BLUR)
+    region, edge = find_region(aligned.image, aligned.landmarks)
+    blurred = cv2.GaussianBlur(aligned.image, (0, 0), BLUR)
     picture = decode_picture(cv2.imencode(".jpg", blurred[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes())
     patches = cut_patches(picture, region, edge, shown, aligned.landmarks, rng)
-    return MaskedFace(name, group, kind, picture, region, patches), _side(aligned.alignment)
+    return MaskedFace(name, group, kind, picture, region, patches), aligned.square.side
 
 
 def _pixels(size: int) -> np.ndarray:
