@@ -20,9 +20,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from maskgan_jax.data.augmentation import eyes
 from maskgan_jax.data.grid import labelled_grid
 from maskgan_jax.data.masked_faces.reader import load_split, readable, zoom_of
+from maskgan_jax.data.points import eyes
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import write_json, write_png
 from maskgan_jax.metrics.baselines import telea

@@ -38,7 +38,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from maskgan_jax.config import load_config
-from maskgan_jax.data.align import align, face_square, to_photo
+from maskgan_jax.data.align import FaceSquare, align
 from maskgan_jax.data.build.landmarks import largest_face_landmarks
 from maskgan_jax.data.build.records import FoundFace, find_face, make_record
 from maskgan_jax.data.build.sources import Photo, list_photos
@@ -185,7 +185,7 @@ def drawn_faces(
         image = record["masked"]
         # Some aligned faces extend beyond the photo.
         height, width = face.photo.read().shape[:2]
-        places = to_photo(_pixels(len(image)), record["alignment"], len(image))
+        places = FaceSquare(record["alignment"], len(image)).to_photo(_pixels(len(image)))
         shown = ((places >= 0) & (places <= [width - 1, height - 1])).all(axis=-1)
         try:
             faces.append(masked_face(image, shown, record["id"], record["identity"], record["mask_type"], config, rng)[0])
@@ -198,16 +198,11 @@ def drawn_faces(
 
 def _matched(faces: Sequence[FoundFace], sides: np.ndarray, count: int, rng: np.random.Generator) -> Iterator[FoundFace]:
     """At most `count` of the faces, each the nearest in size to one of the real ones."""
-    left = {number: _side(face_square(face.landmarks)) for number, face in enumerate(faces)}
+    left = {number: FaceSquare.around(face.landmarks, SIZE).side for number, face in enumerate(faces)}
     for side in rng.permutation(np.resize(sides, min(count, len(faces)))):
         nearest = min(left, key=lambda number: abs(np.log(left[number] / side)))
         del left[nearest]
         yield faces[nearest]
-
-
-def _side(square: np.ndarray) -> float:
-    """The side of an aligned square, given by its corners `[4, 2]`."""
-    return float(np.hypot(*(square[3] - square[0])))
 
 
 def masked_face(
@@ -228,15 +223,15 @@ def masked_face(
       UserError: no face or no mask is found.
     """
     aligned = align(photo, largest_face_landmarks(photo, config.data.shape_predictor), SIZE)
-    places = np.rint(to_photo(_pixels(SIZE), aligned.alignment, SIZE)).astype(int)
+    places = np.rint(aligned.square.to_photo(_pixels(SIZE))).astype(int)
     within = ((places >= 0) & (places < photo.shape[1::-1])).all(axis=-1)
     x, y = np.moveaxis(np.where(within[..., None], places, 0), -1, 0)
     shown = within & shown[y, x]
-    mask, edge = find_mask(aligned.picture, aligned.landmarks)
-    blurred = cv2.GaussianBlur(aligned.picture, (0, 0), BLUR)
+    mask, edge = find_mask(aligned.image, aligned.landmarks)
+    blurred = cv2.GaussianBlur(aligned.image, (0, 0), BLUR)
     image = decode_picture(cv2.imencode(".jpg", blurred[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes())
     patches = cut_patches(image, mask, edge, shown, aligned.landmarks, rng)
-    return MaskedFace(name, group, kind, image, mask, patches), _side(aligned.alignment)
+    return MaskedFace(name, group, kind, image, mask, patches), aligned.square.side
 
 
 def _pixels(size: int) -> np.ndarray:

@@ -13,6 +13,7 @@ measures on the same video how much what is drawn changes from frame to frame, w
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import sys
 import time
@@ -27,15 +28,14 @@ from tqdm import tqdm
 
 from maskgan_jax.config import load_config
 from maskgan_jax.configs import default
-from maskgan_jax.data.align import cut_out
+from maskgan_jax.data.align import FaceSquare
 from maskgan_jax.data.build.landmarks import largest_face_landmarks
 from maskgan_jax.data.grid import labelled_grid
 from maskgan_jax.data.masks import DrawnMask, draw_mask
 from maskgan_jax.demo.run import PORTRAIT
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import find_pictures, read_picture, write_png
-from maskgan_jax.unmasking import tracking
-from maskgan_jax.unmasking import unmasker as unmasking
+from maskgan_jax.unmasking import compositing, tracking
 from maskgan_jax.unmasking.inputs import Job
 from maskgan_jax.unmasking.photos import Outputs
 from maskgan_jax.unmasking.tracking import Tracker
@@ -91,7 +91,8 @@ def measure_photos(photos: Sequence[Path], out: Path, unmasker: Unmasker) -> Non
         counts["faces"] += len(faces)
         counts["faces with a mask found"] += len(masked)
         for face in masked[:1]:
-            row = [cut_out(picture, face.alignment, SHEET_SIDE) for picture in (photo, result)]
+            square = dataclasses.replace(face.square, size=SHEET_SIDE)
+            row = [square.cut_out(image) for image in (photo, result)]
             cv2.putText(row[0], path.stem[-12:], (3, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 0, 0), 1, cv2.LINE_AA)
             rows.append(row)
     for name, count in counts.items():
@@ -115,7 +116,7 @@ def measure_video(out: Path, unmasker: Unmasker) -> None:
     tracker = Tracker(unmasker, RATE)
     begun = time.perf_counter()
     for frame in frames:
-        unmasking.put_into(frame, tracker(frame))
+        compositing.composite(frame, tracker(frame))
     total = time.perf_counter() - begun
     print(f"\n{'part':32} ms a frame")
     for name, value in sorted(spent.items(), key=lambda item: -item[1]):
@@ -135,7 +136,7 @@ def measure_flicker(out: Path, unmasker: Unmasker) -> None:
     videos = {
         "bare face (noise alone)": bare,
         "each frame by itself": [unmasker(frame) for frame in tqdm(frames, unit="frame")],
-        "as a video": [unmasking.put_into(frame, tracker(frame)) for frame in tqdm(frames, unit="frame")],
+        "as a video": [compositing.composite(frame, tracker(frame)) for frame in tqdm(frames, unit="frame")],
     }
     rows = []
     print(f"{'video':26} mean change of a pixel under the mask, levels")
@@ -195,16 +196,16 @@ def watched(unmasker: Unmasker) -> dict[str, float]:
 
         return timed
 
-    for module, name, part in (
+    for owner, name, part in (
         (tracking, "detect_faces", "face detector"),
-        (unmasking, "cut_out", "cutting the faces out"),
-        (unmasking, "put_into", "putting them back"),
+        (FaceSquare, "cut_out", "cutting the faces out"),
+        (compositing, "composite", "putting them back"),
     ):
-        setattr(module, name, watch(part, getattr(module, name)))
+        setattr(owner, name, watch(part, getattr(owner, name)))
     for network, part in (
-        (unmasker.landmark_net, "landmark network"),
-        (unmasker.segmentation_net, "segmentation network"),
-        (unmasker.generator, "generator"),
+        (unmasker.aligner.network, "landmark network"),
+        (unmasker.mask_finder.network, "segmentation network"),
+        (unmasker.inpainter.generator, "generator"),
     ):
         network._run = watch(part, lambda *arguments, run=network._run: np.asarray(run(*arguments)))
     return spent

@@ -92,14 +92,8 @@ def real_faces(folder: str, count: int, config: ConfigDict) -> list[tuple[np.nda
     for index in np.random.default_rng(config.seed).permutation(len(paths)):
         try:
             photo = read_picture(paths[index])
-            faces.append(
-                (
-                    align(
-                        photo, largest_face_landmarks(photo, config.data.shape_predictor), config.data.size, config.data.zoom
-                    ).picture,
-                    "real",
-                )
-            )
+            landmarks = largest_face_landmarks(photo, config.data.shape_predictor)
+            faces.append((align(photo, landmarks, config.data.size, config.data.zoom).image, "real"))
         except UserError as error:
             print(f"skipped {paths[index]}: {error}", file=sys.stderr)
         if len(faces) == count:

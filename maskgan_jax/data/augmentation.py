@@ -11,7 +11,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from maskgan_jax.data.points import LEFT_EYE, RIGHT_EYE
+from maskgan_jax.data.points import eyes
 
 Record = dict[str, np.ndarray]
 
@@ -19,25 +19,6 @@ Record = dict[str, np.ndarray]
 REGION_ROTATION = 12.0
 REGION_STRETCH = (0.75, 1.3)
 REGION_SHIFT = 0.06
-# Around the landmarks of an eye, as a fraction of the side, nothing is ever redrawn.
-EYE_RIM = 1 / 64
-
-
-def eyes(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """The eyes, which no mask hides.
-
-    Args:
-      landmarks: `[68, 2]`, (x, y) in pixels.
-      shape: height and width of the image.
-
-    Returns:
-      `[height, width]` uint8, 255 inside.
-    """
-    region = np.zeros(shape, np.uint8)
-    for eye in (landmarks[LEFT_EYE], landmarks[RIGHT_EYE]):
-        cv2.fillConvexPoly(region, cv2.convexHull(np.rint(eye).astype(np.int32)), 255)
-    reach = 2 * round(EYE_RIM * shape[1]) + 1
-    return cv2.dilate(region, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
 
 
 def vary_region(record: Record, rng: np.random.Generator) -> Record:

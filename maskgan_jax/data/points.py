@@ -1,5 +1,6 @@
 """dlib's 68 landmarks (iBUG 300-W): which number is which point. Left and right are those of the picture."""
 
+import cv2
 import numpy as np
 
 # The contour of the face, from ear to ear over the chin: the points of C1 (Eq. 4).
@@ -13,3 +14,23 @@ MIRRORED = np.array(
     + [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
     + [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
 )
+
+# Around the landmarks of an eye, as a fraction of the image's side, nothing is ever redrawn.
+EYE_RIM = 1 / 64
+
+
+def eyes(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The eyes, which no face mask hides, with a rim.
+
+    Args:
+      landmarks: `[68, 2]`, (x, y) in pixels.
+      shape: height and width of the image.
+
+    Returns:
+      `[height, width]` uint8, 255 inside.
+    """
+    mask = np.zeros(shape, np.uint8)
+    for eye in (landmarks[LEFT_EYE], landmarks[RIGHT_EYE]):
+        cv2.fillConvexPoly(mask, cv2.convexHull(np.rint(eye).astype(np.int32)), 255)
+    reach = 2 * round(EYE_RIM * shape[1]) + 1
+    return cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))

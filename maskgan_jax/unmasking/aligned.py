@@ -6,15 +6,19 @@ import os
 import sys
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
+from maskgan_jax.data.align import FaceSquare, Window
+from maskgan_jax.data.points import eyes
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import read_picture
 from maskgan_jax.networks.face_network import FaceNetwork, pretrained
+from maskgan_jax.unmasking.inpainter import grown
 from maskgan_jax.unmasking.inputs import Job, find_jobs, read_mask
+from maskgan_jax.unmasking.mask_finder import clean_mask
 from maskgan_jax.unmasking.photo_files import write_drawn_png
-from maskgan_jax.unmasking.unmasker import find_region, unmask_square
 
 
 def unmask_aligned(
@@ -68,12 +72,48 @@ def unmask_aligned(
 
 
 def _unmask(job: Job, generator: FaceNetwork, finders: Sequence[FaceNetwork]) -> np.ndarray:
-    picture = read_picture(job.path)
-    height, width = picture.shape[:2]
+    image = read_picture(job.path)
+    height, width = image.shape[:2]
     if height != width:
         raise UserError(f"{job.path} is {width} x {height}; an aligned face is square")
-    region = read_mask(job, (height, width))
+    mask = read_mask(job, (height, width))
     if finders:
-        region = find_region(*finders, picture)
-    result = unmask_square(generator, picture, region)
-    return result if region is None else np.where(region[..., None] > 127, result, picture)
+        mask = find_mask(*finders, image)
+    result = redraw(generator, image, mask)
+    return result if mask is None else np.where(mask[..., None] > 127, result, image)
+
+
+def find_mask(segmentation_net: FaceNetwork, landmark_net: FaceNetwork, image: np.ndarray) -> np.ndarray:
+    """Where the face mask is on an aligned face (FFHQ's square) `[S, S, 3]` RGB, uint8, with a rim: `[S, S]`, 255 = hidden."""
+    side = len(image)
+    square = FaceSquare.within_aligned(side, segmentation_net.size, segmentation_net.zoom)
+    face = square.cut_out(image)[None]
+    visible = eyes(landmark_net(face)[0], face.shape[1:3])
+    mask = grown(clean_mask((segmentation_net(face)[0] > 0.5) & (visible == 0)))
+    return square.put_mask_back(cv2.bitwise_and(mask, cv2.bitwise_not(visible)), Window(0, 0, side, side))
+
+
+def redraw(generator: FaceNetwork, image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """An aligned face, in FFHQ's square, without its mask.
+
+    Args:
+      generator: draws it.
+      image: `[S, S, 3]` RGB, uint8, any S.
+      mask: `[S, S]` uint8, above 127 = hidden; a generator that does not inpaint does without.
+
+    Returns:
+      `[S, S, 3]` uint8: the generator's own square in it as the generator draws it, at its resolution.
+    """
+    side = len(image)
+    if (generator.size, generator.zoom) == (side, 1):
+        return generator(image[None], None if mask is None else mask[None, ..., None])[0]
+    square = FaceSquare.within_aligned(side, generator.size, generator.zoom)
+    hidden = None
+    if mask is not None:  # All that it touches.
+        hidden = cv2.threshold(square.cut_out(mask), 0, 255, cv2.THRESH_BINARY)[1][None, ..., None]
+    drawn = generator(square.cut_out(image)[None], hidden)[0]
+    left, top = map(int, np.ceil(square.corners[0]))
+    window = Window(left, top, side - 2 * left, side - top)
+    result = image.copy()
+    result[window.slices] = square.put_back(drawn, window)
+    return result

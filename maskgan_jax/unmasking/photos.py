@@ -13,13 +13,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-from maskgan_jax.data.align import unalign_region
 from maskgan_jax.data.grid import labelled_grid
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing, write_json, write_png
+from maskgan_jax.unmasking.compositing import nearest_faces, redrawn_mask
+from maskgan_jax.unmasking.face import Face
 from maskgan_jax.unmasking.inputs import Job, beside, read_mask, refuse_to_replace
 from maskgan_jax.unmasking.photo_files import PhotoFile, read_photo, write_drawn_png, write_photo, written_name
-from maskgan_jax.unmasking.unmasker import Face, Unmasker, regions_of_faces
+from maskgan_jax.unmasking.unmasker import Unmasker
 
 # Sides of the faces in the contact sheet, in pixels.
 SHEET_SIDE = 160
@@ -135,7 +136,8 @@ def _write_extras(
         both = np.concatenate([photo.rgb, result], axis=1)
         write_drawn_png(noted(beside(target, out, "side_by_side")), both, label=outputs.label)
     if outputs.regions:
-        write_png(noted(beside(target, out, "regions")), redrawn_region(photo.rgb.shape[:2], faces, mask))
+        nearest = None if mask is None else nearest_faces(mask, faces)
+        write_png(noted(beside(target, out, "regions")), redrawn_mask(photo.rgb.shape[:2], faces, nearest))
     if outputs.crops:
         # Numbered as in the JSON.
         for number, face in enumerate(faces):
@@ -143,29 +145,6 @@ def _write_extras(
                 continue
             write_png(noted(beside(target, out, "crops", f".{number}_before.png")), face.before)
             write_drawn_png(noted(beside(target, out, "crops", f".{number}_after.png")), face.after, label=outputs.label)
-
-
-def redrawn_region(shape: tuple[int, int], faces: Sequence[Face], mask: np.ndarray | None = None) -> np.ndarray:
-    """Where a photo was redrawn, whether or not what was drawn differs from it.
-
-    Args:
-      shape: height and width of the photo.
-      faces: all that were found in it; those that were redrawn count.
-      mask: `[height, width]` uint8, above 127 = hidden, if a region was given: the part of it on those faces.
-
-    Returns:
-      `[height, width]` uint8, 255 = redrawn.
-    """
-    given = None if mask is None else regions_of_faces(mask, [face.landmarks for face in faces])
-    result = np.zeros(shape, np.uint8)
-    for number, face in enumerate(faces):
-        if face.after is None:
-            continue
-        region = given[number] if given else unalign_region(face.region, face.alignment, shape)
-        # As `paste` does: what lies outside the aligned square stays as it is.
-        square = cv2.fillConvexPoly(np.zeros(shape, np.uint8), np.rint(face.alignment).astype(np.int32), 255)
-        result |= region & square
-    return result
 
 
 def _description(
@@ -181,7 +160,7 @@ def _description(
             "masked": face.masked,
             "cover": round(face.cover, 4),
             "done": "left alone" if face.after is None else "mask removed",
-            "alignment": face.alignment.round(2).tolist(),
+            "alignment": face.square.corners.round(2).tolist(),
             "landmarks": face.landmarks.round(1).tolist(),
         }
 

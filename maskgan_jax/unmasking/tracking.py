@@ -8,8 +8,10 @@ import math
 import cv2
 import numpy as np
 
+from maskgan_jax.data.align import FaceSquare
 from maskgan_jax.unmasking.detection import Detection, detect_faces
-from maskgan_jax.unmasking.unmasker import Face, Unmasker
+from maskgan_jax.unmasking.face import Face
+from maskgan_jax.unmasking.unmasker import Unmasker
 
 # Seconds between searches for new faces; in between, the landmark network follows the ones that are known.
 SEARCH_SECONDS = 0.4
@@ -17,9 +19,9 @@ SEARCH_SECONDS = 0.4
 MISSED_SEARCHES = 2
 # Side at which frames are searched.
 SEARCHED_SIDE = 512
-# Two boxes that share this part of their union are of one face.
+# Two boxes that overlap by this fraction of their union (IoU) are of one face.
 SAME_FACE = 0.3
-# Squares of a face in two frames that follow each other differ by less than this share of the side, or it is lost.
+# Squares of a face in two frames that follow each other differ by less than this fraction of the side, or it is lost.
 MOST_MOTION = 0.3
 # Mean change of all pixels from one frame to the next from which on it is another scene.
 NEW_SCENE = 40.0
@@ -27,7 +29,7 @@ NEW_SCENE = 40.0
 # cutoff rises by CUTOFF_PER_SPEED for each side per second.
 LEAST_CUTOFF = 1.0
 CUTOFF_PER_SPEED = 20.0
-# Weight of a new frame in the average of a still face's region and colours; it rises to 1 where the visible part of the aligned
+# Weight of a new frame in the average of a still face's mask and colours; it rises to 1 where the visible part of the aligned
 # face changes by MOVED levels.
 LEAST_WEIGHT = 0.15
 MOVED = 16.0
@@ -47,13 +49,13 @@ class OneEuroFilter:
         if self._value is None:
             self._value = value
             return value
-        self._speed = self._speed + _share(1.0, seconds) * ((value - self._value) / seconds - self._speed)
+        self._speed = self._speed + _new_weight(1.0, seconds) * ((value - self._value) / seconds - self._speed)
         cutoff = self._least + self._per_speed * float(np.abs(self._speed).mean())
-        self._value = self._value + _share(cutoff, seconds) * (value - self._value)
+        self._value = self._value + _new_weight(cutoff, seconds) * (value - self._value)
         return self._value
 
 
-def _share(cutoff: float, seconds: float) -> float:
+def _new_weight(cutoff: float, seconds: float) -> float:
     """The weight of a new value in exponential smoothing with a cutoff frequency in Hz."""
     return 1 / (1 + 1 / (2 * math.pi * cutoff * seconds))
 
@@ -61,12 +63,12 @@ def _share(cutoff: float, seconds: float) -> float:
 @dataclasses.dataclass(eq=False)  # A track is equal to itself alone: its arrays have no single answer.
 class _Track:
     found: Detection
-    alignment: np.ndarray
-    # What landmarks are smoothed in, in pixels: the side of the track's first square. That of each frame would move with its
+    square: FaceSquare
+    # What landmarks are smoothed in, in pixels: the side of the track's first square. That of each frame would change with its
     # noise, and all positions with it, the more the farther they are from the frame's corner.
     unit: float
     landmarks_filter: OneEuroFilter
-    likelihood: np.ndarray | None = None
+    probability: np.ndarray | None = None
     face: Face | None = None
     missed: int = 0
 
@@ -76,7 +78,7 @@ class Tracker:
 
     def __init__(self, unmasker: Unmasker, frames_per_second: float):
         """A tracker before the first frame."""
-        self._unmasker = unmasker
+        self._aligner, self._mask_finder, self._inpainter = unmasker.aligner, unmasker.mask_finder, unmasker.inpainter
         self._frame_seconds = 1 / frames_per_second
         self._tracks: list[_Track] = []
         self._time: float | None = None
@@ -116,19 +118,18 @@ class Tracker:
                 known.remove(same)
                 same.found, same.missed = found, 0
             else:
-                alignment = self._unmasker.refine(frame, self._unmasker.square_of(found))[1]
-                smooth = OneEuroFilter(LEAST_CUTOFF, CUTOFF_PER_SPEED)
-                self._tracks.append(_Track(found, alignment, _side(alignment), smooth))
+                _, square = self._aligner(frame, self._aligner.first_square(found))
+                self._tracks.append(_Track(found, square, square.side, OneEuroFilter(LEAST_CUTOFF, CUTOFF_PER_SPEED)))
         for track in known:
             track.missed += 1
         self._tracks = [track for track in self._tracks if track.missed < MISSED_SEARCHES]
 
     def _follow(self, track: _Track, frame: np.ndarray) -> bool:
         """Brings a track to the frame; whether its face is still there."""
-        before = track.alignment
-        landmarks, track.alignment = self._unmasker.refine(frame, before, rounds=1)
-        moved = track.alignment - before
-        if not np.abs(moved).max() < MOST_MOTION * _side(before):
+        before = track.square
+        landmarks, track.square = self._aligner(frame, before, rounds=1)
+        moved = track.square.corners - before.corners
+        if not np.abs(moved).max() < MOST_MOTION * before.side:
             return False
         track.found = track.found._replace(box=track.found.box + np.tile(moved.mean(axis=0), 2))
         smooth = track.landmarks_filter(landmarks / track.unit, self._seconds) * track.unit
@@ -136,30 +137,27 @@ class Tracker:
         return True
 
     def _redraw(self, track: _Track, frame: np.ndarray, landmarks: np.ndarray) -> Face:
-        unmasker, last = self._unmasker, track.face
-        picture, likelihood = unmasker.look(frame, landmarks)
+        last = track.face
+        square = self._inpainter.square(landmarks)
+        image = square.cut_out(frame)
+        probability = self._mask_finder.probability(frame, landmarks, square, image)
         weight = 1.0
         if last is not None:
-            visible = last.region == 0
-            change = np.abs(picture[visible].astype(np.int16) - last.before[visible]).mean() if visible.any() else MOVED
+            visible = last.mask == 0
+            change = np.abs(image[visible].astype(np.int16) - last.before[visible]).mean() if visible.any() else MOVED
             weight = float(np.clip(change / MOVED, LEAST_WEIGHT, 1))
-        if track.likelihood is not None:
-            likelihood = track.likelihood + weight * (likelihood - track.likelihood)
-        track.likelihood = likelihood
-        face = unmasker.describe(track.found, landmarks, picture, likelihood)
+            probability = track.probability + weight * (probability - track.probability)
+        track.probability = probability
+        mask, cover = self._mask_finder.mask(probability, landmarks, square)
+        face = Face(track.found.box, track.found.score, landmarks, square, cover, mask, image)
         if not face.masked:
             return face
-        face = unmasker.redraw(face)
-        if last is not None and last.after is not None:
-            both = (last.region > 0) & (face.region > 0)
+        face = self._inpainter.redraw(face)
+        if last is not None and last.redrawn:
+            both = (last.mask > 0) & (face.mask > 0)
             mixed = last.after + weight * (face.after.astype(np.float32) - last.after)
             face = dataclasses.replace(face, after=np.where(both[..., None], np.rint(mixed).astype(np.uint8), face.after))
         return face
-
-
-def _side(square: np.ndarray) -> float:
-    """The side of a square `[4, 2]`, in pixels."""
-    return float(np.hypot(*(square[3] - square[0])))
 
 
 def _overlap(box: np.ndarray, other: np.ndarray) -> float:

@@ -19,10 +19,11 @@ from tqdm import tqdm
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing, write_json
+from maskgan_jax.unmasking.compositing import composite
 from maskgan_jax.unmasking.inputs import Job, beside
 from maskgan_jax.unmasking.photos import Outputs
 from maskgan_jax.unmasking.tracking import Tracker
-from maskgan_jax.unmasking.unmasker import Unmasker, put_into
+from maskgan_jax.unmasking.unmasker import Unmasker
 from maskgan_jax.unmasking.video_files import CAMERA_RATE, VideoWriter, count_frames, decode, load_av, read_film, upright
 
 MILLISECOND = Fraction(1, 1000)
@@ -99,7 +100,7 @@ def unmask_video(job: Job, unmasker: Unmasker, out: Path, outputs: Outputs) -> s
             elif picture.shape[:2] != shape:
                 picture = cv2.resize(picture, shape[::-1], interpolation=cv2.INTER_AREA)
             faces = tracker(picture, item.time)
-            result = put_into(picture, faces)
+            result = composite(picture, faces)
             counts["frames"] += 1
             counts["frames_with_faces"] += bool(faces)
             counts["frames_unmasked"] += any(face.after is not None for face in faces)
@@ -165,7 +166,7 @@ def unmask_camera(number: int, unmasker: Unmasker, path: Path, *, label: bool = 
                     while (read := camera.read())[0]:
                         picture = cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
                         now = time.monotonic() - started
-                        result = put_into(picture, tracker(picture, now))
+                        result = composite(picture, tracker(picture, now))
                         target.write(result, round(now / MILLISECOND), MILLISECOND)
                         frames += 1
                         bar.update()

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from maskgan_jax.data.align import align, face_square, to_aligned, to_photo, unalign, unalign_region, zoomed
+from maskgan_jax.data.align import FaceSquare, Window, align
 from maskgan_jax.errors import UserError
 
 SIZE = 64
@@ -19,6 +19,10 @@ def make_landmarks(centre: complex, scale: float, degrees: float) -> np.ndarray:
     return np.stack([points.real, points.imag], axis=1)
 
 
+def corners_around(landmarks: np.ndarray) -> np.ndarray:
+    return FaceSquare.around(landmarks, SIZE).corners
+
+
 def make_photo(landmarks: np.ndarray, height: int, width: int, radius: float) -> np.ndarray:
     """A black photo with a soft white dot on every landmark."""
     y, x = np.mgrid[:height, :width]
@@ -31,27 +35,27 @@ def test_square_of_an_upright_face():
     landmarks[36:42], landmarks[42:48] = (100, 100), (140, 100)
     landmarks[48], landmarks[54] = (105, 140), (135, 140)
     # Eyes 40 apart, mouth 40 below: half the side is max(2.0 * 40, 1.8 * 40) = 80, the centre 0.1 * 40 below the eyes.
-    np.testing.assert_allclose(face_square(landmarks), [(40, 24), (40, 184), (200, 184), (200, 24)])
+    np.testing.assert_allclose(corners_around(landmarks), [(40, 24), (40, 184), (200, 184), (200, 24)])
 
 
 @pytest.mark.parametrize("degrees", [-40, 0, 25, 90])
 def test_square_turns_moves_and_grows_with_the_face(degrees):
-    upright = face_square(make_landmarks(0, 1, 0)) @ [1, 1j]
-    square = face_square(make_landmarks(120 + 80j, 30, degrees)) @ [1, 1j]
+    upright = corners_around(make_landmarks(0, 1, 0)) @ [1, 1j]
+    square = corners_around(make_landmarks(120 + 80j, 30, degrees)) @ [1, 1j]
     np.testing.assert_allclose(square, 120 + 80j + 30 * np.exp(1j * np.radians(degrees)) * upright, atol=1e-9)
 
 
 def test_points_go_to_the_aligned_face_and_back():
     landmarks = make_landmarks(150 + 140j, 25, 17)
-    square = face_square(landmarks)
-    np.testing.assert_allclose(to_photo(to_aligned(landmarks, square, SIZE), square, SIZE), landmarks, atol=1e-9)
+    square = FaceSquare.around(landmarks, SIZE)
+    np.testing.assert_allclose(square.to_photo(square.to_aligned(landmarks)), landmarks, atol=1e-9)
     # The corners are outer edges of the corner pixels.
     edges = [(-0.5, -0.5), (-0.5, SIZE - 0.5), (SIZE - 0.5, SIZE - 0.5), (SIZE - 0.5, -0.5)]
-    np.testing.assert_allclose(to_photo(edges, square, SIZE), square, atol=1e-9)
+    np.testing.assert_allclose(square.to_photo(edges), square.corners, atol=1e-9)
     face = align(np.zeros((300, 300, 3), np.uint8), landmarks, SIZE)
-    np.testing.assert_allclose(to_photo(face.landmarks, face.alignment, SIZE), landmarks, atol=1e-4)
+    np.testing.assert_allclose(face.square.to_photo(face.landmarks), landmarks, atol=1e-4)
     assert face.landmarks.dtype == np.float32
-    assert face.alignment.dtype == np.float64
+    assert face.square.corners.dtype == np.float64
 
 
 @pytest.mark.parametrize(("scale", "degrees"), [(9, 0), (9, 20), (20, -15), (70, 0), (70, 33)])
@@ -63,7 +67,7 @@ def test_landmarks_are_where_their_dots_are(scale, degrees):
     face = align(dots, landmarks, 256)
     for x, y in face.landmarks[alone]:
         left, top = round(float(x)) - 16, round(float(y)) - 16
-        window = face.picture[top : top + 33, left : left + 33, 0].astype(float)
+        window = face.image[top : top + 33, left : left + 33, 0].astype(float)
         row, column = np.mgrid[:33, :33]
         found = np.array([(window * column).sum(), (window * row).sum()]) / window.sum() + (left, top)
         np.testing.assert_allclose(found, (x, y), atol=0.15)
@@ -82,14 +86,14 @@ def test_pixels_are_those_of_the_photo(scale, degrees):
     y, x = np.mgrid[:side, :side]
     photo = np.repeat(formula(x, y)[..., None], 3, axis=2).round().astype(np.uint8)
     face = align(photo, landmarks, SIZE)
-    upright = face_square(make_landmarks(0, 1, 0)) @ [1, 1j]
+    upright = corners_around(make_landmarks(0, 1, 0)) @ [1, 1j]
     steps = (np.arange(SIZE) + 0.5) / SIZE
     places = upright[0] + steps * (upright[3] - upright[0]) + steps[:, None] * (upright[1] - upright[0])
     places = centre + scale * np.exp(1j * np.radians(degrees)) * places
     # The frame's fade into the padding reaches a little into the photo.
     inside = (np.minimum(places.real, places.imag) > 0.1 * side) & (np.maximum(places.real, places.imag) < 0.9 * side)
     assert inside.mean() > 0.8
-    np.testing.assert_allclose(face.picture[..., 0][inside], formula(places.real, places.imag)[inside], atol=1.5)
+    np.testing.assert_allclose(face.image[..., 0][inside], formula(places.real, places.imag)[inside], atol=1.5)
 
 
 @pytest.mark.parametrize("scale", [25, 40, 55, 90])
@@ -98,18 +102,18 @@ def test_shrinking_does_not_alias(scale):
     stripes = np.zeros((10 * scale, 10 * scale, 3), np.uint8)
     stripes[:, ::2] = 255
     face = align(stripes, landmarks, SIZE)
-    assert np.abs(face.picture.astype(float) - 127.5).max() < 40
-    assert face.picture.std() < 12
+    assert np.abs(face.image.astype(float) - 127.5).max() < 40
+    assert face.image.std() < 12
 
 
 def test_beyond_the_photo_it_goes_on_by_reflection():
     photo = np.full((90, 70, 3), (10, 120, 240), np.uint8)
     landmarks = make_landmarks(30 + 40j, 20, 10)
-    assert (align(photo, landmarks, SIZE).picture == (10, 120, 240)).all()
+    assert (align(photo, landmarks, SIZE).image == (10, 120, 240)).all()
     photo[:, ::2] = 0
     face = align(photo, landmarks, SIZE)
-    assert face.picture.shape == (SIZE, SIZE, 3)
-    assert face.picture.dtype == np.uint8
+    assert face.image.shape == (SIZE, SIZE, 3)
+    assert face.image.dtype == np.uint8
 
 
 def test_the_photo_is_left_alone():
@@ -120,23 +124,24 @@ def test_the_photo_is_left_alone():
 
 
 @pytest.mark.parametrize("size", [64, 256])
-def test_unalign_is_the_reverse_of_align(size):
+def test_put_back_is_the_reverse_of_cut_out(size):
     """On a smooth photo; the square has 176 pixels a side."""
     noise = cv2.GaussianBlur(np.random.default_rng(0).normal(size=(240, 240, 3)), (0, 0), 8)
     photo = cv2.normalize(noise, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
     face = align(photo, make_landmarks(120 + 115j, 22, -20), size)
-    back = unalign(face.picture, face.alignment, (0, 0, 240, 240))
-    corners = np.rint(face.alignment + 0.1 * (face.alignment.mean(axis=0) - face.alignment)).astype(np.int32)
+    back = face.square.put_back(face.image, Window(0, 0, 240, 240))
+    corners = face.square.corners
+    corners = np.rint(corners + 0.1 * (corners.mean(axis=0) - corners)).astype(np.int32)
     inside = cv2.fillConvexPoly(np.zeros((240, 240), np.uint8), corners, 1) > 0
     errors = np.abs(back.astype(float) - photo)[inside]
     assert errors.mean() < 0.6 and errors.max() < 6
-    part = unalign(face.picture, face.alignment, (70, 90, 60, 50))
+    part = face.square.put_back(face.image, Window(70, 90, 60, 50))
     np.testing.assert_allclose(part, back[90:140, 70:130], atol=1)
 
 
 def test_landmarks_that_span_no_square():
     with pytest.raises(UserError, match="do not form an upright face"):
-        face_square(np.full((68, 2), 5.0))
+        FaceSquare.around(np.full((68, 2), 5.0), SIZE)
 
 
 def test_against_scikit_image():
@@ -145,33 +150,54 @@ def test_against_scikit_image():
     landmarks = make_landmarks(120 + 115j, 12, -20)
     face = align(photo, landmarks, 128)
     corners = [(-0.5, -0.5), (-0.5, 127.5), (127.5, 127.5), (127.5, -0.5)]
-    to_square = transform.SimilarityTransform.from_estimate(np.array(corners), face.alignment)
+    to_square = transform.SimilarityTransform.from_estimate(np.array(corners), face.square.corners)
     theirs = transform.warp(photo, to_square, output_shape=(128, 128), order=3, preserve_range=True)
-    assert np.abs(theirs - face.picture).max() < 3
+    assert np.abs(theirs - face.image).max() < 3
 
 
 @pytest.mark.parametrize("zoom", [1.0, 1.25, 4 / 3])
 def test_zoom_keeps_the_lower_edge_and_its_middle(zoom):
     landmarks = make_landmarks(150 + 140j, 25, 17)
-    whole, part = face_square(landmarks), face_square(landmarks, zoom)
-    np.testing.assert_allclose(part, zoomed(whole, zoom))
-    side, smaller = (np.hypot(*(square[3] - square[0])) for square in (whole, part))
-    assert smaller == pytest.approx(side / zoom)
-    np.testing.assert_allclose((part[1] + part[2]) / 2, (whole[1] + whole[2]) / 2)
+    whole, part = FaceSquare.around(landmarks, SIZE), FaceSquare.around(landmarks, SIZE, zoom)
+    assert part.side == pytest.approx(whole.side / zoom)
+    np.testing.assert_allclose(part.corners[1:3].mean(axis=0), whole.corners[1:3].mean(axis=0))
+    np.testing.assert_allclose(part.corners[3] - part.corners[0], (whole.corners[3] - whole.corners[0]) / zoom)
+    within = FaceSquare.within_aligned(SIZE, SIZE, zoom)
+    np.testing.assert_allclose(whole.to_photo(within.corners), part.corners)
     face = align(np.zeros((300, 300, 3), np.uint8), landmarks, SIZE, zoom)
-    np.testing.assert_allclose(face.alignment, part)
-    np.testing.assert_allclose(to_photo(face.landmarks, part, SIZE), landmarks, atol=1e-4)
+    assert face.square == part and part != FaceSquare.around(landmarks, SIZE + 1, zoom)
+    np.testing.assert_allclose(part.to_photo(face.landmarks), landmarks, atol=1e-4)
 
 
-def test_region_goes_back_to_where_it_was():
-    square = face_square(make_landmarks(120 + 115j, 22, -20))
-    region = np.zeros((64, 64), np.uint8)
-    region[20:50, 10:40] = 255
-    moved = unalign_region(region, square, (240, 260))
+def test_a_mask_goes_back_to_where_it_was():
+    square = FaceSquare.around(make_landmarks(120 + 115j, 22, -20), 64)
+    mask = np.zeros((64, 64), np.uint8)
+    mask[20:50, 10:40] = 255
+    moved = square.put_mask_back(mask, Window(0, 0, 260, 240))
     assert moved.shape == (240, 260) and set(np.unique(moved)) == {0, 255}
     y, x = np.nonzero(moved)
-    inside = to_aligned(np.stack([x, y], axis=-1), square, 64)
+    inside = square.to_aligned(np.stack([x, y], axis=-1))
     # But for a pixel at the rim, and rounded corners.
     assert (inside > [8.5, 18.5]).all() and (inside < [40.5, 50.5]).all()
-    side = np.hypot(*(square[3] - square[0]))
-    assert len(x) == pytest.approx(30 * 30 * (side / 64) ** 2, rel=0.02)
+    assert len(x) == pytest.approx(30 * 30 * (square.side / 64) ** 2, rel=0.02)
+
+
+@pytest.mark.parametrize("centre", [(120, 110), (5, 120), (255, 235), (-300, 100), (130, 600)])
+def test_the_window_holds_all_of_the_square_that_is_in_the_photo(centre):
+    square = FaceSquare.around(make_landmarks(complex(*centre), 15, 25), SIZE)
+    whole, window = square.inside(Window(0, 0, 260, 240)), square.window((240, 260))
+    y, x = np.nonzero(whole)
+    assert (window.width * window.height > 0) == (len(x) > 0)
+    if len(x):
+        np.testing.assert_array_equal(square.inside(window), whole[window.slices])
+        # All of it, and one pixel more on each side where the photo goes on.
+        assert window.x <= max(x.min() - 1, 0) and window.x + window.width >= min(x.max() + 2, 260)
+        assert window.y <= max(y.min() - 1, 0) and window.y + window.height >= min(y.max() + 2, 240)
+
+
+def test_a_mask_is_cut_out_as_a_photo_is():
+    mask = np.where(np.random.default_rng(0).random((90, 120)) < 0.5, 255, 0).astype(np.uint8)
+    for scale in (6, 14, 90):
+        square = FaceSquare.around(make_landmarks(60 + 45j, scale, 15), SIZE)
+        photo = np.repeat(mask[..., None], 3, axis=2)
+        np.testing.assert_array_equal(square.cut_out(mask), square.cut_out(photo)[..., 0])

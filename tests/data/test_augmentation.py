@@ -2,7 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from maskgan_jax.data.augmentation import change_both, degrade, eyes, vary_light, vary_region
+from maskgan_jax.data.augmentation import change_both, degrade, vary_light, vary_region
+from maskgan_jax.data.points import eyes
 from maskgan_jax.data.rendered.faces import render_face
 
 SIDE = 128

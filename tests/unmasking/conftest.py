@@ -7,7 +7,8 @@ from tqdm import tqdm
 
 from maskgan_jax.__main__ import main
 from maskgan_jax.data.rendered.faces import render_face
-from maskgan_jax.unmasking.unmasker import Unmasker, region_from_landmarks
+from maskgan_jax.unmasking.mask_finder import lower_face
+from maskgan_jax.unmasking.unmasker import Unmasker
 
 SIDE = 64
 # Of the masks on the portraits: no colour that faces have.
@@ -55,11 +56,16 @@ def unmasker() -> Unmasker:
     return Unmasker(Painter(), MeanFace(), Green())
 
 
+def is_green(image):
+    """Where an image has the colour of the masks."""
+    return (image == MASK_COLOUR).all(axis=-1)
+
+
 def masked_face(number: int, size: int) -> np.ndarray:
     """A rendered face with a green mask, `[size, size, 3]`."""
     face = render_face(number, seed=0, size=size)
-    region = region_from_landmarks(face.landmarks, face.picture.shape[:2])
-    return np.where(region[..., None] > 0, np.uint8(MASK_COLOUR), face.picture)
+    mask = lower_face(face.landmarks, face.picture.shape[:2])
+    return np.where(mask[..., None] > 0, np.uint8(MASK_COLOUR), face.picture)
 
 
 @pytest.fixture(scope="session")

@@ -4,11 +4,14 @@ import pytest
 
 from maskgan_jax.__main__ import main
 from maskgan_jax.config import save_config
+from maskgan_jax.data.align import FaceSquare
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import find_pictures, read_picture, write_png
 from maskgan_jax.networks.face_network import FaceNetwork
 from maskgan_jax.training.checkpoints import open_best, save_best
-from maskgan_jax.unmasking.aligned import unmask_aligned
+from maskgan_jax.unmasking.aligned import find_mask, redraw, unmask_aligned
+
+from .conftest import MASK_COLOUR, SIDE, Green, Painter
 
 
 def blotches(side, seed=0):
@@ -210,3 +213,48 @@ def test_result_that_cannot_be_written_is_no_bad_input(faces, tmp_path, generato
     assert main(arguments) == 1
     lines = capsys.readouterr().err.rstrip("\n").split("\n")
     assert lines[-1].startswith("maskgan unmask: error: cannot write") and "skipped" not in "".join(lines)
+
+
+class Gradient(Painter):
+    """Draws a gradient, so that the place of each pixel shows."""
+
+    def __call__(self, pictures, masks):
+        y, x = np.mgrid[:SIDE, :SIDE]
+        drawn = np.stack([2 * x + 60, 2 * y + 60, x + y + 60], axis=-1).astype(np.uint8)
+        return np.where(masks > 127, drawn, pictures)
+
+
+@pytest.mark.parametrize(("side", "zoom"), [(64, 1.0), (64, 4 / 3), (256, 1.0), (256, 4 / 3), (48, 1.0)])
+def test_generators_square_within_another(side, zoom):
+    generator = Gradient()
+    generator.zoom = zoom
+    image = np.zeros((side, side, 3), np.uint8)
+    mask = np.full((side, side), 255, np.uint8)
+    result = redraw(generator, image, mask)
+    square = FaceSquare.within_aligned(side, SIDE, zoom)
+    place = np.array([[20.0, 12.0], [50.0, 40.0]])
+    for (x, y), (column, row) in zip(place, np.rint(square.to_photo(place)).astype(int), strict=True):
+        np.testing.assert_allclose(result[row, column], [2 * x + 60, 2 * y + 60, x + y + 60], atol=5)
+    above = int(side * (1 - 1 / zoom))
+    assert not result[: max(above - 1, 0)].any() and result[above + 1 :, side // 2].all()
+
+
+def test_mask_of_an_aligned_face(portrait):
+    square = np.full((200, 200, 3), 90, np.uint8)
+    square[110:160, 60:140] = MASK_COLOUR
+    network = Green()
+    network.zoom = 4 / 3
+
+    class Eyes:
+        """Stands in for a landmark network: the eyes, which are all that is asked of it, are behind the mask."""
+
+        def __call__(self, pictures):
+            return np.full((len(pictures), 68, 2), (26.0, 34.0))
+
+    mask = find_mask(network, Eyes(), square)
+    assert set(np.unique(mask)) == {0, 255}
+    # Pixel (26, 34) of the network's 64 is in column 87 and row 130 of 200.
+    assert not mask[130:132, 86:88].any()
+    mask[122:139, 79:96] = 255
+    assert mask[108:162, 58:142].all()
+    assert not mask[:98].any() and not mask[:, :48].any() and not mask[:, 152:].any()

@@ -5,17 +5,13 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from maskgan_jax.data.align import unalign_region
+from maskgan_jax.data.align import Window
 from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import find_pictures, read_picture, write_png
 from maskgan_jax.unmasking import photos
 
-from .conftest import MASK_COLOUR, Green, Painter
-
-
-def is_green(picture):
-    return (picture == MASK_COLOUR).all(axis=-1)
+from .conftest import Green, Painter, is_green
 
 
 class LowerHalf(Green):
@@ -111,13 +107,14 @@ class Copier(Painter):
 
 
 def test_the_region_is_what_was_redrawn_even_if_nothing_changed(run, portrait, unmasker, tmp_path, monkeypatch):
-    monkeypatch.setattr(unmasker, "generator", Copier())
+    monkeypatch.setattr(unmasker.inpainter, "generator", Copier())
     picture = np.concatenate([portrait, portrait], axis=1)
     write_png(tmp_path / "a.png", picture)
     assert run(tmp_path / "a.png", f"--out={tmp_path / 'out'}", "--regions")[0] == 0
     _, faces = unmasker.unmask(picture)
     assert [face.after is None for face in faces] == [False, False]
-    regions = [unalign_region(face.region, face.alignment, picture.shape[:2]) for face in faces]
+    whole = Window(0, 0, *picture.shape[1::-1])
+    regions = [face.square.put_mask_back(face.mask, whole) for face in faces]
     region = read_picture(tmp_path / "out" / "regions" / "a.png.png", grey=True)
     assert set(np.unique(region)) == {0, 255}
     assert region[is_green(picture)].mean() > 0.99 * 255
@@ -125,7 +122,7 @@ def test_the_region_is_what_was_redrawn_even_if_nothing_changed(run, portrait, u
 
 
 def test_of_a_given_region_that_which_is_on_faces_was_redrawn(run, couple, unmasker, tmp_path, monkeypatch):
-    monkeypatch.setattr(unmasker, "generator", Copier())
+    monkeypatch.setattr(unmasker.inpainter, "generator", Copier())
     write_png(tmp_path / "in" / "a.png", couple)
     mask = np.zeros(couple.shape[:2], np.uint8)
     mask[130:200, 80:170] = 255
@@ -308,7 +305,7 @@ def test_all_that_is_written_of_a_grey_photo_is_grey(run, portrait, unmasker, tm
     (tmp_path / "in").mkdir()
     Image.fromarray(portrait).convert("L").save(tmp_path / "in" / "a.png")
     # On a grey photo, no mask is green.
-    monkeypatch.setattr(unmasker, "segmentation_net", LowerHalf())
+    monkeypatch.setattr(unmasker.mask_finder, "network", LowerHalf())
     assert run(tmp_path / "in", f"--out={tmp_path / 'out'}", "--side_by_side", "--crops")[0] == 0
     with Image.open(tmp_path / "out" / "a.png") as image:
         assert image.mode == "L"

@@ -2,10 +2,12 @@ import cv2
 import numpy as np
 import pytest
 
-from maskgan_jax.data.align import face_square
+from maskgan_jax.data.align import FaceSquare
 from maskgan_jax.unmasking import tracking
+from maskgan_jax.unmasking.compositing import composite
+from maskgan_jax.unmasking.face_aligner import FaceAligner
 from maskgan_jax.unmasking.tracking import OneEuroFilter, Tracker
-from maskgan_jax.unmasking.unmasker import Unmasker, put_into
+from maskgan_jax.unmasking.unmasker import Unmasker
 
 from .conftest import SIDE, Green, MeanFace, Painter
 
@@ -64,8 +66,8 @@ def test_a_moving_face_is_followed(unmasker, portrait):
     for frame in frames(portrait, 30):
         (face,) = tracker(frame)
         assert face.after is not None
-        centres.append(face.alignment.mean(axis=0))
-        result = put_into(frame, [face])
+        centres.append(face.square.corners.mean(axis=0))
+        result = composite(frame, [face])
         assert (result == (20, 220, 40)).all(axis=-1).sum() < 0.05 * (frame == (20, 220, 40)).all(axis=-1).sum()
     np.testing.assert_allclose(centres[-1] - centres[0], [29 * 3, 29], atol=12)
 
@@ -104,7 +106,7 @@ def test_what_is_drawn_does_not_flicker(portrait):
 
     alone = Unmasker(Nervous(), MeanFace(), Green())
     tracker = Tracker(Unmasker(Nervous(), MeanFace(), Green()), 30)
-    assert flicker([put_into(frame, tracker(frame)) for frame in noisy]) < 0.35 * flicker([alone(frame) for frame in noisy])
+    assert flicker([composite(frame, tracker(frame)) for frame in noisy]) < 0.35 * flicker([alone(frame) for frame in noisy])
 
 
 def test_a_face_that_moves_is_drawn_as_it_is_now(portrait, unmasker):
@@ -114,7 +116,7 @@ def test_a_face_that_moves_is_drawn_as_it_is_now(portrait, unmasker):
     tracker(still)
     (face,) = tracker(np.clip(still.astype(int) + 30, 0, 255).astype(np.uint8))
     assert face.after.shape == (SIDE, SIDE, 3)
-    drawn = face.after[face.region > 0]
+    drawn = face.after[face.mask > 0]
     assert (np.abs(drawn.astype(int) - (200, 100, 150)).max(axis=-1) < 3).mean() > 0.9
 
 
@@ -147,23 +149,25 @@ def test_two_people_of_whom_one_overtakes_the_other_in_size(unmasker, portrait):
         assert faces[0].box[0] < faces[1].box[0] or number > 6
 
 
-class Trembling(Unmasker):
+class Trembling(FaceAligner):
     """Knows where the landmarks of the only face are, but for some noise."""
 
     def __init__(self, points):
-        super().__init__(Painter(), MeanFace(), Green())
+        super().__init__(MeanFace())
         self.points, self.rng, self.seen = points, np.random.default_rng(0), []
 
-    def refine(self, photo, alignment, rounds=1):
+    def __call__(self, photo, square, rounds=1):
         self.seen.append(self.points + self.rng.normal(0, 0.5, self.points.shape))
-        return self.seen[-1], face_square(self.seen[-1], 1.0)
+        return self.seen[-1], FaceSquare.around(self.seen[-1], SIDE)
 
 
 def test_a_still_face_far_from_the_corner_of_a_large_frame_keeps_still(portrait, unmasker):
     frame = np.full((1080, 1920, 3), 90, np.uint8)
     frame[700:1020, 1550:1870] = portrait
     trembling = Trembling(unmasker.find(frame)[0].landmarks)
-    tracker = Tracker(trembling, 30)
+    trembling_unmasker = Unmasker(Painter(), MeanFace(), Green())
+    trembling_unmasker.aligner = trembling
+    tracker = Tracker(trembling_unmasker, 30)
     smooth, raw = [], []
     for _ in range(20):
         (face,) = tracker(frame)

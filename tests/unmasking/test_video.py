@@ -127,7 +127,7 @@ def test_interrupted_it_leaves_nothing(clip, unmasker, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return photo
 
-    monkeypatch.setattr(video, "put_into", interrupted)
+    monkeypatch.setattr(video, "composite", interrupted)
     with pytest.raises(KeyboardInterrupt):
         unmask_video(Job(path, tmp_path / "out" / "clip.mp4"), unmasker, tmp_path / "out", Outputs())
     assert not list((tmp_path / "out").iterdir())
@@ -175,7 +175,7 @@ def test_sigterm_is_left_to_who_heeds_it(clip, unmasker, tmp_path, monkeypatch):
     """And in other threads than the main one it cannot be heeded."""
     path = tmp_path / "clip.mp4"
     write_video(path, clip[:3])
-    came, draw = [], video.put_into
+    came, draw = [], video.composite
 
     def terminated(*given):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -183,12 +183,12 @@ def test_sigterm_is_left_to_who_heeds_it(clip, unmasker, tmp_path, monkeypatch):
 
     before = signal.signal(signal.SIGTERM, lambda *_: came.append(1))
     try:
-        monkeypatch.setattr(video, "put_into", terminated)
+        monkeypatch.setattr(video, "composite", terminated)
         unmasked(path, unmasker, tmp_path / "out")
     finally:
         signal.signal(signal.SIGTERM, before)
     assert len(came) == 3
-    monkeypatch.setattr(video, "put_into", draw)
+    monkeypatch.setattr(video, "composite", draw)
     with ThreadPoolExecutor(1) as threads:
         line, _ = threads.submit(unmasked, path, unmasker, tmp_path / "thread").result()
     assert "masks removed in 3 of 3 frames" in line

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from ml_collections import ConfigDict
 
-from maskgan_jax.data.align import AlignedFace, align, face_square, to_aligned
+from maskgan_jax.data.align import AlignedFace, FaceSquare, align
 from maskgan_jax.data.build.sources import Photo, Skipped
 from maskgan_jax.data.build.storage import Unreachable
 from maskgan_jax.data.masks import Compression, DrawnMask, draw_mask, fit_mask
@@ -86,7 +86,7 @@ def check_fit(found: FoundFace | Skipped, data: ConfigDict, seed: int) -> FoundF
     if isinstance(found, Skipped):
         return found
     try:
-        aligned = to_aligned(found.landmarks, face_square(found.landmarks, data.zoom), data.size).astype(np.float32)
+        aligned = FaceSquare.around(found.landmarks, data.size, data.zoom).to_aligned(found.landmarks).astype(np.float32)
         fit_mask(aligned, _mask_rng(found.photo, seed), data, (data.size, data.size))
     except Exception as error:
         return _skipped(found.photo, error)
@@ -138,7 +138,7 @@ def make_record(face: FoundFace, data: ConfigDict, seed: int) -> dict[str, Any]:
     aligned = align(picture, face.landmarks, data.size, data.zoom)
     drawn = draw_on(face, aligned, data, seed)
     return {
-        "real": aligned.picture,
+        "real": aligned.image,
         "masked": drawn.picture,
         "mask": np.where(drawn.region, np.uint8(255), np.uint8(0))[..., None],
         "landmarks": aligned.landmarks,
@@ -148,7 +148,7 @@ def make_record(face: FoundFace, data: ConfigDict, seed: int) -> dict[str, Any]:
         "mask_type": drawn.mask_type,
         "mask_parameters": json.dumps(drawn.parameters),
         "id": photo.id,
-        "alignment": aligned.alignment,
+        "alignment": aligned.square.corners,
     }
 
 
@@ -156,9 +156,8 @@ def draw_on(face: FoundFace, aligned: AlignedFace, data: ConfigDict, seed: int) 
     """The mask that `make_record` draws on a face, which `align` gave."""
     compression = None
     if face.jpeg_quality is not None:
-        side = float(np.hypot(*(aligned.alignment[3] - aligned.alignment[0])))
-        compression = Compression(face.jpeg_quality, side / data.size)
-    return draw_mask(aligned.picture, aligned.landmarks, _mask_rng(face.photo, seed), data, compression)
+        compression = Compression(face.jpeg_quality, aligned.square.side / data.size)
+    return draw_mask(aligned.image, aligned.landmarks, _mask_rng(face.photo, seed), data, compression)
 
 
 def _mask_rng(photo: Photo, seed: int) -> np.random.Generator:

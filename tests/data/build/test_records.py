@@ -28,7 +28,7 @@ def fail_on(monkeypatch, stage, number, error):
 
     def failing(*arguments):
         first = arguments[0] if stage == "pose" else arguments[stage == "draw"]
-        wanted = number if stage == "pose" else records.to_aligned(landmarks, records.face_square(landmarks), 64)
+        wanted = number if stage == "pose" else records.FaceSquare.around(landmarks, 64).to_aligned(landmarks)
         if np.shape(first) == np.shape(wanted) and np.allclose(first, wanted, atol=1e-3):
             raise error
         return function(*arguments)

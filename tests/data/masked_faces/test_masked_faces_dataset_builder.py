@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from maskgan_jax.config import load_config, read_config
-from maskgan_jax.data.align import to_photo
+from maskgan_jax.data.align import FaceSquare
 from maskgan_jax.data.build.build import _swap, build_data_set
 from maskgan_jax.data.build.card import record_digest
 from maskgan_jax.data.build.records import mapped
@@ -73,7 +73,7 @@ def test_records(built, config):
             assert record["mask_type"] in config.data.masks
             face = render_face(int(record["id"].removeprefix("rendered/")), seed=0)
             assert (record["identity"], record["expression"]) == (face.identity, face.expression)
-            there = to_photo(record["landmarks"], record["alignment"], 64)
+            there = FaceSquare(record["alignment"], 64).to_photo(record["landmarks"])
             np.testing.assert_allclose(there, face.landmarks, atol=1e-3)
     assert sum(len(load_split(data_dir, split)) for split in card["splits"]) == 20
 

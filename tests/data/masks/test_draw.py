@@ -417,16 +417,16 @@ def test_real_faces(photos, data_config, mask_type):
     for number, face in enumerate(photos):
         rng = np.random.default_rng(number)
         try:
-            mask = draw_mask(face.picture, face.landmarks, rng, data_config, Compression(85, 1.1))
+            mask = draw_mask(face.image, face.landmarks, rng, data_config, Compression(85, 1.1))
         except UserError as error:
             assert "leave this photo out" in str(error)
             continue
         drawn += 1
-        check_drawing(face.picture, mask, mask_type)
+        check_drawing(face.image, mask, mask_type)
         landmarks = np.clip(face.landmarks, 0, 255)
         assert at(mask.alpha, landmarks, range(48, 68)).mean() > 0.9
         assert at(mask.alpha, landmarks, (30,)) > 0.9
         assert at(mask.alpha, landmarks, EYES_AND_BROWS).mean() < 0.05
-        again = draw_mask(face.picture, face.landmarks, np.random.default_rng(number), data_config, Compression(85, 1.1))
+        again = draw_mask(face.image, face.landmarks, np.random.default_rng(number), data_config, Compression(85, 1.1))
         assert mask.picture.tobytes() == again.picture.tobytes() and mask.parameters == again.parameters
     assert drawn >= 27

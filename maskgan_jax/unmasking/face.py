@@ -1,0 +1,47 @@
+"""A face in a photo, as all parts of the unmasking pass it on."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from maskgan_jax.data.align import FaceSquare
+
+# A face wears a mask if it covers this fraction of what lies between the bridge of the nose, the jaw and the chin.
+LEAST_COVER = 0.3
+
+
+@dataclasses.dataclass(frozen=True)
+class Face:
+    """A face in a photo, and what was done to it.
+
+    Attributes:
+      box: `[4]`: left, top, right and bottom edge in pixels of the photo, by the detector.
+      score: the detector's confidence, 0 to 1.
+      landmarks: `[68, 2]`, (x, y) in pixels of the photo.
+      square: the generator's square around it in the photo, of S pixels.
+      cover: fraction of the lower face that is hidden, 0 to 1.
+      mask: `[S, S]` uint8, 255 = hidden, in that square; what was redrawn, if the face was.
+      before: `[S, S, 3]` uint8, the aligned face.
+      after: the same without the face mask, or None if it was left alone.
+    """
+
+    box: np.ndarray
+    score: float
+    landmarks: np.ndarray
+    square: FaceSquare
+    cover: float
+    mask: np.ndarray
+    before: np.ndarray
+    after: np.ndarray | None = None
+
+    @property
+    def masked(self) -> bool:
+        """Whether it wears a mask."""
+        return self.cover >= LEAST_COVER
+
+    @property
+    def redrawn(self) -> bool:
+        """Whether it was redrawn."""
+        return self.after is not None

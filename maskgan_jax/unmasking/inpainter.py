@@ -1,0 +1,49 @@
+"""What is under a face mask, drawn by the generator."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+
+from maskgan_jax.data.align import FaceSquare
+from maskgan_jax.data.points import eyes
+from maskgan_jax.networks.face_network import FaceNetwork
+from maskgan_jax.unmasking.compositing import RIM
+from maskgan_jax.unmasking.face import Face
+
+# A photo is grey if its channels differ by fewer levels than this on average: compression leaves a little.
+LEAST_CHROMA = 2.0
+
+
+class Inpainter:
+    """Draws the hidden part of aligned faces."""
+
+    def __init__(self, generator: FaceNetwork):
+        """Of a generator."""
+        self.generator = generator
+
+    def square(self, landmarks: np.ndarray) -> FaceSquare:
+        """The generator's square around a face."""
+        return FaceSquare.around(landmarks, self.generator.size, self.generator.zoom)
+
+    def redraw(self, face: Face) -> Face:
+        """A face without its mask, which is grown by the rim, but not over the eyes."""
+        visible = eyes(face.square.to_aligned(face.landmarks), face.mask.shape)
+        mask = cv2.bitwise_and(grown(face.mask), cv2.bitwise_not(visible))
+        return dataclasses.replace(face, mask=mask, after=self.draw(face.before, mask))
+
+    def draw(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """An aligned face `[S, S, 3]` uint8, redrawn by a mask `[S, S]` uint8, 255 = hidden; in grey if what is visible is."""
+        drawn = self.generator(image[None], mask[None, ..., None])[0]
+        visible = image[mask == 0].astype(np.int16)
+        if len(visible) and np.ptp(visible, axis=-1).mean() < LEAST_CHROMA:
+            drawn = cv2.cvtColor(cv2.cvtColor(drawn, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        return drawn
+
+
+def grown(mask: np.ndarray) -> np.ndarray:
+    """A mask `[S, S]` with a rim."""
+    side = 2 * round(RIM * mask.shape[0]) + 1
+    return cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))

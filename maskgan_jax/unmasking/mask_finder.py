@@ -1,0 +1,90 @@
+"""Where the face mask is on a face, by the segmentation network."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from maskgan_jax.data.align import FaceSquare, Window
+from maskgan_jax.data.points import eyes
+from maskgan_jax.networks.face_network import FaceNetwork
+
+# Parts of a mask smaller than this fraction of the aligned square are not of a face mask.
+LEAST_PART = 0.002
+# Holes up to this fraction are prints and valves; larger ones, such as those of a ski mask, are not of the face mask.
+LARGEST_HOLE = 0.03
+
+
+class MaskFinder:
+    """Finds the pixels of a face that its mask hides. The eyes are never among them."""
+
+    def __init__(self, network: FaceNetwork):
+        """Of a segmentation network."""
+        self.network = network
+
+    def square(self, landmarks: np.ndarray) -> FaceSquare:
+        """The network's square around a face."""
+        return FaceSquare.around(landmarks, self.network.size, self.network.zoom)
+
+    def probability(self, photo: np.ndarray, landmarks: np.ndarray, square: FaceSquare, image: np.ndarray) -> np.ndarray:
+        """How likely each pixel of the network's square is hidden: `[S, S]` float32, 0 to 1.
+
+        Args:
+          photo: `[H, W, 3]` RGB, uint8.
+          landmarks: `[68, 2]` of the face in it.
+          square: any square around the face that was cut out already.
+          image: the aligned image of `square`, which is used if it is the network's square.
+        """
+        own = self.square(landmarks)
+        return self.network((image if own == square else own.cut_out(photo))[None])[0]
+
+    def mask(self, probability: np.ndarray, landmarks: np.ndarray, square: FaceSquare) -> tuple[np.ndarray, float]:
+        """The mask in another square around the same face, and how much of the lower face it covers.
+
+        Args:
+          probability: as `probability` gives it.
+          landmarks: `[68, 2]` of the face in the photo.
+          square: the square that the mask is wanted in.
+
+        Returns:
+          `[size, size]` uint8, 255 = hidden; and a fraction, 0 to 1.
+        """
+        own = self.square(landmarks)
+        points = own.to_aligned(landmarks)
+        visible = eyes(points, probability.shape)
+        mask = cv2.bitwise_and(clean_mask((probability > 0.5) & (visible == 0)), cv2.bitwise_not(visible))
+        cover = lower_face_cover(mask, points)
+        if own != square:  # To the other square's image, as if that were the photo.
+            within = FaceSquare(square.to_aligned(own.corners), own.size)
+            mask = within.put_mask_back(mask, Window(0, 0, square.size, square.size))
+        return mask, cover
+
+
+def clean_mask(found: np.ndarray) -> np.ndarray:
+    """A mask `[S, S]`, 255 = hidden, of the pixels that were found (bool): without specks and holes."""
+    mask = found.astype(np.uint8)
+    for value, most in ((1, LEAST_PART), (0, LARGEST_HOLE)):
+        count, labels, parts, _ = cv2.connectedComponentsWithStats((mask == value).astype(np.uint8), connectivity=4)
+        small = np.flatnonzero(parts[1:count, cv2.CC_STAT_AREA] < most * mask.size) + 1
+        mask[np.isin(labels, small)] = 1 - value
+    return mask * np.uint8(255)
+
+
+def lower_face(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The lower face: from the bridge of the nose to the jaw and the chin.
+
+    Args:
+      landmarks: `[68, 2]`, (x, y) in pixels.
+      shape: height and width of the image.
+
+    Returns:
+      `[height, width]` uint8, 255 inside.
+    """
+    hull = cv2.convexHull(np.rint(landmarks[[*range(2, 15), 28]]).astype(np.int32))
+    return cv2.fillConvexPoly(np.zeros(shape, np.uint8), hull, 255)
+
+
+def lower_face_cover(mask: np.ndarray, landmarks: np.ndarray) -> float:
+    """The fraction of the lower face, 0 to 1, in a mask `[S, S]` of an aligned face with these landmarks."""
+    lower = lower_face(landmarks, mask.shape)
+    return cv2.countNonZero(cv2.bitwise_and(mask, lower)) / max(cv2.countNonZero(lower), 1)

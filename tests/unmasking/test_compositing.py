@@ -1,0 +1,116 @@
+import cv2
+import numpy as np
+import pytest
+
+from maskgan_jax.data.align import FaceSquare, Window
+from maskgan_jax.unmasking.compositing import RIM, SOFT_EDGE, composite, nearest_faces, paste, redrawn_mask
+from maskgan_jax.unmasking.face import Face
+
+
+def drawn_face(square, after=None, mask=None, landmarks=None):
+    """A face of which only what compositing needs is there."""
+    landmarks = np.zeros((68, 2)) if landmarks is None else landmarks
+    return Face(np.zeros(4), 1.0, landmarks, square, 1.0, mask, after, after)
+
+
+def test_paste_has_a_soft_edge_inside_the_mask():
+    photo = np.zeros((300, 300, 3), np.uint8)
+    mask = np.zeros((300, 300), np.uint8)
+    cv2.circle(mask, (150, 150), 60, 255, -1)
+    square = FaceSquare(np.array([[20, 22], [20, 278], [276, 278], [276, 22]], np.float64), 64)  # The edge is 4 pixels wide.
+    paste(photo, np.full((64, 64, 3), 200, np.uint8), square, Window(0, 0, 300, 300), mask, 1 / 64)
+    assert not photo[mask == 0].any()
+    depth = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    assert (photo[depth >= 4] == 200).all()
+    assert (np.diff(photo[150, 90:95, 0].astype(int)) > 0).all()
+
+
+def test_a_face_stays_in_its_square():
+    """A tilted one, that leaves the photo; the mask is all of the photo."""
+    photo = np.zeros((100, 100, 3), np.uint8)
+    square = FaceSquare(np.array([[50, 10], [20, 60], [70, 90], [100, 40]], np.float64) + [20, 0], 64)
+    face = drawn_face(square, np.full((64, 64, 3), 200, np.uint8))
+    result = composite(photo, [face], nearest_faces(np.full((100, 100), 255, np.uint8), [face]))
+    inside = cv2.fillConvexPoly(np.zeros((100, 100), np.uint8), square.corners.astype(np.int32), 1) > 0
+    assert not result[~inside].any() and not photo.any()
+    assert result[50, 97].any()  # No soft edge where the photo ends.
+    assert (result[cv2.erode(inside.astype(np.uint8), np.ones((5, 5))) > 0] == 200).all()
+    elsewhere = np.zeros((100, 100), np.uint8)
+    elsewhere[:5, :5] = 255
+    assert not composite(photo, [face], nearest_faces(elsewhere, [face])).any()
+
+
+def test_each_pixel_of_a_given_mask_belongs_to_the_nearest_face():
+    rng = np.random.default_rng(0)
+    mask = np.where(rng.random((60, 80)) < 0.3, 255, 0).astype(np.uint8)
+    square = FaceSquare.within_aligned(64, 64, 1.0)
+    faces = [drawn_face(square, landmarks=rng.uniform(0, 80, (68, 2)).astype(np.float32)) for _ in range(4)]
+    y, x = np.mgrid[:60, :80]
+    nearest = np.argmin([np.hypot(x - face.landmarks[33, 0], y - face.landmarks[33, 1]) for face in faces], axis=0)
+    np.testing.assert_array_equal(nearest_faces(mask, faces), np.where(mask > 0, nearest, -1))
+
+
+def turned_square(centre, radius, degrees, size):
+    right = radius * np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))])
+    down = right[::-1] * [-1, 1]
+    return FaceSquare(np.stack([-right - down, -right + down, right + down, right - down]) + centre, size)
+
+
+def whole_photo_composite(photo, face, mask, edge):
+    """Works on all pixels of the photo; the mask is in the photo."""
+    height, width = mask.shape
+    whole = Window(0, 0, width, height)
+    mask = cv2.bitwise_and(mask, face.square.inside(whole))
+    # Beyond the photo's edges, it is as if the mask went on.
+    padded = cv2.copyMakeBorder(mask, 400, 400, 400, 400, cv2.BORDER_REPLICATE)
+    distance = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[400:-400, 400:-400]
+    weight = np.minimum(distance / max(face.square.side * edge, 1), 1)[..., None]
+    drawn = face.square.put_back(face.after, whole)
+    return np.rint(photo + weight * (drawn - photo.astype(np.float32))).astype(np.uint8), mask
+
+
+SQUARES = {
+    "inside": turned_square((210, 150), 70, 12, 128),
+    "small": turned_square((300.3, 90.7), 21, -35, 128),
+    "fills the photo": turned_square((200, 140), 400, 5, 64),
+    "across the left edge": turned_square((10, 150), 80, -20, 64),
+    "across a corner": turned_square((395, 290), 60, 40, 128),
+    "across the top": turned_square((200, -20), 50, 0, 64),
+    "outside": turned_square((-200, 150), 60, 10, 64),
+    "far outside": turned_square((900, 900), 60, 10, 64),
+}
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("name", SQUARES)
+def test_the_window_gives_what_the_whole_photo_gives(name, given):
+    square = SQUARES[name]
+    rng = np.random.default_rng(0)
+    photo = rng.integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    mask = np.zeros((square.size, square.size), np.uint8)
+    cv2.ellipse(mask, (square.size // 2, 2 * square.size // 3), (square.size // 3, square.size // 2), 15, 0, 360, 255, -1)
+    face = drawn_face(square, rng.integers(0, 256, (square.size, square.size, 3), dtype=np.uint8), mask)
+    nearest = None
+    in_photo = square.put_mask_back(mask, Window(0, 0, 400, 300))
+    if given:
+        in_photo = cv2.circle(np.zeros((300, 400), np.uint8), (220, 160), 90, 255, -1)
+        in_photo[:, :40] = 255
+        nearest = nearest_faces(in_photo, [face])
+    expected, expected_mask = whole_photo_composite(photo, face, in_photo, SOFT_EDGE if given else RIM)
+    result = composite(photo, [face], nearest)
+    found = redrawn_mask((300, 400), [face], nearest)
+    assert expected_mask.any() or "outside" in name or given
+    # Positions are rounded differently in the window, so that a pixel of the outline may fall on the other side of it.
+    assert (found != expected_mask).sum() <= 1
+    np.testing.assert_array_equal(result[found == 0], photo[found == 0])
+    far = cv2.dilate((found != expected_mask).astype(np.uint8), np.ones((41, 41))) == 0
+    assert np.abs(result.astype(int) - expected)[far].max(initial=0) <= 1
+
+
+def test_the_largest_face_is_in_front():
+    square = turned_square((60, 60), 40, 0, 64)
+    mask = np.full((64, 64), 255, np.uint8)
+    large, small = (drawn_face(square, np.full((64, 64, 3), level, np.uint8), mask) for level in (200, 90))
+    left_alone = drawn_face(square, None, mask)
+    result = composite(np.zeros((120, 120, 3), np.uint8), [large, small, left_alone])
+    assert (result[60, 60] == 200).all()
