@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -139,12 +139,17 @@ def find_pictures(folder: str | os.PathLike) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give the folder that holds the pictures")
-    named = (path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith("."))
-    # A link to nothing is a picture that cannot be read, to be reported as such.
-    paths = sorted(path for path in named if path.is_file() or not path.exists())
+    paths = find_files(folder, PICTURE_SUFFIXES)
     if not paths:
         raise UserError(f"no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}) in {folder}")
     return paths
+
+
+def find_files(folder: Path, suffixes: Container[str]) -> list[Path]:
+    """All files below `folder` with one of these suffixes (in lower case), but for hidden ones, in the order of their names."""
+    named = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes and not path.name.startswith("."))
+    # A link to nothing is a file that cannot be read, to be reported as such.
+    return sorted(path for path in named if path.is_file() or not path.exists())
 
 
 def pictures_by_name(folder: str | os.PathLike) -> dict[str, Path]:

@@ -37,7 +37,7 @@ from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import find_pictures, read_picture, write_png
 from maskgan_jax.unmasking import compositing, tracking
 from maskgan_jax.unmasking.inputs import Job
-from maskgan_jax.unmasking.photos import Outputs
+from maskgan_jax.unmasking.outputs import Outputs
 from maskgan_jax.unmasking.tracking import Tracker
 from maskgan_jax.unmasking.unmasker import Unmasker
 from maskgan_jax.unmasking.video import unmask_video
@@ -109,8 +109,8 @@ def measure_video(out: Path, unmasker: Unmasker) -> None:
     frames = [frame for frame, _ in moving_portrait(masked_portrait().picture)]
     path = out / "portrait.mp4"
     write_video(path, frames)
-    unmask_video(Job(path, out / "compiled.mp4"), unmasker, out, Outputs())  # Compiles.
-    print(unmask_video(Job(path, out / "unmasked.mp4"), unmasker, out, Outputs()))
+    unmask_video(Job(path, Path("compiled.mp4")), unmasker, Outputs(out))  # Compiles.
+    print(unmask_video(Job(path, Path("unmasked.mp4")), unmasker, Outputs(out)))
 
     spent = watched(unmasker)
     tracker = Tracker(unmasker, RATE)

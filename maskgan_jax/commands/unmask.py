@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
-from maskgan_jax.errors import UserError
 from maskgan_jax.runtime.allocator import compute_in_main_thread
-from maskgan_jax.unmasking.inputs import Job, find_jobs, make_folder, refuse_to_replace
+from maskgan_jax.unmasking.batch import unmask_each
+from maskgan_jax.unmasking.inputs import Job, find_jobs
+from maskgan_jax.unmasking.outputs import EXTRAS, Outputs
 from maskgan_jax.weights.fetch import weight_file
 
 # Faces in a contact sheet, at most.
 SHEET_FACES = 200
-# What is also written if it is asked for; the flags have the names of the folders.
-EXTRAS = ("side_by_side", "crops", "regions")
 
 
 def main(arguments: list[str]) -> int:
@@ -30,18 +25,20 @@ def main(arguments: list[str]) -> int:
         return _camera(flags)
     if flags.aligned:
         return _aligned(flags)
-    extras = [folder for folder in EXTRAS if getattr(flags, folder)]
-    jobs = find_jobs(flags.inputs, flags.out, flags.mask, folders=extras, overwrite=flags.overwrite)
-    sheet = Path(flags.out) / "contact_sheet.png" if any(os.path.isdir(given) for given in flags.inputs) else None
-    if any(sheet in job for job in jobs):  # A picture of that name is among the inputs, their regions or the results.
-        sheet = None
-    if sheet and not flags.overwrite:
-        refuse_to_replace([sheet])
+    outputs = Outputs(
+        Path(flags.out),
+        **{extra: getattr(flags, extra) for extra in EXTRAS},
+        keep_metadata=flags.metadata == "keep",
+        label=flags.label,
+        overwrite=flags.overwrite,
+    )
+    jobs = find_jobs(flags.inputs, outputs, flags.mask)
+    sheet = outputs.contact_sheet(flags.inputs, jobs)
     # What every input needs, so that it is told once if it is missing.
     weight_file("centerface.onnx")
-    make_folder(flags.out)
+    outputs.make_folder()
     compute_in_main_thread()
-    from maskgan_jax.unmasking.photos import Outputs, unmask_photo, write_contact_sheet
+    from maskgan_jax.unmasking.photos import unmask_photo, write_contact_sheet
     from maskgan_jax.unmasking.unmasker import Unmasker
     from maskgan_jax.unmasking.video import unmask_video
 
@@ -49,50 +46,21 @@ def main(arguments: list[str]) -> int:
         return flags.fast if flags.fast is not None else job.is_video and not flags.weights
 
     unmaskers = {chosen: Unmasker.from_pretrained(flags.weights, fast=chosen) for chosen in set(map(fast, jobs))}
-    outputs = Outputs(
-        side_by_side=flags.side_by_side,
-        crops=flags.crops,
-        regions=flags.regions,
-        keep_metadata=flags.metadata == "keep",
-        label=flags.label,
-        overwrite=flags.overwrite,
-    )
-    failed = 0
     shown = []
-    with tqdm(jobs, desc="unmask", unit="file", disable=len(jobs) == 1) as bar:
-        for job in bar:
-            try:
-                unmasker = unmaskers[fast(job)]
-                if job.is_video:
-                    line, faces = unmask_video(job, unmasker, Path(flags.out), outputs), []
-                else:
-                    line, faces = unmask_photo(job, unmasker, Path(flags.out), outputs)
-            except UserError as error:
-                failed += 1
-                tqdm.write(f"maskgan unmask: skipped: {error}", file=sys.stderr)
-            except Exception as error:  # A fault of this program or of a library; the other files do not suffer from it.
-                if _was_interrupted(error):
-                    raise
-                failed += 1
-                what = " ".join(f"{job.path}: {type(error).__name__}: {error}".split())
-                tqdm.write(f"maskgan unmask: skipped: {what:.500}", file=sys.stderr)
-            else:
-                tqdm.write(line)
-                shown += [face for face in faces if face.after is not None][: SHEET_FACES - len(shown)]
-    if failed == len(jobs):
-        raise UserError("nothing was unmasked, because none of the inputs could be used; the lines above say why")
+
+    def unmask(job: Job) -> str:
+        if job.is_video:
+            return unmask_video(job, unmaskers[fast(job)], outputs)
+        line, faces = unmask_photo(job, unmaskers[fast(job)], outputs)
+        shown.extend([face for face in faces if face.redrawn][: SHEET_FACES - len(shown)])
+        return line
+
+    failed = unmask_each(jobs, unmask)
     if sheet and shown:
         write_contact_sheet(sheet, shown, label=flags.label)
         print(f"the faces, before and after, are in {sheet}")
     print(f"results are in {flags.out}" + (f"; {failed} of {len(jobs)} inputs could not be used" if failed else ""))
     return 1 if failed else 0
-
-
-def _was_interrupted(error: BaseException | None) -> bool:
-    """Whether an exception is what a library made of Ctrl-C."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error is not None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -153,19 +121,15 @@ def _aligned(flags: argparse.Namespace) -> int:
     compute_in_main_thread()
     from maskgan_jax.unmasking.aligned import unmask_aligned
 
-    done, failed = unmask_aligned(
+    _, failed = unmask_aligned(
         flags.inputs, flags.out, flags.weights, flags.mask, fast=bool(flags.fast), overwrite=flags.overwrite, label=flags.label
     )
-    if not done:
-        raise UserError("nothing was unmasked, because none of the inputs could be used; the lines above say why")
     print(f"unmasked faces are in {flags.out}" + (f"; {failed} inputs could not be used" if failed else ""))
     return 1 if failed else 0
 
 
 def _camera(flags: argparse.Namespace) -> int:
-    path = Path(flags.out) / f"camera_{flags.camera}.mp4"
-    if not flags.overwrite:
-        refuse_to_replace([path])
+    path = Outputs(Path(flags.out), overwrite=flags.overwrite).camera(flags.camera)
     compute_in_main_thread()
     from maskgan_jax.unmasking.unmasker import Unmasker
     from maskgan_jax.unmasking.video import unmask_camera

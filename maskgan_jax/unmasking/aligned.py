@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from maskgan_jax.data.align import FaceSquare, Window
 from maskgan_jax.data.points import eyes
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import read_picture
 from maskgan_jax.networks.face_network import FaceNetwork, pretrained
+from maskgan_jax.unmasking.batch import unmask_each
 from maskgan_jax.unmasking.inpainter import grown
 from maskgan_jax.unmasking.inputs import Job, find_jobs, read_mask
 from maskgan_jax.unmasking.mask_finder import clean_mask
+from maskgan_jax.unmasking.outputs import Outputs
 from maskgan_jax.unmasking.photo_files import write_drawn_png
 
 
@@ -33,13 +34,13 @@ def unmask_aligned(
 ) -> tuple[int, int]:
     """Unmasks aligned crops (FFHQ's squares) and writes them to `out` under the same names, as PNG of the same size.
 
-    A picture that cannot be used is reported on standard error, and the rest goes on.
+    An image that cannot be used is reported on standard error, and the rest goes on.
 
     Args:
-      inputs: picture files, and folders of them (searched recursively; their inner folders are kept in `out`).
+      inputs: image files, and folders of them (searched recursively; their inner folders are kept in `out`).
       out: folder for the results.
       weights: workdir of a run, or an exported network; None for the package's own.
-      masks: folder of regions, of the same names and sizes, above 127 = hidden: there the known pixels are put back. Without
+      masks: folder of masks, of the same names and sizes, above 127 = hidden: there the known pixels are put back. Without
         it, a generator that inpaints is told what the segmentation network finds; the output of one that does not is kept as
         a whole, as in the paper.
       fast: take the package's network for 128 px, if there are no `weights`.
@@ -47,40 +48,32 @@ def unmask_aligned(
       label: whether the files say that they are synthetic.
 
     Returns:
-      How many pictures were unmasked, and how many could not be used.
+      How many images were unmasked, and how many could not be used.
 
     Raises:
       UserError: the inputs, the weights or the output folder cannot be used at all, or a result would overwrite an input, a
-        mask or, without `overwrite`, any file; or a result cannot be written, which ends it.
+        mask or, without `overwrite`, any file; or all of them failed.
     """
-    jobs = find_jobs(inputs, out, masks, suffix=".png", overwrite=overwrite)
+    outputs = Outputs(Path(out), suffix=".png", label=label, overwrite=overwrite)
+    jobs = find_jobs(inputs, outputs, masks)
     generator = FaceNetwork(weights or pretrained("unmask_fast" if fast else "unmask"), "unmask", batch_size=1)
     finders = []
     if generator.inpaints and masks is None:
         finders = [FaceNetwork(pretrained(task), task, batch_size=1) for task in ("segmentation", "landmarks")]
-    done = failed = 0
-    for job in tqdm(jobs, desc="unmask", unit="face"):
-        try:
-            result = _unmask(job, generator, finders)
-        except UserError as error:
-            failed += 1
-            tqdm.write(f"maskgan unmask: skipped: {error}", file=sys.stderr)
-        else:
-            write_drawn_png(job.out, result, label=label)
-            done += 1
-    return done, failed
 
+    def unmask(job: Job) -> None:
+        image = read_picture(job.path)
+        height, width = image.shape[:2]
+        if height != width:
+            raise UserError(f"{job.path} is {width} x {height}; an aligned face is square")
+        mask = find_mask(*finders, image) if finders else read_mask(job, (height, width))
+        result = redraw(generator, image, mask)
+        if mask is not None:
+            result = np.where(mask[..., None] > 127, result, image)
+        write_drawn_png(outputs.result(job), result, label=label)
 
-def _unmask(job: Job, generator: FaceNetwork, finders: Sequence[FaceNetwork]) -> np.ndarray:
-    image = read_picture(job.path)
-    height, width = image.shape[:2]
-    if height != width:
-        raise UserError(f"{job.path} is {width} x {height}; an aligned face is square")
-    mask = read_mask(job, (height, width))
-    if finders:
-        mask = find_mask(*finders, image)
-    result = redraw(generator, image, mask)
-    return result if mask is None else np.where(mask[..., None] > 127, result, image)
+    failed = unmask_each(jobs, unmask)
+    return len(jobs) - failed, failed
 
 
 def find_mask(segmentation_net: FaceNetwork, landmark_net: FaceNetwork, image: np.ndarray) -> np.ndarray:

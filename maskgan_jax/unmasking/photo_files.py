@@ -249,13 +249,6 @@ def _from_srgb(picture: Image.Image, profile: bytes, mode: str) -> Image.Image:
         return picture
 
 
-def written_name(name: Path, format: str) -> Path:
-    """The name of the result for a photo `name` in a format: its own, or one that ends in .png if that is what is written."""
-    if WRITTEN[format] == format or format == "MPO" or name.suffix.lower() == ".png":
-        return name
-    return name.with_name(f"{name.name}.png")  # `name` with another suffix may be that of another photo.
-
-
 def write_photo(
     path: str | os.PathLike, photo: PhotoFile, result: np.ndarray, *, keep_metadata: bool = True, label: bool = True
 ) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -18,36 +17,16 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing, write_json, write_png
 from maskgan_jax.unmasking.compositing import nearest_faces, redrawn_mask
 from maskgan_jax.unmasking.face import Face
-from maskgan_jax.unmasking.inputs import Job, beside, read_mask, refuse_to_replace
-from maskgan_jax.unmasking.photo_files import PhotoFile, read_photo, write_drawn_png, write_photo, written_name
+from maskgan_jax.unmasking.inputs import Job, read_mask
+from maskgan_jax.unmasking.outputs import Outputs
+from maskgan_jax.unmasking.photo_files import PhotoFile, read_photo, write_drawn_png, write_photo
 from maskgan_jax.unmasking.unmasker import Unmasker
 
 # Sides of the faces in the contact sheet, in pixels.
 SHEET_SIDE = 160
 
 
-@dataclasses.dataclass(frozen=True)
-class Outputs:
-    """What is written for each photo, beside the photo and its JSON.
-
-    Attributes:
-      side_by_side: before and after in one picture, in `side_by_side/`.
-      crops: each unmasked face before and after, aligned, in `crops/`.
-      regions: the region that was redrawn, 255 where, in `regions/`.
-      keep_metadata: as for `write_photo`.
-      label: as for `write_photo`.
-      overwrite: whether files that are there may be replaced.
-    """
-
-    side_by_side: bool = False
-    crops: bool = False
-    regions: bool = False
-    keep_metadata: bool = True
-    label: bool = True
-    overwrite: bool = False
-
-
-def unmask_photo(job: Job, unmasker: Unmasker, out: Path, outputs: Outputs) -> tuple[str, list[Face]]:
+def unmask_photo(job: Job, unmasker: Unmasker, outputs: Outputs) -> tuple[str, list[Face]]:
     """Unmasks one photo and writes what came of it.
 
     If something cannot be written, what is new of it is deleted again; what is replaced already stays so.
@@ -55,10 +34,9 @@ def unmask_photo(job: Job, unmasker: Unmasker, out: Path, outputs: Outputs) -> t
     A photo in which no face wears a mask is copied as it is or, if its metadata are to be dropped, written anew without them.
 
     Args:
-      job: the photo; `job.out` is where the result goes, and beside it `<name>.json`.
+      job: the photo.
       unmasker: does it.
-      out: the folder of all results, which the folders of `outputs` are made in.
-      outputs: what else is written.
+      outputs: what is written, and where.
 
     Returns:
       What was done, in one line, and the faces.
@@ -71,26 +49,26 @@ def unmask_photo(job: Job, unmasker: Unmasker, out: Path, outputs: Outputs) -> t
     result, faces = unmasker.unmask(photo.rgb, mask)
     if not faces:
         raise UserError(f"{job.path}: no face found; a larger, sharper or upright picture may help")
-    redrawn = [face for face in faces if face.after is not None]
+    redrawn = any(face.redrawn for face in faces)
     if mask is not None and not redrawn:
         raise UserError(f"{job.path}: the given region is on none of the faces that were found")
     # Left as it is, a photo is the same file; without its metadata it must be written anew.
     copied = not redrawn and outputs.keep_metadata
-    target = job.out if copied else written_name(job.out, photo.format)
-    if target != job.out and not outputs.overwrite:
-        refuse_to_replace([target])
+    target = outputs.result(job, as_png=not copied and photo.format == "GIF")
+    if target != outputs.result(job):
+        outputs.refuse_to_replace([target])
     notes = () if copied else photo.notes
     with _all_or_nothing() as noted:
         if redrawn:  # First, so that an older result stays if they cannot be written.
-            _write_extras(target, out, photo, result, faces, mask, outputs, noted)
+            _write_extras(target, photo, result, faces, mask, outputs, noted)
         if copied:
             with replacing(noted(target)) as temporary:
                 shutil.copyfile(job.path, temporary)
         else:
-            label = outputs.label and bool(redrawn)
+            label = outputs.label and redrawn
             notes += write_photo(noted(target), photo, result, keep_metadata=outputs.keep_metadata, label=label)
         description = _description(job, target, photo, faces, notes, mask is not None)
-        write_json(noted(target.with_name(f"{target.name}.json")), description)
+        write_json(noted(outputs.json_of(target)), description)
     return _line(job, faces, notes), faces
 
 
@@ -114,7 +92,7 @@ def _delete(path: Path) -> None:
 
 
 def _line(job: Job, faces: Sequence[Face], notes: Sequence[str]) -> str:
-    redrawn = sum(face.after is not None for face in faces)
+    redrawn = sum(face.redrawn for face in faces)
     bare = len(faces) - redrawn
     parts = [f"{redrawn} mask{'s' * (redrawn != 1)} removed"] if redrawn else ["left as it is"]
     if bare:
@@ -124,7 +102,6 @@ def _line(job: Job, faces: Sequence[Face], notes: Sequence[str]) -> str:
 
 def _write_extras(
     target: Path,
-    out: Path,
     photo: PhotoFile,
     result: np.ndarray,
     faces: Sequence[Face],
@@ -134,17 +111,15 @@ def _write_extras(
 ) -> None:
     if outputs.side_by_side:
         both = np.concatenate([photo.rgb, result], axis=1)
-        write_drawn_png(noted(beside(target, out, "side_by_side")), both, label=outputs.label)
+        write_drawn_png(noted(outputs.side_by_side_of(target)), both, label=outputs.label)
     if outputs.regions:
         nearest = None if mask is None else nearest_faces(mask, faces)
-        write_png(noted(beside(target, out, "regions")), redrawn_mask(photo.rgb.shape[:2], faces, nearest))
+        write_png(noted(outputs.regions_of(target)), redrawn_mask(photo.rgb.shape[:2], faces, nearest))
     if outputs.crops:
-        # Numbered as in the JSON.
-        for number, face in enumerate(faces):
-            if face.after is None:
-                continue
-            write_png(noted(beside(target, out, "crops", f".{number}_before.png")), face.before)
-            write_drawn_png(noted(beside(target, out, "crops", f".{number}_after.png")), face.after, label=outputs.label)
+        for number, face in enumerate(faces):  # Numbered as in the JSON.
+            if face.redrawn:
+                write_png(noted(outputs.crop_of(target, number, "before")), face.before)
+                write_drawn_png(noted(outputs.crop_of(target, number, "after")), face.after, label=outputs.label)
 
 
 def _description(
@@ -153,13 +128,13 @@ def _description(
     """What is written as JSON; coordinates are (x, y) in pixels of the upright photo."""
     height, width = photo.rgb.shape[:2]
 
-    def describe(face: Face) -> dict[str, Any]:
+    def of_face(face: Face) -> dict[str, Any]:
         return {
             "box": face.box.round(1).tolist(),
             "score": round(face.score, 4),
             "masked": face.masked,
             "cover": round(face.cover, 4),
-            "done": "left alone" if face.after is None else "mask removed",
+            "done": "mask removed" if face.redrawn else "left alone",
             "alignment": face.square.corners.round(2).tolist(),
             "landmarks": face.landmarks.round(1).tolist(),
         }
@@ -170,9 +145,9 @@ def _description(
         "width": width,
         "height": height,
         "region": "given" if given else "found",
-        "synthetic": any(face.after is not None for face in faces),
+        "synthetic": any(face.redrawn for face in faces),
         "notes": list(notes),
-        "faces": [describe(face) for face in faces],
+        "faces": [of_face(face) for face in faces],
     }
 
 

@@ -20,8 +20,8 @@ from tqdm import tqdm
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing, write_json
 from maskgan_jax.unmasking.compositing import composite
-from maskgan_jax.unmasking.inputs import Job, beside
-from maskgan_jax.unmasking.photos import Outputs
+from maskgan_jax.unmasking.inputs import Job
+from maskgan_jax.unmasking.outputs import Outputs
 from maskgan_jax.unmasking.tracking import Tracker
 from maskgan_jax.unmasking.unmasker import Unmasker
 from maskgan_jax.unmasking.video_files import CAMERA_RATE, VideoWriter, count_frames, decode, load_av, read_film, upright
@@ -49,17 +49,16 @@ def _interrupted_by_sigterm() -> Iterator[None]:
 
 
 @_interrupted_by_sigterm()
-def unmask_video(job: Job, unmasker: Unmasker, out: Path, outputs: Outputs) -> str:
+def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
     """Unmasks a video, frame by frame, and writes it with its sound.
 
     Every frame keeps its time, so that rate and length stay what they were. A video in which no face wears a mask is copied as
     it is or, if its metadata are to be dropped, written anew without them. Interrupted, be it by SIGTERM, it leaves no file.
 
     Args:
-      job: the video; `job.out` is where the result goes, and beside it `<name>.json`.
+      job: the video.
       unmasker: does it.
-      out: the folder of all results, which the folders of `outputs` are made in.
-      outputs: `side_by_side`, `keep_metadata` and `label` are heeded.
+      outputs: what is written, and where; crops and regions are not.
 
     Returns:
       What was done, in one line.
@@ -70,17 +69,15 @@ def unmask_video(job: Job, unmasker: Unmasker, out: Path, outputs: Outputs) -> s
     av = load_av()
     if job.mask:
         raise UserError(f"{job.path} is a video, but --mask is for pictures; leave it out")
+    result_path = outputs.result(job)
     counts = {"frames": 0, "frames_with_faces": 0, "frames_unmasked": 0, "most_faces": 0, "damaged_packets": 0}
     notes: list[str] = []
     started = time.monotonic()
     with contextlib.suppress(_NothingDrawn), contextlib.ExitStack() as stack:
         video = stack.enter_context(read_film(av, job.path))
         video.thread_type = "AUTO"
-        paths = [job.out]
-        if outputs.side_by_side:
-            paths.append(beside(job.out, out, "side_by_side", ""))
         targets = []
-        for path in paths:
+        for path in (result_path, *([outputs.side_by_side_of(result_path, video=True)] if outputs.side_by_side else [])):
             temporary = stack.enter_context(replacing(path))
             writer = VideoWriter(av, path, temporary, video, keep_metadata=outputs.keep_metadata, label=outputs.label)
             targets.append(stack.enter_context(writer))
@@ -103,7 +100,7 @@ def unmask_video(job: Job, unmasker: Unmasker, out: Path, outputs: Outputs) -> s
             result = composite(picture, faces)
             counts["frames"] += 1
             counts["frames_with_faces"] += bool(faces)
-            counts["frames_unmasked"] += any(face.after is not None for face in faces)
+            counts["frames_unmasked"] += any(face.redrawn for face in faces)
             counts["most_faces"] = max(counts["most_faces"], len(faces))
             pictures = [result, np.concatenate([picture, result], axis=1)]
             for target, drawn in zip(targets, pictures, strict=False):
@@ -118,15 +115,15 @@ def unmask_video(job: Job, unmasker: Unmasker, out: Path, outputs: Outputs) -> s
         notes = targets[0].notes + notes
     copied = outputs.keep_metadata and not counts["frames_unmasked"]
     if copied:
-        with replacing(job.out) as temporary:
+        with replacing(result_path) as temporary:
             shutil.copyfile(job.path, temporary)
     elif not counts["frames_unmasked"] and (outputs.label or outputs.side_by_side):
         # A label cannot be taken out of a file that was begun with it.
-        return unmask_video(job, unmasker, out, dataclasses.replace(outputs, label=False, side_by_side=False))
+        return unmask_video(job, unmasker, dataclasses.replace(outputs, label=False, side_by_side=False))
     seconds = time.monotonic() - started
     if counts["damaged_packets"] and not copied:
         notes.append(f"{counts['damaged_packets']} damaged packets left out")
-    write_json(f"{job.out}.json", _description(job, counts, rate, shape, notes))
+    write_json(outputs.json_of(result_path), _description(job, result_path, counts, rate, shape, notes))
     done, frames = "masks removed", counts["frames_unmasked"]
     if not frames:
         done, frames = "left as it is, faces without a mask", counts["frames_with_faces"]
@@ -178,11 +175,13 @@ def unmask_camera(number: int, unmasker: Unmasker, path: Path, *, label: bool = 
     return f"{frames} frames of camera {number} are in {path}"
 
 
-def _description(job: Job, counts: dict[str, int], rate: float, shape: tuple[int, int], notes: list[str]) -> dict[str, Any]:
+def _description(
+    job: Job, result: Path, counts: dict[str, int], rate: float, shape: tuple[int, int], notes: list[str]
+) -> dict[str, Any]:
     height, width = shape
     return {
         "input": str(job.path),
-        "output": str(job.out),
+        "output": str(result),
         "width": width,
         "height": height,
         "frames_per_second": round(rate, 3),

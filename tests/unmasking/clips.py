@@ -1,13 +1,14 @@
 """Small videos for the tests: writing, unmasking and reading them."""
 
 from fractions import Fraction
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from maskgan_jax.unmasking.inputs import Job
-from maskgan_jax.unmasking.photos import Outputs
+from maskgan_jax.unmasking.outputs import Outputs
 from maskgan_jax.unmasking.video import unmask_video
 
 av = pytest.importorskip("av", reason="PyAV is not installed (pip install 'maskgan_jax[video]')")
@@ -82,8 +83,8 @@ def green(picture):
 
 
 def unmasked(path, unmasker, out, **outputs):
-    job = Job(path, out / path.name)
-    return unmask_video(job, unmasker, out, Outputs(**outputs)), read_video(job.out)
+    line = unmask_video(Job(path, Path(path.name)), unmasker, Outputs(out, **outputs))
+    return line, read_video(out / path.name)
 
 
 def in_latin_1(text):

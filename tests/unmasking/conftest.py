@@ -7,7 +7,9 @@ from tqdm import tqdm
 
 from maskgan_jax.__main__ import main
 from maskgan_jax.data.rendered.faces import render_face
+from maskgan_jax.unmasking.inputs import find_jobs
 from maskgan_jax.unmasking.mask_finder import lower_face
+from maskgan_jax.unmasking.outputs import Outputs
 from maskgan_jax.unmasking.unmasker import Unmasker
 
 SIDE = 64
@@ -117,3 +119,22 @@ def clip(portrait):
     for number, picture in enumerate(pictures):
         picture[10:230, 20 + 2 * number : 240 + 2 * number] = small
     return pictures
+
+
+def named_files(folder, *names):
+    """A folder with empty files of these names."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of two photos and a video, among other things."""
+    return named_files(tmp_path / "in", "a.png", "inner/b.jpg", "c.mp4", "d.txt", ".hidden.png")
+
+
+def list_jobs(inputs, out, masks=None, *, folders=(), **options):
+    """What `find_jobs` lists for results in `out` with extras in these folders."""
+    return find_jobs(inputs, Outputs(out, **dict.fromkeys(folders, True), **options), masks)

@@ -9,6 +9,7 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.files import find_pictures, read_picture, write_png
 from maskgan_jax.networks.face_network import FaceNetwork
 from maskgan_jax.training.checkpoints import open_best, save_best
+from maskgan_jax.unmasking import aligned
 from maskgan_jax.unmasking.aligned import find_mask, redraw, unmask_aligned
 
 from .conftest import MASK_COLOUR, SIDE, Green, Painter
@@ -200,19 +201,27 @@ def test_nothing_that_was_unmasked_is_told(tmp_path, generator_file, capsys):
     assert captured.out == "" and not (tmp_path / "out").exists()
 
 
-def test_result_that_cannot_be_written_is_no_bad_input(faces, tmp_path, generator_file, capsys):
+def test_result_that_cannot_be_written_is_reported_and_the_rest_is_done(faces, tmp_path, generator_file, capsys):
     (tmp_path / "out" / "same.png").mkdir(parents=True)
-    arguments = [
-        "unmask",
-        "--aligned",
-        str(faces / "same.png"),
-        f"--out={tmp_path / 'out'}",
-        f"--weights={generator_file}",
-        "--overwrite",
-    ]
-    assert main(arguments) == 1
-    lines = capsys.readouterr().err.rstrip("\n").split("\n")
-    assert lines[-1].startswith("maskgan unmask: error: cannot write") and "skipped" not in "".join(lines)
+    flags = f"--out={tmp_path / 'out'}", f"--weights={generator_file}", "--overwrite"
+    assert main(["unmask", "--aligned", str(faces), *flags]) == 1
+    captured = capsys.readouterr()
+    assert "skipped: cannot write" in captured.err and "same.png" in captured.err
+    assert "1 inputs could not be used" in captured.out
+    assert written(tmp_path / "out") == ["inner/small.png", "large.png"]
+
+
+def test_whatever_one_face_raises_the_others_are_done(faces, tmp_path, generator_file, monkeypatch, capsys):
+    def read(path):
+        if path.name == "large.png":
+            raise MemoryError("of all things")
+        return read_picture(path)
+
+    monkeypatch.setattr(aligned, "read_picture", read)
+    assert main(["unmask", "--aligned", str(faces), f"--out={tmp_path / 'out'}", f"--weights={generator_file}"]) == 1
+    lines = capsys.readouterr().err.replace("\r", "\n").split("\n")
+    assert f"maskgan unmask: skipped: {faces / 'large.png'}: MemoryError: of all things" in lines
+    assert written(tmp_path / "out") == ["inner/small.png", "same.png"]
 
 
 class Gradient(Painter):

@@ -1,8 +1,7 @@
-import cv2
 import numpy as np
 import pytest
 
-from maskgan_jax.data.align import FaceSquare
+from maskgan_jax.data.align import FaceSquare, Window
 from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.unmasking.mask_finder import MaskFinder, clean_mask, lower_face, lower_face_cover
 
@@ -51,10 +50,4 @@ def test_lower_face():
     x, y = np.rint(landmarks).astype(int).T
     assert mask[y, x][[*range(3, 14), *range(29, 36), *range(48, 68)]].all()  # Jaw, nose, mouth
     assert not mask[y, x][17:27].any() and not mask[y, x][36:48].any()  # Brows, eyes
-    square = (
-        cv2.fillConvexPoly(
-            np.zeros((320, 320), np.uint8), np.rint(FaceSquare.around(landmarks, 320).corners).astype(np.int32), 1
-        )
-        > 0
-    )
-    assert square[mask].all()
+    assert FaceSquare.around(landmarks, 320).inside(Window(0, 0, 320, 320))[mask].all()

@@ -1,6 +1,7 @@
 import io
 import re
 import struct
+from pathlib import Path
 from xml.etree import ElementTree
 
 import cv2
@@ -10,7 +11,9 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePl
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import read_picture
-from maskgan_jax.unmasking.photo_files import LABEL, SOURCE_TYPE, read_photo, write_drawn_png, write_photo, written_name
+from maskgan_jax.unmasking.inputs import Job
+from maskgan_jax.unmasking.outputs import Outputs
+from maskgan_jax.unmasking.photo_files import LABEL, SOURCE_TYPE, read_photo, write_drawn_png, write_photo
 
 XMP = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
@@ -35,7 +38,7 @@ def went_through(path, picture, tmp_path, **options):
     """A photo as it was and as it is read back after it was changed, and where it was."""
     photo = read_photo(path)
     result, where = painted(photo.rgb)
-    out = tmp_path / "out" / written_name(path, photo.format).name
+    out = Outputs(tmp_path / "out").result(Job(path, Path(path.name)), as_png=photo.format == "GIF")
     write_photo(out, photo, result, **options)
     return photo, out, where
 

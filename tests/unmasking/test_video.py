@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,8 +16,8 @@ from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.errors import UserError
 from maskgan_jax.unmasking import video
 from maskgan_jax.unmasking.inputs import Job
+from maskgan_jax.unmasking.outputs import Outputs
 from maskgan_jax.unmasking.photo_files import LABEL
-from maskgan_jax.unmasking.photos import Outputs
 from maskgan_jax.unmasking.video import unmask_camera, unmask_video
 from maskgan_jax.unmasking.video_files import VideoWriter
 
@@ -129,7 +130,7 @@ def test_interrupted_it_leaves_nothing(clip, unmasker, tmp_path, monkeypatch):
 
     monkeypatch.setattr(video, "composite", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        unmask_video(Job(path, tmp_path / "out" / "clip.mp4"), unmasker, tmp_path / "out", Outputs())
+        unmask_video(Job(path, Path("clip.mp4")), unmasker, Outputs(tmp_path / "out"))
     assert not list((tmp_path / "out").iterdir())
 
 
@@ -139,7 +140,7 @@ from pathlib import Path
 from maskgan_jax.errors import exit_code
 from maskgan_jax.unmasking import video
 from maskgan_jax.unmasking.inputs import Job
-from maskgan_jax.unmasking.photos import Outputs
+from maskgan_jax.unmasking.outputs import Outputs
 
 class Faceless:
     def __init__(self, *_): self.frames = 0
@@ -152,7 +153,7 @@ class Faceless:
 
 video.Tracker = Faceless
 path = Path(sys.argv[2])
-sys.exit(exit_code("unmask", lambda: video.unmask_video(Job(Path(sys.argv[1]), path), None, path.parent, Outputs())))
+sys.exit(exit_code("unmask", lambda: video.unmask_video(Job(Path(sys.argv[1]), Path(path.name)), None, Outputs(path.parent))))
 """
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.unmasking.inputs import Job
+from maskgan_jax.unmasking.outputs import Outputs
 from maskgan_jax.unmasking.photo_files import LABEL
-from maskgan_jax.unmasking.photos import Outputs
 from maskgan_jax.unmasking.video import unmask_video
 
 from .clips import ANEW, ANY_TEXT, av, in_latin_1, read_video, tagged, unmasked, write_video
@@ -210,7 +210,7 @@ def test_a_cover_alone_is_no_film(unmasker, tmp_path):
         container.mux(art.encode(av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")))
         container.mux(art.encode(None))
     with pytest.raises(UserError, match="has no pictures, only cover art"):
-        unmask_video(Job(path, tmp_path / "out.mp4"), unmasker, tmp_path, Outputs())
+        unmask_video(Job(path, Path("out.mp4")), unmasker, Outputs(tmp_path))
 
 
 def test_languages_stay_and_metadata_can_be_dropped(clip, unmasker, tmp_path):
@@ -287,7 +287,7 @@ def test_shape_of_pixels_that_webm_cannot_be_told(clip, unmasker, tmp_path):
 def test_metadata_of_another_encoding(clip, unmasker, tmp_path):
     path = tmp_path / "clip.avi"
     tagged(path, clip[:3], title="Gr\xfc\xdfe")
-    unmask_video(Job(path, tmp_path / "out.avi"), unmasker, tmp_path, Outputs())
+    unmask_video(Job(path, Path("out.avi")), unmasker, Outputs(tmp_path))
     with av.open(str(tmp_path / "out.avi"), **ANY_TEXT) as container:
         assert container.metadata["title"] == in_latin_1("Gr\xfc\xdfe")
 
@@ -307,7 +307,7 @@ def test_names_with_a_colon(clip, unmasker, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_video(tmp_path / "clip.mkv", clip[:3], sound=False)
     path = (tmp_path / "clip.mkv").rename("12:30.mkv")
-    unmask_video(Job(path, Path("o:x") / path.name), unmasker, Path("o:x"), Outputs())
+    unmask_video(Job(path, Path(path.name)), unmasker, Outputs(Path("o:x")))
     assert sorted(found.name for found in Path("o:x").iterdir()) == ["12:30.mkv", "12:30.mkv.json"]
 
 
@@ -381,4 +381,4 @@ def test_a_raw_film_of_unknown_length_is_not_truncated(clip, unmasker, tmp_path)
 def test_without_pyav(clip, unmasker, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(UserError, match=r"videos need PyAV: pip install 'maskgan_jax\[video\]'"):
-        unmask_video(Job(tmp_path / "clip.mp4", tmp_path / "out.mp4"), unmasker, tmp_path, Outputs())
+        unmask_video(Job(tmp_path / "clip.mp4", Path("out.mp4")), unmasker, Outputs(tmp_path))

@@ -1,0 +1,54 @@
+"""Many inputs in turn: one that fails is reported, and the rest goes on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from tqdm import tqdm
+
+from maskgan_jax.errors import UserError
+from maskgan_jax.unmasking.inputs import Job
+
+
+def unmask_each(jobs: Sequence[Job], unmask: Callable[[Job], str | None]) -> int:
+    """Unmasks inputs one after the other, with a progress bar.
+
+    An input that raises anything is told of in one line on standard error. Ctrl-C ends it all, whatever a library made of it.
+
+    Args:
+      jobs: the inputs.
+      unmask: does one; a line that it returns is printed.
+
+    Returns:
+      How many inputs failed.
+
+    Raises:
+      UserError: all of them did.
+    """
+    failed = 0
+    with tqdm(jobs, desc="unmask", unit="file", disable=len(jobs) == 1) as bar:
+        for job in bar:
+            try:
+                line = unmask(job)
+            except Exception as error:  # If no UserError, a fault of this program or of a library.
+                if _was_interrupted(error):
+                    raise
+                failed += 1
+                what = str(error)
+                if not isinstance(error, UserError):
+                    what = " ".join(f"{job.path}: {type(error).__name__}: {error}".split())[:500]
+                tqdm.write(f"maskgan unmask: skipped: {what}", file=sys.stderr)
+            else:
+                if line:
+                    tqdm.write(line)
+    if failed == len(jobs):
+        raise UserError("nothing was unmasked, because none of the inputs could be used; the lines above say why")
+    return failed
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether an exception is what a library made of Ctrl-C."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None

@@ -1,0 +1,191 @@
+"""What is written of each input, where it goes, and what may be replaced."""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from maskgan_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from maskgan_jax.unmasking.inputs import Job
+
+# What is also written if it is asked for, each in a folder of this name.
+EXTRAS = ("side_by_side", "crops", "regions")
+# How the names of crops end: they have the numbers of the faces.
+_NUMBER = re.compile(r"\.\d+_(before|after)\.png$")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """What is written of each input: the result, a JSON beside it, and extras in folders of their own.
+
+    Attributes:
+      folder: of all results, which have the names of the inputs.
+      side_by_side: whether to write before and after in one image or video, in `side_by_side/`.
+      crops: whether to write each unmasked face of photos before and after, aligned, in `crops/`.
+      regions: whether to write the mask of what was redrawn in photos, 255 where, in `regions/`.
+      keep_metadata: as for `write_photo`.
+      label: as for `write_photo`.
+      overwrite: whether files that are there may be replaced.
+      suffix: of the results; '' keeps that of each input.
+    """
+
+    folder: Path
+    side_by_side: bool = False
+    crops: bool = False
+    regions: bool = False
+    keep_metadata: bool = True
+    label: bool = True
+    overwrite: bool = False
+    suffix: str = ""
+
+    def result(self, job: Job, *, as_png: bool = False) -> Path:
+        """Where the result of an input goes; `as_png` if it becomes PNG whatever the input is."""
+        path = self.folder / job.name
+        if not as_png or path.suffix.lower() == ".png":
+            return path
+        return path.with_name(f"{path.name}.png")  # With .png for its own suffix, it may be that of another photo.
+
+    def json_of(self, result: Path) -> Path:
+        """Where a result is described."""
+        return result.with_name(f"{result.name}.json")
+
+    def side_by_side_of(self, result: Path, *, video: bool = False) -> Path:
+        """Where before and after are together."""
+        return self._extra(result, "side_by_side", "" if video else ".png")
+
+    def regions_of(self, result: Path) -> Path:
+        """Where the mask of what was redrawn is."""
+        return self._extra(result, "regions", ".png")
+
+    def crop_of(self, result: Path, number: int, when: str) -> Path:
+        """Where the aligned face of a number is, 'before' or 'after'."""
+        return self._extra(result, "crops", f".{number}_{when}.png")
+
+    def contact_sheet(self, inputs: Sequence[str | os.PathLike], jobs: Sequence[Job]) -> Path | None:
+        """Where all faces are shown, if there is a folder among the inputs and no file of a job has that path.
+
+        Raises:
+          UserError: there is such a file already.
+        """
+        sheet = self.folder / "contact_sheet.png"
+        if not any(map(os.path.isdir, inputs)) or any(sheet in (job.path, job.mask, self.result(job)) for job in jobs):
+            return None
+        self.refuse_to_replace([sheet])
+        return sheet
+
+    def camera(self, number: int) -> Path:
+        """Where what a camera sees goes. Raises UserError if there is such a file already."""
+        path = self.folder / f"camera_{number}.mp4"
+        self.refuse_to_replace([path])
+        return path
+
+    def make_folder(self) -> None:
+        """Makes the folder of all results, if it is not there. Raises UserError if that, or writing into it, fails."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
+        except OSError as error:
+            reason = "it is no folder" if isinstance(error, FileExistsError) else error.strerror or error
+            raise UserError(f"cannot write into {self.folder} ({reason}); give another folder as --out") from error
+
+    def refuse_to_replace(self, paths: Iterable[Path]) -> None:
+        """Raises UserError if there are any of these files, unless they may be replaced."""
+        there = [] if self.overwrite else [path for path in paths if os.path.exists(path)]
+        if there:
+            more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
+            raise UserError(f"{there[0]}{more} is there already; give another folder as --out, or --overwrite")
+
+    def check(self, jobs: Sequence[Job], masks: Iterable[Path]) -> None:
+        """Checks, before the work, that nothing will be lost.
+
+        Args:
+          jobs: all that is to be unmasked.
+          masks: all that were given.
+
+        Raises:
+          UserError: two inputs would be written to one file, an input or a mask would be overwritten, or any file that may not
+            be replaced.
+        """
+        written = [list(self._written(job)) for job in jobs]
+        self._refuse_shared(jobs, written)
+        self._refuse_sources(jobs, written, masks)
+        self.refuse_to_replace(path for job in jobs for path in self._earlier(job))
+
+    @property
+    def _folders(self) -> list[str]:
+        return [name for name in EXTRAS if getattr(self, name)]
+
+    def _extra(self, result: Path, folder: str, ending: str) -> Path:
+        name = result.relative_to(self.folder)
+        return self.folder / folder / name.with_name(f"{name.name}{ending}")
+
+    def _results(self, job: Job) -> list[Path]:
+        """Where a result may be written: GIFs that are redrawn become PNG."""
+        paths = [self.result(job)]
+        if not job.is_video and _is_gif(job.path):
+            paths.append(self.result(job, as_png=True))
+        return list(dict.fromkeys(paths))
+
+    def _written(self, job: Job) -> Iterator[Path]:
+        """All that may be written of an input; one name, that of `_unnumbered`, stands for its crops."""
+        for result in self._results(job):
+            yield from (result, self.json_of(result))
+            for folder in self._folders:
+                yield self._extra(result, folder, "" if job.is_video else ".*.png" if folder == "crops" else ".png")
+
+    def _earlier(self, job: Job) -> Iterator[Path]:
+        """Where a result and its JSON would be, and what there is in the folders of extras that belongs to it."""
+        for result in self._results(job):
+            yield from (result, self.json_of(result))
+        for folder in self._folders:
+            start = self._extra(self.result(job), folder, "")
+            yield from start.parent.glob(f"{glob.escape(start.name)}*")
+
+    def _refuse_shared(self, jobs: Sequence[Job], written: Sequence[Sequence[Path]]) -> None:
+        """Raises UserError if two inputs may be written to one file."""
+        owners: dict[Path, Path] = {}
+        paths = [(job, path) for job, paths in zip(jobs, written, strict=True) for path in paths]
+        # Whether a result has the name of another's crop is known only once all are.
+        for job, path in (*paths, *((job, self.result(job)) for job in jobs)):
+            owner = owners.setdefault(path, job.path)
+            if owner == job.path:
+                owner = owners.get(_unnumbered(path, self.folder), owner)
+            if owner != job.path:
+                raise UserError(f"{owner} and {job.path} would both be written to {path}; unmask them into different folders")
+
+    def _refuse_sources(self, jobs: Sequence[Job], written: Sequence[Sequence[Path]], masks: Iterable[Path]) -> None:
+        """Raises UserError if an input or a mask may be overwritten."""
+        real_folder = Path(os.path.realpath(self.folder))
+        sources = {}
+        for source in (*(job.path for job in jobs), *masks):
+            path = Path(os.path.realpath(source))  # Unlike `Path.resolve`, it accepts links that lead to themselves.
+            sources |= {path: source, _unnumbered(path, real_folder): source}
+        for job, paths in zip(jobs, written, strict=True):
+            for path in paths:
+                if taken := sources.get(Path(os.path.realpath(path))):
+                    raise UserError(f"{taken} would be overwritten by the result of {job.path}; give another folder as --out")
+
+
+def _unnumbered(path: Path, folder: Path) -> Path:
+    """The name that stands for all crops of a photo, whose number is not known beforehand; of any other file, its own."""
+    return path.with_name(_NUMBER.sub(".*.png", path.name)) if path.is_relative_to(folder / "crops") else path
+
+
+def _is_gif(path: Path) -> bool:
+    """Whether a file is a GIF, by its suffix or by how it begins."""
+    if path.suffix.lower() == ".gif":
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"GIF8"
+    except OSError:  # To be reported when its turn comes.
+        return False
