@@ -5,22 +5,21 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable
-from functools import partial, reduce
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from clu import metrics
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from maskgan_jax.data.masked_faces.reader import Records, load_split, readable, zoom_of
-from maskgan_jax.data.pipeline import evaluation_batches, training_batches
+from maskgan_jax.data.pipeline import training_batches
 from maskgan_jax.errors import OutOfTime, UserError
 from maskgan_jax.networks.description import Variables, kind_of
 from maskgan_jax.runtime.distributed import termination_reached
@@ -32,6 +31,7 @@ from maskgan_jax.training.metrics_files import MetricsFiles
 from maskgan_jax.training.segmentation import Segmentation
 from maskgan_jax.training.state import Task, TrainState, mean_of
 from maskgan_jax.training.step import create_state, train_step
+from maskgan_jax.training.validation import create_validator, merged
 
 NOT_FINITE = (
     "nothing was saved after the last checkpoint: begin again in another --workdir, with a lower optimizer.learning_rate or "
@@ -53,9 +53,8 @@ def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> Trai
     processes, each of which calls this, after `distributed.join`.
 
     Beside the terms of the loss, the norms of the gradients and the learning rate, `pictures_per_second` and `input_wait` are
-    logged. The latter is the share of the time, from 0
-    to 1, that the loop waited for records while the devices had nothing left to do; that it waits while they compute costs
-    nothing. If they finish within one wait, all of it counts.
+    logged. The latter is the fraction of the time, from 0 to 1, that the loop waited for records while the devices had nothing
+    left to do; waiting while they compute costs nothing. If they finish within one wait, all of it counts.
 
     Raises:
       UserError: something is wrong with the config, the data or the workdir, a term of the loss or the state stopped being
@@ -102,24 +101,9 @@ def _run(
 
     first = jax.process_index() == 0
     frozen = jax.device_put(task.frozen, replicated(mesh))
-    keys = jax.jit(lambda seed: tuple(jax.random.split(jax.random.key(seed))), out_shardings=replicated(mesh))
-    init_key, step_key = keys(np.uint32(config.seed))
-    create = partial(create_state, task, config, steps)
-    shardings = divided(mesh, jax.eval_shape(create, init_key))
-    # Parameters are born where they will live.
-    state = jax.jit(create, out_shardings=shardings)(init_key)
-    if variables is not None:
-        # Copied, because the step takes the memory of its state, and of nothing else.
-        state = jax.tree.map(jnp.copy, jax.device_put(begun_with(task, state, variables), shardings))
+    state, step_key = _first_state(task, config, steps, mesh, variables)
     names: list[str] = []
-
-    def packed_step(*arguments: Any) -> tuple[TrainState, jax.Array]:
-        # Fetched one by one, the terms of many steps are thousands of transfers: those of a step leave the device as one.
-        state, terms = train_step(task, config, *arguments, mesh=mesh)
-        names[:] = terms
-        return state, jnp.stack(list(terms.values()))
-
-    step_of_run = jax.jit(packed_step, donate_argnums=1, out_shardings=(shardings, replicated(mesh)))
+    step_of_run = _compiled_step(task, config, mesh, jax.tree.map(lambda leaf: leaf.sharding, state), names)
     length = jax.device_put(np.float32(steps), replicated(mesh))
     is_finite = jax.jit(
         lambda state: jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state)])),
@@ -142,7 +126,7 @@ def _run(
         if first:
             resuming.write_config(config, digests, workdir)
         writer = MetricsFiles(workdir, start)
-        validator = _validator(task, validation, config, mesh)
+        validator = create_validator(task, validation, config, mesh)
         pending: list[jax.Array] = []
         since, waited = time.monotonic(), 0.0
         progress = tqdm(
@@ -151,8 +135,8 @@ def _run(
         for step in progress:
             if config.training.profile and step + 1 == config.training.profile[0]:
                 profile.enter_context(jax.profiler.trace(str(workdir / "profile")))
-            # The devices are at the last step still. They get the next one before they finish, but none after that: more would
-            # fill their memory with batches.
+            # The devices are still at the last step. They get the next one before they finish, but no more: batches would fill
+            # their memory.
             asked = time.monotonic()
             batch = shard_batch(next(batches), mesh)
             if not pending or pending[-1].is_ready():
@@ -208,6 +192,37 @@ def _run(
     return state
 
 
+def _first_state(
+    task: Task, config: ConfigDict, steps: int, mesh: Mesh, variables: Variables | None
+) -> tuple[TrainState, jax.Array]:
+    """The state before the first step, where it will live, and the run's random key; `variables` are what it begins with."""
+    keys = jax.jit(lambda seed: tuple(jax.random.split(jax.random.key(seed))), out_shardings=replicated(mesh))
+    init_key, step_key = keys(np.uint32(config.seed))
+    create = partial(create_state, task, config, steps)
+    shardings = divided(mesh, jax.eval_shape(create, init_key))
+    state = jax.jit(create, out_shardings=shardings)(init_key)
+    if variables is not None:
+        # Copied, because the step takes the memory of its state, and of nothing else.
+        state = jax.tree.map(jnp.copy, jax.device_put(begun_with(task, state, variables), shardings))
+    return state, step_key
+
+
+def _compiled_step(
+    task: Task, config: ConfigDict, mesh: Mesh, shardings: TrainState, names: list[str]
+) -> Callable[..., tuple[TrainState, jax.Array]]:
+    """The jitted training step, whose terms are one array; their names are put into `names` when it is compiled.
+
+    Fetched one by one, the terms of many steps would be thousands of transfers.
+    """
+
+    def packed_step(*arguments: Any) -> tuple[TrainState, jax.Array]:
+        state, terms = train_step(task, config, *arguments, mesh=mesh)
+        names[:] = terms
+        return state, jnp.stack(list(terms.values()))
+
+    return jax.jit(packed_step, donate_argnums=1, out_shardings=(shardings, replicated(mesh)))
+
+
 def begun_with(task: Task, state: TrainState, variables: Variables) -> TrainState:
     """A state before the first step, with these variables of the network whose results count."""
     batch_stats = variables.get("batch_stats", {})
@@ -245,36 +260,4 @@ def _mean_of_finite(steps: list[dict[str, np.ndarray]], done: int) -> dict[str, 
         if broken := [f"'{name}' became {value}" for name, value in terms.items() if not np.isfinite(value)]:
             raise UserError(f"at step {step} the term {', '.join(broken)}; {NOT_FINITE}")
     means = mean_of(*steps[0])
-    return _merged(means.single_from_model_output(**terms) for terms in steps)
-
-
-def _merged(collections: Iterable[metrics.Collection]) -> dict[str, float]:
-    return {name: float(value) for name, value in reduce(lambda a, b: a.merge(b), collections).compute().items()}
-
-
-def _validator(
-    task: Task, records: Records, config: ConfigDict, mesh: Mesh
-) -> Callable[[Variables, int, MetricsFiles], dict[str, float]]:
-    """A function that scores variables on the validation split, writes the scores and images, and gives the scores."""
-    validate = jax.jit(task.validate, out_shardings=replicated(mesh))
-    faces = min(config.training.pictures, len(records))
-    first = jax.process_index() == 0
-    shown = next(evaluation_batches(records, faces, limit=faces)) if first else None
-
-    def run(variables: Variables, step: int, writer: MetricsFiles) -> dict[str, float]:
-        batches = evaluation_batches(
-            records,
-            config.input.batch_size,
-            limit=config.training.validation_records,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
-        # Gathered once, not for each batch.
-        variables = jax.device_put(variables, replicated(mesh))
-        scores = _merged(jax.device_get([validate(variables, shard_batch(batch, mesh)) for batch in batches]))
-        writer.write(step, "validation", scores)
-        if first:
-            writer.draw(step, task.draw(jax.device_get(variables), shown))
-        return scores
-
-    return run
+    return merged(means.single_from_model_output(**terms) for terms in steps)

@@ -1,0 +1,41 @@
+import json
+
+import numpy as np
+import pytest
+
+from maskgan_jax.files import read_picture
+from maskgan_jax.training.metrics_files import MetricsFiles
+
+
+@pytest.fixture
+def open_files(tmp_path):
+    """What opens the files of a run that goes on after a step."""
+    return lambda start: MetricsFiles(tmp_path, start)
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_what_is_written(open_files, tmp_path):
+    files = open_files(0)
+    files.write(1, "train", {"l1": 0.5})
+    assert lines(tmp_path) == [{"step": 1, "phase": "train", "l1": 0.5}]  # At once, not when the run ends.
+    image = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
+    files.draw(12, image)
+    files.close()
+    np.testing.assert_array_equal(read_picture(tmp_path / "pictures" / "step_00000012.png"), image)
+    assert list(tmp_path.glob("events.*"))
+
+
+def test_what_comes_again_is_dropped(open_files, tmp_path):
+    files = open_files(0)
+    for step in (1, 2, 3):
+        files.write(step, "train", {"l1": float(step)})
+    files.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "pha')  # As if it had been killed in the middle of a line.
+    files = open_files(2)
+    files.write(3, "train", {"l1": 30.0})
+    files.close()
+    assert [line["l1"] for line in lines(tmp_path)] == [1.0, 2.0, 30.0]
