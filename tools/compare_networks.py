@@ -4,8 +4,9 @@ python tools/compare_networks.py --data_dir=DATA maskgan_jax/pretrained/unmask_f
     maskgan_jax/pretrained/unmask.safetensors --faces=400 --examples=examples.png
 
 The foreign masks are polygons on the landmarks with hard edges, unlike the drawn ones (docs/recipe.md). The networks must be
-for the zoom of the data set; one for another size sees the faces enlarged or shrunk to it, and its result is brought back.
-Known pixels are put back.
+for the zoom of the data set; one for another size sees the faces enlarged or shrunk to it, and its result is brought back. All
+scores are of composites. The contour error is how far the 17 points of the jaw that dlib finds on the result are from those on
+the real face, in the same box, over the distance between the eyes.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import dlib
 import numpy as np
 from tqdm import tqdm
 
+from maskgan_jax.data.build.landmarks import landmarks_in_box
 from maskgan_jax.data.grid import labelled_grid
 from maskgan_jax.data.masked_faces.reader import load_split, readable, zoom_of
-from maskgan_jax.data.points import eyes
+from maskgan_jax.data.points import CONTOUR, LEFT_EYE, RIGHT_EYE, eyes
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import write_json, write_png
 from maskgan_jax.metrics.baselines import telea
@@ -55,14 +58,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name in ("telea", *networks):
             drawn = [_redrawn(networks.get(name), record) for record in tqdm(faces, f"{name}, {masks} masks", unit="face")]
             items = [(r["id"], picture, r["real"], r["mask"]) for r, picture in zip(faces, drawn, strict=True)]
-            each = [{**score, "detail": _detail_ratio(*item[1:])} for score, item in zip(score_each(items), items, strict=True)]
+            each = [
+                {**score, "detail": _detail_ratio(*item[1:]), "contour": _contour_error(picture, record)}
+                for score, item, picture, record in zip(score_each(items), items, drawn, faces, strict=True)
+            ]
             scores[f"{name}, {masks}"] = mean_scores(each)
             pictures[name] = drawn
-    print("| network, masks | MSE in region | PSNR, dB | SSIM | ST-LPIPS | fine detail |\n|---|---|---|---|---|---|")
+    headings = ("network, masks", "MSE in mask", "PSNR, dB", "SSIM", "ST-LPIPS", "fine detail", "contour error")
+    print(f"| {' | '.join(headings)} |\n{'|---' * len(headings)}|")
     for name, mean in scores.items():
         print(
             f"| {name} | {mean['mse_masked']:.0f} | {mean['psnr']:.2f} | {mean['ssim']:.4f} | {mean['st_lpips']:.4f} "
-            f"| {mean['detail']:.2f} |"
+            f"| {mean['detail']:.2f} | {mean['contour']:.4f} |"
         )
     if flags.out:
         write_json(flags.out, {"data_dir": flags.data_dir, "faces": len(chosen), "scores": scores})
@@ -115,6 +122,16 @@ def _detail_ratio(picture: np.ndarray, real: np.ndarray, mask: np.ndarray) -> fl
     # Not across the outline, where the known pixels begin.
     inside = cv2.erode(mask[..., 0], np.ones((9, 9), np.uint8)) > 127
     return energy(picture) / max(energy(real), 1e-3) if inside.any() else float("nan")
+
+
+def _contour_error(image: np.ndarray, record: dict[str, Any]) -> float:
+    """How far dlib's points of the jaw are from those on the real face, over the distance between the eyes."""
+    points = record["landmarks"]
+    left, top, right, bottom = map(int, (*points.min(0), *points.max(0)))
+    box = dlib.rectangle(left, top - (bottom - top) // 8, right, bottom)
+    found, expected = (landmarks_in_box(each, box) for each in (image, record["real"]))
+    between_eyes = np.hypot(*(points[LEFT_EYE].mean(0) - points[RIGHT_EYE].mean(0)))
+    return float(np.linalg.norm(found - expected, axis=-1)[CONTOUR].mean() / between_eyes)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,7 @@ def test_scores_and_pictures(tool, data_dir, generator_file, tmp_path, capsys):
     scores = json.loads(out.read_text())["scores"]
     assert set(scores) == {f"{name}, {masks}" for name in ("telea", "generator") for masks in ("drawn", "foreign")}
     for score in scores.values():
-        assert {"mse_masked", "psnr", "ssim", "st_lpips", "detail"} <= set(score) and all(
-            np.isfinite(score[name]) for name in ("mse_masked", "psnr", "ssim", "st_lpips", "detail")
-        )
+        assert all(np.isfinite(score[name]) for name in ("mse_masked", "psnr", "ssim", "st_lpips", "detail", "contour"))
     # An untrained network draws worse than Telea's method.
     assert scores["generator, drawn"]["mse_masked"] > scores["telea, drawn"]["mse_masked"]
     assert examples.exists() and "| telea, foreign |" in capsys.readouterr().out
@@ -36,6 +34,14 @@ def test_foreign_masks_hide_the_mouth_and_nothing_else(tool, data_dir):
         np.testing.assert_array_equal(foreign["masked"][~mask], record["real"][~mask])
         # Of one colour, unlike the drawn masks.
         assert len(np.unique(foreign["masked"][mask], axis=0)) == 1
+
+
+def test_contour_error_of_the_same_and_of_a_moved_face(tool, data_dir):
+    record = load_split(data_dir, "train")[0]
+    assert tool._contour_error(record["real"], record) == 0
+    moved = np.roll(record["real"], 4, axis=1)
+    between_eyes = np.hypot(*(record["landmarks"][36:42].mean(0) - record["landmarks"][42:48].mean(0)))
+    assert 0.3 * 4 / between_eyes < tool._contour_error(moved, record) < 2 * 4 / between_eyes
 
 
 def test_detail_of_the_same_and_of_a_blurred_face(tool):
