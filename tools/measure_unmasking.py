@@ -7,7 +7,8 @@
 The first counts in how many photos a face, and on it a mask, is found, and draws sheets to be judged by eye. The second makes a
 video of 640 x 480 pixels, in which the portrait of the demo wears a mask and moves, with a camera's noise, and measures speed,
 and where the time goes. Speed does not depend on weights: with --size, a generator for another size is made up. The third
-measures on the same video how much what is drawn changes from frame to frame, with the face held still, and draws the changes.
+measures how much what is drawn changes from frame to frame, on the same video with the face held still, and on one of 1920 x
+1080 pixels in which the portrait does not move; and draws the changes.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ FRAMES = 300
 RATE = 30
 # Standard deviation of the noise of the camera, in levels.
 NOISE = 2.5
+# The middle of the portrait's face, in its pixels.
+NOSE = (225, 120)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -84,7 +87,7 @@ def measure_photos(photos: Sequence[Path], out: Path, unmasker: Unmasker) -> Non
         begun = time.perf_counter()
         result, faces = unmasker.unmask(photo)
         seconds.append(time.perf_counter() - begun)
-        masked = [face for face in faces if face.after is not None]
+        masked = [face for face in faces if face.redrawn]
         counts["photos"] += 1
         counts["with a face found"] += bool(faces)
         counts["with a mask found"] += bool(masked)
@@ -129,28 +132,28 @@ def measure_flicker(out: Path, unmasker: Unmasker) -> None:
 
     How the portrait moves is known: frames are moved back by it, so that what is left is flicker and the camera's noise.
     """
-    portrait, mask = read_picture(PORTRAIT), masked_portrait()
-    bare = [frame for frame, _ in moving_portrait(portrait)]
-    frames, motions = zip(*moving_portrait(mask.picture), strict=True)
-    tracker = Tracker(unmasker, RATE)
-    videos = {
-        "bare face (noise alone)": bare,
-        "each frame by itself": [unmasker(frame) for frame in tqdm(frames, unit="frame")],
-        "as a video": [compositing.composite(frame, tracker(frame)) for frame in tqdm(frames, unit="frame")],
-    }
-    rows = []
-    print(f"{'video':26} mean change of a pixel under the mask, levels")
-    for name, video in videos.items():
-        still = [
-            cv2.warpAffine(frame, motion, portrait.shape[1::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-            for frame, motion in zip(video, motions, strict=True)
-        ]
-        changes = [np.abs(one.astype(np.int16) - other) for one, other in itertools.pairwise(still)]
-        print(f"{name:26} {np.mean([change[mask.region].mean() for change in changes]):6.3f}")
-        rows.append([still[0], *(np.clip(8 * change, 0, 255).astype(np.uint8) for change in changes[:: len(changes) // 4][:4])])
-    path = out / "flicker.png"
-    write_png(path, labelled_grid(rows, ["face", *4 * ["change x 8"]]))
-    print(path)
+    portrait, masked = read_picture(PORTRAIT), masked_portrait()
+    for name, film in (("moving, 640 x 480", moving_portrait), ("still, 1920 x 1080", still_portrait)):
+        tracker = Tracker(unmasker, RATE)
+        videos = {
+            "bare face (noise alone)": (portrait, lambda frame: frame),
+            "each frame by itself": (masked.picture, unmasker),
+            "as a video": (masked.picture, lambda frame, tracker=tracker: compositing.composite(frame, tracker(frame))),
+        }
+        rows = []
+        print(f"{name + ':':26} mean change of a pixel under the mask, levels")
+        for kind, (image, unmask) in videos.items():
+            back = [
+                cv2.warpAffine(unmask(frame), motion, portrait.shape[1::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+                for frame, motion in tqdm(film(image), total=FRAMES, unit="frame")
+            ]
+            changes = [np.abs(one.astype(np.int16) - other) for one, other in itertools.pairwise(back)]
+            print(f"{kind:26} {np.mean([change[masked.region].mean() for change in changes]):6.3f}")
+            drawn = [np.clip(8 * change, 0, 255).astype(np.uint8) for change in changes[:: len(changes) // 4][:4]]
+            rows.append([back[0], *drawn])
+        path = out / f"flicker_{name.partition(',')[0]}.png"
+        write_png(path, labelled_grid(rows, ["face", *4 * ["change x 8"]]))
+        print(path)
 
 
 def masked_portrait() -> DrawnMask:
@@ -159,15 +162,30 @@ def masked_portrait() -> DrawnMask:
     return draw_mask(portrait, largest_face_landmarks(portrait), np.random.default_rng(0), default.get_config().data)
 
 
-def moving_portrait(picture: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The frames of a video in which a picture sways, with a camera's noise, and the `[2, 3]` map from the picture to each."""
+def moving_portrait(image: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The frames of a video in which an image sways, with a camera's noise, and the `[2, 3]` map from the image to each."""
     rng = np.random.default_rng(0)
     for number in range(FRAMES):
         t = number / RATE
-        matrix = cv2.getRotationMatrix2D((225, 120), 4 * np.sin(1.3 * t), 1.6 + 0.05 * np.sin(t))
+        matrix = cv2.getRotationMatrix2D(NOSE, 4 * np.sin(1.3 * t), 1.6 + 0.05 * np.sin(t))
         matrix[:, 2] += [95 + 15 * np.sin(2 * t), 100 + 8 * np.cos(1.7 * t)]
-        frame = cv2.warpAffine(picture, matrix, (640, 480), borderMode=cv2.BORDER_REFLECT)
-        yield np.clip(frame + rng.normal(0, NOISE, frame.shape), 0, 255).astype(np.uint8), matrix
+        frame = cv2.warpAffine(image, matrix, (640, 480), borderMode=cv2.BORDER_REFLECT)
+        yield _noisy(frame, rng), matrix
+
+
+def still_portrait(image: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The same of a large video in which the image keeps still, its face far from the frame's corner, about (1400, 560)."""
+    rng = np.random.default_rng(0)
+    matrix = cv2.getRotationMatrix2D(NOSE, 0, 1.6)
+    matrix[:, 2] += np.array([1400, 560]) - NOSE
+    frame = cv2.warpAffine(image, matrix, (1920, 1080), borderMode=cv2.BORDER_REPLICATE)
+    for _ in range(FRAMES):
+        yield _noisy(frame, rng), matrix
+
+
+def _noisy(frame: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    noise = rng.normal(0, NOISE, frame.shape)
+    return np.clip(frame + noise, 0, 255).astype(np.uint8)
 
 
 def write_video(path: Path, frames: Sequence[np.ndarray]) -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import read_picture, write_png
+from maskgan_jax.unmasking.detection import detect_faces
 
 FRAMES = 5
 
@@ -19,6 +20,12 @@ def tool(load_tool):
 def numbers(printed):
     """{what a line of a table is of: its number}."""
     return {name: float(value) for name, value in re.findall(r"^(\S.*?)  +([\d.]+)$", printed, re.MULTILINE)}
+
+
+def tables(printed):
+    """Those of the two videos on which flicker is measured."""
+    moving, still = re.split(r"^still, 1920 x 1080:.*$", printed, flags=re.MULTILINE)
+    return numbers(moving), numbers(still)
 
 
 def test_photos_are_counted_and_drawn(tool, tmp_path, capsys):
@@ -42,21 +49,30 @@ def test_photos_are_counted_and_drawn(tool, tmp_path, capsys):
 
 def test_a_still_face_without_noise_does_not_flicker(tool, tmp_path, monkeypatch, capsys):
     still = np.eye(2, 3)
-    monkeypatch.setattr(tool, "moving_portrait", lambda picture: ((picture, still) for _ in range(FRAMES)))
+    for film in ("moving_portrait", "still_portrait"):
+        monkeypatch.setattr(tool, film, lambda image: ((image, still) for _ in range(FRAMES)))
     tool.main(["flicker", f"--out={tmp_path}"])
-    changes = numbers(capsys.readouterr().out)
-    assert changes["bare face (noise alone)"] == changes["each frame by itself"] == 0
-    assert changes["as a video"] < 1  # The landmarks come to rest within these frames.
+    for table in tables(capsys.readouterr().out):
+        assert table["bare face (noise alone)"] == table["each frame by itself"] == 0
+        assert table["as a video"] < 1  # The landmarks come to rest within these frames.
 
 
 def test_flicker_is_what_changes_but_for_the_motion(tool, tmp_path, capsys):
     tool.main(["flicker", f"--out={tmp_path}"])
-    changes = numbers(capsys.readouterr().out)
-    # The difference of two frames' noise, of which each is interpolated twice, which takes more than a half away.
-    assert 0.2 * tool.NOISE < changes["bare face (noise alone)"] < 2 * tool.NOISE / np.sqrt(np.pi)
-    assert 0 < changes["each frame by itself"] < changes["bare face (noise alone)"]
-    assert changes["as a video"] > 0
-    assert (tmp_path / "flicker.png").exists()
+    for table in tables(capsys.readouterr().out):
+        # The difference of two frames' noise, of which each is interpolated twice, which takes more than a half away.
+        assert 0.2 * tool.NOISE < table["bare face (noise alone)"] < 2 * tool.NOISE / np.sqrt(np.pi)
+        assert 0 < table["each frame by itself"] < table["bare face (noise alone)"]
+        assert 0 < table["as a video"] < table["bare face (noise alone)"]
+    assert (tmp_path / "flicker_moving.png").exists() and (tmp_path / "flicker_still.png").exists()
+
+
+def test_the_still_face_is_far_from_the_corner(tool):
+    portrait = read_picture(tool.PORTRAIT)
+    frames = list(tool.still_portrait(portrait))
+    assert len(frames) == FRAMES and frames[0][0].shape == (1080, 1920, 3)
+    (found,) = detect_faces(frames[0][0])
+    np.testing.assert_allclose((found.box[:2] + found.box[2:]) / 2, (1400, 560), atol=60)
 
 
 def test_speed_of_a_video_and_its_parts(tool, tmp_path, capsys):
