@@ -105,7 +105,7 @@ def measure_photos(photos: Sequence[Path], out: Path, unmasker: Unmasker) -> Non
 
 def measure_video(out: Path, unmasker: Unmasker) -> None:
     """Prints speed, and where the time goes."""
-    frames = [frame for frame, _ in moving_portrait(masked_portrait().picture)]
+    frames = [frame for frame, _ in moving_portrait(masked_portrait().image)]
     path = out / "portrait.mp4"
     write_video(path, frames)
     unmask_video(Job(path, out / "compiled.mp4"), unmasker, out, Outputs())  # Compiles.
@@ -130,7 +130,7 @@ def measure_flicker(out: Path, unmasker: Unmasker) -> None:
     """
     portrait, mask = read_picture(PORTRAIT), masked_portrait()
     bare = [frame for frame, _ in moving_portrait(portrait)]
-    frames, motions = zip(*moving_portrait(mask.picture), strict=True)
+    frames, motions = zip(*moving_portrait(mask.image), strict=True)
     tracker = Tracker(unmasker, RATE)
     videos = {
         "bare face (noise alone)": bare,
@@ -145,7 +145,7 @@ def measure_flicker(out: Path, unmasker: Unmasker) -> None:
             for frame, motion in zip(video, motions, strict=True)
         ]
         changes = [np.abs(one.astype(np.int16) - other) for one, other in itertools.pairwise(still)]
-        print(f"{name:26} {np.mean([change[mask.region].mean() for change in changes]):6.3f}")
+        print(f"{name:26} {np.mean([change[mask.mask].mean() for change in changes]):6.3f}")
         rows.append([still[0], *(np.clip(8 * change, 0, 255).astype(np.uint8) for change in changes[:: len(changes) // 4][:4])])
     path = out / "flicker.png"
     write_png(path, labelled_grid(rows, ["face", *4 * ["change x 8"]]))
