@@ -1,4 +1,4 @@
-"""Pictures and other files in and out: upright RGB when read, whole or not at all when written."""
+"""Reading and writing images and other files: images are read as upright RGB, files are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import tempfile
 import uuid
 import warnings
 from collections.abc import Container, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import cv2
@@ -24,18 +24,18 @@ from PIL import ExifTags, Image, ImageCms
 from maskgan_jax.errors import UserError
 
 PICTURE_SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-# A larger one would take more than 1 GB of memory.
+# Larger images would take more than 1 GB of memory.
 MOST_MEGAPIXELS = 100
 
-# The formats that are read, by Pillow's names, and how a file of one of them begins, whatever its suffix.
+# The formats that are read, by Pillow's names, and how their files begin; suffixes are ignored.
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-_AVIF = rb"....ftyp(avi[fs]|m[is]f1....(....){0,9}avi[fs])"  # Its kind, or among those that a general kind stands for.
+_AVIF = rb"....ftyp(avi[fs]|m[is]f1....(....){0,9}avi[fs])"  # The brand, or among the compatible brands of a general one.
 _BEGINNING = re.compile(_AVIF + rb"|BM|GIF8|\xff\xd8\xff|\x89PNG\r\n|II[*+]\0|MM\0[*+]|RIFF....WEBP", re.DOTALL)
 _TOO_LARGE = f"more than {MOST_MEGAPIXELS} megapixels; make it smaller"
 _DAMAGED = "truncated, damaged or of an unusual kind"
-# A JPEG marker. Among the coded pixels, the byte 255 is followed by 0 or by the number of a restart.
+# A JPEG marker. Within coded pixels, the byte 255 is followed by 0 or a restart number.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-# What makes a picture upright, by its EXIF orientation; 1 is upright.
+# What makes an image upright, by its EXIF orientation; 1 is upright.
 _TURN = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -49,9 +49,9 @@ _TURN = {
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """Gives an empty temporary file beside `path`, which takes its place when the block ends well.
+    """Yields an empty temporary file beside `path`, which replaces it when the block ends without an error.
 
-    If the block fails, what stood at `path` before stands there still.
+    If the block fails, `path` remains as it was.
 
     Raises:
       UserError: the folder or the file cannot be written (no name, no permission, full disk).
@@ -72,7 +72,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_folder(path: str | os.PathLike) -> Iterator[Path]:
-    """Gives a new temporary folder beside `path`, which becomes `path` when the block ends well.
+    """Yields a new temporary folder beside `path`, which becomes `path` when the block ends without an error.
 
     Raises:
       UserError: there is something at `path` already, or it cannot be written (no name, no permission, full disk).
@@ -93,7 +93,7 @@ def replacing_folder(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def check_writable(path: str | os.PathLike) -> None:
-    """Raises UserError as `replacing` does, but before the work whose result is to be written at `path`."""
+    """Raises UserError as `replacing` would; to be called before the work whose result is written to `path`."""
     path = _named(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +106,7 @@ def check_writable(path: str | os.PathLike) -> None:
 
 
 def _named(path: str | os.PathLike) -> Path:
-    """`path`. Raises UserError if it is empty, or a folder that cannot be replaced: `.` or `/`."""
+    """`path`. Raises UserError if it is empty, `.` or `/`, which cannot be replaced."""
     if not Path(path).name:
         raise UserError(f"cannot write to {os.fspath(path)!r}, which has no name in it; give the name of what is to be written")
     return Path(path)
@@ -120,21 +120,26 @@ def _unwritable(path: Path, error: OSError) -> UserError:
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Writes a UTF-8 text file, whole or not at all. Raises UserError as `replacing` does."""
+    """Writes a UTF-8 text file, completely or not at all. Raises UserError as `replacing` does."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
-    """Writes `value` as indented JSON, whole or not at all. Raises UserError as `replacing` does."""
+    """Writes `value` as indented JSON, completely or not at all. Raises UserError as `replacing` does."""
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
+def is_image_name(path: PurePath) -> bool:
+    """Whether a file is an image by its suffix, and not hidden."""
+    return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+
+
 def find_pictures(folder: str | os.PathLike) -> list[Path]:
-    """All picture files below `folder`, in the order of their names.
+    """All image files below `folder`, sorted by path.
 
     Raises:
-      UserError: `folder` is not a folder, or there is no picture in it.
+      UserError: `folder` is not a folder, or there are no images in it.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -153,10 +158,10 @@ def find_files(folder: Path, suffixes: Container[str]) -> list[Path]:
 
 
 def pictures_by_name(folder: str | os.PathLike) -> dict[str, Path]:
-    """The pictures below `folder` by their path there without suffix.
+    """The images below `folder`, by their relative paths without suffix.
 
     Raises:
-      UserError: it is not a folder, it has no pictures, or two of one name.
+      UserError: it is not a folder, there are no images in it, or two have the same name.
     """
     pictures: dict[str, Path] = {}
     for path in find_pictures(folder):
@@ -166,29 +171,29 @@ def pictures_by_name(folder: str | os.PathLike) -> dict[str, Path]:
     return pictures
 
 
-def encode_png(picture: np.ndarray) -> bytes:
-    """PNG bytes of `picture`, `[H, W, 3]` RGB or `[H, W]` or `[H, W, 1]` grey, uint8 in 0..255."""
-    if picture.dtype != np.uint8 or picture.shape[2:] not in ((), (1,), (3,)):
-        raise ValueError(f"cannot encode an array of shape {picture.shape} and type {picture.dtype} as PNG")
-    return cv2.imencode(".png", picture[..., ::-1] if picture.shape[2:] == (3,) else picture)[1].tobytes()
+def encode_png(image: np.ndarray) -> bytes:
+    """PNG bytes of `image`, `[H, W, 3]` RGB or `[H, W]` or `[H, W, 1]` grey, uint8."""
+    if image.dtype != np.uint8 or image.shape[2:] not in ((), (1,), (3,)):
+        raise ValueError(f"cannot encode an array of shape {image.shape} and type {image.dtype} as PNG")
+    return cv2.imencode(".png", image[..., ::-1] if image.shape[2:] == (3,) else image)[1].tobytes()
 
 
 def decode_picture(data: bytes, *, grey: bool = False) -> np.ndarray:
-    """The picture in the bytes of an image file: `[H, W, 3]` RGB (or `[H, W]` if `grey`), uint8, EXIF orientation applied.
+    """Decodes an image file to `[H, W, 3]` RGB (or `[H, W]` if `grey`), uint8, with its EXIF orientation applied.
 
-    The format is told by the bytes. Of an animation, the first picture is taken. 16 bits are reduced to 8. What is transparent
-    becomes white; if `grey`, which is for masks, black: not hidden. Colours with an ICC profile (Display P3, Adobe RGB, print)
-    are converted to sRGB; the values of a grey picture are left as they are.
+    The format is recognized by the bytes. Of an animation, the first frame is taken. 16 bits are reduced to 8. Transparent
+    pixels become white; if `grey`, which is for masks, black (not hidden). Colours with an ICC profile (Display P3, Adobe RGB,
+    print) are converted to sRGB; grey values are left as they are.
 
     Raises:
-      UserError: the bytes are not a whole picture of a known format, or have more than `MOST_MEGAPIXELS`.
+      UserError: the bytes are not a complete image of a known format, or it has more than `MOST_MEGAPIXELS`.
     """
     if not data:
         raise _unreadable("an empty file")
     if not _BEGINNING.match(data):
         raise _unreadable(f"not {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Of damaged EXIF, which does not matter, and of much to come.
+        warnings.simplefilter("ignore")  # About damaged EXIF, which does not matter, and deprecations.
         try:
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
                 if image.width * image.height > MOST_MEGAPIXELS * 1_000_000:
@@ -201,7 +206,7 @@ def decode_picture(data: bytes, *, grey: bool = False) -> np.ndarray:
             raise
         except Image.DecompressionBombError as error:  # Pillow's own limit, about twice as high.
             raise _unreadable(_TOO_LARGE) from error
-        except Exception as error:  # A damaged file can lead Pillow to anything.
+        except Exception as error:  # Damaged files can make Pillow raise anything.
             raise _unreadable(_DAMAGED) from error
 
 
@@ -210,7 +215,7 @@ def _unreadable(reason: str) -> UserError:
 
 
 def _jpeg_ends(data: bytes) -> bool:
-    """Whether the pixels of a JPEG are followed by its end: those of a broken download filled up with zeros decode as well."""
+    """Whether a JPEG has an end marker after its pixels. A broken download filled with zeros has none, but decodes, too."""
     place = 2
     while marker := _JPEG_MARKER.search(data, place):
         if marker[0] == b"\xff\xd9":
@@ -220,20 +225,20 @@ def _jpeg_ends(data: bytes) -> bool:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """A picture of Pillow turned and mirrored as its EXIF data says."""
+    """A Pillow image, rotated and mirrored by its EXIF orientation."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # Damaged EXIF can lead Pillow to anything, and a picture without is a good one.
+    except Exception:  # Damaged EXIF can make Pillow raise anything; the image itself is good.
         orientation = None
     return image.transpose(_TURN[orientation]) if orientation in _TURN else image
 
 
 def _converted(image: Image.Image, mode: str) -> Image.Image:
-    """The picture in the mode L or RGB, as described in `decode_picture`."""
+    """The image in mode L or RGB, as described in `decode_picture`."""
     profile = image.info.get("icc_profile")
     if image.mode in ("I", "F"):
         raise _unreadable("32 bits a pixel; save it with 8 or 16 bits a channel")
-    if image.mode.startswith("I;16"):  # Pillow would clip it. Colours of 16 bits it reduces by itself, in this way too.
+    if image.mode.startswith("I;16"):  # Pillow would clip it. It reduces 16-bit colours itself, in the same way.
         values, transparent = np.asarray(image), image.info.get("transparency")
         image = Image.fromarray((values >> 8).astype(np.uint8))
         if transparent is not None:
@@ -249,7 +254,7 @@ def _converted(image: Image.Image, mode: str) -> Image.Image:
 
 
 def _array(image: Image.Image) -> np.ndarray:
-    """The pixels, carried over in bands: all at once, Pillow would need their memory three times."""
+    """The pixels, copied in bands: all at once would take three times their memory in Pillow."""
     width, height = image.size
     pixels = np.empty((height, width, 3) if image.mode == "RGB" else (height, width), np.uint8)
     for top in range(0, height, 1024):
@@ -260,7 +265,7 @@ def _array(image: Image.Image) -> np.ndarray:
 
 @functools.lru_cache(maxsize=16)
 def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """The conversion of a picture from an ICC profile to sRGB, or None if there is no need of one or the profile is damaged."""
+    """The conversion of an image from an ICC profile to sRGB; None if it is not needed or the profile is damaged."""
     try:
         transform = ImageCms.buildTransform(io.BytesIO(profile), ImageCms.createProfile("sRGB"), mode, "RGB")
     except (ImageCms.PyCMSError, OSError):
@@ -269,16 +274,16 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
         levels = np.linspace(0, 255, 6).astype(np.uint8)
         colours = Image.fromarray(np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(6, 36, 3))
         change = np.subtract(ImageCms.applyTransform(colours, transform), colours, dtype=int)
-        if abs(change).max() <= 2:  # It is sRGB, and rounding is all there would be.
+        if abs(change).max() <= 2:  # It is sRGB: only rounding would change.
             return None
     return transform
 
 
 def read_picture(path: str | os.PathLike, *, grey: bool = False) -> np.ndarray:
-    """Reads a picture file as `decode_picture` gives it.
+    """Reads an image file as `decode_picture` decodes it.
 
     Raises:
-      UserError: the file is missing or is not a readable picture.
+      UserError: the file is missing or cannot be decoded.
     """
     try:
         data = Path(path).read_bytes()
@@ -291,23 +296,23 @@ def read_picture(path: str | os.PathLike, *, grey: bool = False) -> np.ndarray:
 
 
 def jpeg_quality(data: bytes) -> int | None:
-    """The quality a JPEG was compressed with, 1..100 on libjpeg's scale, or None if the bytes are no JPEG.
+    """The quality a JPEG was compressed with, 1..100 on libjpeg's scale, or None if it is not a JPEG.
 
-    It is the quality whose luminance table is nearest to the file's, which need not come from libjpeg.
+    This is the quality whose luminance table is nearest to the file's, which may be by another encoder.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
                 table = np.array(image.quantization[0])
-    except Exception:  # A damaged file can lead Pillow to anything.
+    except Exception:  # Damaged files can make Pillow raise anything.
         return None
     return 1 + int(np.abs(_luminance_tables() - table).sum(axis=1).argmin())
 
 
 @functools.cache
 def _luminance_tables() -> np.ndarray:
-    """`[100, 64]`: libjpeg's tables for the qualities from 1 on."""
+    """`[100, 64]`: libjpeg's tables for the qualities 1 to 100."""
     tables = []
     for quality in range(1, 101):
         file = io.BytesIO()
@@ -317,7 +322,7 @@ def _luminance_tables() -> np.ndarray:
     return np.array(tables)
 
 
-def write_png(path: str | os.PathLike, picture: np.ndarray) -> None:
-    """Writes `picture` (as for `encode_png`) to a PNG file, whole or not at all. Raises UserError as `replacing` does."""
+def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
+    """Writes `image` (as for `encode_png`) to a PNG file, completely or not at all. Raises UserError as `replacing` does."""
     with replacing(path) as temporary:
-        temporary.write_bytes(encode_png(picture))
+        temporary.write_bytes(encode_png(image))

@@ -1,11 +1,11 @@
-"""Where `maskgan build` spends its time, by stage and source, and how much memory it takes for more and more photos.
+"""Measures the time of `maskgan build` by stage and source, and its memory for increasing numbers of photos.
 
     python tools/measure_build.py --source=folder=FACES --count=200
     python tools/measure_build.py --memory 100 300 900
 
-The first runs the build's own functions on `count` photos of each source, evenly taken, in one process and thread, and prints
-medians of CPU time per photo. The second builds data sets of rendered faces with `maskgan build --workers=1` and prints the
-most memory that the process ever held. docs/data.md has results.
+The first runs the build's own functions on `count` evenly spaced photos of each source, in one process and thread, and prints
+medians of CPU time per photo. The second builds data sets of rendered faces with `maskgan build --workers=1` and prints peak
+memory. docs/data.md has results.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from maskgan_jax.data.build import landmarks, records, sources
 from maskgan_jax.data.masked_faces.masked_faces_dataset_builder import Builder
 from maskgan_jax.errors import UserError, exit_code
 
-# The functions that do the work of each stage, where the build looks them up. None of them calls another one.
+# The functions that do the work of each stage, where the build looks them up. None of them calls another.
 STAGES = {
     "read": ((sources.Photo, "read_bytes"), (sources, "render_face"), (sources, "decode_picture"), (records, "decode_picture")),
     "detect": ((landmarks, "find_boxes"),),
@@ -51,7 +51,7 @@ COLUMNS = (*STAGES, "encode", "rest")
 
 @contextlib.contextmanager
 def timed_stages(times: collections.Counter) -> Iterator[None]:
-    """Has the CPU time of each stage, in seconds, added to `times` while the block runs."""
+    """Adds the CPU time of each stage, in seconds, to `times` while the block runs."""
 
     def timed(stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -74,7 +74,7 @@ def timed_stages(times: collections.Counter) -> Iterator[None]:
 def stage_times(
     photo: sources.Photo, config: ConfigDict, write: Callable[[dict[str, Any]], None]
 ) -> tuple[collections.Counter, bool]:
-    """The CPU time of each of `COLUMNS` for one photo, in seconds, and whether it has a face, whose record `write` takes."""
+    """The CPU time of each of `COLUMNS` for one photo, in seconds, and whether there is a face; `write` stores its record."""
     times = collections.Counter()
     start = time.process_time()
     with timed_stages(times):
@@ -90,7 +90,7 @@ def stage_times(
 
 
 def measure_stages(photo_sources: list[str], count: int, overrides: list[str]) -> None:
-    """Prints a table: a row for each source of photos."""
+    """Prints a table with a row for each source of photos."""
     config = load_config("default", overrides)
     groups = collections.defaultdict(list)
     for photo in sources.list_all_photos(photo_sources, config):
@@ -108,7 +108,7 @@ def measure_stages(photo_sources: list[str], count: int, overrides: list[str]) -
         print(f"| source | faces / photos | {' | '.join(COLUMNS)} | photos / s |\n|---|---|{'--:|' * (len(COLUMNS) + 1)}")
         for source, photos in sorted(groups.items()):
             chosen = [photos[i] for i in np.linspace(0, len(photos) - 1, min(count, len(photos))).astype(int)]
-            stage_times(chosen[0], config, write)  # The first one loads dlib's files and other things.
+            stage_times(chosen[0], config, write)  # To load dlib's files and fill caches.
             results = [stage_times(photo, config, write) for photo in tqdm(chosen, source, leave=False)]
             measured, faces = [times for times, _ in results], sum(usable for _, usable in results)
             medians = [f"{statistics.median(times[column] for times in measured) * 1e3:.1f}" for column in COLUMNS]
@@ -118,7 +118,7 @@ def measure_stages(photo_sources: list[str], count: int, overrides: list[str]) -
 
 
 def measure_memory(counts: list[int], overrides: list[str]) -> None:
-    """Prints a table: the most memory held by a build of so many rendered faces."""
+    """Prints a table of peak memory by number of rendered faces."""
     print("| rendered faces | peak memory, MB | time, s |\n|--:|--:|--:|")
     for count in counts:
         with tempfile.TemporaryDirectory() as folder:
@@ -128,12 +128,12 @@ def measure_memory(counts: list[int], overrides: list[str]) -> None:
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             _, status, usage = os.wait4(process.pid, 0)
             if status:
-                raise UserError(f"the build failed; run it by itself to see why: {' '.join(command)}")
+                raise UserError(f"the build failed; run it alone to see why: {' '.join(command)}")
             print(f"| {count} | {usage.ru_maxrss / 1024:.0f} | {time.monotonic() - start:.0f} |", flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Reads the flags and measures one or the other."""
+    """Reads the flags and measures time or memory."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", action="append", metavar="KIND=FOLDER", help="as for `maskgan build`; default: rendered")
     parser.add_argument("--count", type=int, default=100, help="photos of each source")

@@ -1,6 +1,6 @@
-"""How to store the pictures of a record: bytes on disk, and time to write and to read, for each of several encodings.
+"""Compares encodings of the images of a record: bytes on disk, and time to write and to read.
 
-Every encoding goes the whole way: TFDS' protocol buffer, array_record, and the grain pipeline of `training_batches`. Times are
+Each goes through the complete pipeline: TFDS protocol buffer, array_record, and grain as in `training_batches`. Times are
 CPU time of one process, the best of several rounds, so that other work on the machine counts little. docs/data.md has results.
 
     python tools/measure_records.py --data_dir=data
@@ -46,7 +46,7 @@ FEATURES = tfds.features.FeaturesDict(
 
 @dataclasses.dataclass(frozen=True)
 class Encoding:
-    """How `real`, `masked` and `mask` are stored: functions from a picture to bytes and back, and options of array_record."""
+    """How `real`, `masked` and `mask` are stored: functions from image to bytes and back, and options of array_record."""
 
     encode: Callable[[np.ndarray], bytes]
     decode: Callable[[bytes, tuple[int, int, int]], np.ndarray]
@@ -56,8 +56,8 @@ class Encoding:
 def as_file(suffix: str, *settings: int) -> Encoding:
     """OpenCV's encoder of one image format."""
 
-    def encode(picture: np.ndarray) -> bytes:
-        return cv2.imencode(suffix, picture[..., ::-1] if picture.shape[2] == 3 else picture, settings)[1].tobytes()
+    def encode(image: np.ndarray) -> bytes:
+        return cv2.imencode(suffix, image[..., ::-1] if image.shape[2] == 3 else image, settings)[1].tobytes()
 
     def decode(data: bytes, shape: tuple[int, int, int]) -> np.ndarray:
         if shape[2] == 1:
@@ -68,13 +68,13 @@ def as_file(suffix: str, *settings: int) -> Encoding:
 
 
 def as_it_is(data: bytes, shape: tuple[int, int, int]) -> np.ndarray:
-    """The picture in its own bytes."""
+    """The image in its own bytes."""
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
-def row_differences(picture: np.ndarray) -> bytes:
-    """Each row less the one above: what PNG's filter 'up' does before it compresses."""
-    return np.concatenate([picture[:1], picture[1:] - picture[:-1]]).tobytes()
+def row_differences(image: np.ndarray) -> bytes:
+    """Each row minus the one above, as PNG's filter 'up' does before compression."""
+    return np.concatenate([image[:1], image[1:] - image[:-1]]).tobytes()
 
 
 def from_row_differences(data: bytes, shape: tuple[int, int, int]) -> np.ndarray:
@@ -85,13 +85,13 @@ def from_row_differences(data: bytes, shape: tuple[int, int, int]) -> np.ndarray
     return rows
 
 
-def packed(picture: np.ndarray) -> bytes:
-    """Of a region one bit a pixel; a picture as it is."""
-    return np.packbits(picture).tobytes() if picture.shape[2] == 1 else picture.tobytes()
+def packed(image: np.ndarray) -> bytes:
+    """A mask as one bit per pixel; an image as it is."""
+    return np.packbits(image).tobytes() if image.shape[2] == 1 else image.tobytes()
 
 
 def unpacked(data: bytes, shape: tuple[int, int, int]) -> np.ndarray:
-    """The inverse of `packed`, for regions of 0 and 255."""
+    """The inverse of `packed`, for masks of 0 and 255."""
     return np.unpackbits(np.frombuffer(data, np.uint8)).reshape(shape) * 255 if shape[2] == 1 else as_it_is(data, shape)
 
 
@@ -104,7 +104,7 @@ ENCODINGS = {
     "PNG, level 6": as_file(".png", LEVEL, 6),
     "lossless WebP": as_file(".webp", cv2.IMWRITE_WEBP_QUALITY, 101),
     "raw": Encoding(np.ndarray.tobytes, as_it_is),
-    "raw, region in bits": Encoding(packed, unpacked),
+    "raw, mask in bits": Encoding(packed, unpacked),
     "raw, array_record without compression": Encoding(np.ndarray.tobytes, as_it_is, "group_size:1,uncompressed"),
     "raw, array_record with Brotli": Encoding(np.ndarray.tobytes, as_it_is, "group_size:1,brotli:3"),
     "differences between rows": Encoding(row_differences, from_row_differences),
@@ -115,7 +115,7 @@ class StoredRecords(Sequence):
     """A file of records in one encoding."""
 
     def __init__(self, path: Path, encoding: Encoding, size: int):
-        """Opens the file; `size` is the side of the pictures."""
+        """Opens the file; `size` is the side of the images."""
         self._stored = ArrayRecordDataSource(str(path))
         self._decode = encoding.decode
         self._shapes = {"real": (size, size, 3), "masked": (size, size, 3), "mask": (size, size, 1)}
@@ -143,7 +143,7 @@ def write(path: Path, records: Sequence[dict[str, Any]], encoding: Encoding) -> 
 
 
 def best_time(work: Callable[[], Any]) -> float:
-    """The least CPU time that `work` takes, in seconds, of several times."""
+    """The shortest CPU time of `work`, in seconds, over several rounds."""
 
     def once() -> float:
         start = time.process_time()
@@ -156,7 +156,7 @@ def best_time(work: Callable[[], Any]) -> float:
 def training_rate(source: Sequence[dict[str, Any]], **settings: Any) -> float:
     """Records per second of CPU time in training batches, with these settings of `config.input`."""
     config = load_config("default")
-    # Without threads: what they read ahead would not be in the time that is measured.
+    # Without threads, which would read ahead before the measured time.
     config.input.update(batch_size=BATCH, threads=0, **settings)
     batches = training_batches(source, config)
     next(batches)

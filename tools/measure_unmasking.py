@@ -109,7 +109,7 @@ def measure_photos(photos: Sequence[Path], out: Path, unmasker: Unmasker) -> Non
 
 def measure_video(out: Path, unmasker: Unmasker) -> None:
     """Prints speed, and where the time goes."""
-    frames = [frame for frame, _ in moving_portrait(masked_portrait().picture)]
+    frames = [frame for frame, _ in moving_portrait(masked_portrait().image)]
     path = out / "portrait.mp4"
     write_video(path, frames)
     unmask_video(Job(path, Path("compiled.mp4")), unmasker, Outputs(out))  # Compiles.
@@ -137,8 +137,8 @@ def measure_flicker(out: Path, unmasker: Unmasker) -> None:
         tracker = Tracker(unmasker, RATE)
         videos = {
             "bare face (noise alone)": (portrait, lambda frame: frame),
-            "each frame by itself": (masked.picture, unmasker),
-            "as a video": (masked.picture, lambda frame, tracker=tracker: compositing.composite(frame, tracker(frame))),
+            "each frame by itself": (masked.image, unmasker),
+            "as a video": (masked.image, lambda frame, tracker=tracker: compositing.composite(frame, tracker(frame))),
         }
         rows = []
         print(f"{name + ':':26} mean change of a pixel under the mask, levels")
@@ -148,7 +148,7 @@ def measure_flicker(out: Path, unmasker: Unmasker) -> None:
                 for frame, motion in tqdm(film(image), total=FRAMES, unit="frame")
             ]
             changes = [np.abs(one.astype(np.int16) - other) for one, other in itertools.pairwise(back)]
-            print(f"{kind:26} {np.mean([change[masked.region].mean() for change in changes]):6.3f}")
+            print(f"{kind:26} {np.mean([change[masked.mask].mean() for change in changes]):6.3f}")
             drawn = [np.clip(8 * change, 0, 255).astype(np.uint8) for change in changes[:: len(changes) // 4][:4]]
             rows.append([back[0], *drawn])
         path = out / f"flicker_{name.partition(',')[0]}.png"

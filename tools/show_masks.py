@@ -1,9 +1,9 @@
-"""Draws masks on faces and shows them in one picture, if wanted among real ones; prints how long the drawing takes.
+"""Draws masks on faces and shows them in one image, optionally among real ones; prints how long drawing takes.
 
     python tools/show_masks.py --source=folder=PHOTOS --faces=60 --out=masks.png [--config=default] [--real=FOLDER]
 
-FOLDER has photos of people who wear masks: as many of them as there are drawn ones are mixed in, in random order, and the
-answers are written beside the picture (`masks.txt`: one word for each face, row by row).
+FOLDER has photos of people wearing masks: as many of them as there are drawn ones are mixed in, in random order. Which is which
+is written beside the image (`masks.txt`: one word per face, row by row).
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ COLUMNS = 10
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Reads the flags, draws, writes the picture, prints the times."""
+    """Reads the flags, draws, writes the image, prints the times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", required=True, metavar="KIND=FOLDER", help="as for maskgan build")
     parser.add_argument("--config", default="default")
-    parser.add_argument("--real", metavar="FOLDER", help="photos of people in masks, to be mixed in")
+    parser.add_argument("--real", metavar="FOLDER", help="photos of people in masks to mix in")
     parser.add_argument("--faces", type=int, default=60, help="masks to draw (default: 60)")
-    parser.add_argument("--side", type=int, default=128, help="side of a face in the picture, in pixels (default: 128)")
+    parser.add_argument("--side", type=int, default=128, help="side of a face in the image, in pixels (default: 128)")
     parser.add_argument("--out", required=True, metavar="FILE.png")
     options, overrides = parser.parse_known_args(arguments)
     if options.faces < 1 or options.side < 1:
@@ -51,12 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         faces += real_faces(options.real, len(faces), config)
     order = np.random.default_rng(config.seed).permutation(len(faces))
     faces = [faces[i] for i in order]
-    write_png(options.out, grid([picture for picture, _ in faces], options.side))
+    write_png(options.out, grid([image for image, _ in faces], options.side))
     write_text(Path(options.out).with_suffix(".txt"), "".join(f"{name}\n" for _, name in faces))
     print("type        masks  median ms")
     for name, spent in sorted(times.items()):
         print(f"{name:10} {len(spent):6} {1e3 * np.median(spent):10.1f}")
-    print(f"pictures in {options.out}")
+    print(f"masks in {options.out}")
 
 
 def drawn_faces(source: str, count: int, config: ConfigDict) -> tuple[list[tuple[np.ndarray, str]], dict[str, list[float]]]:
@@ -73,12 +73,12 @@ def drawn_faces(source: str, count: int, config: ConfigDict) -> tuple[list[tuple
             if not isinstance(face, FoundFace):
                 continue
             aligned = align(face.photo.read(), face.landmarks, config.data.size, config.data.zoom)
-            # Once before, for what is made only once for each size of a face.
+            # Once before timing, to fill the caches.
             draw_on(face, aligned, config.data, config.seed)
             start = time.process_time()
             drawn = draw_on(face, aligned, config.data, config.seed)
             times[drawn.mask_type].append(time.process_time() - start)
-            faces.append((drawn.picture, drawn.mask_type))
+            faces.append((drawn.image, drawn.mask_type))
             bar.update()
     if not faces:
         raise UserError(f"there is no face to draw on in {source}")
@@ -86,7 +86,7 @@ def drawn_faces(source: str, count: int, config: ConfigDict) -> tuple[list[tuple
 
 
 def real_faces(folder: str, count: int, config: ConfigDict) -> list[tuple[np.ndarray, str]]:
-    """Aligned faces `[S, S, 3]` of people in masks, as far as there are any, each with the word 'real'."""
+    """At most `count` aligned faces `[S, S, 3]` of people in masks, each with the word 'real'."""
     paths = find_pictures(folder)
     faces = []
     for index in np.random.default_rng(config.seed).permutation(len(paths)):

@@ -1,4 +1,4 @@
-"""`maskgan build`: photos in, a data set of masked and unmasked pairs out."""
+"""`maskgan build`: makes a data set of masked and unmasked faces from photos."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
         "--faces",
         default="",
         metavar="FILE",
-        help="take the faces of an earlier build's --keep_faces: the photos are not searched again, and dlib is not needed",
+        help="use the faces of an earlier build's --keep_faces: they are not detected again, and dlib is not needed",
     )
     parser.add_argument(
         "--runner",
@@ -81,8 +81,8 @@ def main(arguments: list[str]) -> None:
     print(f"{card['records']} faces in {options.data_dir}; look at {options.data_dir}/contact_sheet.png")
     if card["unexpected"]:
         raise UserError(
-            f"the data set is complete but for {card['unexpected']} photos, which led to unexpected errors; "
-            f"look for them in {options.data_dir}/skipped.csv, and report errors of the program"
+            f"the data set is finished, but without {card['unexpected']} of the photos, because of unexpected errors; "
+            f"see {options.data_dir}/skipped.csv, and report errors of the program"
         )
 
 

@@ -1,4 +1,4 @@
-"""Light and soft brushes, to paint surfaces that are given by points in space."""
+"""Light and soft brushes for painting surfaces that are given by points in 3D."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def draw_lamp(rng: np.random.Generator) -> Lamp:
 
 
 def spline(points: np.ndarray, closed: bool = True, steps: int = 8) -> np.ndarray:
-    """A smooth (Catmull-Rom) curve through `points` `[N, D]`, `steps` vertices to a segment."""
+    """A smooth (Catmull-Rom) curve through `points` `[N, D]`, with `steps` vertices per segment."""
     points = np.asarray(points, np.float64)
     if closed:
         before, start, end, after = (np.roll(points, shift, axis=0) for shift in (1, 0, -1, -2))
@@ -46,15 +46,15 @@ def spline(points: np.ndarray, closed: bool = True, steps: int = 8) -> np.ndarra
 
 
 def coverage(outline: np.ndarray, size: int, softness: float = 0.0) -> tuple[tuple[slice, slice], np.ndarray]:
-    """How much of each pixel a polygon covers.
+    """The fraction of each pixel that a polygon covers.
 
     Args:
       outline: `[N, 2]`, (x, y) in pixels.
-      size: side of the picture.
+      size: side of the image.
       softness: standard deviation of the blur of the edge, in pixels.
 
     Returns:
-      The window of the picture that is touched, and the coverage of its pixels, `[h, w]` in 0..1.
+      The window of the image that is affected, and the coverage of its pixels, `[h, w]` in 0..1.
     """
     margin = 3 * softness + 2
     low = np.clip(np.floor(outline.min(0) - margin), 0, size - 1).astype(int)
@@ -102,7 +102,7 @@ class Brush:
 
 
 def cover(outline: np.ndarray, size: int, softness: float = 0.0) -> np.ndarray:
-    """Coverage of the whole picture, `[size, size]`."""
+    """Coverage of the whole image, `[size, size]`."""
     alpha = np.zeros((size, size), np.float32)
     window, part = coverage(outline, size, softness)
     alpha[window] = part
@@ -110,22 +110,22 @@ def cover(outline: np.ndarray, size: int, softness: float = 0.0) -> np.ndarray:
 
 
 def inflate(alpha: np.ndarray, radius: float) -> np.ndarray:
-    """A pillow over a shape: height in pixels, round at the edge, flat further than about `radius` pixels inside."""
+    """The height, in pixels, of a cushion over a shape: rounded within about `radius` pixels of the edge, flat inside."""
     small = cv2.resize(alpha, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
     small = cv2.GaussianBlur(small, (0, 0), radius / 8, borderType=cv2.BORDER_REPLICATE)
     inside = cv2.resize(small, alpha.shape[::-1], interpolation=cv2.INTER_CUBIC)
-    # The blurred shape is about a half at its edge, less at corners; the slope has to go on beyond both.
+    # The blurred shape is about a half at its edge, less at corners; the slope must extend beyond both.
     inside = np.clip((cv2.GaussianBlur(inside, (0, 0), 3) - 0.3) / 0.7, 0, 1)
     return radius * np.sqrt(inside * (2 - inside) + 0.01)
 
 
 def compose(
-    picture: np.ndarray, alpha: np.ndarray, albedo: np.ndarray, height: np.ndarray, lamp: Lamp, gloss: float, shadow: float
+    image: np.ndarray, alpha: np.ndarray, albedo: np.ndarray, height: np.ndarray, lamp: Lamp, gloss: float, shadow: float
 ) -> None:
-    """Lights a surface and lays it over the picture, in place, with the soft shadow it throws on what lies below.
+    """Lights a surface and composites it onto the image, in place, with its soft shadow on what is below.
 
     Args:
-      picture: `[size, size, 3]`.
+      image: `[size, size, 3]`.
       alpha: where the surface is, `[size, size]` in 0..1.
       albedo: its colour, `[size, size, 3]` or `[3]`.
       height: its relief in pixels, `[size, size]`.
@@ -133,16 +133,16 @@ def compose(
       gloss: strength of the highlights.
       shadow: distance of the shadow in pixels.
     """
-    # Only the part of the picture that is touched.
+    # Only the part of the image that changes.
     left, top, width, length = cv2.boundingRect(np.uint8(alpha > 0))
     margin = int(4 * shadow) + 2
     window = slice(max(top - margin, 0), top + length + margin), slice(max(left - margin, 0), left + width + margin)
-    picture, alpha, height = picture[window], alpha[window], height[window]
+    image, alpha, height = image[window], alpha[window], height[window]
     albedo = albedo[window] if albedo.ndim == 3 else albedo
 
     away = np.float32([[1, 0, -0.6 * shadow * lamp.direction[0]], [0, 1, shadow * max(0.5, -lamp.direction[1])]])
-    thrown = cv2.warpAffine(alpha, away, alpha.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
-    picture *= 1 - 0.5 * cv2.GaussianBlur(thrown, (0, 0), shadow)[..., None]
+    cast = cv2.warpAffine(alpha, away, alpha.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
+    image *= 1 - 0.5 * cv2.GaussianBlur(cast, (0, 0), shadow)[..., None]
 
     dx, dy = (cv2.Sobel(height, cv2.CV_32F, *order, scale=1 / 8) for order in ((1, 0), (0, 1)))
     upright = 1 / np.sqrt(dx * dx + dy * dy + 1)
@@ -155,7 +155,7 @@ def compose(
     planes = []
     for channel, wrap in enumerate((0.45, 0.3, 0.25)):
         diffuse = np.maximum((facing + wrap) / (1 + wrap), 0)
-        # Colours are square roots of light, near enough to sRGB: so the root of the light multiplies them.
+        # Colours are square roots of light, close to sRGB, so they are multiplied by the root of the light.
         planes.append(np.sqrt(lamp.ambient[channel] * fill + lamp.colour[channel] * diffuse))
     lit = cv2.merge(planes) * albedo + cv2.merge([shine] * 3)
-    picture += cv2.merge([alpha] * 3) * (lit - picture)
+    image += cv2.merge([alpha] * 3) * (lit - image)

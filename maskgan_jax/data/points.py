@@ -1,4 +1,4 @@
-"""dlib's 68 landmarks (iBUG 300-W): which number is which point. Left and right are those of the picture."""
+"""dlib's 68 landmarks (iBUG 300-W): the meaning of their numbers. Left and right are as seen in the image."""
 
 import cv2
 import numpy as np

@@ -127,7 +127,7 @@ def write_portrait(path: Path, unmasker: Unmasker | None = None) -> None:
     landmarks = largest_face_landmarks(photo)
     rows = []
     for seed in PORTRAIT_MASKS:
-        masked = draw_mask(photo, landmarks, np.random.default_rng(seed), default.get_config().data).picture
+        masked = draw_mask(photo, landmarks, np.random.default_rng(seed), default.get_config().data).image
         rows.append([picture[SHOWN] for picture in (masked, unmasker(masked), photo)])
     write_png(path, np.concatenate([np.concatenate(row, axis=1) for row in rows]))
 

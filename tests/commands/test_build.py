@@ -59,7 +59,7 @@ def test_unexpected_errors_are_told_by_the_exit_code(capsys, tmp_path, monkeypat
     printed, told = capsys.readouterr()
     assert f"5 faces in {tmp_path}" in printed
     assert "left out rendered/000000: unexpected error, ZeroDivisionError: division by zero (test_build.py, line " in told
-    message = f"maskgan build: error: the data set is complete but for 1 photos, .* in {tmp_path}/skipped.csv"
+    message = f"maskgan build: error: the data set is finished, but without 1 of the photos, .* see {tmp_path}/skipped.csv"
     assert re.match(message, told.splitlines()[-1])
     assert len(load_split(tmp_path, "train")) == 5
 

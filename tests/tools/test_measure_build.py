@@ -68,7 +68,7 @@ def test_memory(tool, capsys):
 
 
 def test_a_build_that_fails(tool):
-    with pytest.raises(UserError, match="the build failed; run it by itself to see why: .*--colour=red"):
+    with pytest.raises(UserError, match="the build failed; run it alone to see why: .*--colour=red"):
         tool.main(["--memory", "2", "--colour=red"])
 
 

@@ -31,7 +31,7 @@ def tables(printed):
 def test_photos_are_counted_and_drawn(tool, tmp_path, capsys):
     photos = tmp_path / "photos"
     photos.mkdir()
-    write_png(photos / "masked.png", tool.masked_portrait().picture)
+    write_png(photos / "masked.png", tool.masked_portrait().image)
     write_png(photos / "bare.png", read_picture(tool.PORTRAIT))
     write_png(photos / "nobody.png", np.full((200, 200, 3), 128, np.uint8))
     tool.main(["photos", str(photos), f"--out={tmp_path}"])

@@ -21,7 +21,7 @@ def test_drawn_faces_in_rows(tool, tmp_path, config, capsys):
     assert len(names) == 12 and set(names) <= set(config.data.masks)
     _, *rows, last = capsys.readouterr().out.splitlines()
     assert {name: int(count) for name, count, _ in map(str.split, rows)} == {name: names.count(name) for name in names}
-    assert last == f"pictures in {out}"
+    assert last == f"masks in {out}"
 
 
 def test_real_ones_are_mixed_in(tool, tmp_path, monkeypatch):

@@ -31,16 +31,16 @@ RUNNERS = ("DirectRunner", "DataflowRunner", "FlinkRunner", "SparkRunner")
 
 
 def beam_config(runner: str, options: Sequence[str], folders: Sequence[str]) -> tfds.download.DownloadConfig:
-    """How TFDS runs a pipeline.
+    """TFDS's settings for running a pipeline.
 
     Args:
       runner: one of `RUNNERS`.
       options: Beam's pipeline options: 'key=value', or 'key' for a switch.
-      folders: that the workers must reach.
+      folders: which the workers must be able to reach.
 
     Raises:
-      UserError: there is no such runner or option, an option cannot have this value, or the runner's workers are elsewhere
-        than a folder.
+      UserError: an unknown runner or option, an invalid value of an option, or a folder that the runner's workers cannot
+        reach.
     """
     if runner not in RUNNERS:
         raise UserError(f"--runner={runner}: the runners are {', '.join(RUNNERS)}")
@@ -50,7 +50,7 @@ def beam_config(runner: str, options: Sequence[str], folders: Sequence[str]) -> 
             parsed = PipelineOptions([f"--{option}" for option in options], runner=runner)
             unknown = parsed.get_all_options(retain_unknown_options=True).keys() - parsed.get_all_options().keys()
     except SystemExit as error:
-        # There is no complaint if help was asked for.
+        # No complaint means that help was requested.
         complaint = complaints.getvalue().strip().rpartition("error: ")[2] or f"see Beam's documentation of {runner}"
         raise UserError(f"--beam_pipeline_options: {complaint}") from error
     if unknown:
@@ -64,12 +64,12 @@ def beam_config(runner: str, options: Sequence[str], folders: Sequence[str]) -> 
 
 
 def find_faces(lists: FaceLists, photos: Sequence[int], config: ConfigDict, how: tfds.download.DownloadConfig) -> None:
-    """Finds the faces in the photos of the lists, a list at a time per worker; `photos` has the number in each list.
+    """Finds the faces in the photos of the lists, one list at a time per worker; `photos` has the length of each list.
 
     Raises:
       UserError: the pipeline failed, or the workers have no shape predictor.
     """
-    with _telling(how, "finding faces"), beam.Pipeline(how.beam_runner, how.beam_options) as pipeline:
+    with _reported(how, "finding faces"), beam.Pipeline(how.beam_runner, how.beam_options) as pipeline:
         _ = (
             pipeline
             | "lists" >> beam.Create(range(len(photos)))
@@ -79,7 +79,7 @@ def find_faces(lists: FaceLists, photos: Sequence[int], config: ConfigDict, how:
 
 
 def _find_faces_of_list(number: int, lists: FaceLists, data: ConfigDict, seed: int) -> None:
-    cv2.setNumThreads(1)  # A worker has one core, or shares them.
+    cv2.setNumThreads(1)  # A worker has one core, or shares cores.
     lists.write_found(number, [find_face(photo, data, seed) for photo in lists.read_photos(number)])
 
 
@@ -93,7 +93,7 @@ def write_records(
     """Writes the TFDS data set; returns the tally of its records.
 
     Args:
-      folder: where it goes.
+      folder: where to write it.
       splits: the photos of each split, in order.
       lists: with the faces.
       config: the settings.
@@ -116,7 +116,7 @@ def write_records(
         make=functools.partial(_try_record, data=config.data, seed=config.seed),
         data_dir=folder,
     )
-    with _telling(how, "drawing masks"):
+    with _reported(how, "drawing masks"):
         prepare(builder, how)
     return builder.tally
 
@@ -150,9 +150,9 @@ def _try_record(face: FoundFace, data: ConfigDict, seed: int) -> dict[str, Any] 
 
 
 @contextlib.contextmanager
-def _telling(how: tfds.download.DownloadConfig, what: str) -> Iterator[None]:
-    """Says what a pipeline does, and has whatever goes wrong in it told as a UserError: most runners pass on only its text."""
-    logging.getLogger("apache_beam.runners.dataflow").setLevel(logging.INFO)  # Where to watch the job.
+def _reported(how: tfds.download.DownloadConfig, what: str) -> Iterator[None]:
+    """Prints what a pipeline does, and turns its errors into UserErrors, found by their text: most runners keep no more."""
+    logging.getLogger("apache_beam.runners.dataflow").setLevel(logging.INFO)  # To print where to watch the job.
     print(f"{what} with {how.beam_runner}", file=sys.stderr)
     try:
         yield

@@ -1,4 +1,4 @@
-"""The whole way from photos to a finished data set."""
+"""From photos to a finished data set."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing, write_json, write_png
 from maskgan_jax.runtime.lock import locked
 
-# Folders with this prefix are builds under way, or builds that were killed.
+# Prefix of the folders of unfinished builds, running or killed.
 UNFINISHED = ".unfinished-"
-# What lies beside the records.
+# The files beside the records.
 BESIDE = CARD, CONFIG, SKIPPED, SHEET = "card.json", "config.json", "skipped.csv", "contact_sheet.png"
 
 
@@ -54,39 +54,39 @@ def build_data_set(
     faces: str | os.PathLike | None = None,
     keep_faces: str | os.PathLike | None = None,
 ) -> dict[str, Any]:
-    """Makes a data set of faces with and without masks, the same for any number of workers and any runner.
+    """Builds a data set of faces with and without masks, the same for any number of workers and any runner.
 
     `data_dir` then holds the data set (`masked_faces/`), `config.json`, `card.json`, `skipped.csv` and `contact_sheet.png`.
-    Nothing of it is there before all of it is done. (In a cloud: the data set cannot be opened before.)
+    They appear together when the build has succeeded. (In a cloud, the data set cannot be opened until then.)
 
-    What the build knows of each photo lies in files meanwhile; of a usable one, its id, person and place stay in memory.
+    A photo of which no record can be made is skipped, whatever the error. If the photo itself is not the cause, the error is
+    also printed on stderr and counted as `unexpected` in the card.
+
+    Memory holds only id, person and place of each usable photo; the rest is kept in files.
 
     Args:
       sources: as for `list_photos`.
       config: the settings; `data` and `seed` are used.
-      data_dir: where the data set goes, here or in a cloud.
-      workers: number of processes, if there is no runner; 0 for one per core.
-      overwrite: replace a data set that is there already.
-      runner: run the build as an Apache Beam pipeline by this runner, and not by processes of this machine.
+      data_dir: where to write the data set, local or in a cloud.
+      workers: number of processes if there is no runner; 0 for one per core.
+      overwrite: replace an existing data set.
+      runner: run the build as an Apache Beam pipeline with this runner instead of by local processes.
       runner_options: Beam's pipeline options: 'key=value', or 'key' for a switch.
-      faces: a file that an earlier build wrote as `keep_faces`: no faces are searched for, and dlib is not needed. Photos that
-        it does not name are left out.
-      keep_faces: where to write the faces that were found, with their landmarks.
-
-    A photo that no record can be made of is skipped, whatever went wrong. If that was not the photo's own fault, it is told on
-    stderr too, and counted as `unexpected` in the card.
+      faces: a file that an earlier build wrote as `keep_faces`: faces are taken from it, and dlib is not needed. Photos that it
+        does not name are left out.
+      keep_faces: where to write the faces that are found, with their landmarks.
 
     Returns:
       The data card: numbers of records by split, source and mask type, of skipped photos by reason and of usable ones in no
-      split, the splits that nothing fell to although they should have a share, the number of unexpected errors, and the digest.
+      split; the splits that should have records but got none; the number of unexpected errors; and the digest.
 
     Raises:
-      UserError: there is a data set already, or something else of the same names, a source or setting is wrong, no photo is
-        usable, the disk cannot be written, the cloud cannot be reached, or the pipeline failed.
+      UserError: there is already a data set, or something else of these names; a source or setting is wrong; no photo is
+        usable; the disk cannot be written; the cloud cannot be reached; or the pipeline failed.
     """
     if workers < 0:
         raise UserError(f"--workers={workers}: give a number of processes, or 0 for one per core")
-    # macOS cannot say which of the cores this process may use.
+    # macOS does not tell which cores this process may use.
     workers = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     data_dir = epath.Path(data_dir)
     if runner and (faces or keep_faces):
@@ -104,7 +104,7 @@ def build_data_set(
     check_masks(config.data)
     with _unfinished(data_dir, overwrite) as folder, tempfile.TemporaryDirectory() as temporary:
         here = Path(temporary)
-        # In a cloud only if Beam's workers need them there: every look into them is a request.
+        # In a cloud only if Beam's workers need them there: every access is a request.
         lists = FaceLists(here / "lists" if is_remote(data_dir) and not runner else folder / "lists")
         photos, skipped, of_sources = _list_photos(sources, config, lists)
         check_splits(config.data.splits, of_sources)
@@ -151,7 +151,7 @@ def _beam_build() -> ModuleType:
 
 
 def _check_room(data_dir: epath.Path, overwrite: bool) -> None:
-    """Raises UserError if a data set in `data_dir` would replace anything but another one that may be replaced."""
+    """Raises UserError if a data set in `data_dir` would replace anything but a data set that may be overwritten."""
     if any((data_dir / masked_faces.NAME).glob("*.*.*")):  # The folder of its version.
         if not overwrite:
             raise UserError(f"{data_dir} holds a data set already; give --overwrite to replace it, or another --data_dir")
@@ -163,7 +163,7 @@ def _check_room(data_dir: epath.Path, overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def _unfinished(data_dir: epath.Path, overwrite: bool) -> Iterator[epath.Path]:
-    """A folder to work in; what is in its subfolder `built` takes its place in `data_dir` when the block ends well."""
+    """A folder to work in; the content of its subfolder `built` moves into `data_dir` when the block ends without an error."""
     try:
         if is_remote(data_dir):
             folder = _unfinished_in_cloud(data_dir, overwrite)
@@ -191,14 +191,14 @@ def _unfinished_here(data_dir: Path, overwrite: bool) -> Iterator[epath.Path]:
             built.mkdir()
             replaced.mkdir()
             yield epath.Path(name)
-            _check_room(epath.Path(data_dir), overwrite)  # Without locks, another build may have come first.
+            _check_room(epath.Path(data_dir), overwrite)  # Without locks, another build may have finished first.
             _swap(built, data_dir, replaced)
 
 
 def _swap(built: Path, data_dir: Path, replaced: Path) -> None:
-    """Moves a data set from `built` into `data_dir`, and what it replaces there into `replaced`; if that fails, back again."""
+    """Moves a data set from `built` to `data_dir`, and what it replaces to `replaced`; undoes all moves if one fails."""
     moves = []
-    for name in (*BESIDE, masked_faces.NAME):  # The data set last: where it is, the rest is.
+    for name in (*BESIDE, masked_faces.NAME):  # The data set last: where it is, everything is.
         if (data_dir / name).exists():
             moves.append((data_dir / name, replaced / name))
         moves.append((built / name, data_dir / name))
@@ -214,9 +214,9 @@ def _swap(built: Path, data_dir: Path, replaced: Path) -> None:
 
 @contextlib.contextmanager
 def _unfinished_in_cloud(data_dir: epath.Path, overwrite: bool) -> Iterator[epath.Path]:
-    """The same where a folder is moved file by file, and cannot be locked.
+    """The same where folders are moved file by file and cannot be locked.
 
-    The file without which TFDS opens no data set is the first to go and the last to come.
+    The file without which TFDS cannot open a data set is deleted first and written last.
     """
     folder = data_dir / f"{UNFINISHED}{uuid.uuid4().hex}"
     built, finished = folder / "built", data_dir / masked_faces.NAME
@@ -244,7 +244,7 @@ def _unfinished_in_cloud(data_dir: epath.Path, overwrite: bool) -> Iterator[epat
 
 
 def _list_photos(sources: Sequence[str], config: ConfigDict, lists: FaceLists) -> tuple[list[int], list[Skipped], set[str]]:
-    """Writes down the photos; returns their number in each list, those left out by their names, and the sources of all."""
+    """Writes the lists of photos; returns the length of each, the photos left out because of their names, and all sources."""
     skipped, of_sources = [], set()
 
     def photos() -> Iterator[Photo]:
@@ -275,7 +275,7 @@ def _find_faces(
     known: KnownFaces | None,
     keep: str | os.PathLike | None,
 ) -> None:
-    """Finds the faces in the photos of the lists, by processes of this machine; `photos` has the number in each list."""
+    """Finds the faces in the photos of the lists by local processes; `photos` has the length of each list."""
     listed = (photo for number in range(len(photos)) for photo in lists.read_photos(number))
     items = listed if known is None else map(known.face_in, listed)
     search = functools.partial(_find_and_fit, data=config.data, seed=config.seed)
@@ -290,13 +290,13 @@ def _find_faces(
 def _find_and_fit(
     item: Photo | FoundFace | Skipped, data: ConfigDict, seed: int
 ) -> tuple[FoundFace | Skipped, FoundFace | Skipped]:
-    """What was found in a photo, and the same if a mask can be drawn on it; a face that is known is not searched for."""
+    """What was found in a photo, and the same if a mask can be drawn on it; a known face is not detected again."""
     found = detect_face(item, data) if isinstance(item, Photo) else item
     return found, check_fit(found, data, seed)
 
 
 def _read_found(lists: FaceLists, count: int) -> tuple[list[Usable], list[Skipped]]:
-    """Of the usable photos what the splits must know, and the photos without a usable face."""
+    """The usable photos, as needed to assign them to splits, and the photos without a usable face."""
     usable, faceless = [], []
     for number in range(count):
         for offset, item in lists.read_found(number):
@@ -311,7 +311,7 @@ def _read_found(lists: FaceLists, count: int) -> tuple[list[Usable], list[Skippe
 def _write_records(
     folder: epath.Path, splits: Mapping[str, Sequence[Usable]], lists: FaceLists, config: ConfigDict, workers: int
 ) -> Tally:
-    """Writes the TFDS data set by processes of this machine; returns the tally of its records."""
+    """Writes the TFDS data set by local processes; returns the tally of its records."""
     faces = (lists.read_face(photo.place) for part in splits.values() for photo in part)
     make = functools.partial(try_record, data=config.data, seed=config.seed)
     total = sum(map(len, splits.values()))
@@ -326,7 +326,7 @@ def _write_records(
 
 
 def _report(skipped: Iterable[Skipped]) -> None:
-    """Names the photos that were left out unexpectedly on stderr."""
+    """Prints the photos with unexpected errors on stderr."""
     for photo in skipped:
         if photo.unexpected:
             tqdm.write(f"left out {photo.id}: {photo.reason}", file=sys.stderr)

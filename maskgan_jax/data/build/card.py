@@ -1,4 +1,4 @@
-"""The data card: what is in a data set, counted while it is written."""
+"""The data card: what is in a data set, counted while it is being written."""
 
 from __future__ import annotations
 
@@ -88,14 +88,14 @@ class Tally:
         return dict(sorted(counts.items()))
 
     def examples(self, splits: Iterable[str]) -> list[tuple[str, int]]:
-        """Split and number of records to show, of as many sources and mask types as there is room for."""
+        """Split and number of `SHEET_RECORDS` records to show, of as many sources and mask types as possible."""
         groups = collections.defaultdict(list)
         for split in splits:
             for (of, source, mask_type), (_, numbers) in self._kinds.items():
                 if of == split:
                     groups[source, mask_type] += [(split, number) for number in numbers]
         sources, types = (sorted(set(column)) for column in zip(*groups, strict=True))
-        # Down the diagonals of the table sources x types, so that both change from one record to the next.
+        # Along the diagonals of the table of sources and types, so that both change from one record to the next.
         order = sorted(groups, key=lambda key: ((types.index(key[1]) - sources.index(key[0])) % len(types), key))
         turns = itertools.zip_longest(*(groups[key] for key in order))
         return [place for turn in turns for place in turn if place][:SHEET_RECORDS]
@@ -111,7 +111,7 @@ def data_card(
       tally: of the records made from it.
       skipped: the photos left out.
       unused: number of usable photos in no split.
-      empty: splits that nothing fell to although they should have a share.
+      empty: splits that should have photos but got none.
     """
     card: dict[str, Any] = {"records": sum(map(len, splits.values())), "splits": {}}
     for split, part in splits.items():

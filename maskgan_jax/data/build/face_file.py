@@ -1,4 +1,4 @@
-"""The faces that a build found, as one file: other builds of the same photos then need neither the search nor dlib."""
+"""The faces that a build found, in a file: other builds of the same photos then need neither face detection nor dlib."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class KnownFaces:
         self._entries = entries
 
     def face_in(self, photo: Photo) -> FoundFace | Skipped:
-        """The face in a photo, or why it has none; a rendered face is never searched for, so it is simply made again."""
+        """The face in a photo, or why there is none; rendered faces are not stored, as they need no detection."""
         if isinstance(photo.path, tuple):
             return detect_face(photo, None)
         entry = self._entries.get(photo.id)
@@ -44,7 +44,7 @@ def read_face_file(path: str | os.PathLike) -> KnownFaces:
     """Reads what `kept_faces` wrote.
 
     Raises:
-      UserError: there is no such file, or it is another one or a damaged one.
+      UserError: the file is missing, damaged or of another kind.
     """
     try:
         with Path(path).open(encoding="utf-8") as file:
@@ -59,15 +59,15 @@ def read_face_file(path: str | os.PathLike) -> KnownFaces:
         raise UserError(f"cannot read {path} ({error.strerror}); give a file that maskgan build --keep_faces wrote") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{path} is no file of faces, or a damaged one; write it anew with maskgan build --keep_faces"
+            f"{path} is not a file of faces, or is damaged; write it again with maskgan build --keep_faces"
         ) from error
 
 
 @contextlib.contextmanager
 def kept_faces(path: str | os.PathLike | None) -> Iterator[Callable[[FoundFace | Skipped], None]]:
-    """A function that adds what was found in one photo to the file at `path`, which is complete once the block ends well.
+    """A function that adds what was found in a photo to the file at `path`, which appears when the block ends without an error.
 
-    With no path the function does nothing.
+    Without a path, the function does nothing.
 
     Raises:
       UserError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""Photos and the faces in them as files: what one stage of a build leaves for the next, so that no process holds them all."""
+"""Photos and the faces in them as files, which one stage of a build leaves for the next, so that no process holds them all."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ITEMS_PER_LIST = 500
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Usable:
-    """What the splits must know of a photo with a usable face, and where the rest of it is.
+    """What is needed of a photo with a usable face to assign it to a split, and where the rest is.
 
     Attributes:
       id: of the photo, as are `source` and `identity`.
@@ -37,16 +37,16 @@ class Usable:
 
 
 class FaceLists:
-    """Numbered lists in a folder, here or in a cloud: of photos, and of what was found in them under the same number.
+    """Numbered lists in a folder, local or in a cloud: of photos, and of what was found in them under the same number.
 
-    A list is a text file with one JSON object in each line, written whole or not at all: a Beam worker may have to do it again.
+    A list is a text file with one JSON object per line, written completely or not at all: a Beam worker may have to repeat it.
 
     Raises:
       UserError: (all methods) a list cannot be written, or the cloud cannot be reached.
     """
 
     def __init__(self, folder: epath.Path):
-        """Takes the folder, which need not exist."""
+        """Uses a folder, which need not exist."""
         self._folder = epath.Path(folder)
 
     def write_photos(self, number: int, photos: Iterable[Photo]) -> None:
@@ -58,11 +58,11 @@ class FaceLists:
         return [item for _, item in self._read("photos", number)]
 
     def write_found(self, number: int, found: Iterable[FoundFace | Skipped]) -> None:
-        """Writes a list of faces, and of the photos that have no usable one."""
+        """Writes a list of faces and of photos without a usable one."""
         self._write("faces", number, found)
 
     def read_found(self, number: int) -> Iterator[tuple[int, FoundFace | Skipped]]:
-        """Reads a list of faces; with each, its offset in bytes."""
+        """Reads a list of faces, each with its offset in bytes."""
         return self._read("faces", number)
 
     def read_face(self, place: tuple[int, int]) -> FoundFace:
@@ -74,7 +74,7 @@ class FaceLists:
             return from_json(file.readline())
 
     def write_targets(self, number: int, targets: dict[int, Any]) -> None:
-        """Writes, for the faces of a list by their offsets, where they belong."""
+        """Writes where the faces of a list belong, by their offsets."""
         save_text(self._path("targets", number), json.dumps(targets))
 
     def read_targets(self, number: int) -> dict[int, Any]:

@@ -1,4 +1,4 @@
-"""Faces and their 68 landmarks in unmasked photos, by dlib."""
+"""Faces and their 68 landmarks in unmasked photos, found by dlib."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 from maskgan_jax.errors import UserError
 from maskgan_jax.weights.fetch import weight_file
 
-# Faces are searched for in at most this many pixels a side: the detector finds faces from 80 pixels on.
+# Photos are reduced to this many pixels a side for detection; the detector finds faces from 80 pixels on.
 LONGEST_SIDE = 1024
-# Pictures larger than this, in pixels a side, are searched at half their size first if only the largest face is wanted.
+# Images larger than this, in pixels a side, are first searched at half their size if only the largest face is wanted.
 COARSE_SIDE = 512
-# dlib rounds landmarks to whole pixels, so they are located on a picture enlarged until the face is this many pixels wide.
+# dlib rounds landmarks to whole pixels, so small faces are enlarged to this many pixels for it.
 FACE_WIDTH = 400
 
 
@@ -30,7 +30,7 @@ def load_predictor(path: str = "") -> dlib.shape_predictor:
     """A dlib shape predictor with 68 points, from a file or, with '', the stock one; loaded once per process.
 
     Raises:
-      UserError: the file is missing or is no such predictor.
+      UserError: the file is missing or is not such a predictor.
     """
     path = path or str(weight_file("shape_predictor_68_face_landmarks.dat"))
     try:
@@ -46,25 +46,25 @@ def load_predictor(path: str = "") -> dlib.shape_predictor:
     return predictor
 
 
-def resized(picture: np.ndarray, scale: float) -> np.ndarray:
-    """A picture, `[H, W]` or `[H, W, 3]` uint8, as many times as large, as dlib's detector and predictor are given it."""
+def resized(image: np.ndarray, scale: float) -> np.ndarray:
+    """An image, `[H, W]` or `[H, W, 3]` uint8, scaled the way it is scaled for dlib's detector and predictor."""
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=interpolation)
+    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=interpolation)
 
 
-def find_boxes(picture: np.ndarray, *, largest_only: bool = False) -> list[dlib.rectangle]:
-    """The boxes of the faces in a picture `[H, W, 3]` RGB, uint8, the largest first; in pixels.
+def find_boxes(image: np.ndarray, *, largest_only: bool = False) -> list[dlib.rectangle]:
+    """The boxes of the faces in an image `[H, W, 3]` RGB, uint8, the largest first; in pixels.
 
-    The picture is searched as it is, and, if there is nothing, at twice its size. With `largest_only` the largest face alone is
-    looked for, in a large picture at half its size first, which takes a quarter of the time.
+    If there is no face in it, it is searched at twice its size. With `largest_only`, only the largest face is looked for; large
+    images are then searched at half their size first, which takes a quarter of the time.
     """
-    if largest_only and max(picture.shape[:2]) > COARSE_SIDE:
-        # Whatever is larger than a face found at half the size would be found there, too.
-        if boxes := _detector()(resized(picture, 0.5)):
+    if largest_only and max(image.shape[:2]) > COARSE_SIDE:
+        # A face larger than one found at half the size would be found there, too.
+        if boxes := _detector()(resized(image, 0.5)):
             box = _by_size(boxes)[0]
             return [dlib.rectangle(2 * box.left(), 2 * box.top(), 2 * box.right() + 1, 2 * box.bottom() + 1)]
-    picture = np.ascontiguousarray(picture)
-    boxes = _by_size(_detector()(picture) or _detector()(picture, 1))
+    image = np.ascontiguousarray(image)
+    boxes = _by_size(_detector()(image) or _detector()(image, 1))
     return boxes[:1] if largest_only else boxes
 
 
@@ -72,16 +72,16 @@ def _by_size(boxes: Iterable[dlib.rectangle]) -> list[dlib.rectangle]:
     return sorted(boxes, key=lambda box: box.area(), reverse=True)
 
 
-def find_box(picture: np.ndarray) -> dlib.rectangle | None:
-    """The box of the largest face in a picture, or None; as for `find_boxes`."""
-    return next(iter(find_boxes(picture, largest_only=True)), None)
+def find_box(image: np.ndarray) -> dlib.rectangle | None:
+    """The box of the largest face in an image, or None; as for `find_boxes`."""
+    return next(iter(find_boxes(image, largest_only=True)), None)
 
 
-def landmarks_in_box(picture: np.ndarray, box: dlib.rectangle, shape_predictor: str = "") -> np.ndarray:
+def landmarks_in_box(image: np.ndarray, box: dlib.rectangle, shape_predictor: str = "") -> np.ndarray:
     """The 68 landmarks of the face in a box.
 
     Args:
-      picture: `[H, W, 3]` RGB, uint8.
+      image: `[H, W, 3]` RGB, uint8.
       box: of the face, from `find_box`.
       shape_predictor: file of a dlib shape predictor with 68 points; '' for the stock one.
 
@@ -92,9 +92,9 @@ def landmarks_in_box(picture: np.ndarray, box: dlib.rectangle, shape_predictor: 
       UserError: the shape predictor is missing or unusable.
     """
     enlargement = float(np.clip(FACE_WIDTH / box.width(), 1, 4))
-    # The predictor looks at the face and what is near, and only that is enlarged.
+    # The predictor needs the face and its surroundings only.
     x, y = max(0, box.left() - box.width()), max(0, box.top() - box.height())
-    near = picture[y : box.bottom() + box.height(), x : box.right() + box.width()]
+    near = image[y : box.bottom() + box.height(), x : box.right() + box.width()]
     sides = (box.left() - x, box.top() - y, box.right() - x, box.bottom() - y)
     rectangle = dlib.rectangle(*(round(side * enlargement) for side in sides))
     shape = load_predictor(shape_predictor)(resized(near, enlargement), rectangle)
@@ -102,24 +102,24 @@ def landmarks_in_box(picture: np.ndarray, box: dlib.rectangle, shape_predictor: 
     return ((points + 0.5) / enlargement - 0.5 + [x, y]).astype(np.float32)
 
 
-def largest_face_landmarks(picture: np.ndarray, shape_predictor: str = "") -> np.ndarray:
-    """The 68 landmarks of the largest face in a photo. Args, result and errors as for `find_all_landmarks`."""
-    return find_all_landmarks(picture, shape_predictor, largest_only=True)[0]
+def largest_face_landmarks(image: np.ndarray, shape_predictor: str = "") -> np.ndarray:
+    """The 68 landmarks of the largest face in a photo. Arguments, result and errors as for `find_all_landmarks`."""
+    return find_all_landmarks(image, shape_predictor, largest_only=True)[0]
 
 
-def find_all_landmarks(picture: np.ndarray, shape_predictor: str = "", *, largest_only: bool = False) -> list[np.ndarray]:
-    """The 68 landmarks of every face in a photo, the largest face first; by the stock predictor, in a photo without masks.
+def find_all_landmarks(image: np.ndarray, shape_predictor: str = "", *, largest_only: bool = False) -> list[np.ndarray]:
+    """The 68 landmarks of every face in a photo, the largest face first.
 
-    Args and each result as for `landmarks_in_box`; `largest_only` as for `find_boxes`.
+    Arguments and each result as for `landmarks_in_box`; `largest_only` as for `find_boxes`.
 
     Raises:
       UserError: no face is found, or the shape predictor is missing or unusable.
     """
-    load_predictor(shape_predictor)  # A missing one is told even where there is no face.
-    shrinkage = min(1.0, LONGEST_SIDE / max(picture.shape[:2]))
-    if min(picture.shape[:2]) * shrinkage < 2:  # A strip, of which nothing would be left.
+    load_predictor(shape_predictor)  # To report a missing one even if there is no face.
+    shrinkage = min(1.0, LONGEST_SIDE / max(image.shape[:2]))
+    if min(image.shape[:2]) * shrinkage < 2:  # A strip of which nothing would be left.
         raise UserError("no face found")
-    searched = resized(picture, shrinkage) if shrinkage < 1 else picture
+    searched = resized(image, shrinkage) if shrinkage < 1 else image
     boxes = find_boxes(searched, largest_only=largest_only)
     faces = [landmarks_in_box(searched, box, shape_predictor).astype(np.float64) for box in boxes]
     if not faces:

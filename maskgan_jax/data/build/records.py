@@ -1,4 +1,4 @@
-"""From photos to records, by as many processes as asked for: landmarks, aligned face, mask."""
+"""From photos to records: landmarks, aligned face, mask; by several processes."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class FoundFace:
 
 
 def find_face(photo: Photo, data: ConfigDict, seed: int) -> FoundFace | Skipped:
-    """The face in a photo, or why it is of no use; `data` and `seed` as for `make_record`.
+    """The face in a photo, or why it cannot be used; `data` and `seed` as for `make_record`.
 
     Raises:
       UserError: the shape predictor is missing or unusable, or a cloud cannot be reached (Unreachable).
@@ -79,9 +79,9 @@ def detect_face(photo: Photo, data: ConfigDict) -> FoundFace | Skipped:
 
 
 def check_fit(found: FoundFace | Skipped, data: ConfigDict, seed: int) -> FoundFace | Skipped:
-    """A face that `detect_face` found, or why `make_record` could draw no mask on it.
+    """A face found by `detect_face`, or why `make_record` could not draw a mask on it.
 
-    The splits must know, so the very mask that `make_record` draws is fitted here already.
+    The splits depend on it, so the mask that `make_record` will draw is already fitted here.
     """
     if isinstance(found, Skipped):
         return found
@@ -94,7 +94,7 @@ def check_fit(found: FoundFace | Skipped, data: ConfigDict, seed: int) -> FoundF
 
 
 def _skipped(photo: Photo, error: Exception) -> Skipped:
-    """The photo that led to `error`, which is raised again if it would have come with any other photo."""
+    """The photo that caused `error`; raises it again if other photos would have caused it too."""
     if isinstance(error, Unreachable | MemoryError):
         raise error
     if isinstance(error, UserError):
@@ -106,10 +106,11 @@ def _skipped(photo: Photo, error: Exception) -> Skipped:
 
 
 def try_record(face: FoundFace, data: ConfigDict, seed: int) -> dict[str, Any] | Skipped:
-    """What `make_record` makes, or why it failed, which nothing but a cloud or a lack of memory may do for all photos.
+    """What `make_record` returns, or why it failed.
 
     Raises:
       UserError: a cloud cannot be reached (Unreachable).
+      MemoryError: memory ran out.
     """
     try:
         return make_record(face, data, seed)
@@ -123,24 +124,24 @@ def make_record(face: FoundFace, data: ConfigDict, seed: int) -> dict[str, Any]:
     Args:
       face: from `find_face`.
       data: the `data` section of the config.
-      seed: with the photo's id, the seed of the mask: it does not depend on the other photos.
+      seed: together with the photo's id, the seed of the mask, which thus does not depend on other photos.
 
     Raises:
-      UserError: the photo cannot be read any more, or a setting of the masks is wrong.
+      UserError: the photo can no longer be read, or a setting of the masks is wrong.
     """
     photo = face.photo
     try:
-        picture = photo.read()
+        image = photo.read()
     except Unreachable:
         raise
     except UserError as error:
         raise UserError(f"{error}, though it was before; the photos must not change during a build") from error
-    aligned = align(picture, face.landmarks, data.size, data.zoom)
+    aligned = align(image, face.landmarks, data.size, data.zoom)
     drawn = draw_on(face, aligned, data, seed)
     return {
         "real": aligned.image,
-        "masked": drawn.picture,
-        "mask": np.where(drawn.region, np.uint8(255), np.uint8(0))[..., None],
+        "masked": drawn.image,
+        "mask": np.where(drawn.mask, np.uint8(255), np.uint8(0))[..., None],
         "landmarks": aligned.landmarks,
         "source": photo.source,
         "identity": photo.identity,
@@ -153,7 +154,7 @@ def make_record(face: FoundFace, data: ConfigDict, seed: int) -> dict[str, Any]:
 
 
 def draw_on(face: FoundFace, aligned: AlignedFace, data: ConfigDict, seed: int) -> DrawnMask:
-    """The mask that `make_record` draws on a face, which `align` gave."""
+    """The mask that `make_record` draws on a face aligned by `align`."""
     compression = None
     if face.jpeg_quality is not None:
         compression = Compression(face.jpeg_quality, aligned.square.side / data.size)
@@ -166,11 +167,11 @@ def _mask_rng(photo: Photo, seed: int) -> np.random.Generator:
 
 
 def mapped(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """`map` by worker processes: results come in the order of the items, and only a few are held at a time.
+    """`map` by worker processes: results are in the order of the items, and only a few are in memory at a time.
 
     Args:
-      function: can be pickled, as can items and results.
-      items: what it is called with.
+      function: must be picklable, as must items and results.
+      items: its arguments.
       workers: number of processes; with 1, the calling process does the work.
 
     Raises:
@@ -179,7 +180,7 @@ def mapped(function: Callable[[Item], Result], items: Iterable[Item], workers: i
     try:
         yield from (_mapped_here(function, items) if workers == 1 else _mapped_by_processes(function, items, workers))
     except BrokenProcessPool as error:
-        raise UserError("a worker process was killed, for want of memory most likely; use fewer --workers") from error
+        raise UserError("a worker process was killed, most likely because memory ran out; use fewer --workers") from error
     except MemoryError as error:
         raise UserError("there is not enough memory; use fewer --workers") from error
 
@@ -209,7 +210,7 @@ def _mapped_by_processes(function: Callable[[Item], Result], items: Iterable[Ite
 
 
 def _set_up_worker() -> None:
-    """One thread per process; it leaves Ctrl-C to its parent, and ends when its parent does."""
+    """Uses one thread, leaves Ctrl-C to the parent process, and ends when that does."""
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()

@@ -1,4 +1,4 @@
-"""Where photos come from: face data sets by their file names, any folder, and faces rendered here."""
+"""Where photos come from: known face data sets, any folder, and rendered faces."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from maskgan_jax.data.build.storage import is_remote, reaching, walk
 from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import PICTURE_SUFFIXES, decode_picture
+from maskgan_jax.files import PICTURE_SUFFIXES, decode_picture, is_image_name
 
 RENDERED_FACES = 1000
 KDEF_ANGLES = ("FL", "HL", "S", "HR", "FR")
@@ -41,8 +41,8 @@ class Photo:
       id: names the photo in its data set: the source and the path below the source's folder.
       source: the data set it comes from; splits are set by source.
       identity: the person, unique over all sources.
-      expression: '' if not known.
-      path: the file, here or in a cloud (`gs://...`); for a rendered face, its number and seed.
+      expression: '' if unknown.
+      path: the file, local or in a cloud (`gs://...`); for a rendered face, its number and seed.
     """
 
     id: str
@@ -52,15 +52,15 @@ class Photo:
     path: str | tuple[int, int]
 
     def read(self) -> np.ndarray:
-        """The picture, `[H, W, 3]` RGB, uint8. Raises UserError if there is no such file or it is not a readable picture."""
+        """The image, `[H, W, 3]` RGB, uint8. Raises UserError if it cannot be read."""
         return render_face(*self.path).picture if isinstance(self.path, tuple) else decode_picture(self.read_bytes())
 
     def read_bytes(self) -> bytes:
         """The file.
 
         Raises:
-          Unreachable: it is in a cloud, and may be read the next time.
-          UserError: there is none that can be read.
+          Unreachable: it is in a cloud that cannot be reached.
+          UserError: it cannot be read.
         """
         with reaching(self.path):
             try:
@@ -92,9 +92,9 @@ class Skipped:
 def _photo(source: str, folder: epath.Path, path: epath.Path, identity: str = "", expression: str = "") -> Photo:
     """A photo below `folder`; without `identity`, a person of its own."""
     name = path.relative_to(folder).as_posix()
-    # A folder that holds several sources often has one subfolder for each: do not say it twice.
+    # A folder of several sources often has a subfolder for each: do not repeat its name.
     name = name if name.startswith(f"{source}/") else f"{source}/{name}"
-    # Linux takes names that are not UTF-8, and what names the photo is stored.
+    # Linux allows names that are not UTF-8, but they are stored as text.
     name, identity, expression = (os.fsencode(text).decode(errors="backslashreplace") for text in (name, identity, expression))
     return Photo(name, source, identity or name, expression, os.fspath(path))
 
@@ -103,39 +103,39 @@ def _skipped(source: str, folder: epath.Path, path: epath.Path, reason: str) -> 
     return Skipped(_photo(source, folder, path).id, source, reason)
 
 
-def _find_pictures(folder: epath.Path) -> Iterator[epath.Path]:
-    """The picture files below `folder`, one folder after the other: unlike `files.find_pictures`, in a cloud too.
+def _find_images(folder: epath.Path) -> Iterator[epath.Path]:
+    """The image files below `folder`, folder by folder. Unlike `files.find_pictures` it also works in a cloud.
 
     Raises:
-      UserError: `folder` is not a folder or cannot be read, or there is no picture in it.
+      UserError: `folder` is not a folder or cannot be read, or there is no image in it.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder; give the folder that holds the pictures")
+        raise UserError(f"{folder} is not a folder; give the folder that holds the images")
     empty = True
     for below, names in walk(folder):
         for name in names:
-            if not name.startswith(".") and PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES:
+            if is_image_name(PurePosixPath(name)):
                 empty = False
                 yield below / name
     if empty:
-        raise UserError(f"no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}) in {folder}")
+        raise UserError(f"no images ({', '.join(sorted(PICTURE_SUFFIXES))}) in {folder}")
 
 
 def each_its_own(source: str, folder: epath.Path) -> Iterator[Photo]:
     """A folder of photos (with subfolders), each of another person: FFHQ, UTKFace, or anything else."""
-    for path in _find_pictures(folder):
+    for path in _find_images(folder):
         yield _photo(source, folder, path)
 
 
 def kdef(folder: epath.Path, angles: Sequence[str] = ("S",)) -> Iterator[Photo | Skipped]:
     """KDEF, with names such as AF01HAS.JPG: session, sex and number of the person, expression, angle.
 
-    A person is the same one in both sessions, A and B.
+    Sessions A and B show the same people.
     """
     if unknown := set(angles) - set(KDEF_ANGLES):
         raise UserError(f"data.kdef_angles has {', '.join(sorted(unknown))}; the angles are {', '.join(KDEF_ANGLES)}")
     name = re.compile(rf"[AB]([FM]\d\d)({'|'.join(KDEF_EXPRESSIONS)})({'|'.join(KDEF_ANGLES)})", re.IGNORECASE)
-    for path in _find_pictures(folder):
+    for path in _find_images(folder):
         parts = name.fullmatch(path.stem)
         if not parts:
             yield _skipped("kdef", folder, path, "not named as KDEF's photos are (AF01HAS.JPG)")
@@ -159,16 +159,16 @@ def celeba(folder: epath.Path) -> Iterator[Photo | Skipped]:
     identities = {}
     if table:
         lines = table.read_bytes().decode(errors="replace").splitlines()
-        # By the name without .jpg, as one of CelebA's packages has .png.
+        # Without the suffix, as one of CelebA's packages has .png.
         identities = {PurePosixPath(words[0]).stem: words[1] for line in lines if len(words := line.split()) == 2}
-    for path in _find_pictures(folder):
+    for path in _find_images(folder):
         named = re.fullmatch(r"(\d+)_\d+", path.stem)
         if path.stem in identities:
             yield _photo("celeba", folder, path, f"celeba_{identities[path.stem]}")
         elif named:
             yield _photo("celeba", folder, path, f"celeba_{named[1]}")
         elif table:
-            # Its person may be another photo's too, so that it could end up in another split.
+            # The same person may be in other photos, and so in another split.
             yield _skipped("celeba", folder, path, f"not in {table.name}")
         elif re.fullmatch(r"\d{6}", path.stem):
             raise UserError(
@@ -181,7 +181,7 @@ def celeba(folder: epath.Path) -> Iterator[Photo | Skipped]:
 
 def expressions(folder: epath.Path) -> Iterator[Photo | Skipped]:
     """Acted expressions, named `<performer>_<expression>_<n>`."""
-    for path in _find_pictures(folder):
+    for path in _find_images(folder):
         parts = re.fullmatch(r"([^_]+)_([^_]+)_\d+", path.stem)
         if parts:
             yield _photo("expressions", folder, path, f"performer_{parts.group(1)}", parts.group(2))
@@ -190,7 +190,7 @@ def expressions(folder: epath.Path) -> Iterator[Photo | Skipped]:
 
 
 def any_folder(folder: epath.Path) -> Iterator[Photo | Skipped]:
-    """Any folder of photos, as its faces.csv says or each of another person.
+    """Any folder of photos, as described by its faces.csv, else each of another person.
 
     faces.csv has the columns file (below the folder) and, if known, source, identity and expression; others are ignored.
     """
@@ -205,7 +205,7 @@ def any_folder(folder: epath.Path) -> Iterator[Photo | Skipped]:
         path, source = folder / name, source or "folder"
         if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             yield Skipped(f"{source}/{name}", source, f"not a file below {folder}")
-        elif not is_remote(folder) and not os.path.isfile(path):  # In a cloud, reading it will tell: each look costs a request.
+        elif not is_remote(folder) and not os.path.isfile(path):  # Not checked in a cloud, where each check is a request.
             yield _skipped(source, folder, path, "the file is missing")
         else:
             yield _photo(source, folder, path, identity, expression)
@@ -226,7 +226,7 @@ def _rows(table: epath.Path) -> Iterator[dict[str, str]]:
 
 
 def rendered(count: int, seed: int) -> Iterator[Photo]:
-    """Faces rendered here; who they are is known once they are rendered."""
+    """Rendered faces; their identities are set when they are posed."""
     for index in range(count):
         yield Photo(f"rendered/{index:06}", "rendered", "", "", (index, seed))
 
@@ -250,8 +250,8 @@ def list_photos(source: str, config: ConfigDict) -> Iterator[Photo | Skipped]:
       config: the settings; `data.kdef_angles` and `seed` are used.
 
     Raises:
-      UserError: no such kind or folder, none that can be read, no photos in it, a faulty table of them, or a cloud that cannot
-        be reached.
+      UserError: an unknown kind, a folder that is missing, unreadable or without photos, a faulty table of photos, or a cloud
+        that cannot be reached.
     """
     kind, _, where = source.partition("=")
     if kind == "rendered":
@@ -265,7 +265,7 @@ def list_photos(source: str, config: ConfigDict) -> Iterator[Photo | Skipped]:
     else:
         try:
             with reaching(where):
-                # Absolute, as the photos may be read by other processes.
+                # Absolute, as other processes may read the photos.
                 yield from KINDS[kind](epath.Path(where if is_remote(where) else os.path.abspath(where)), config)
         except OSError as error:
             raise UserError(
@@ -274,10 +274,10 @@ def list_photos(source: str, config: ConfigDict) -> Iterator[Photo | Skipped]:
 
 
 def list_all_photos(sources: Sequence[str], config: ConfigDict) -> Iterator[Photo | Skipped]:
-    """The photos of several sources, and those left out by their names; sources as for `list_photos`.
+    """The photos of several sources, and those left out because of their names; sources as for `list_photos`.
 
     Raises:
-      UserError: as `list_photos`, or two photos have the same id.
+      UserError: as for `list_photos`, or two photos have the same id.
     """
     ids: set[str] = set()
     for item in itertools.chain.from_iterable(list_photos(source, config) for source in sources):

@@ -1,4 +1,4 @@
-"""Which face goes where: train, validation or test, by person."""
+"""The splits: train, validation and test, by person."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Photo = TypeVar("Photo")
 
 
 def check_splits(splits: Mapping[str, Mapping[str, float]], sources: Iterable[str]) -> None:
-    """Checks what `split_photos` is told.
+    """Checks the arguments of `split_photos`.
 
     Args:
       splits: as for `split_photos`.
       sources: those of the photos.
 
     Raises:
-      UserError: an unknown split or source, something else than a number, or shares outside 0..1 or above 1 in all.
+      UserError: an unknown split or source, a value that is not a number, or shares outside 0..1 or with a sum above 1.
     """
     sources = sorted(set(sources))
     for split, rules in splits.items():
@@ -61,17 +61,17 @@ def _hash(seed: int, text: str) -> tuple[int, float]:
 
 
 def split_photos(photos: Sequence[Photo], splits: Mapping[str, Mapping[str, float]], seed: int) -> dict[str, list[Photo]]:
-    """Parts the photos such that no identity is in two splits.
+    """Assigns photos to splits so that no identity is in two of them.
 
-    Counts are filled first, from each source identity by identity in the order of a hash; of the last one, only as many photos
-    are taken as are asked for. Then every other identity goes by another hash: shares are intervals of it. Test comes before
-    validation, and both before train.
+    Counts are filled first, from each source identity by identity in the order of a hash; of the last identity, only as many
+    photos are taken as needed. Every other identity is assigned by another hash, of which shares are intervals. Test comes
+    before validation, and both before train.
 
     Args:
       photos: of all sources, each with its `id`, `source` and `identity`.
       splits: {split: {source: share or count}}, as `check_splits` accepts them: a float is a share of the identities, an int a
         number of photos, '*' stands for every source that the split does not name.
-      seed: another seed gives other splits.
+      seed: of the hashes.
 
     Returns:
       The photos of each split that has any, in hash order.
@@ -113,7 +113,7 @@ def split_photos(photos: Sequence[Photo], splits: Mapping[str, Mapping[str, floa
 
 
 def _split_by_share(rules: Mapping[str, float], position: float) -> str | None:
-    """The split whose interval holds `position`, when the shares are laid end to end from 0."""
+    """The split whose interval contains `position`; the intervals follow each other from 0."""
     end = 0.0
     for split, share in rules.items():
         if isinstance(share, float):

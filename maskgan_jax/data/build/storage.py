@@ -13,16 +13,16 @@ from maskgan_jax.errors import UserError
 
 
 class Unreachable(UserError):
-    """A file in a cloud that cannot be read or written now, though perhaps later."""
+    """A file in a cloud that cannot be read or written at the moment."""
 
 
 def is_remote(path: str | os.PathLike) -> bool:
-    """Whether a path is a URL such as `gs://bucket/folder`, and not a file of this machine."""
+    """Whether a path is a URL such as `gs://bucket/folder` rather than a local file."""
     return "://" in os.fspath(path)
 
 
 def walk(folder: epath.Path) -> Iterator[tuple[epath.Path, list[str]]]:
-    """Each folder from `folder` downwards, with the names of its files in order. Raises OSError if one cannot be read."""
+    """`folder` and all folders below it, each with the sorted names of its files. Raises OSError if one cannot be read."""
 
     def fail(error: OSError) -> None:
         raise error
@@ -35,7 +35,7 @@ def walk(folder: epath.Path) -> Iterator[tuple[epath.Path, list[str]]]:
 
 
 def save_text(path: epath.Path, text: str) -> None:
-    """Writes a UTF-8 text file, whole or not at all. Raises UserError if it cannot be written."""
+    """Writes a UTF-8 text file, local or in a cloud, completely or not at all. Raises UserError if it cannot be written."""
     if not is_remote(path):
         return files.write_text(path, text)
     with reaching(path):
@@ -45,13 +45,13 @@ def save_text(path: epath.Path, text: str) -> None:
 
 @contextlib.contextmanager
 def reaching(path: str | os.PathLike) -> Iterator[None]:
-    """Has whatever goes wrong with a path in a cloud told as Unreachable; what goes wrong with other paths comes through."""
+    """Turns errors with a path in a cloud into Unreachable; errors with local paths pass through."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        # Each cloud's client has errors of its own.
+        # Each cloud's client has its own errors.
         of_cloud = isinstance(error, OSError | ImportError) or type(error).__module__ != "builtins"
         if not is_remote(path) or not of_cloud:
             raise

@@ -39,21 +39,21 @@ MOST_FILES = 500
 
 
 def file_ends(count: int) -> list[int]:
-    """Where the files of a split with `count` records begin and end: 0, the end of the first one, ..., `count`."""
+    """The limits of the files of a split with `count` records: 0, the end of the first one, ..., `count`."""
     files = min(-(-count // RECORDS_PER_FILE), MOST_FILES)
     return [count * number // files for number in range(files + 1)]
 
 
 class _DeterministicWriter(ExampleWriter):
-    """Writes the fields of a record in the order of their names; protocol buffers alone take them as they come."""
+    """Writes the fields of a record in the order of their names; protocol buffers leave the order undefined."""
 
     def write(self, path: str, examples: Iterator[tuple[Any, bytes]]) -> None:
-        """Writes serialized examples to a file, here or in a cloud, whole or not at all: a Beam worker may have to do it again.
+        """Writes serialized examples to a file, local or in a cloud, completely or not at all: Beam may repeat it.
 
         Raises:
           UserError: it cannot be written.
         """
-        if is_remote(path):  # array_record writes files of this machine only.
+        if is_remote(path):  # array_record writes local files only.
             with tempfile.TemporaryDirectory() as folder:
                 local = epath.Path(folder) / "file"
                 self.write(str(local), examples)
@@ -91,7 +91,7 @@ class Builder(tfds.core.ShardBasedBuilder):
         """Sets up the builder.
 
         Args:
-          size: side of the pictures in pixels.
+          size: side of the images in pixels.
           splits: for each split, the number of its records and the records, in the order they are stored in, or why one of
             them could not be made.
           **kwargs: as for every TFDS builder; `data_dir` among them.
@@ -102,16 +102,16 @@ class Builder(tfds.core.ShardBasedBuilder):
         super().__init__(file_format="array_record", **kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        def picture(channels: int) -> tfds.features.Tensor:
+        def image(channels: int) -> tfds.features.Tensor:
             # As it is: array_record compresses the record as a whole, so that `masked` takes little space beside `real`.
             return tfds.features.Tensor(shape=(self._size, self._size, channels), dtype=np.uint8, encoding="bytes")
 
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(
                 {
-                    "real": picture(3),
-                    "masked": picture(3),
-                    "mask": picture(1),
+                    "real": image(3),
+                    "masked": image(3),
+                    "mask": image(1),
                     "landmarks": tfds.features.Tensor(shape=(68, 2), dtype=np.float32),
                     "source": tfds.features.Text(),
                     "identity": tfds.features.Text(),
@@ -169,7 +169,7 @@ class BeamBuilder(Builder, skip_registration=True):
         """Sets up the builder.
 
         Args:
-          size: side of the pictures in pixels.
+          size: side of the images in pixels.
           counts: the number of records in each split.
           items: gives ((split, number in the split), item) for each of them, in any order.
           make: gives the record for an item, or why there is none; it is called by the workers.
@@ -224,8 +224,8 @@ def _counted(split: str, made: Iterable[tuple[int, Made]], tally: Tally) -> Iter
 
 
 def prepare(builder: Builder, config: tfds.download.DownloadConfig | None = None) -> None:
-    """Has a builder store its data set."""
-    # TFDS talks of downloads, and wants a folder for them.
+    """Makes a builder write its data set."""
+    # TFDS prints about downloads, and needs a folder for them.
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         builder.download_and_prepare(download_dir=folder, download_config=config)
 

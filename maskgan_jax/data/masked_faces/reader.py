@@ -1,4 +1,4 @@
-"""The TFDS data set of masked faces: how it is stored, and how it is read."""
+"""Reading the TFDS data set of masked faces."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from maskgan_jax.errors import UserError
 
 NAME = "masked_faces"
 VERSION = "2.0.0"
-# Beside the records; TFDS reads it as `builder.info.metadata`.
+# In the folder of the records; TFDS reads it as `builder.info.metadata`.
 METADATA = "metadata.json"
 # Bytes at the end of a file of records that are sure to hold the positions of all its records.
 END = 1 << 17
 
 
 class DamagedRecord(UserError):
-    """One record that cannot be read, of a split most of which can."""
+    """A record that cannot be read, in a split of which most can."""
 
 
 class Records(Sequence):
@@ -39,17 +39,17 @@ class Records(Sequence):
 
     A record is a dict: `real` and `masked` `[S, S, 3]` uint8, `mask` `[S, S, 1]` uint8 (255 = hidden), `landmarks` `[68, 2]`
     float32, `alignment` `[4, 2]` float64, and the strings `source`, `identity`, `expression`, `mask_type`, `mask_parameters`
-    (JSON: all that was drawn by lot or measured for the mask) and `id`.
+    (JSON: the random choices and measured values of the drawn mask) and `id`.
 
     Attributes:
-      damaged: the numbers of the records found to be damaged so far, and why.
+      damaged: the numbers of the records found damaged so far, and why.
     """
 
     def __init__(self, stored: Sequence[dict[str, Any]], data_dir: str | Path, split: str, files: dict[str, int]):
-        """Takes a TFDS data source, the folder and the split that it comes from, and the number of records in each file."""
+        """Wraps a TFDS data source; `files` has the number of records in each file of the split."""
         self._stored = stored
         self._where = f"{split} in {data_dir}"
-        self._again = _again(data_dir)
+        self._advice = _rebuild(data_dir)
         self._files = files
         self.damaged: dict[int, str] = {}
 
@@ -58,11 +58,11 @@ class Records(Sequence):
         return len(self._stored)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Record number `index`; its pictures are read-only.
+        """Record number `index`; its images are read-only.
 
         Raises:
-          DamagedRecord: it is damaged, which is told on stderr as well, once.
-          UserError: so it is with more than 1 % of the records (and more than one), or with all; or its file cannot be read.
+          DamagedRecord: it is damaged; stderr reports it once.
+          UserError: more than 1 % of the records (and more than one), or all of them, are damaged; or its file cannot be read.
         """
         index = range(len(self))[operator.index(index)]  # For negative numbers, and IndexError at the end.
         try:
@@ -70,28 +70,28 @@ class Records(Sequence):
         except MemoryError:
             raise
         except Exception as error:  # Of array_record, protocol buffers or NumPy.
-            if _is_of_the_machine(error):
+            if _is_system_error(error):
                 raise UserError(f"cannot read {self._where} ({_reason(error)})") from error
             raise self._damage(index, error) from error
         return {name: value.decode() if isinstance(value, bytes) else value for name, value in record.items()}
 
     def _damage(self, index: int, error: Exception) -> UserError:
-        """Notes that a record is damaged; what is to be raised."""
+        """Records that a record is damaged; the error to raise."""
         ends = list(itertools.accumulate(self._files.values()))
         reason = f"{list(self._files)[bisect.bisect_right(ends, index)]}: {_reason(error)}"
-        # Several threads may come upon it at once.
+        # Several threads may find it at once.
         if self.damaged.setdefault(index, reason) is reason:
             tqdm.write(f"record {index} of {self._where} is damaged and left out ({reason})", file=sys.stderr)
         if len(self.damaged) > max(1, len(self) // 100) or len(self.damaged) == len(self):
             return UserError(
                 f"{len(self.damaged)} of {len(self)} records of {self._where} are damaged, record {index} for one ({reason}); "
-                f"{self._again}"
+                f"{self._advice}"
             )
-        return DamagedRecord(f"record {index} of {self._where} is damaged ({reason}); {self._again}")
+        return DamagedRecord(f"record {index} of {self._where} is damaged ({reason}); {self._advice}")
 
 
 def readable(records: Sequence[dict[str, Any]], numbers: Iterable[int]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The records of these numbers, each with its number, except for damaged ones.
+    """The records of these numbers, each with its number, without damaged ones.
 
     Raises:
       UserError: too many are damaged, or a file cannot be read; see `Records`.
@@ -99,7 +99,7 @@ def readable(records: Sequence[dict[str, Any]], numbers: Iterable[int]) -> Itera
     for number in numbers:
         try:
             record = records[number]
-        except DamagedRecord:  # `Records` has told it.
+        except DamagedRecord:  # `Records` has reported it.
             continue
         yield number, record
 
@@ -108,15 +108,14 @@ def load_split(data_dir: str | Path, split: str) -> Records:
     """Opens one split of the data set that `maskgan build` made in `data_dir`.
 
     Raises:
-      UserError: there is no data set, or one in a cloud; it has no such split; a file of it cannot be opened; or an older
-        version made it.
+      UserError: there is no data set, or one in a cloud, of another format or without this split; or a file cannot be opened.
     """
-    # Takes a second to import, which processes that only make records do without.
+    # Imported here: it takes a second, and processes that make records do not need it.
     import tensorflow_datasets as tfds
     from array_record.python.array_record_module import ArrayRecordReader
 
     folder = _folder_of(data_dir)
-    with _complaining(data_dir, folder):
+    with _naming(data_dir, folder):
         builder = tfds.builder_from_directory(folder)
     # A split has no records if none of them could be made.
     splits = {name: info for name, info in builder.info.splits.items() if info.num_examples}
@@ -125,13 +124,13 @@ def load_split(data_dir: str | Path, split: str) -> Records:
     info = splits[split]
     files = {}
     for path, count in zip(info.filepaths, info.shard_lengths, strict=True):
-        with _complaining(data_dir, path):
+        with _naming(data_dir, path):
             reader = ArrayRecordReader(str(path))
             files[path.name] = reader.num_records()
             reader.close()
             if files[path.name] != count:
                 raise ValueError(f"it has {files[path.name]} records, not {count}")
-    with _complaining(data_dir, folder):
+    with _naming(data_dir, folder):
         return Records(builder.as_data_source(split), data_dir, split, files)
 
 
@@ -147,10 +146,10 @@ def digest_of(data_dir: str | Path) -> str:
     """
     folder = _folder_of(data_dir)
     if (stored := folder / METADATA).exists():
-        with _complaining(data_dir, stored):
+        with _naming(data_dir, stored):
             return str(json.loads(stored.read_text(encoding="utf-8"))["digest"])
     digest = hashlib.sha256()
-    with _complaining(data_dir, folder):
+    with _naming(data_dir, folder):
         for path in sorted(folder.glob("*.array_record-*")):
             size = path.stat().st_size
             with path.open("rb") as file:
@@ -167,12 +166,12 @@ def config_of(data_dir: str | Path) -> ConfigDict:
     """
     path = Path(data_dir) / "config.json"
     if not path.exists():
-        raise UserError(f"{data_dir} has no config.json, which tells how the data set was built; {_again(data_dir)}")
+        raise UserError(f"{data_dir} has no config.json, so its settings are unknown; {_rebuild(data_dir)}")
     return read_config(path)
 
 
 def zoom_of(data_dir: str | Path) -> float:
-    """The `data.zoom` that the data set in `data_dir` was built with; 1.0 if its config.json was left behind."""
+    """The `data.zoom` that the data set in `data_dir` was built with; 1.0 if it has no config.json."""
     return config_of(data_dir).data.zoom if (Path(data_dir) / "config.json").exists() else 1.0
 
 
@@ -183,30 +182,34 @@ def _folder_of(data_dir: str | Path) -> Path:
     folder = Path(data_dir) / NAME / VERSION
     if not folder.is_dir():
         if others := sorted(path.name for path in folder.parent.glob("*.*.*/")):
-            raise UserError(f"the data set in {data_dir} has format {others[-1]}, and {VERSION} is needed; {_again(data_dir)}")
+            raise UserError(
+                f"the data set in {data_dir} has format {others[-1]}, and {VERSION} is needed; {_rebuild(data_dir)}"
+            )
         raise UserError(f"there is no data set in {data_dir}; make one with maskgan build --data_dir={data_dir}")
     return folder
 
 
 @contextlib.contextmanager
-def _complaining(data_dir: str | Path, path: Path) -> Iterator[None]:
-    """Has whatever goes wrong in TFDS and array_record say which data set cannot be read or is damaged, and where."""
+def _naming(data_dir: str | Path, path: Path) -> Iterator[None]:
+    """Turns errors of TFDS and array_record into UserErrors that name the data set and the file."""
     try:
         yield
     except MemoryError:
         raise
     except Exception as error:
-        first = error.__cause__ if isinstance(error.__cause__, OSError) else error  # TFDS hides what the system said.
-        if _is_of_the_machine(first):
+        first = error.__cause__ if isinstance(error.__cause__, OSError) else error  # TFDS hides the system's error.
+        if _is_system_error(first):
             raise UserError(f"cannot read {path} ({_reason(first)})") from error
-        raise UserError(f"the data set in {data_dir} is damaged ({path.name}: {_reason(first)}); {_again(data_dir)}") from error
+        raise UserError(
+            f"the data set in {data_dir} is damaged ({path.name}: {_reason(first)}); {_rebuild(data_dir)}"
+        ) from error
 
 
-def _is_of_the_machine(error: Exception) -> bool:
-    """Whether a file could not be read for reasons that are not its own: too many open files, no permission, a failing disk."""
+def _is_system_error(error: Exception) -> bool:
+    """Whether reading failed for a reason other than the file's content: too many open files, no permission, a failing disk."""
     if isinstance(error, OSError):
         return error.errno not in (None, errno.ENOENT)  # None: an error of TFDS, not of the system.
-    # array_record has a RuntimeError for everything; this is how it tells of a call to the system.
+    # array_record always raises RuntimeError; this is its text if a system call failed.
     return bool(re.match(r"[a-z]+\(\) failed: (?!No such file)", str(error)))
 
 
@@ -214,5 +217,5 @@ def _reason(error: Exception) -> str:
     return f"{' '.join(f'{type(error).__name__}: {error}'.split()):.200}"
 
 
-def _again(data_dir: str | Path) -> str:
+def _rebuild(data_dir: str | Path) -> str:
     return f"build it again with maskgan build --overwrite --data_dir={data_dir}"

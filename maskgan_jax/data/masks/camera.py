@@ -1,4 +1,4 @@
-"""What the camera did to a photo: how sharp, noisy and compressed it is, so that what is drawn on it looks no different."""
+"""What a camera did to a photo, so that the same can be done to a drawn face mask: blur, noise and compression."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from maskgan_jax.data.masks.light import skin_patches
 from maskgan_jax.data.masks.sheet import white_noise
 
-# Standard deviation of the blur by which the sharpness is measured, in pixels.
+# Standard deviation of the blur that sharpness is measured with, in pixels.
 REBLUR = 1.0
-# What an anti-aliased edge without any blur measures.
+# The measured blur of an anti-aliased edge without any.
 OWN_BLUR = 0.8
 
 
@@ -22,7 +22,7 @@ class Compression:
 
     Attributes:
       quality: of libjpeg, 1 to 100.
-      scale: pixels of the photo to one pixel of the face.
+      scale: pixels of the photo per pixel of the aligned face.
     """
 
     quality: int
@@ -31,12 +31,12 @@ class Compression:
 
 @dataclasses.dataclass(frozen=True)
 class Camera:
-    """What a photo of a face shows of its camera.
+    """The traces of the camera in a photo of a face.
 
     Attributes:
       blur: standard deviation of its blur, in pixels.
       noise: standard deviation of its noise, in levels of 0..255.
-      compression: None if it was never compressed, or so long ago that nothing is left to see.
+      compression: None if it left no visible traces.
     """
 
     blur: float
@@ -50,7 +50,7 @@ def camera_of(face: np.ndarray, landmarks: np.ndarray, compression: Compression 
     Args:
       face: `[S, S, 3]` uint8.
       landmarks: `[68, 2]`, (x, y) in pixels of `face`.
-      compression: of the photo that the face was cut out of.
+      compression: of the photo that the face was cropped from.
     """
     grey = cv2.cvtColor(face, cv2.COLOR_RGB2GRAY).astype(np.float32)
     return Camera(_blur(grey, landmarks), _noise(grey, landmarks), compression)
@@ -59,7 +59,7 @@ def camera_of(face: np.ndarray, landmarks: np.ndarray, compression: Compression 
 def _blur(grey: np.ndarray, landmarks: np.ndarray) -> float:
     """Standard deviation of the blur of the edges about the eyes, in pixels.
 
-    An edge of blur s has, blurred once more by r, a gradient s / sqrt(s^2 + r^2) times as steep (Zhuo and Sim, Defocus map
+    Blurring an edge of blur s by r makes its gradient s / sqrt(s^2 + r^2) times as steep (Zhuo and Sim, Defocus map
     estimation from a single image, 2011).
     """
     eyes = landmarks[17:48]
@@ -67,8 +67,8 @@ def _blur(grey: np.ndarray, landmarks: np.ndarray) -> float:
     low = np.clip(low, 0, np.subtract(grey.shape[::-1], 8))
     part = grey[low[1] : max(high[1], low[1] + 8), low[0] : max(high[0], low[0] + 8)]
     steep, softer = (
-        np.hypot(cv2.Sobel(picture, cv2.CV_32F, 1, 0), cv2.Sobel(picture, cv2.CV_32F, 0, 1))
-        for picture in (part, cv2.GaussianBlur(part, (0, 0), REBLUR))
+        np.hypot(cv2.Sobel(image, cv2.CV_32F, 1, 0), cv2.Sobel(image, cv2.CV_32F, 0, 1))
+        for image in (part, cv2.GaussianBlur(part, (0, 0), REBLUR))
     )
     edges = steep >= np.percentile(steep, 97)
     ratio = np.median(steep[edges] / np.maximum(softer[edges], 1e-3))
@@ -88,35 +88,35 @@ def _noise(grey: np.ndarray, landmarks: np.ndarray) -> float:
 
 
 def blurred(layer: np.ndarray, blur: float) -> np.ndarray:
-    """A layer (see `compositing`) as the camera would have it: blurred with standard deviation `blur`, in pixels."""
-    # A quarter of a pixel cannot be seen.
+    """A layer (see `compositing`) blurred as by the camera, with standard deviation `blur` in pixels."""
+    # A quarter of a pixel is invisible.
     return cv2.GaussianBlur(layer, (0, 0), blur) if blur > 0.25 else layer
 
 
 def grain(rng: np.random.Generator, shape: tuple[int, int], camera: Camera, saturation: float) -> np.ndarray:
-    """Noise as the camera's: `[h, w, 3]` float32, in levels of 0..255, mostly of lightness; without colour in a grey photo."""
+    """Noise like the camera's: `[h, w, 3]` float32, in levels of 0..255, mostly of lightness; without colour in grey photos."""
     lightness, colour = white_noise(rng, shape), np.float32(0.35 * saturation)
     return cv2.merge([(lightness + colour * white_noise(rng, shape)) * np.float32(camera.noise) for _ in range(3)])
 
 
-def compressed(picture: np.ndarray, compression: Compression | None) -> np.ndarray:
-    """A picture `[h, w, 3]` uint8 after the compression of the photo that it belongs to."""
-    # Of a photo shrunk to less than half, compression is not to be seen any more.
+def compressed(image: np.ndarray, compression: Compression | None) -> np.ndarray:
+    """An image `[h, w, 3]` uint8 compressed like the photo that it belongs to."""
+    # In a photo reduced to less than half, compression is no longer visible.
     if compression is None or compression.scale >= 2:
-        return picture
+        return image
     quality = compression.quality
     if compression.scale >= 1:
-        # What remains of the error shrinks with the number of pixels that are averaged.
+        # The error decreases with the number of pixels that are averaged.
         quality = round(100 - (100 - quality) / compression.scale**2)
-        return _through_jpeg(picture, quality)
-    size = tuple(max(8, round(side * compression.scale)) for side in picture.shape[1::-1])
-    small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    # Only the error is enlarged again: the picture keeps its own sharpness.
+        return _through_jpeg(image, quality)
+    size = tuple(max(8, round(side * compression.scale)) for side in image.shape[1::-1])
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    # Only the error is enlarged again: the image keeps its own sharpness.
     error = _through_jpeg(small, quality).astype(np.float32) - small
-    error = cv2.resize(error, picture.shape[1::-1], interpolation=cv2.INTER_CUBIC)
-    return np.clip(np.rint(picture + error), 0, 255).astype(np.uint8)
+    error = cv2.resize(error, image.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+    return np.clip(np.rint(image + error), 0, 255).astype(np.uint8)
 
 
-def _through_jpeg(picture: np.ndarray, quality: int) -> np.ndarray:
-    data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+def _through_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]

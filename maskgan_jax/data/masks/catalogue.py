@@ -1,4 +1,4 @@
-"""All masks that there are: how each is cut, made, dyed and held."""
+"""All types of face masks: how each is cut, made, coloured and held."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ EAR_TOP, EAR_BOTTOM = (0.56, -0.01), (0.545, 0.22)
 
 @dataclasses.dataclass(frozen=True)
 class Mask:
-    """A type of mask.
+    """A type of face mask.
 
     Attributes:
       outlines: right halves of its outline, from the nose down to the chin, in the frame of the face (see `sheet`); one of
         them is chosen.
       make: draws its relief; the last argument is its looseness in 0..1.
-      colours: sRGB colours as they are worn, with how often.
+      colours: sRGB colours with their weights, by how often they are worn.
       straps: those of the right side; the left ones are their mirror images.
       strap_colours: as `colours`; 'own' stands for the colour of the mask.
-      sheen: share of the light that the fibres send back unchanged where it falls straight on them, if they are white; dark
-        ones send back less.
+      sheen: fraction of the light that white fibres reflect like a mirror where it falls straight on them; dark ones reflect
+        less.
       has_patterns: whether it comes in patterns.
     """
 

@@ -51,7 +51,7 @@ def cloth(sheet: Sheet, rng: np.random.Generator, looseness: float) -> Relief:
 
 
 def gaiter(sheet: Sheet, rng: np.random.Generator, looseness: float) -> Relief:
-    """A stretched tube: smooth over the face, in slack rings on the neck."""
+    """A stretched tube: smooth over the face, with loose rings on the neck."""
     coarse = sheet.coarse
     y = coarse.y
     rings = float(rng.uniform(4, 8))

@@ -1,4 +1,4 @@
-"""Layers of linear light: carried onto a face with anti-aliased edges and blended with it.
+"""Layers of linear light: warped onto a face with anti-aliased edges and blended with it.
 
 A layer is `[h, w, 4]` float32, premultiplied: red, green, blue in linear light times alpha, and alpha in 0..1.
 """
@@ -13,9 +13,9 @@ import numpy as np
 
 from maskgan_jax.errors import UserError
 
-# Pixels of a layer to one of the picture, in each direction.
+# Pixels of a layer per pixel of the image, in each direction.
 SUPERSAMPLING = 2
-# Pixels between those whose place in the layer is computed; between them it is interpolated.
+# Distance in pixels between points whose position in the layer is computed; in between it is interpolated.
 STRIDE = 8
 
 
@@ -29,23 +29,23 @@ def to_linear(srgb: np.ndarray) -> np.ndarray:
 
 
 def to_srgb(linear: np.ndarray) -> np.ndarray:
-    """sRGB values, uint8 in 0..255, of linear light; what is beyond 0..1 is clipped."""
+    """sRGB values, uint8 in 0..255, of linear light; values outside 0..1 are clipped."""
     return np.rint(to_srgb_float(linear)).astype(np.uint8)
 
 
 def to_srgb_float(linear: np.ndarray) -> np.ndarray:
     """As `to_srgb`, float32 and not rounded."""
-    # Looked up, finely where the curve is steep: a power for each pixel takes longer than all the rest of the blending.
+    # From a table, fine where the curve is steep: powers of all pixels would take longer than the rest of the blending.
     place = np.sqrt(np.clip(linear, 0, 1)) * np.float32(len(_SRGB) - 1)
     return _SRGB[np.rint(place).astype(np.int16)]
 
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """A part of a picture.
+    """A part of an image.
 
     Attributes:
-      left, top, right, bottom: in pixels; the last two are just beyond it.
+      left, top, right, bottom: in pixels; the last two are exclusive.
     """
 
     left: int
@@ -55,7 +55,7 @@ class Window:
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """What to index the picture with."""
+        """The index of this part of an image."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
     @property
@@ -65,30 +65,30 @@ class Window:
 
 
 def window_about(points: np.ndarray, margin: float, size: tuple[int, int]) -> Window:
-    """The smallest window that holds points `[N, 2]` with a margin (both in pixels) of a picture of `size` (height, width).
+    """The smallest window that holds points `[N, 2]` with a margin (both in pixels) of an image of `size` (height, width).
 
     Raises:
-      UserError: none of it lies in the picture.
+      UserError: none of it lies in the image.
     """
     left, top = np.clip(np.floor(points.min(axis=0) - margin).astype(int), 0, (size[1], size[0]))
     right, bottom = np.clip(np.ceil(points.max(axis=0) + margin).astype(int) + 1, 0, (size[1], size[0]))
     if left >= right or top >= bottom:
-        raise UserError("the mask falls outside the picture; check that the landmarks are in pixels of this picture")
+        raise UserError("the mask falls outside the image; check that the landmarks are in pixels of this image")
     return Window(int(left), int(top), int(right), int(bottom))
 
 
 def carry(layer: np.ndarray, to_layer: Callable[[np.ndarray], np.ndarray], window: Window) -> np.ndarray:
-    """Carries a layer into a window of a picture, and averages over the area of each pixel.
+    """Warps a layer into a window of an image, averaging over the area of each pixel.
 
     Args:
-      layer: about `SUPERSAMPLING` of its pixels should fall on one of the picture's.
-      to_layer: carries points `[N, 2]` from pixels of the picture to pixels of the layer; smooth.
-      window: where to.
+      layer: with about `SUPERSAMPLING` pixels per pixel of the image, in each direction.
+      to_layer: a smooth map of points `[N, 2]` from pixels of the image to pixels of the layer.
+      window: the target.
 
     Returns:
       `[h, w, 4]` float32, the pixels of the window.
     """
-    # Nodes at the centres of cells of STRIDE pixels, one more on every side, so that resizing them only ever interpolates.
+    # Nodes at the centres of cells of STRIDE pixels, with one more on every side, so that resizing only interpolates.
     columns, rows = (-(-(high - low) // STRIDE) + 2 for low, high in ((window.left, window.right), (window.top, window.bottom)))
     x = window.left + (np.arange(columns) - 0.5) * STRIDE - 0.5
     y = window.top + (np.arange(rows) - 0.5) * STRIDE - 0.5

@@ -1,4 +1,4 @@
-"""Draws a mask on a face: chooses one, fits it, lights it, and puts it on as the camera would have seen it."""
+"""Draws a face mask on a face: chooses one, fits it, lights it, and composites it as the camera would have seen it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from maskgan_jax.data.masks.geometry import Mesh, Worn
 from maskgan_jax.data.masks.light import Light, exposed, light_of, shade, shadow
 from maskgan_jax.data.masks.patterns import PATTERNS, print_pattern
 from maskgan_jax.data.masks.sheet import make_sheet, whole_outline
-from maskgan_jax.data.masks.straps import draw_straps, skin
+from maskgan_jax.data.masks.straps import draw_straps, skin_map
 from maskgan_jax.data.masks.templates import Template, lit, load_templates
 from maskgan_jax.data.points import CONTOUR
 from maskgan_jax.errors import UserError
@@ -26,7 +26,7 @@ from maskgan_jax.errors import UserError
 BELOW_NOSE = 0.27
 # What a template may cover, in the frame of the face.
 TEMPLATE_OUTLINE = np.array([(-0.62, -0.05), (0.62, -0.05), (0.62, 1.0), (-0.62, 1.0)])
-# Less of it than this is not drawn, so that the region does not grow by what can hardly be seen.
+# What is fainter than this is not drawn, so that the mask does not grow by pixels that look unchanged.
 LEAST_ALPHA, LEAST_SHADOW = 0.5 / 255, 0.012
 
 
@@ -35,38 +35,38 @@ class DrawnMask:
     """A face with a mask drawn on it.
 
     Attributes:
-      picture: `[S, S, 3]` uint8; equal to the face outside the region.
-      alpha: `[S, S]` float32 in 0..1, share of each pixel that the mask and its straps cover.
-      shadow: `[S, S]` float32 in 0..1, share of the light that the mask takes from what is beside it.
+      image: `[S, S, 3]` uint8; equal to the face outside `mask`.
+      alpha: `[S, S]` float32 in 0..1, fraction of each pixel that the face mask and its straps cover.
+      shadow: `[S, S]` float32 in 0..1, fraction of the light that the face mask takes from the skin beside it.
       mask_type: one of `catalogue.MASKS`, or 'template'.
-      parameters: what was chosen by lot and measured, fit for JSON; the finer accidents (wrinkles, weave) follow from the seed.
+      parameters: random choices and measured values, as JSON can hold them; fine detail (wrinkles, weave) is not among them.
     """
 
-    picture: np.ndarray
+    image: np.ndarray
     alpha: np.ndarray
     shadow: np.ndarray
     mask_type: str
     parameters: dict[str, Any]
 
     @property
-    def region(self) -> np.ndarray:
-        """`[S, S]` bool: what is to be restored, as the mask covers it or throws its shadow there."""
+    def mask(self) -> np.ndarray:
+        """`[S, S]` bool: the pixels to restore, which the face mask covers or shades."""
         return (self.alpha > 0) | (self.shadow > 0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """Which mask is drawn, and where: all that depends on the landmarks and not on the picture.
+    """Which face mask is drawn, and where: all that depends on the landmarks and not on the image.
 
     Attributes:
       mask_type: as in `DrawnMask`.
       template: the one to draw, if `mask_type` is 'template'.
-      outline: which of the outlines of its type it has, if it is not a template.
+      outline: number of its outline among those of its type, if it is not a template.
       worn: how it sits.
       width: of the face, in pixels.
-      window: part of the picture that is drawn.
+      window: part of the image that is drawn.
       looseness: of the mask, 0..1.
-      parameters: what was drawn by lot for it.
+      parameters: the random choices made.
     """
 
     mask_type: str
@@ -88,15 +88,15 @@ def draw_mask(
 ) -> DrawnMask:
     """Draws a mask on an aligned face.
 
-    What the camera did to the face, it does to the mask: it is blurred, gets noise and is compressed as the photo is. So the
-    two pictures of a pair differ by the mask alone.
+    The face mask is blurred, gets noise and is compressed as the photo was, so that the two images of a pair differ by the
+    face mask alone.
 
     Args:
       face: `[S, S, 3]` uint8 RGB.
       landmarks: `[68, 2]`, (x, y) in pixels of `face`.
-      rng: source of everything random; the same state gives the same bytes.
+      rng: the same state gives the same bytes.
       config: the `data` section of a config; the settings that begin with `mask` are used.
-      compression: of the photo that the face was cut out of.
+      compression: of the photo that the face was cropped from.
 
     Raises:
       UserError: the landmarks do not form a face, or a setting or a template is wrong.
@@ -107,14 +107,14 @@ def draw_mask(
     seen = camera.camera_of(face, landmarks, compression)
     rows, columns = fit.window.slices
     under = to_linear(face[rows, columns])
-    likeness = skin(under, light)
+    skin = skin_map(under, light)
     if fit.template:
         layer, details = _template_layer(fit.template, face, landmarks, fit)
     else:
-        layer, details = _worn_layer(MASKS[fit.mask_type], fit, rng, config.mask_patterns, light, likeness)
+        layer, details = _worn_layer(MASKS[fit.mask_type], fit, rng, config.mask_patterns, light, skin)
     reach, strength = float(rng.uniform(0.012, 0.03)) * (1 + fit.looseness), float(rng.uniform(0.3, 0.65))
     details |= {"shadow_reach": reach, "shadow_strength": strength}
-    shade_of_mask = shadow(layer[..., 3], light, reach * fit.width, strength) * likeness
+    shade_of_mask = shadow(layer[..., 3], light, reach * fit.width, strength) * skin
     layer = camera.blurred(layer, seen.blur)
     alpha = layer[..., 3].clip(0, 1)
     alpha = np.where(alpha > LEAST_ALPHA, alpha, 0)
@@ -125,17 +125,17 @@ def draw_mask(
     grain = camera.grain(rng, alpha.shape, seen, light.saturation)
     drawn = compositing.to_srgb_float(light_seen) + cv2.merge([alpha] * 3) * grain
     drawn = camera.compressed(np.clip(np.rint(drawn), 0, 255).astype(np.uint8), compression)
-    picture = face.copy()
+    image = face.copy()
     changed = (alpha > 0) | (shade_of_mask > 0)
-    np.copyto(picture[rows, columns], drawn, where=changed[..., None])
+    np.copyto(image[rows, columns], drawn, where=changed[..., None])
     covered, shaded = np.zeros((2, *face.shape[:2]), np.float32)
     covered[rows, columns], shaded[rows, columns] = alpha, shade_of_mask
     parameters = {"type": fit.mask_type, **fit.parameters, **details, **_described(light, seen)}
-    return DrawnMask(picture, covered, shaded, fit.mask_type, parameters)
+    return DrawnMask(image, covered, shaded, fit.mask_type, parameters)
 
 
 def fit_mask(landmarks: np.ndarray, rng: np.random.Generator, config: ConfigDict, size: tuple[int, int]) -> Fit:
-    """Chooses a mask and fits it to a face: the first part of `draw_mask`, which tells cheaply whether the rest will succeed.
+    """Chooses a face mask and fits it to a face: the cheap first part of `draw_mask`, which fails if the whole would fail.
 
     Args:
       landmarks: `[68, 2]`, (x, y) in pixels of the face.
@@ -149,7 +149,7 @@ def fit_mask(landmarks: np.ndarray, rng: np.random.Generator, config: ConfigDict
     landmarks = np.asarray(landmarks, np.float64)
     six = geometry.six_points(landmarks)
     check_masks(config)
-    mask_type = _chosen(rng, config.masks)
+    mask_type = _choose(rng, config.masks)
     low = bool(rng.random() < config.mask_below_nose)
     shift = rng.uniform(-config.mask_shift, config.mask_shift, 2)
     shift[1] += rng.uniform(-config.mask_height, config.mask_height)
@@ -182,14 +182,14 @@ def fit_mask(landmarks: np.ndarray, rng: np.random.Generator, config: ConfigDict
     squeeze = 1 - BELOW_NOSE * low / (geometry.CHIN[1] - top)
     worn = Worn(placement, shift, parameters["rotation"], parameters["scale"], squeeze)
     width = float(np.linalg.norm(landmarks[16] - landmarks[0]))
-    reached = worn.to_picture(outline)
-    if not np.isfinite(reached).all() or not geometry.keeps_orientation(worn.to_picture, outline):
+    reached = worn.to_image(outline)
+    if not np.isfinite(reached).all() or not geometry.keeps_orientation(worn.to_image, outline):
         raise UserError(geometry.UNFIT)
     if len(ends):
-        reached = np.concatenate([reached, placement.to_picture(ends), placement.to_picture(ends * (-1, 1))])
+        reached = np.concatenate([reached, placement.to_image(ends), placement.to_image(ends * (-1, 1))])
     # Room for shadow and blur.
     window = compositing.window_about(reached, 0.1 * width + 2, size)
-    # What is carried back must not fold either: a mesh does on profiles, a homography has a horizon.
+    # The inverse must not fold either: a mesh does on profiles, and a homography has a horizon.
     if not geometry.keeps_orientation(worn.to_frame, np.array([(window.left, window.top), (window.right, window.bottom)])):
         raise UserError(geometry.UNFIT)
     return Fit(mask_type, template, chosen, worn, width, window, looseness, parameters)
@@ -199,7 +199,7 @@ def check_masks(config: ConfigDict) -> None:
     """Checks `masks`, `mask_patterns` and `mask_templates` of the `data` section of a config.
 
     Raises:
-      UserError: an unknown type or pattern, a weight that is none, or a faulty template folder.
+      UserError: an unknown type or pattern, an invalid weight, or a faulty template folder.
     """
     _check_weights("masks", config.masks, "mask type", (*MASKS, "template"))
     _check_weights("mask_patterns", config.mask_patterns, "pattern", tuple(PATTERNS))
@@ -225,31 +225,31 @@ def _check_weights(setting: str, weights: Mapping[str, float], what: str, known:
         raise UserError(f"data.{setting}: no {what} has a weight above 0; give one to those that are to be drawn")
 
 
-def _chosen(rng: np.random.Generator, weights: Mapping[str, float]) -> str:
-    """A name by its weight."""
+def _choose(rng: np.random.Generator, weights: Mapping[str, float]) -> str:
+    """Draws a name with probability proportional to its weight."""
     # Sorted: the order of the keys in a config file must not change what is drawn.
     names = sorted(weights)
-    shares = np.array([weights[name] for name in names], np.float64)
-    return names[rng.choice(len(names), p=shares / shares.sum())]
+    values = np.array([weights[name] for name in names], np.float64)
+    return names[rng.choice(len(names), p=values / values.sum())]
 
 
 def _mesh(landmarks: np.ndarray, rng: np.random.Generator, looseness: float) -> Mesh:
-    """The frame of the face on this face, along its contour and nose, for a mask of some looseness."""
-    # A loose mask stands off the cheeks, and no two hang alike.
+    """The mesh from the frame of the face to this face, along its contour and nose, for a face mask of some looseness."""
+    # A loose mask stands off the cheeks, and no two hang the same way.
     contour = geometry.CONTOUR_MEAN * (1 - 0.04 * looseness, 1) + rng.normal(0, 0.008, geometry.CONTOUR_MEAN.shape)
     frame = np.concatenate([contour, geometry.NOSE_MEAN])
     return Mesh(frame, np.concatenate([landmarks[CONTOUR], landmarks[geometry.NOSE]]))
 
 
 def _worn_layer(
-    mask: Mask, fit: Fit, rng: np.random.Generator, patterns: Mapping[str, float], light: Light, likeness: np.ndarray
+    mask: Mask, fit: Fit, rng: np.random.Generator, patterns: Mapping[str, float], light: Light, skin: np.ndarray
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Draws one of our own masks with its straps: a layer of the window's pixels, and what was drawn."""
-    # Rounded up to few sizes, so that the sheets are made only once.
+    """Draws a face mask of `MASKS` with its straps: a layer of the window's pixels, and the details."""
+    # Rounded up to one of few sizes, so that cached sheets can be used.
     pixels = int(np.clip(np.ceil(SUPERSAMPLING * fit.width / 32) * 32, 64, 4096))
     sheet = make_sheet(mask.outlines[fit.outline], pixels)
-    colour, srgb = _dyed(rng, mask.colours)
-    pattern = _chosen(rng, patterns) if mask.has_patterns else "plain"
+    colour, srgb = _draw_colour(rng, mask.colours)
+    pattern = _choose(rng, patterns) if mask.has_patterns else "plain"
     relief = mask.make(sheet, rng, fit.looseness)
     albedo, print_details = print_pattern(pattern, sheet, rng, srgb)
     albedo = light.shine(albedo)
@@ -262,38 +262,38 @@ def _worn_layer(
     layer = compositing.carry(layer, lambda points: sheet.to_pixels(fit.worn.to_frame(points)), fit.window)
     details = {"colour": colour, "srgb": [round(float(value), 1) for value in srgb], "pattern": pattern}
     if mask.straps:
-        details["straps"], strap_srgb = _dyed(rng, mask.strap_colours)
+        details["straps"], strap_srgb = _draw_colour(rng, mask.strap_colours)
         strap_colour = to_linear(srgb if details["straps"] == "own" else strap_srgb)
-        straps, strap_details = draw_straps(mask.straps, rng, fit.worn, fit.width, strap_colour, light, fit.window, likeness)
+        straps, strap_details = draw_straps(mask.straps, rng, fit.worn, fit.width, strap_colour, light, fit.window, skin)
         details |= strap_details
         # Under the mask.
         layer += straps * (1 - layer[..., 3:])
     return layer, {**details, **print_details, **relief.details}
 
 
-def _dyed(rng: np.random.Generator, colours: Colours) -> tuple[str, np.ndarray]:
-    """One of the colours, by name and as `[3]` in 0..255: no two batches are dyed or faded alike."""
-    name = _chosen(rng, {name: share for name, (_, share) in colours.items()})
+def _draw_colour(rng: np.random.Generator, colours: Colours) -> tuple[str, np.ndarray]:
+    """One of the colours, by name and as `[3]` in 0..255, a little varied, as dyes are."""
+    name = _choose(rng, {name: weight for name, (_, weight) in colours.items()})
     return name, np.clip(colours[name][0] + rng.normal(0, 3.5, 3) + rng.normal(0, 6), 6, 245).astype(np.float32)
 
 
 def _template_layer(template: Template, face: np.ndarray, landmarks: np.ndarray, fit: Fit) -> tuple[np.ndarray, dict[str, Any]]:
-    """The template as a layer of the window's pixels, and what was done to it."""
+    """The template as a layer of the window's pixels, and the details."""
     layer, factor = lit(template, face, landmarks)
     points = template.points
-    # Shrunk to what can be seen of it; never enlarged.
-    share = SUPERSAMPLING * fit.width / float(np.linalg.norm(points[2] - points[0]))
-    if share < 1:
-        size = np.maximum(np.rint(np.multiply(layer.shape[1::-1], share)).astype(int), 1)
+    # Reduced to the resolution that is needed; never enlarged.
+    scale = SUPERSAMPLING * fit.width / float(np.linalg.norm(points[2] - points[0]))
+    if scale < 1:
+        size = np.maximum(np.rint(np.multiply(layer.shape[1::-1], scale)).astype(int), 1)
         points = (points + 0.5) * size / layer.shape[1::-1] - 0.5
         layer = cv2.resize(layer, size.tolist(), interpolation=cv2.INTER_AREA)
     flat = geometry.Homography(geometry.SIX_MEAN, points)
-    layer = compositing.carry(layer, lambda places: flat.to_picture(fit.worn.to_frame(places)), fit.window)
+    layer = compositing.carry(layer, lambda places: flat.to_image(fit.worn.to_frame(places)), fit.window)
     return layer, {"template": template.name, "brightness": factor}
 
 
 def _described(light: Light, seen: camera.Camera) -> dict[str, Any]:
-    """Light and camera, fit for JSON."""
+    """Light and camera, as JSON can hold them."""
     return {
         "light_colour": light.colour.tolist(),
         "light_direction": light.direction.tolist(),

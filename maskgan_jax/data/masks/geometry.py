@@ -1,4 +1,4 @@
-"""Where a mask sits on a face: how a flat mask is carried onto it.
+"""How a flat face mask is mapped onto a face.
 
 Two ways. A homography by the six points of MaskTheFace (Anwar and Raychowdhury, 2020), always in the order a-f: a, c left and
 right end of the mask's top edge, b nose bridge, d, f left and right side at the height of the lower lip, e chin. Or a mesh that
@@ -30,58 +30,58 @@ _RIGHT_MEAN = ((0.0, 0.805), (0.126, 0.784), (0.239, 0.714), (0.337, 0.629), (0.
 CONTOUR_MEAN = np.array([(-x, y) for x, y in _RIGHT_MEAN[:0:-1]] + list(_RIGHT_MEAN))
 NOSE_MEAN = np.array(((0.0, 0.0), (0.0, 0.089), (0.0, 0.176), (0.0, 0.266)))
 SIX_MEAN = np.array(((-0.475, 0.279), (0.0, 0.133), (0.475, 0.279), (-0.372, 0.58), (0.0, 0.805), (0.372, 0.58)))
-# Points in all places where masks lie, down to the neck.
+# Points wherever face masks lie, down to the neck.
 REACH = np.stack(np.meshgrid(np.linspace(-0.65, 0.65, 8), np.linspace(-0.15, 1.5, 10)), axis=-1).reshape(-1, 2)
-# About the middle of a mask.
+# About the middle of a face mask.
 PIVOT = np.array((0.0, 0.5))
 # Where a mask ends under the chin.
 CHIN = np.array((0.0, 0.88))
 
 
 class Homography:
-    """Carries points from one plane to another."""
+    """Maps points from one plane to another."""
 
     def __init__(self, source: np.ndarray, target: np.ndarray):
-        """The one that carries the points `source` onto `target` (both `[6, 2]`) best in the sense of least squares.
+        """The least-squares fit that maps the points `source` to `target`, both `[6, 2]`.
 
         Raises:
-          UserError: there is none, because the points lie on a line or fall together.
+          UserError: there is none, because the points are collinear or coincide.
         """
         self._matrix, _ = cv2.findHomography(source.astype(np.float64), target.astype(np.float64), 0)
         if self._matrix is None or not np.isfinite(self._matrix).all() or abs(np.linalg.det(self._matrix)) < 1e-12:
             raise UserError("the six points of the mask or of the face lie on a line; check the landmarks and masks.cfg")
         self._inverse = np.linalg.inv(self._matrix)
 
-    def to_picture(self, points: np.ndarray) -> np.ndarray:
-        """Carries points `[N, 2]` from the plane of `source` to that of `target`."""
+    def to_image(self, points: np.ndarray) -> np.ndarray:
+        """Maps points `[N, 2]` from the plane of `source` to that of `target`."""
         return cv2.perspectiveTransform(np.asarray(points, np.float64)[None], self._matrix)[0]
 
     def to_frame(self, points: np.ndarray) -> np.ndarray:
-        """Carries points `[N, 2]` from the plane of `target` to that of `source`."""
+        """Maps points `[N, 2]` from the plane of `target` to that of `source`."""
         return cv2.perspectiveTransform(np.asarray(points, np.float64)[None], self._inverse)[0]
 
 
 class Mesh:
-    """Carries points by a thin-plate spline through control points, smooth and nearly exact at these.
+    """Maps points by a thin-plate spline through control points, smooth and nearly exact at these.
 
-    Backwards it goes by a second spline, through points that the first one carried: exact to about a hundredth of the face's
-    width wherever a mask lies.
+    The inverse is a second spline, through points mapped by the first: exact to about a hundredth of the face's width wherever
+    a face mask lies.
     """
 
-    # How far it may leave a landmark to stay smooth: dlib's points are not exact.
+    # Landmarks need not be met exactly, as dlib's are not exact.
     SMOOTHING = 2e-3
 
-    def __init__(self, frame: np.ndarray, picture: np.ndarray):
-        """The one between control points `frame`, in the frame of the face, and `picture`, in pixels, both `[N, 2]`.
+    def __init__(self, frame: np.ndarray, image: np.ndarray):
+        """The one between control points `frame`, in the frame of the face, and `image`, in pixels, both `[N, 2]`.
 
         Raises:
-          UserError: there is none, because the points fall together.
+          UserError: there is none, because the points coincide.
         """
-        # In sizes of the face, so that the smoothing means the same for all resolutions.
-        self._centre, self._size = picture.mean(axis=0), float(np.ptp(picture, axis=0).max())
+        # In units of the face's size, so that smoothing does not depend on the resolution.
+        self._centre, self._size = image.mean(axis=0), float(np.ptp(image, axis=0).max())
         if not self._size:
             raise UserError(UNFIT)
-        local = (picture - self._centre) / self._size
+        local = (image - self._centre) / self._size
         settings = {"kernel": "thin_plate_spline", "smoothing": self.SMOOTHING}
         try:
             self._forward = RBFInterpolator(frame, local, **settings)
@@ -89,25 +89,25 @@ class Mesh:
         except np.linalg.LinAlgError as error:
             raise UserError(UNFIT) from error
 
-    def to_picture(self, points: np.ndarray) -> np.ndarray:
-        """Carries points `[N, 2]` from the frame of the face to pixels of the picture."""
+    def to_image(self, points: np.ndarray) -> np.ndarray:
+        """Maps points `[N, 2]` from the frame of the face to pixels of the image."""
         return self._forward(points) * self._size + self._centre
 
     def to_frame(self, points: np.ndarray) -> np.ndarray:
-        """Carries points `[N, 2]` from pixels of the picture to the frame of the face."""
+        """Maps points `[N, 2]` from pixels of the image to the frame of the face."""
         return self._backward((points - self._centre) / self._size)
 
 
 @dataclasses.dataclass(frozen=True)
 class Worn:
-    """How one mask sits on one face: moved in the frame of the face, which is carried onto the picture.
+    """How one face mask sits on one face: moved in the frame of the face, which is mapped onto the image.
 
     Attributes:
       placement: of the frame of the face.
       shift: right and down, in widths of the face.
       rotation: clockwise in degrees, about `PIVOT`.
       scale: about `PIVOT`.
-      squeeze: share of the mask's height that is left, measured from `CHIN` up.
+      squeeze: factor of the height, measured from `CHIN` up.
     """
 
     placement: Homography | Mesh
@@ -116,13 +116,13 @@ class Worn:
     scale: float
     squeeze: float = 1.0
 
-    def to_picture(self, points: np.ndarray) -> np.ndarray:
-        """Carries points `[N, 2]` of the mask to pixels of the picture."""
+    def to_image(self, points: np.ndarray) -> np.ndarray:
+        """Maps points `[N, 2]` of the mask to pixels of the image."""
         points = (points - CHIN) * (1, self.squeeze) + CHIN
-        return self.placement.to_picture((points - PIVOT) @ self._turn().T * self.scale + PIVOT + self.shift)
+        return self.placement.to_image((points - PIVOT) @ self._turn().T * self.scale + PIVOT + self.shift)
 
     def to_frame(self, points: np.ndarray) -> np.ndarray:
-        """Carries points `[N, 2]` from pixels of the picture to the frame in which the mask is drawn."""
+        """Maps points `[N, 2]` from pixels of the image to the frame in which the mask is drawn."""
         points = (self.placement.to_frame(points) - PIVOT - self.shift) @ self._turn() / self.scale + PIVOT
         return (points - CHIN) / (1, self.squeeze) + CHIN
 
@@ -132,7 +132,7 @@ class Worn:
 
 
 def keeps_orientation(carry: Callable[[np.ndarray], np.ndarray], points: np.ndarray) -> bool:
-    """Whether `carry`, of points `[N, 2]`, carries the rectangle about `points` without folding it or turning it over."""
+    """Whether `carry` maps the rectangle around `points`, `[N, 2]`, without folding it or turning it over."""
     low, high = points.min(axis=0), points.max(axis=0)
     grid = np.stack(np.meshgrid(*np.linspace(low, high, 12).T), axis=-1)
     carried = carry(grid.reshape(-1, 2)).reshape(grid.shape)
@@ -150,7 +150,7 @@ def six_points(landmarks: np.ndarray) -> np.ndarray:
       `[6, 2]` float64, (x, y) in pixels.
 
     Raises:
-      UserError: the landmarks are no face (wrong shape, not finite, or fallen together).
+      UserError: the landmarks are not a face (wrong shape, not finite, or degenerate).
     """
     landmarks = np.asarray(landmarks, np.float64)
     if landmarks.shape != (68, 2) or not np.isfinite(landmarks).all():
@@ -195,20 +195,20 @@ def side_of_face(landmarks: np.ndarray, threshold: float = 13.0) -> str:
 
 
 def _crossings(polyline: np.ndarray, point: np.ndarray, direction: np.ndarray) -> np.ndarray:
-    """Where the polyline `[N, 2]` crosses the endless line through `point`: `[K, 2]`, in the order of the polyline."""
+    """Where the polyline `[N, 2]` crosses the infinite line through `point`: `[K, 2]`, in the order of the polyline."""
     normal = np.array((-direction[1], direction[0]))
     height = (polyline - point) @ normal
     start, end = height[:-1], height[1:]
     hit = (start >= 0) != (end >= 0)
-    share = start[hit] / (start[hit] - end[hit])
-    return polyline[:-1][hit] + share[:, None] * np.diff(polyline, axis=0)[hit]
+    fraction = start[hit] / (start[hit] - end[hit])
+    return polyline[:-1][hit] + fraction[:, None] * np.diff(polyline, axis=0)[hit]
 
 
 def _sides(jaw: np.ndarray, point: np.ndarray, across: np.ndarray, ends: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """The left and right point where a line across the face leaves it."""
     points = _crossings(jaw, point, across)
     if len(points) < 2:
-        # The line passes above an end of the jaw: go on along an ellipse.
+        # The line passes above an end of the jaw: continue it as an ellipse.
         (x, y), axes, angle = cv2.fitEllipse(jaw.astype(np.float32))
         turn = np.linspace(0, 2 * np.pi, 73)
         cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))

@@ -1,4 +1,4 @@
-"""The light on a face, read off its visible skin, and how a mask looks in it."""
+"""The light on a face, estimated from its visible skin, and how a face mask looks in it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Light:
     """Light from one soft direction.
 
     Attributes:
-      colour: `[3]`, what a white surface facing the camera sends back in linear light.
+      colour: `[3]`, linear light that a white surface facing the camera reflects.
       direction: `[3]` of length 1, towards the light: right, down, towards the camera.
-      ambient: share of the light that comes from all around, in 0..1.
+      ambient: fraction of the light that comes from all directions, in 0..1.
       saturation: how much colour the photo shows, 0 (none, it is grey) to 1.
       skin: `[3]`, linear colour of the visible skin.
     """
@@ -35,7 +35,7 @@ class Light:
     skin: np.ndarray
 
     def shine(self, albedo: np.ndarray) -> np.ndarray:
-        """Linear light that a surface of this linear reflectance `[..., 3]`, facing the camera, sends back."""
+        """Linear light that a surface of this linear reflectance `[..., 3]`, facing the camera, reflects."""
         if self.saturation < 1:
             grey = (albedo @ LUMINANCE)[..., None]
             albedo = grey + self.saturation * (albedo - grey)
@@ -43,16 +43,15 @@ class Light:
 
 
 def exposed(linear: np.ndarray) -> np.ndarray:
-    """Linear light as a camera renders it: highlights are compressed, and so lose colour, instead of being cut off."""
+    """Linear light as a camera renders it: highlights are compressed, and lose colour, instead of being clipped."""
     over = np.maximum(linear - SHOULDER, 0)
     return linear - over**2 / (1 - SHOULDER + over)
 
 
 def light_of(face: np.ndarray, landmarks: np.ndarray) -> Light:
-    """Estimates the light from patches of skin that a mask leaves free: under the eyes, above the brows, between them.
+    """Estimates the light from patches of skin that no face mask covers: under the eyes, above the brows, between them.
 
-    Skin is darker or redder by itself, not only by the light; so only part of what differs from middling skin is put down
-    to the light.
+    Skin may be dark or red in itself, so only part of its difference from average skin is attributed to the light.
 
     Args:
       face: `[S, S, 3]` uint8.
@@ -64,11 +63,11 @@ def light_of(face: np.ndarray, landmarks: np.ndarray) -> Light:
     level = float(np.maximum(skin @ LUMINANCE, 1e-3))
     tint = np.clip(skin / level / (SKIN / (SKIN @ LUMINANCE)), 0.5, 2.0)
     gain = 1.02 * np.clip((level / float(SKIN @ LUMINANCE)) ** 0.6, 0.3, 1.25)
-    # The bright side is the one the light comes from; a face lit evenly still has the light a little above it.
+    # The light comes from the bright side; if both are equal, from a little above.
     sideways = np.clip(np.log(grey[[1, 3]].mean() / grey[[0, 2]].mean()), -1.5, 1.5)
     upwards = np.clip(np.log(grey[[2, 3]].mean() / grey[[0, 1]].mean()), -0.6, 0.6)
     direction = np.array((0.8 * sideways, -0.55 - 0.4 * upwards, 1.0))
-    # Hard light leaves the far side dark; even light comes from everywhere.
+    # Hard light leaves the far side dark; even light comes from all directions.
     ambient = float(np.clip(0.36 - 0.15 * abs(sideways), 0.18, 0.36))
     chroma = float(np.ptp(skin) / max(skin.max(), 1e-3))
     saturation = float(np.clip(chroma / 0.35, 0, 1))
@@ -86,7 +85,7 @@ def skin_patches(face: np.ndarray, landmarks: np.ndarray) -> list[np.ndarray]:
       landmarks: `[68, 2]`, (x, y) in pixels of `face`.
 
     Returns:
-      Five windows `[n, n, ...]` of `face`, moved inside it where they would leave it.
+      Five windows `[n, n, ...]` of `face`, moved inside where they would extend beyond it.
     """
     drop = 0.35 * (landmarks[30] - landmarks[27])
     spots = (
@@ -114,16 +113,16 @@ def shade(height: np.ndarray, light: Light, pixels: float, sheen: float) -> tupl
       sheen: see `catalogue.Mask`.
 
     Returns:
-      Two times `[h, w]` float32: diffuse light, 1 on what faces the camera, a factor of the surface's own colour; and the sheen
-      of the fibres, which has the colour of the light.
+      Two arrays `[h, w]` float32: diffuse light, a factor of the surface's own colour, 1 where it faces the camera; and the
+      sheen of the fibres, which has the colour of the light.
     """
     slope_u = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3, scale=pixels / 8)
     slope_v = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3, scale=pixels / 8)
     facing = light.direction[2] - light.direction[0] * slope_u - light.direction[1] * slope_v
     facing /= np.sqrt(1 + slope_u**2 + slope_v**2)
-    # Cloth lets some light through and scatters it: it darkens more slowly than a hard surface as it turns away.
+    # Cloth scatters light: it darkens more slowly than a hard surface as it turns away.
     direct = np.maximum((facing + 0.15) / (light.direction[2] + 0.15), 0)
-    # Less light of either kind gets into folds.
+    # Less of both kinds of light gets into folds.
     around = cv2.resize(height, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
     around = cv2.resize(cv2.GaussianBlur(around, (0, 0), 0.006 * pixels), height.shape[::-1], interpolation=cv2.INTER_LINEAR)
     openness = np.clip(1 + 26 * (height - around), 0.4, 1.15)
@@ -131,13 +130,13 @@ def shade(height: np.ndarray, light: Light, pixels: float, sheen: float) -> tupl
 
 
 def shadow(alpha: np.ndarray, light: Light, reach: float, strength: float) -> np.ndarray:
-    """The contact shadow of what covers `alpha`: the share of light that it takes away beside itself.
+    """The contact shadow of what covers `alpha`: the fraction of the light that it takes from what is beside it.
 
     Args:
       alpha: `[h, w]` float32 in 0..1.
       light: the shadow falls away from it.
       reach: how far, in pixels.
-      strength: greatest share of the light that is taken away, in 0..1.
+      strength: the largest fraction, in 0..1.
 
     Returns:
       `[h, w]` float32 in 0..1.

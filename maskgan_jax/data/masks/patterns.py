@@ -1,4 +1,4 @@
-"""Prints on cloth, in colours that go with its own. No text, no logos."""
+"""Patterns printed on cloth, in colours that go with its own. No text, no logos."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from maskgan_jax.data.masks.sheet import Sheet, noise, step
 
 
 def print_pattern(pattern: str, sheet: Sheet, rng: np.random.Generator, srgb: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-    """The colours of printed cloth.
+    """The colours of cloth with a pattern printed on it.
 
     Args:
       pattern: one of `PATTERNS`.
       sheet: what is printed on.
-      rng: source of everything random.
+      rng: chooses colours and sizes.
       srgb: `[3]` in 0..255, colour of the ground.
 
     Returns:
-      `[h, w, 3]` or `[3]` float32, linear, and what was drawn.
+      `[h, w, 3]` or `[3]` float32, linear, and the random choices.
     """
     return PATTERNS[pattern](sheet, rng, srgb)
 
@@ -34,11 +34,11 @@ def _plain(sheet: Sheet, rng: np.random.Generator, srgb: np.ndarray) -> tuple[np
 
 
 def _stripes(sheet: Sheet, rng: np.random.Generator, srgb: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-    per_unit, share, angle = float(rng.uniform(4, 13)), float(rng.uniform(0.25, 0.6)), float(rng.choice((0, 90, 90, 45)))
+    per_unit, width, angle = float(rng.uniform(4, 13)), float(rng.uniform(0.25, 0.6)), float(rng.choice((0, 90, 90, 45)))
     x, y = _draped(sheet, rng)
     along = x * np.float32(np.cos(np.radians(angle))) + y * np.float32(np.sin(np.radians(angle)))
-    stripes = _bars(along * per_unit, share, per_unit / sheet.pixels)
-    return _mixed(srgb, _partner(rng, srgb), stripes), {"stripes": per_unit, "share": share, "angle": angle}
+    stripes = _bars(along * per_unit, width, per_unit / sheet.pixels)
+    return _mixed(srgb, _partner(rng, srgb), stripes), {"stripes": per_unit, "share": width, "angle": angle}
 
 
 def _checks(sheet: Sheet, rng: np.random.Generator, srgb: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
@@ -85,7 +85,7 @@ def _flowers(sheet: Sheet, rng: np.random.Generator, srgb: np.ndarray) -> tuple[
 
 
 def _camouflage(sheet: Sheet, rng: np.random.Generator, srgb: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-    """Blots in three shades of the ground, one over the other."""
+    """Blots in three shades of the ground, on top of each other."""
     size = float(rng.uniform(0.06, 0.14))
     layer = to_linear(srgb)
     for shade in (0.6, 1.5, 0.3):
@@ -106,17 +106,17 @@ PATTERNS: dict[str, Callable[[Sheet, np.random.Generator, np.ndarray], tuple[np.
 
 
 def _draped(sheet: Sheet, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """x and y on the cloth, which lies in folds and was not cut straight."""
+    """x and y on the cloth, which is folded and not cut quite straight."""
     turn = float(rng.normal(0, 0.1))
     x, y = sheet.x + np.float32(turn) * sheet.y, sheet.y - np.float32(turn) * sheet.x
     wave = [sheet.enlarged(size * noise(rng, sheet.coarse, 0.2)) for size in (0.008, 0.012)]
     return x + wave[0], y + wave[1]
 
 
-def _bars(x: np.ndarray, share: float, pixel: float) -> np.ndarray:
-    """1 on the given share of each period of length 1, anti-aliased over a `pixel`."""
+def _bars(x: np.ndarray, width: float, pixel: float) -> np.ndarray:
+    """1 on a fraction `width` of each period of length 1, anti-aliased over a `pixel`."""
     offset = np.abs(x - np.rint(x))
-    return step(np.float32(share / 2) - offset, 2 * pixel)
+    return step(np.float32(width / 2) - offset, 2 * pixel)
 
 
 def _partner(rng: np.random.Generator, srgb: np.ndarray) -> np.ndarray:
@@ -132,7 +132,7 @@ def _partner(rng: np.random.Generator, srgb: np.ndarray) -> np.ndarray:
     return to_srgb_float(np.clip(linear * wanted / float(linear @ LUMINANCE), 0, 1)).astype(np.float64)
 
 
-def _mixed(srgb: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """`[h, w, 3]`, linear: the first colour where `share` is 0, the other where it is 1."""
+def _mixed(srgb: np.ndarray, other: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """`[h, w, 3]`, linear: the first colour where `weight` is 0, the other where it is 1."""
     ground = to_linear(np.float32(srgb))
-    return ground + share[..., None] * (to_linear(np.float32(np.clip(other, 0, 255))) - ground)
+    return ground + weight[..., None] * (to_linear(np.float32(np.clip(other, 0, 255))) - ground)

@@ -15,7 +15,7 @@ METAL = np.array((0.42, 0.43, 0.44), np.float32)
 
 
 def n95(sheet: Sheet, rng: np.random.Generator, looseness: float) -> Relief:
-    """A moulded cup with ribs or a fold of three panels, a pressed rim, a nose clip and now and then a valve."""
+    """A moulded cup with ribs or a fold of three panels, a pressed rim, a nose clip and sometimes a valve."""
     x, y, side = sheet.x, sheet.y, sheet.side
     bulge = float(rng.uniform(0.22, 0.34))
     rim = float(rng.uniform(0.02, 0.032))

@@ -1,4 +1,4 @@
-"""The flat sheet that a mask is drawn on, and the reliefs it is made of.
+"""The flat sheet that a face mask is drawn on, and the shapes that its relief is made of.
 
 A sheet lies in the frame of the face (`geometry.CONTOUR_MEAN`): x to the right and y down from the top of the nose, in widths
 of the face (about 14 cm). Heights are in the same unit, towards the camera.
@@ -21,12 +21,12 @@ COARSENESS = 4
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """Points of a sheet; shared between drawings, so read-only.
+    """Points of a sheet; shared between face masks, so read-only.
 
     Attributes:
       x, y: `[h, w]` float32, in the frame of the face.
       side: `[h, w]` float32, |x|.
-      face: `[h, w]` float32, height of what lies under a soft mask, taut from nose to cheeks: a head with a nose.
+      face: `[h, w]` float32, height of a soft mask stretched over a head with a nose.
       pixels: grid points to one width of the face.
     """
 
@@ -56,19 +56,19 @@ class Sheet(Grid):
         return cv2.resize(coarse, self.x.shape[::-1], interpolation=cv2.INTER_CUBIC)
 
     def to_pixels(self, points: np.ndarray) -> np.ndarray:
-        """Carries points `[..., 2]` from the frame of the face to pixels of the sheet."""
+        """Maps points `[..., 2]` from the frame of the face to pixels of the sheet."""
         return (points - (self.x[0, 0], self.y[0, 0])) * self.pixels
 
 
 @dataclasses.dataclass(frozen=True)
 class Relief:
-    """A mask that is not yet dyed or lit.
+    """A face mask before it is coloured and lit.
 
     Attributes:
       height: `[h, w]` float32.
       fabric: `[h, w]` float32, a factor of the colour.
       parts: what lies on the fabric, in order: coverage `[h, w]` in 0..1, and its colour `[3]`, linear.
-      details: what was chosen by lot, fit for JSON.
+      details: the random choices, as JSON can hold them.
     """
 
     height: np.ndarray
@@ -93,7 +93,7 @@ def make_sheet(right: tuple[tuple[float, float], ...], pixels: int) -> Sheet:
     left, top = outline.min(axis=0) - MARGIN
     size = (outline.max(axis=0) + MARGIN - (left, top)) * pixels
     columns, rows = (np.ceil(size / COARSENESS) * COARSENESS).astype(int)
-    # Drawn four times as large and averaged: exact enough for the distance and for the edge.
+    # Drawn four times as large and averaged: exact enough for distance and edge.
     fine = np.zeros((rows * 4, columns * 4), np.uint8)
     cv2.fillPoly(fine, [np.rint(((outline - (left, top)) * pixels + 0.5) * 4 - 0.5).astype(np.int32)], 255)
     alpha = cv2.resize(fine, (columns, rows), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
@@ -128,7 +128,7 @@ def step(x: np.ndarray, width: float) -> np.ndarray:
 
 
 def ridge(x: np.ndarray, width: float) -> np.ndarray:
-    """A smooth ridge of height 1 at x = 0, gone at twice `width` from it; subtract it for a groove."""
+    """A smooth ridge of height 1 at x = 0, down to 0 at twice `width` from it; subtract it for a groove."""
     t = np.maximum(1 - (x * (0.5 / width)) ** 2, 0)
     return t * t
 
@@ -151,12 +151,12 @@ def noise(rng: np.random.Generator, grid: Grid, size: float) -> np.ndarray:
 
 
 def creases(rng: np.random.Generator, grid: Grid, size: float) -> np.ndarray:
-    """Soft dents with sharp lines between them, as in paper and cloth that was crumpled."""
+    """Soft dents with sharp lines between them, as in crumpled paper and cloth."""
     return 0.6 * noise(rng, grid, size) + np.sqrt(noise(rng, grid, 0.8 * size) ** 2 + 0.01)
 
 
 def folds(rng: np.random.Generator, grid: Grid, across: np.ndarray, per_unit: float) -> np.ndarray:
-    """Irregular folds, about `per_unit` to a unit of the coordinate `across` `[h, w]`, along the lines where it is constant."""
+    """Irregular folds along the lines of constant `across` `[h, w]`, about `per_unit` of them per unit of it."""
     low, high = float(across.min()), float(across.max())
     heights = rng.standard_normal((max(4, round((high - low) * per_unit * 2)), 5), np.float32)
     down = (across - np.float32(low)) * np.float32((len(heights) - 1) / (high - low))
@@ -168,7 +168,7 @@ def pulled(rng: np.random.Generator, grid: Grid, point: tuple[float, float], rea
     """Wrinkles that run away from a point where the fabric is pulled, and from its mirror image."""
     out, down = point[0] - grid.side, grid.y - point[1]
     distance = np.sqrt(out**2 + down**2)
-    # Another random profile for either side, over the angle.
+    # A random profile over the angle, another for each side.
     profile = rng.standard_normal((2, count), np.float32)
     turn = (np.arctan2(down, np.maximum(out, 1e-3)) / np.float32(np.pi) + 0.5) * (count - 1)
     row = (grid.x > 0).astype(np.float32)
@@ -177,7 +177,7 @@ def pulled(rng: np.random.Generator, grid: Grid, point: tuple[float, float], rea
 
 
 def white_noise(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """Gaussian noise of standard deviation 1, `[h, w]` float32: a random part of a tile that is made once."""
+    """Gaussian noise of standard deviation 1, `[h, w]` float32: a random part of a cached tile."""
     tile = _tile(max(1024, 2 ** int(np.ceil(np.log2(2 * max(shape))))))
     top, left = (int(rng.integers(len(tile) - side)) for side in shape)
     flips = rng.integers(2, size=2) * 2 - 1
@@ -186,7 +186,7 @@ def white_noise(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
 
 @functools.lru_cache(maxsize=2)
 def _tile(side: int) -> np.ndarray:
-    # To draw it anew for each mask would take a tenth of the time of drawing.
+    # Drawing new noise for each face mask would take a tenth of the time.
     tile = np.random.default_rng(0).standard_normal((side, side), np.float32)
     tile.flags.writeable = False
     return tile

@@ -1,4 +1,4 @@
-"""Ear loops and straps: thin bands from the mask towards the ears, which vanish under hair."""
+"""Ear loops and straps: thin bands from the face mask towards the ears, which disappear under hair."""
 
 from __future__ import annotations
 
@@ -36,36 +36,35 @@ def draw_straps(
     colour: np.ndarray,
     light: Light,
     window: Window,
-    likeness: np.ndarray,
+    skin: np.ndarray,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Draws the straps of both sides, from the mask towards the ears, as far as there is skin under them.
 
     Args:
       straps: those of the right side; at least one.
-      rng: source of everything random.
       worn: how the mask sits. A strap starts where the mask is, and ends where the ear is.
       scale: pixels to one width of the face.
       colour: `[3]`, linear.
       light: what they are lit with.
-      window: part of the picture that is drawn.
-      likeness: `[h, w]` in 0..1, where the window shows skin (see `skin`).
+      window: part of the image that is drawn.
+      skin: `[h, w]` in 0..1, where the window shows skin, from `skin_map`.
 
     Returns:
-      A layer (see `compositing`) of the pixels of the window, and what was drawn by lot.
+      A layer (see `compositing`) of the pixels of the window, and the random choices.
     """
     band, core = np.zeros((2, *window.size), np.uint8)
     thickness = float(rng.uniform(0.6, 1.3))
     sag = rng.normal(0, 0.02, (len(straps), 2))
     t = np.linspace(0, 1, 25)[:, None]
     sides = np.array([(1, 1), (-1, 1)])
-    starts = worn.to_picture(np.concatenate([strap.start * sides for strap in straps])).reshape(-1, 2, 2)
-    ends = worn.placement.to_picture(np.concatenate([strap.end * sides for strap in straps])).reshape(-1, 2, 2)
+    starts = worn.to_image(np.concatenate([strap.start * sides for strap in straps])).reshape(-1, 2, 2)
+    ends = worn.placement.to_image(np.concatenate([strap.end * sides for strap in straps])).reshape(-1, 2, 2)
     for strap, *of_sides in zip(straps, starts, ends, sag, strict=True):
         for start, end, bend in zip(*of_sides, strict=True):
             # A quadratic Bezier curve, nearly straight, as the elastic is stretched.
             middle = (start + end) / 2 + (0, bend * scale)
             curve = (1 - t) ** 2 * start + 2 * t * (1 - t) * middle + t**2 * end - (window.left, window.top)
-            curve = curve[: _visible(curve, likeness)]
+            curve = curve[: _visible(curve, skin)]
             if not len(curve):
                 continue
             points = np.rint(curve * 16).astype(np.int32)
@@ -80,30 +79,30 @@ def draw_straps(
     return layer, {"strap_thickness": thickness, "strap_sag": sag.tolist()}
 
 
-def _visible(curve: np.ndarray, likeness: np.ndarray) -> int:
-    """How many of the points `[N, 2]` of a strap come before it vanishes under hair; 0 if that is next to none."""
+def _visible(curve: np.ndarray, skin: np.ndarray) -> int:
+    """The number of points `[N, 2]` of a strap before it disappears under hair; 0 if there are too few to draw."""
     x, y = np.rint(curve).astype(int).T
-    inside = (x >= 0) & (y >= 0) & (x < likeness.shape[1]) & (y < likeness.shape[0])
+    inside = (x >= 0) & (y >= 0) & (x < skin.shape[1]) & (y < skin.shape[0])
     seen = np.zeros(len(curve))
-    seen[inside] = likeness[y[inside], x[inside]]
-    # A lock of hair, a mole or a shadow does not end it: three points in a row do.
+    seen[inside] = skin[y[inside], x[inside]]
+    # Three points in a row end it; a lock of hair, a mole or a shadow does not.
     gone = np.convolve(seen < 0.3, np.ones(3), "valid") == 3
     count = int(np.argmax(gone)) if gone.any() else len(curve)
     return count if count > len(curve) // 4 else 0
 
 
-def skin(face: np.ndarray, light: Light) -> np.ndarray:
-    """Where a picture looks like the skin of the face: `[H, W]` float32 in 0..1, smooth.
+def skin_map(face: np.ndarray, light: Light) -> np.ndarray:
+    """Where an image looks like the skin of the face: `[H, W]` float32 in 0..1, smooth.
 
     Args:
       face: `[H, W, 3]`, linear.
-      light: of this face; its `skin` is what it is compared with.
+      light: of this face; its `skin` is the reference.
     """
     small = cv2.resize(face, [-(-side // 4) for side in face.shape[1::-1]], interpolation=cv2.INTER_AREA)
     level = np.log(np.maximum(small @ LUMINANCE, 1e-3) / max(float(light.skin @ LUMINANCE), 1e-3))
-    shares = small / np.maximum(small.sum(axis=-1, keepdims=True), 1e-3)
-    tint = np.abs(shares - light.skin / max(float(light.skin.sum()), 1e-3)).sum(axis=-1)
+    chromaticity = small / np.maximum(small.sum(axis=-1, keepdims=True), 1e-3)
+    tint = np.abs(chromaticity - light.skin / max(float(light.skin.sum()), 1e-3)).sum(axis=-1)
     # A third as bright as the cheek is a shadow; a tenth is hair.
-    likeness = np.exp(-((np.minimum(level + 0.5, 0) / 0.7) ** 2) - (np.maximum(level - 0.3, 0) / 0.5) ** 2 - (tint / 0.14) ** 2)
-    likeness = cv2.resize(cv2.GaussianBlur(likeness, (3, 3), 0), face.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    return np.clip(2.5 * likeness - 0.6, 0, 1)
+    match = np.exp(-((np.minimum(level + 0.5, 0) / 0.7) ** 2) - (np.maximum(level - 0.3, 0) / 0.5) ** 2 - (tint / 0.14) ** 2)
+    match = cv2.resize(cv2.GaussianBlur(match, (3, 3), 0), face.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    return np.clip(2.5 * match - 0.6, 0, 1)

@@ -1,8 +1,8 @@
-"""Mask templates of one's own: a folder as MaskTheFace has it, `masks.cfg` with RGBA pictures.
+"""The user's own mask templates: a folder in MaskTheFace's format, `masks.cfg` with RGBA images.
 
-`masks.cfg` is an INI file with one section per template: `template`, the path of the picture, and `mask_a` to `mask_f`,
+`masks.cfg` is an INI file with one section per template: `template`, the path of the image, and `mask_a` to `mask_f`,
 the six points of `geometry.six_points` as `x, y` in its pixels. Sections NAME_left and NAME_right are the views for turned
-faces. Empty sections, which MaskTheFace uses for other ends, are passed over.
+faces. Empty sections, which MaskTheFace uses for other purposes, are ignored.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from maskgan_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Template:
-    """A mask cut out of a picture.
+    """A mask cut out of an image.
 
     Attributes:
       name: its section in `masks.cfg`.
-      picture: `[h, w, 4]` uint8, sRGB and alpha, not premultiplied.
-      points: `[6, 2]`, a-f in pixels of the picture; they may lie outside it.
+      image: `[h, w, 4]` uint8, sRGB and alpha, not premultiplied.
+      points: `[6, 2]`, a-f in pixels of the image; they may lie outside it.
     """
 
     name: str
-    picture: np.ndarray
+    image: np.ndarray
     points: np.ndarray
 
 
@@ -46,7 +46,7 @@ def load_templates(folder: str) -> dict[str, dict[str, Template]]:
       {name: {'front': ..., 'left': ..., 'right': ...}}; the side views only where there are some.
 
     Raises:
-      UserError: a file is missing or no RGBA picture, or a point is missing or malformed.
+      UserError: a file is missing or is not an RGBA image, or a point is missing or malformed.
     """
     path = Path(folder) / "masks.cfg"
     parser = configparser.ConfigParser(interpolation=None)
@@ -74,7 +74,7 @@ def lit(template: Template, face: np.ndarray, landmarks: np.ndarray) -> tuple[np
     """The template as a layer (see `compositing`), as bright as the face.
 
     The brightness is matched as MaskTheFace does it: V of HSV times 1 + the difference of the mean V of the face and of the
-    mask (in shares of 255). The face is what lies between landmarks 0-16, 26-17; transparent pixels of the mask do not count.
+    mask (as fractions of 255). The face is the polygon of landmarks 0-16, 26-17; transparent pixels of the mask do not count.
 
     Args:
       template: what to draw.
@@ -84,15 +84,15 @@ def lit(template: Template, face: np.ndarray, landmarks: np.ndarray) -> tuple[np
     Returns:
       `[h, w, 4]` float32 and the factor of V.
     """
-    alpha = template.picture[..., 3:].astype(np.float32) / 255
-    value = template.picture[..., :3].max(axis=-1)
+    alpha = template.image[..., 3:].astype(np.float32) / 255
+    value = template.image[..., :3].max(axis=-1)
     outline = np.zeros(face.shape[:2], np.uint8)
     cv2.fillPoly(outline, [np.rint(landmarks[[*range(17), *range(26, 16, -1)]]).astype(np.int32)], 1)
     face_value = face.max(axis=-1)[outline > 0]
     face_mean = float(face_value.mean()) if face_value.size else 255.0
     mask_mean = float(np.average(value, weights=alpha[..., 0]))
     factor = 1 + (face_mean - mask_mean) / 255
-    linear = to_linear(np.clip(template.picture[..., :3] * np.float32(factor), 0, 255))
+    linear = to_linear(np.clip(template.image[..., :3] * np.float32(factor), 0, 255))
     return np.concatenate([linear * alpha, alpha], axis=-1), factor
 
 
@@ -117,16 +117,16 @@ def _read(path: Path, name: str, section: configparser.SectionProxy) -> Template
     if not (a[0] < b[0] < c[0] and d[0] < e[0] < f[0] and a[1] + b[1] + c[1] < d[1] + e[1] + f[1]):
         raise UserError(f"{path}, section [{name}]: mask_a, b, c must go from left to right along the top, d, e, f below them")
     if "template" not in section:
-        raise UserError(f"{path}, section [{name}], template: it is missing; give the path of an RGBA picture")
+        raise UserError(f"{path}, section [{name}], template: it is missing; give the path of an RGBA image")
     # MaskTheFace writes paths from the folder above ('masks/templates/...').
     choices = [path.parent / section["template"], path.parent.parent / section["template"]]
     file = next((choice for choice in choices if choice.is_file()), None)
     if file is None:
         raise UserError(f"{path}, section [{name}], template: there is no file {section['template']}")
     data = np.fromfile(file, np.uint8)
-    picture = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    if picture is None or picture.dtype != np.uint8 or picture.shape[2:] != (4,):
-        raise UserError(f"{file} (section [{name}] of {path}) is not an 8-bit RGBA picture; a template needs an alpha channel")
-    if not picture[..., 3].any():
-        raise UserError(f"{file} (section [{name}] of {path}) is wholly transparent")
-    return Template(name, cv2.cvtColor(picture, cv2.COLOR_BGRA2RGBA), np.array(points))
+    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    if image is None or image.dtype != np.uint8 or image.shape[2:] != (4,):
+        raise UserError(f"{file} (section [{name}] of {path}) is not an 8-bit RGBA image; a template needs an alpha channel")
+    if not image[..., 3].any():
+        raise UserError(f"{file} (section [{name}] of {path}) is completely transparent")
+    return Template(name, cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA), np.array(points))

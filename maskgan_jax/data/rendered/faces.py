@@ -1,7 +1,7 @@
-"""Faces rendered from nothing but random numbers: the data source that needs no photos and no licence.
+"""Faces rendered from random numbers: a data source that needs no photos and no licence.
 
-Everything hangs on the landmarks of `head_model`: features are painted as smooth polygons through the projected points, and a
-relief of soft bumps on an inflated head is lit by one lamp and ambient light. So the landmarks returned are those drawn.
+Features are painted as smooth polygons through the projected landmarks of `head_model`, and a relief of soft bumps on an
+inflated head is lit by one lamp and ambient light. So the landmarks are exact.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from maskgan_jax.data.points import CONTOUR
 from maskgan_jax.data.rendered.head_model import EXPRESSIONS, Person, Projection, draw_person, express, rotation
 from maskgan_jax.errors import UserError
 
-PICTURES_PER_IDENTITY = 2
+IMAGES_PER_IDENTITY = 2
 
 
 class _HairStyle(NamedTuple):
@@ -42,11 +42,11 @@ _HAIR_STYLES = {
 
 @dataclass(frozen=True)
 class RenderedFace:
-    """A picture of an invented face.
+    """An image of an invented face.
 
     Attributes:
       picture: `[size, size, 3]` uint8 RGB.
-      landmarks: `[68, 2]` float32, (x, y) in pixels of the picture, in dlib's order.
+      landmarks: `[68, 2]` float32, (x, y) in pixels of the image, in dlib's order.
       identity: name of the person, the same for the same seed and identity number.
       expression: neutral, happy, sad, surprised or angry.
     """
@@ -58,10 +58,10 @@ class RenderedFace:
 
 
 class PosedFace(NamedTuple):
-    """What is settled of a picture before it is painted.
+    """All that is decided about an image before it is painted.
 
     `points` `[68, 3]` are the landmarks on the head in mm; `landmarks`, `identity`, `expression` are those of `RenderedFace`;
-    `rng` gives the random numbers for the rest of the picture.
+    `rng` gives the random numbers for the rest of the image.
     """
 
     person: Person
@@ -75,12 +75,12 @@ class PosedFace(NamedTuple):
 
 
 def pose_face(index: int, seed: int, size: int = 320) -> PosedFace:
-    """The person, expression and pose of a picture: the quick part of `render_face`, with the same arguments and errors."""
+    """The person, expression and pose of an image: the fast part of `render_face`, with the same arguments and errors."""
     if index < 0 or seed < 0:
         raise UserError(f"a rendered face needs an index and a seed of at least 0, not {index} and {seed}")
     if size < 64:
         raise UserError(f"faces cannot be rendered at {size} pixels; ask for at least 64")
-    number = index // PICTURES_PER_IDENTITY
+    number = index // IMAGES_PER_IDENTITY
     person = draw_person(np.random.default_rng([seed, 0, number]))
     rng = np.random.default_rng([seed, 1, index])
     expression = str(rng.choice(list(EXPRESSIONS)))
@@ -96,15 +96,15 @@ def pose_face(index: int, seed: int, size: int = 320) -> PosedFace:
 
 
 def render_face(index: int, seed: int, size: int = 320) -> RenderedFace:
-    """Renders picture number `index` of an endless collection.
+    """Renders image number `index` of an unlimited collection.
 
-    Two pictures in a row (0 and 1, 2 and 3, ...) show one person, with different pose, expression, light, clothes and
-    background. The same arguments give the same picture.
+    Each pair of images (0 and 1, 2 and 3, ...) shows one person, with different pose, expression, light, clothes and
+    background. The same arguments give the same image.
 
     Args:
-      index: number of the picture, at least 0.
+      index: number of the image, at least 0.
       seed: which collection, at least 0.
-      size: side of the picture in pixels, at least 64. The eyes are about a fifth of it apart.
+      size: side of the image in pixels, at least 64. The distance of the eyes is about a fifth of it.
 
     Raises:
       UserError: `index` or `seed` is negative, or `size` is below 64.
@@ -112,13 +112,13 @@ def render_face(index: int, seed: int, size: int = 320) -> RenderedFace:
     person, points, head, body, landmarks, identity, expression, rng = pose_face(index, seed, size)
     lamp = draw_lamp(rng)
 
-    picture = _paint_background(size, rng)
-    _paint_body(picture, body, person, lamp, rng)
-    _paint_head(picture, head, person, points, lamp, rng)
-    _paint_hair(picture, head, person, lamp)
-    picture = cv2.GaussianBlur(picture, (0, 0), size / 320 * rng.uniform(0.3, 0.7))
-    picture += np.float32(rng.uniform(0.004, 0.014)) * rng.standard_normal(picture.shape, dtype=np.float32)
-    return RenderedFace(np.clip(picture * 255, 0, 255).round().astype(np.uint8), landmarks, identity, expression)
+    image = _paint_background(size, rng)
+    _paint_body(image, body, person, lamp, rng)
+    _paint_head(image, head, person, points, lamp, rng)
+    _paint_hair(image, head, person, lamp)
+    image = cv2.GaussianBlur(image, (0, 0), size / 320 * rng.uniform(0.3, 0.7))
+    image += np.float32(rng.uniform(0.004, 0.014)) * rng.standard_normal(image.shape, dtype=np.float32)
+    return RenderedFace(np.clip(image * 255, 0, 255).round().astype(np.uint8), landmarks, identity, expression)
 
 
 def _paint_background(size: int, rng: np.random.Generator) -> np.ndarray:
@@ -131,9 +131,9 @@ def _paint_background(size: int, rng: np.random.Generator) -> np.ndarray:
     return np.clip(colour + cv2.resize(blobs, (size, size), interpolation=cv2.INTER_CUBIC), 0.04, 0.98)
 
 
-def _paint_body(picture: np.ndarray, projection: Projection, person: Person, lamp: Lamp, rng: np.random.Generator) -> None:
+def _paint_body(image: np.ndarray, projection: Projection, person: Person, lamp: Lamp, rng: np.random.Generator) -> None:
     """Neck, shoulders and clothes."""
-    size, mm = len(picture), projection.scale
+    size, mm = len(image), projection.scale
     neck = 44 + 10 * person.masculinity
     # Right sides, from the top down; the left sides mirror them.
     column = np.array([(neck - 2, 50, -60), (neck, 120, -55), (neck + 4, 150, -55), (neck + 25, 240, -50)])
@@ -147,12 +147,12 @@ def _paint_body(picture: np.ndarray, projection: Projection, person: Person, lam
     outline = spline(projection.project(np.concatenate([column, column[::-1] * mirrored])))
     alpha = cover(outline, size)
     relief = inflate(alpha, 45 * mm)
-    compose(picture, alpha, np.float32(person.skin * 0.86), relief, lamp, gloss=0.04, shadow=2 * mm)
+    compose(image, alpha, np.float32(person.skin * 0.86), relief, lamp, gloss=0.04, shadow=2 * mm)
     cloth = np.concatenate([shoulders, shoulders[::-1] * mirrored, collar])
     alpha = cover(spline(projection.project(cloth)), size)
     folds = cv2.resize(rng.normal(0, 3 * mm, (5, 9)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
     colour = np.float32(np.clip(rng.uniform(0.1, 0.8) + rng.normal(0, 0.1, 3), 0.03, 0.95))
-    compose(picture, alpha, colour, inflate(alpha, 40 * mm) + folds, lamp, gloss=0.0, shadow=3 * mm)
+    compose(image, alpha, colour, inflate(alpha, 40 * mm) + folds, lamp, gloss=0.0, shadow=3 * mm)
 
 
 def _skull(thickness: float) -> np.ndarray:
@@ -164,10 +164,10 @@ def _skull(thickness: float) -> np.ndarray:
 
 
 def _paint_head(
-    picture: np.ndarray, projection: Projection, person: Person, points: np.ndarray, lamp: Lamp, rng: np.random.Generator
+    image: np.ndarray, projection: Projection, person: Person, points: np.ndarray, lamp: Lamp, rng: np.random.Generator
 ) -> None:
     """Ears, skin and everything on it."""
-    size, mm = len(picture), projection.scale
+    size, mm = len(image), projection.scale
     skin = np.float32(person.skin)
     for side in (-1, 1):
         ear = np.array([(68, -4, -75), (79, -10, -84), (85, 0, -90), (82, 20, -86), (76, 38, -80), (68, 38, -75)])
@@ -176,7 +176,7 @@ def _paint_head(
         albedo = np.tile(np.float32(skin * (1, 0.93, 0.92)), (size, size, 1))
         hollow = ear.mean(0) + (ear - ear.mean(0)) * (0.45, 0.55, 1)
         Brush(albedo, projection).shape(hollow, skin * 0.72, 1.5)
-        compose(picture, alpha, albedo, inflate(alpha, 8 * mm), lamp, gloss=0.03, shadow=2 * mm)
+        compose(image, alpha, albedo, inflate(alpha, 8 * mm), lamp, gloss=0.03, shadow=2 * mm)
 
     outline = cv2.convexHull(np.float32(projection.project(np.concatenate([points[CONTOUR], _skull(0)]))))[:, 0]
     alpha = cover(spline(outline, steps=4), size)
@@ -187,7 +187,7 @@ def _paint_head(
     _paint_mouth(brush, person, points)
     _paint_brows(brush, person, points)
     relief = inflate(alpha, 62 * mm) + _relief(projection, person, points, size)
-    compose(picture, alpha, brush.canvas, relief, lamp, gloss=rng.uniform(0.04, 0.14), shadow=10 * mm)
+    compose(image, alpha, brush.canvas, relief, lamp, gloss=rng.uniform(0.04, 0.14), shadow=10 * mm)
 
 
 def _relief(projection: Projection, person: Person, points: np.ndarray, size: int) -> np.ndarray:
@@ -329,9 +329,9 @@ def _paint_brows(brush: Brush, person: Person, points: np.ndarray) -> None:
         brush.line(brow + (0, 1, 0), np.array([0.25, 0.8, 0.9, 1, 0.7]) * (4.5 + 3 * person.masculinity), colour, 0.8, 0.85)
 
 
-def _paint_hair(picture: np.ndarray, projection: Projection, person: Person, lamp: Lamp) -> None:
+def _paint_hair(image: np.ndarray, projection: Projection, person: Person, lamp: Lamp) -> None:
     """Hair: a shell around the skull and down the sides, with an opening for the face."""
-    style, size, mm = _HAIR_STYLES[person.hair_style], len(picture), projection.scale
+    style, size, mm = _HAIR_STYLES[person.hair_style], len(image), projection.scale
     rng = np.random.default_rng(person.texture)
     project, thick, fall = projection.project, style.thickness, style.falls_to
     shell = _skull(thick)
@@ -364,4 +364,4 @@ def _paint_hair(picture: np.ndarray, projection: Projection, person: Person, lam
     strands = cv2.GaussianBlur(strands, (0, 0), 0.6 * mm)
     albedo = np.float32(person.hair) * (1 + 0.22 * strands[..., None])
     relief = inflate(alpha, 26 * mm) + strands * (1.0 if style.curls else 0.5) * mm
-    compose(picture, alpha, albedo, relief, lamp, gloss=0.12, shadow=3 * mm)
+    compose(image, alpha, albedo, relief, lamp, gloss=0.12, shadow=3 * mm)

@@ -1,6 +1,6 @@
-"""The people that are rendered: 68 landmarks with depth, shaped by a person's traits, bent by an expression, and posed.
+"""The people that are rendered: 68 landmarks in 3D, shaped by a person's traits and an expression, and posed.
 
-Coordinates are in mm: x to the right of the picture, y down, z towards the viewer; the eyes are at y = 0.
+Coordinates are in mm: x to the right of the image, y down, z towards the viewer; the eyes are at y = 0.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _EYE_TONES = np.array([(58, 36, 24), (92, 60, 34), (100, 108, 62), (82, 118, 140
 
 @dataclass(frozen=True)
 class Person:
-    """What stays the same from picture to picture. Colours are RGB in 0..1."""
+    """What is the same in all images of a person. Colours are RGB in 0..1."""
 
     landmarks: np.ndarray  # [68, 3], mm, neutral
     age: float  # 0 (young) .. 1 (old)
@@ -64,7 +64,7 @@ class Person:
 
 
 def draw_person(rng: np.random.Generator) -> Person:
-    """Draws a person. Traits go together, so that what a mask leaves visible tells something about what it hides."""
+    """A random person. Traits are correlated, so that what a mask leaves visible says something about what it hides."""
     masculinity, age = rng.beta(0.6, 0.6), rng.beta(1.2, 1.8)
     tone = rng.uniform(0, len(_SKIN_TONES) - 1)
     skin = np.array([np.interp(tone, range(len(_SKIN_TONES)), channel) for channel in _SKIN_TONES.T]) / 255

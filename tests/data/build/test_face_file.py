@@ -45,7 +45,7 @@ def test_without_a_path_nothing_is_kept():
 @pytest.mark.parametrize("text", ["", "[]", "{}\n", '{"format": "maskgan faces", "version": 2}\n', "\0\1"])
 def test_other_files_are_refused(text, tmp_path):
     (tmp_path / "faces").write_text(text)
-    with pytest.raises(UserError, match="is no file of faces, or a damaged one"):
+    with pytest.raises(UserError, match="is not a file of faces, or is damaged"):
         read_face_file(tmp_path / "faces")
 
 

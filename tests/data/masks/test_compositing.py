@@ -58,7 +58,7 @@ def test_window_about_points():
 
 @pytest.mark.parametrize("shift", [(-200, 0), (200, 0), (0, -200), (0, 200)])
 def test_no_window_outside_the_picture(shift):
-    with pytest.raises(UserError, match="outside the picture"):
+    with pytest.raises(UserError, match="outside the image"):
         window_about(np.array([(10.0, 20.0), (30.0, 25.0)]) + shift, 2, (100, 100))
 
 

@@ -41,14 +41,14 @@ def at(picture, landmarks, indices):
 def check_drawing(face, drawn, mask_type):
     """What is true of every drawing."""
     size = face.shape[:2]
-    assert drawn.picture.shape == face.shape and drawn.picture.dtype == np.uint8
+    assert drawn.image.shape == face.shape and drawn.image.dtype == np.uint8
     for share in (drawn.alpha, drawn.shadow):
         assert share.shape == size and share.dtype == np.float32
         assert np.isfinite(share).all() and share.min() >= 0 and share.max() <= 1
     assert drawn.alpha.max() > 0.95
-    np.testing.assert_array_equal(drawn.region, (drawn.alpha > 0) | (drawn.shadow > 0))
-    changed = (drawn.picture != face).any(axis=-1)
-    assert not (changed & ~drawn.region).any()
+    np.testing.assert_array_equal(drawn.mask, (drawn.alpha > 0) | (drawn.shadow > 0))
+    changed = (drawn.image != face).any(axis=-1)
+    assert not (changed & ~drawn.mask).any()
     assert drawn.mask_type == mask_type == drawn.parameters["type"]
     # As JSON writes and reads it; NaN is no JSON.
     assert json.loads(json.dumps(drawn.parameters, allow_nan=False)) == drawn.parameters
@@ -70,7 +70,7 @@ def test_only_the_region_changes(paint, head, data_config, mask_type, size, fit)
         assert drawn.parameters["pattern"] == pattern and drawn.parameters["fit"] == fit
         # The mask is to be seen: nearly all of what it covers differs from the face.
         covered = drawn.alpha > 0.5
-        assert (drawn.picture[covered] != face[covered]).any(axis=-1).mean() > 0.9
+        assert (drawn.image[covered] != face[covered]).any(axis=-1).mean() > 0.9
         assert 0.08 < covered.mean() < 0.5
 
 
@@ -124,7 +124,7 @@ def test_other_seeds_other_masks_other_parameters(paint, head, data_config, mask
         for k, other in enumerate(drawn[:i]):
             same = i % 12 == k % 12
             assert (one.parameters == other.parameters) == same
-            assert (one.picture.tobytes() == other.picture.tobytes()) == same
+            assert (one.image.tobytes() == other.image.tobytes()) == same
 
 
 @pytest.mark.parametrize("mask_type", TYPES)
@@ -225,7 +225,7 @@ def test_light_comes_from_the_bright_side(paint, head, still, mask_type):
         ramp = np.linspace(0.55, 1.3, 256)[::sign]
         lit = np.clip(paint() * ramp[None, :, None], 0, 255).astype(np.uint8)
         drawn = draw_mask(lit, head, np.random.default_rng(1), still)
-        left, right = drawn.picture[165:195, 76:112], drawn.picture[165:195, 144:180]
+        left, right = drawn.image[165:195, 76:112], drawn.image[165:195, 144:180]
         assert np.sign(float(right.mean()) - float(left.mean())) == sign
         assert np.sign(drawn.parameters["light_direction"][0]) == sign
 
@@ -236,7 +236,7 @@ def test_a_grey_picture_gets_a_grey_mask(paint, head, data_config, mask_type):
     face = np.repeat(paint(blur=0.8)[..., 1:2], 3, axis=-1)
     for seed in range(4):
         drawn = draw_mask(face, head, np.random.default_rng(seed), data_config)
-        assert np.ptp(drawn.picture[drawn.region].astype(int), axis=-1).mean() < 3
+        assert np.ptp(drawn.image[drawn.mask].astype(int), axis=-1).mean() < 3
 
 
 def edge_blur(alpha):
@@ -273,8 +273,8 @@ def test_a_mask_has_the_noise_of_the_picture(paint, head, still, mask_type, nois
     ratios = []
     for seed in range(4):
         drawn = draw_mask(face, head, np.random.default_rng(seed), still)
-        inner = binary_erosion(drawn.alpha == drawn.alpha.max(), iterations=6) & (drawn.picture.max(axis=-1) < 250)
-        ratios.append(high_pass(drawn.picture, inner) / high_pass(face, skin))
+        inner = binary_erosion(drawn.alpha == drawn.alpha.max(), iterations=6) & (drawn.image.max(axis=-1) < 250)
+        ratios.append(high_pass(drawn.image, inner) / high_pass(face, skin))
     assert np.mean(ratios) == pytest.approx(1, abs=0.3)
 
 
@@ -287,9 +287,9 @@ def test_compression_touches_the_mask_alone(paint, head, data_config, mask_type)
         for compression in (None, Compression(30, 1.0))
     )
     np.testing.assert_array_equal(plain.alpha, packed.alpha)
-    np.testing.assert_array_equal(plain.region, packed.region)
-    np.testing.assert_array_equal(packed.picture[~packed.region], face[~packed.region])
-    error = packed.picture[plain.alpha > 0.5].astype(float) - plain.picture[plain.alpha > 0.5]
+    np.testing.assert_array_equal(plain.mask, packed.mask)
+    np.testing.assert_array_equal(packed.image[~packed.mask], face[~packed.mask])
+    error = packed.image[plain.alpha > 0.5].astype(float) - plain.image[plain.alpha > 0.5]
     # As much as such a compression does, and no more.
     assert 0.7 < error.std() < 15
     assert packed.parameters["compression"] == {"quality": 30, "scale": 1.0} and plain.parameters["compression"] is None
@@ -320,7 +320,7 @@ def test_fit_is_the_beginning_of_the_drawing(paint, head, data_config):
         drawn = draw_mask(paint(blur=0.6), head, np.random.default_rng(seed), data_config)
         assert fit.mask_type == drawn.mask_type
         assert fit.parameters.items() <= drawn.parameters.items()
-        outside = drawn.region.copy()
+        outside = drawn.mask.copy()
         outside[fit.window.slices] = False
         assert not outside.any()
 
@@ -338,7 +338,7 @@ def test_a_face_half_out_of_the_picture(face, head, data_config):
         for direction in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1)):
             landmarks = head + np.multiply(away, direction)
             try:
-                picture = draw_mask(face, landmarks, np.random.default_rng(away), data_config).picture
+                picture = draw_mask(face, landmarks, np.random.default_rng(away), data_config).image
             except UserError as error:
                 assert "outside the picture" in str(error)
             else:
@@ -353,7 +353,7 @@ def test_black_and_white_pictures(head, data_config, level):
     face = np.full((256, 256, 3), level, np.uint8)
     for seed in range(4):
         drawn = draw_mask(face, head, np.random.default_rng(seed), data_config)
-        assert not (drawn.picture != face).any(axis=-1)[~drawn.region].any()
+        assert not (drawn.image != face).any(axis=-1)[~drawn.mask].any()
         json.dumps(drawn.parameters, allow_nan=False)
 
 
@@ -428,5 +428,5 @@ def test_real_faces(photos, data_config, mask_type):
         assert at(mask.alpha, landmarks, (30,)) > 0.9
         assert at(mask.alpha, landmarks, EYES_AND_BROWS).mean() < 0.05
         again = draw_mask(face.image, face.landmarks, np.random.default_rng(number), data_config, Compression(85, 1.1))
-        assert mask.picture.tobytes() == again.picture.tobytes() and mask.parameters == again.parameters
+        assert mask.image.tobytes() == again.image.tobytes() and mask.parameters == again.parameters
     assert drawn >= 27

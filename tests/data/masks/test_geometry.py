@@ -82,7 +82,7 @@ def test_homography_is_exact_when_there_is_one(landmarks):
     source = six_points(landmarks)
     homography = Homography(source, projected(truth, source))
     others = np.random.default_rng(0).uniform(0, 256, (50, 2))
-    np.testing.assert_allclose(homography.to_picture(others), projected(truth, others), atol=1e-3)
+    np.testing.assert_allclose(homography.to_image(others), projected(truth, others), atol=1e-3)
     np.testing.assert_allclose(homography.to_frame(projected(truth, others)), others, atol=1e-3)
 
 
@@ -102,7 +102,7 @@ def test_homography_is_the_best_one():
             lambda m, target=target: (projected(np.r_[m, 1], SIX_MEAN) - target).ravel(), direct[:8], xtol=1e-14
         ).x
         np.testing.assert_allclose(
-            Homography(SIX_MEAN, target).to_picture(SIX_MEAN), projected(np.r_[best, 1], SIX_MEAN), atol=0.02
+            Homography(SIX_MEAN, target).to_image(SIX_MEAN), projected(np.r_[best, 1], SIX_MEAN), atol=0.02
         )
 
 
@@ -116,7 +116,7 @@ def test_mesh_against_the_linear_system(head):
     size = np.ptp(control, axis=0).max()
     points = np.random.default_rng(0).uniform((-0.5, 0), (0.5, 0.9), (40, 2))
     expected = thin_plates(FRAME, control / size, Mesh.SMOOTHING, points) * size
-    np.testing.assert_allclose(Mesh(FRAME, control).to_picture(points), expected, atol=1e-6)
+    np.testing.assert_allclose(Mesh(FRAME, control).to_image(points), expected, atol=1e-6)
 
 
 def test_mesh_passes_near_the_landmarks(head):
@@ -124,7 +124,7 @@ def test_mesh_passes_near_the_landmarks(head):
     for control in (on(head), jittered):
         mesh = Mesh(FRAME, control)
         # Of a face 156 pixels wide.
-        assert np.linalg.norm(mesh.to_picture(FRAME) - control, axis=1).max() < 2.5
+        assert np.linalg.norm(mesh.to_image(FRAME) - control, axis=1).max() < 2.5
         assert np.linalg.norm(mesh.to_frame(control) - FRAME, axis=1).max() < 2.5 / 156
 
 
@@ -132,14 +132,14 @@ def test_both_ways_of_the_mesh_are_inverse(head):
     mesh = Mesh(FRAME, on(head))
     points = np.stack(np.meshgrid(np.linspace(-0.45, 0.45, 10), np.linspace(0.1, 0.8, 10)), axis=-1).reshape(-1, 2)
     # Two splines, one each way; the difference is half a hundredth of the face.
-    assert np.abs(mesh.to_frame(mesh.to_picture(points)) - points).max() < 0.01
+    assert np.abs(mesh.to_frame(mesh.to_image(points)) - points).max() < 0.01
 
 
 def test_mesh_of_a_turned_and_enlarged_face_is_exact():
     turn = 40 * np.array([(np.cos(0.3), np.sin(0.3)), (-np.sin(0.3), np.cos(0.3))])
     mesh = Mesh(FRAME, FRAME @ turn + (7, 9))
     points = np.random.default_rng(0).uniform(-1, 1, (20, 2))
-    np.testing.assert_allclose(mesh.to_picture(points), points @ turn + (7, 9), atol=1e-6)
+    np.testing.assert_allclose(mesh.to_image(points), points @ turn + (7, 9), atol=1e-6)
     np.testing.assert_allclose(mesh.to_frame(points @ turn + (7, 9)), points, atol=1e-6)
 
 
@@ -153,15 +153,15 @@ def test_mesh_goes_back_the_way_it_came(head):
     for _ in range(5):
         mesh = Mesh(FRAME, on(head) + rng.normal(0, 3, (21, 2)))
         points = rng.uniform((-0.6, 0), (0.6, 1.3), (200, 2))
-        error = np.abs(mesh.to_frame(mesh.to_picture(points)) - points).max(axis=1)
+        error = np.abs(mesh.to_frame(mesh.to_image(points)) - points).max(axis=1)
         assert np.median(error) < 0.003 and error.max() < 0.03
 
 
 def test_squeezed_to_the_chin():
     worn = Worn(Homography(SIX_MEAN, SIX_MEAN), (0, 0), 0.0, 1.0, 0.5)
     points = np.array([CHIN, CHIN - (0.2, 0.6)])
-    np.testing.assert_allclose(worn.to_picture(points), [CHIN, CHIN - (0.2, 0.3)], atol=1e-6)
-    np.testing.assert_allclose(worn.to_frame(worn.to_picture(points)), points, atol=1e-6)
+    np.testing.assert_allclose(worn.to_image(points), [CHIN, CHIN - (0.2, 0.3)], atol=1e-6)
+    np.testing.assert_allclose(worn.to_frame(worn.to_image(points)), points, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["homography", "mesh"])
@@ -169,29 +169,29 @@ def test_worn_there_and_back(head, kind):
     placement = Mesh(FRAME, on(head)) if kind == "mesh" else Homography(SIX_MEAN, six_points(head))
     worn = Worn(placement, (0.05, -0.03), 8.0, 1.1)
     points = np.random.default_rng(0).uniform((-0.35, 0.15), (0.35, 0.7), (60, 2))
-    assert np.abs(worn.to_frame(worn.to_picture(points)) - points).max() < (0.01 if kind == "mesh" else 1e-9)
+    assert np.abs(worn.to_frame(worn.to_image(points)) - points).max() < (0.01 if kind == "mesh" else 1e-9)
 
 
 def test_worn_moves_turns_and_scales():
     plain = Homography(SIX_MEAN, SIX_MEAN * 100)
     right = PIVOT + (0.3, 0)
-    np.testing.assert_allclose(Worn(plain, (0, 0), 0, 1).to_picture(SIX_MEAN), SIX_MEAN * 100, atol=1e-4)
-    np.testing.assert_allclose(Worn(plain, (0.1, -0.2), 0, 1).to_picture(SIX_MEAN), SIX_MEAN * 100 + (10, -20), atol=1e-4)
+    np.testing.assert_allclose(Worn(plain, (0, 0), 0, 1).to_image(SIX_MEAN), SIX_MEAN * 100, atol=1e-4)
+    np.testing.assert_allclose(Worn(plain, (0.1, -0.2), 0, 1).to_image(SIX_MEAN), SIX_MEAN * 100 + (10, -20), atol=1e-4)
     # A quarter turn takes right to down.
-    np.testing.assert_allclose(Worn(plain, (0, 0), 90, 1).to_picture(right[None]), [(0, 80)], atol=1e-4)
-    np.testing.assert_allclose(Worn(plain, (0.1, 0), 90, 2).to_picture(right[None]), [(10, 110)], atol=1e-4)
+    np.testing.assert_allclose(Worn(plain, (0, 0), 90, 1).to_image(right[None]), [(0, 80)], atol=1e-4)
+    np.testing.assert_allclose(Worn(plain, (0.1, 0), 90, 2).to_image(right[None]), [(10, 110)], atol=1e-4)
 
 
 def test_upright(head):
     for placement in (Mesh(FRAME, on(head)), Homography(SIX_MEAN, six_points(head))):
-        assert keeps_orientation(placement.to_picture, CONTOUR_MEAN)
+        assert keeps_orientation(placement.to_image, CONTOUR_MEAN)
     for turn in ((-1, 1), (1, -1)):
-        assert not keeps_orientation(Homography(SIX_MEAN, SIX_MEAN * turn).to_picture, CONTOUR_MEAN)
-    assert keeps_orientation(Homography(SIX_MEAN, -SIX_MEAN).to_picture, CONTOUR_MEAN)
+        assert not keeps_orientation(Homography(SIX_MEAN, SIX_MEAN * turn).to_image, CONTOUR_MEAN)
+    assert keeps_orientation(Homography(SIX_MEAN, -SIX_MEAN).to_image, CONTOUR_MEAN)
     # The right half of the jaw has been folded onto the left.
     folded = head.copy()
     folded[9:17, 0] = 128 - 0.5 * (folded[9:17, 0] - 128)
-    assert not keeps_orientation(Mesh(FRAME, on(folded)).to_picture, CONTOUR_MEAN)
+    assert not keeps_orientation(Mesh(FRAME, on(folded)).to_image, CONTOUR_MEAN)
 
 
 def test_side_of_face(landmarks):

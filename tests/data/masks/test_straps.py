@@ -7,7 +7,7 @@ from maskgan_jax.data.masks.compositing import Window, to_linear
 from maskgan_jax.data.masks.draw import draw_mask
 from maskgan_jax.data.masks.geometry import SIX_MEAN, Homography, Worn
 from maskgan_jax.data.masks.light import light_of
-from maskgan_jax.data.masks.straps import Strap, draw_straps, skin
+from maskgan_jax.data.masks.straps import Strap, draw_straps, skin_map
 
 # The frame of the face, 200 pixels wide, its origin at (100, 100).
 PLAIN = Worn(Homography(SIX_MEAN, SIX_MEAN * 200 + 100), (0, 0), 0.0, 1.0)
@@ -21,25 +21,25 @@ def test_what_is_skin_and_what_is_not(paint, head, tone):
     whole = np.empty((40, 48, 3), np.uint8)
     for colour in (tone, np.multiply(tone, 0.85).astype(int), np.minimum(np.multiply(tone, 1.08), 255).astype(int)):
         whole[:] = colour
-        assert skin(to_linear(whole), light).min() > 0.9
+        assert skin_map(to_linear(whole), light).min() > 0.9
     for colour in ((40, 90, 200), (30, 120, 40), (8, 8, 8)):
         whole[:] = colour
-        assert skin(to_linear(whole), light).max() == 0
+        assert skin_map(to_linear(whole), light).max() == 0
 
 
 def test_skin_of_a_face(paint, head):
     picture = paint()
-    likeness = skin(to_linear(picture), light_of(picture, head))
-    assert likeness.shape == (256, 256) and likeness.min() >= 0 and likeness.max() <= 1
-    assert likeness[120:160, 100:156].min() > 0.9
-    assert likeness[:, :36].max() == 0 and likeness[:, 220:].max() == 0
+    similarity = skin_map(to_linear(picture), light_of(picture, head))
+    assert similarity.shape == (256, 256) and similarity.min() >= 0 and similarity.max() <= 1
+    assert similarity[120:160, 100:156].min() > 0.9
+    assert similarity[:, :36].max() == 0 and similarity[:, 220:].max() == 0
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (7, 90), (64, 65)])
 def test_skin_of_small_windows(paint, head, shape):
     light = light_of(paint(), head)
-    likeness = skin(to_linear(np.full((*shape, 3), (190, 145, 120), np.uint8)), light)
-    assert likeness.shape == shape and likeness.min() > 0.9
+    similarity = skin_map(to_linear(np.full((*shape, 3), (190, 145, 120), np.uint8)), light)
+    assert similarity.shape == shape and similarity.min() > 0.9
 
 
 def test_straps_lie_between_their_ends(light):
@@ -106,7 +106,7 @@ def test_straps_vanish_where_there_is_no_skin(data_config, head, paint, mask_typ
     edge = 44 if mask_type == "bandana" else 53
     beyond[:130, :edge] = beyond[:130, 256 - edge :] = True
     assert with_ears.alpha[beyond].max() > 0.5
-    assert not without.region[beyond].any()
+    assert not without.mask[beyond].any()
     # The mask itself is no less there.
     assert (without.alpha > 0.5).sum() > 0.85 * (with_ears.alpha > 0.5).sum()
 

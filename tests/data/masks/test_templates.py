@@ -60,10 +60,10 @@ def test_half_transparent_template_over_a_flat_face(landmarks, template_config):
     assert inner.sum() > 5000
     np.testing.assert_allclose(drawn.alpha[inner], 128 / 255, atol=1e-4)
     # In the shadow of itself the face is darker under the mask, but no brighter.
-    seen = srgb_to_linear(drawn.picture[inner])
+    seen = srgb_to_linear(drawn.image[inner])
     own = 128 / 255 * srgb_to_linear((180, 90, 60))
     assert (seen <= mixed + 0.005).all() and (seen >= own - 0.005).all()
-    np.testing.assert_array_equal(drawn.picture[~drawn.region], face[~drawn.region])
+    np.testing.assert_array_equal(drawn.image[~drawn.mask], face[~drawn.mask])
     assert drawn.mask_type == "template" and drawn.parameters["template"] == "flat"
     assert drawn.parameters["brightness"] == pytest.approx(1, abs=0.005)
 
@@ -83,8 +83,7 @@ def test_opaque_template_keeps_its_colour(landmarks, template_config, opaque):
     inner = drawn.alpha > 0.999
     assert inner.sum() > 5000
     assert (
-        np.abs(drawn.picture[inner].astype(int) - np.rint(np.multiply((180, 90, 60), drawn.parameters["brightness"]))).max()
-        <= 1
+        np.abs(drawn.image[inner].astype(int) - np.rint(np.multiply((180, 90, 60), drawn.parameters["brightness"]))).max() <= 1
     )
 
 
