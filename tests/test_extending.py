@@ -91,7 +91,7 @@ def test_generator_with_its_discriminators(follow, config, data_dir, tmp_path, c
 def test_source(follow, config, tmp_path):
     follow("A source of photos")
     for number in range(3):
-        write_png(tmp_path / "photos" / f"anna-{number}.png", render_face(number, 0).picture)
+        write_png(tmp_path / "photos" / f"anna-{number}.png", render_face(number, 0).image)
     photos = list(sources.list_photos(f"numbered={tmp_path / 'photos'}", config))
     assert [photo.id for photo in photos] == [f"numbered/anna-{number}.png" for number in range(3)]
     assert {photo.identity for photo in photos} == {"numbered/anna"} and photos[0].read().ndim == 3

@@ -111,7 +111,7 @@ def test_logistic_regression_weighs_labels_alike(tool):
 def face_with_mask():
     """A rendered face at 128 px with its lower half painted blue, its landmarks, and where the paint is."""
     face = render_face(0, 0)
-    aligned = align(face.picture, face.landmarks, 128)
+    aligned = align(face.image, face.landmarks, 128)
     picture, landmarks = aligned.image, aligned.landmarks
     paint = cv2.fillPoly(np.zeros((128, 128), np.uint8), [np.rint(landmarks[[*range(2, 15), 29]]).astype(np.int32)], 1) > 0
     picture[paint] = [60, 120, 200]

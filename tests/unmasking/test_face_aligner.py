@@ -38,7 +38,7 @@ def test_landmarks_come_in_pixels_of_the_photo_and_give_the_square(rounds):
     face = render_face(3, seed=0, size=320)
     network = Pointer(face.landmarks)
     network.square = square = FaceSquare.around(face.landmarks + 5, SIDE, 4 / 3)
-    landmarks, found = FaceAligner(network)(face.picture, square, rounds)
+    landmarks, found = FaceAligner(network)(face.image, square, rounds)
     assert network.calls == rounds
     assert found == FaceSquare.around(landmarks, SIDE, 4 / 3)
     if rounds == 1:

@@ -369,6 +369,6 @@ def test_no_camera(pyav, run, tmp_path):
 
 
 def test_a_face_without_a_mask_is_no_bad_input(run, tmp_path):
-    write_png(tmp_path / "a.png", render_face(1, seed=0, size=250).picture)
+    write_png(tmp_path / "a.png", render_face(1, seed=0, size=250).image)
     code, told, err = run(tmp_path / "a.png", f"--out={tmp_path / 'out'}")
     assert (code, err.strip()) == (0, "") and "left as it is, 1 face without a mask" in told

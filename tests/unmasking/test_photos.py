@@ -48,7 +48,7 @@ def test_what_is_told_of_each_face(run, couple, unmasker, tmp_path):
 
 def test_a_photo_without_masks_is_copied(run, tmp_path):
     path = tmp_path / "a.jpg"
-    Image.fromarray(render_face(1, seed=0, size=250).picture).save(path)
+    Image.fromarray(render_face(1, seed=0, size=250).image).save(path)
     code, out, _ = run(path, f"--out={tmp_path / 'out'}")
     assert code == 0 and "a.jpg: left as it is, 1 face without a mask" in out
     assert (tmp_path / "out" / "a.jpg").read_bytes() == path.read_bytes()
@@ -196,7 +196,7 @@ def test_metadata_of_a_photo_that_is_left_as_it_is(run, tmp_path):
     exif = Image.Exif()
     exif[ExifTags.Base.Artist] = "somebody"
     exif[ExifTags.Base.Orientation] = 6
-    face = render_face(3, seed=0, size=320).picture
+    face = render_face(3, seed=0, size=320).image
     Image.fromarray(np.rot90(face).copy()).save(tmp_path / "a.png", exif=exif)
     for metadata, artist in (("keep", "somebody"), ("drop", None)):
         out = tmp_path / metadata

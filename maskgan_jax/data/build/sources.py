@@ -53,7 +53,7 @@ class Photo:
 
     def read(self) -> np.ndarray:
         """The image, `[H, W, 3]` RGB, uint8. Raises UserError if it cannot be read."""
-        return render_face(*self.path).picture if isinstance(self.path, tuple) else decode_picture(self.read_bytes())
+        return render_face(*self.path).image if isinstance(self.path, tuple) else decode_picture(self.read_bytes())
 
     def read_bytes(self) -> bytes:
         """The file.

@@ -111,7 +111,7 @@ def test_same_seed_same_bytes_whatever_ran_before(paint, head, data_config, mask
     data_config.masks = {mask_type: 1.0}
     second = draw()
     assert first.parameters == second.parameters
-    for name in ("picture", "alpha", "shadow"):
+    for name in ("image", "alpha", "shadow"):
         assert getattr(first, name).tobytes() == getattr(second, name).tobytes()
 
 
