@@ -123,7 +123,7 @@ def test_workers_use_one_thread_each(config, tmp_path, monkeypatch):
     def count(function):
         return lambda *arguments: threads.append(cv2.getNumThreads()) or function(*arguments)
 
-    for name in ("find_face", "make_record"):
+    for name in ("find_face", "try_record"):
         monkeypatch.setattr(beam_build, name, count(getattr(beam_build, name)))
     config.data.splits = {"train": {"*": 1.0}}
     before = cv2.getNumThreads()
