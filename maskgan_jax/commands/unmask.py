@@ -16,7 +16,7 @@ SHEET_FACES = 200
 
 
 def main(arguments: list[str]) -> int:
-    """Reads the flags, unmasks, says where the results are; 1 if nothing could be done for some inputs."""
+    """Reads the flags, unmasks, says where the results are; returns 1 if some inputs could not be used."""
     parser = _parser()
     flags = parser.parse_args(arguments)
     _check(parser, flags)
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
     )
     jobs = find_jobs(flags.inputs, outputs, flags.mask)
     sheet = outputs.contact_sheet(flags.inputs, jobs)
-    # What every input needs, so that it is told once if it is missing.
+    # Every input needs these, so that a fault is reported once.
     weight_file("centerface.onnx")
     outputs.make_folder()
     compute_in_main_thread()
@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Removes the masks from photos and videos of people. What it draws is a plausible face, not the person's.",
         allow_abbrev=False,
     )
-    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="picture or video file, or folder of them")
+    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="image or video file, or folder of them")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the results, under the same names")
     parser.add_argument(
         "--weights", metavar="PATH", help="workdir of a run, or an exported .safetensors file; without it, the package's own"
@@ -83,15 +83,15 @@ def _parser() -> argparse.ArgumentParser:
         "--aligned", action="store_true", help="the inputs are square, aligned crops as `maskgan build` makes them, not photos"
     )
     parser.add_argument(
-        "--mask", metavar="DIR", help="regions of the same names and sizes, 255 = hidden (or one file): no others change"
+        "--mask", metavar="DIR", help="masks of the same names and sizes, 255 = hidden (or one file): nothing else changes"
     )
     parser.add_argument("--camera", type=int, metavar="N", help="unmask what camera N sees, until Ctrl-C")
     parser.add_argument("--overwrite", action="store_true", help="replace results that are there already")
-    parser.add_argument("--side_by_side", action="store_true", help="also write before and after in one picture or video")
+    parser.add_argument("--side_by_side", action="store_true", help="also write before and after in one image or video")
     parser.add_argument("--crops", action="store_true", help="also write each unmasked face of photos, before and after")
     parser.add_argument("--regions", action="store_true", help="also write what was redrawn in photos, 255 where")
     parser.add_argument(
-        "--metadata", choices=["keep", "drop"], default="keep", help="what becomes of a photo's EXIF and XMP (default: keep)"
+        "--metadata", choices=["keep", "drop"], default="keep", help="whether a photo's EXIF and XMP are kept (default: keep)"
     )
     parser.add_argument(
         "--no_label", dest="label", action="store_false", help="do not label the results as synthetic in their metadata"

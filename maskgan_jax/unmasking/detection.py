@@ -13,11 +13,11 @@ from maskgan_jax.weights.fetch import weight_file
 # The longest sides, in pixels, at which a photo is searched: large faces are found at the first, small ones at the second,
 # which is left out for photos that are not much larger than the first.
 SEARCHED_SIDES = (512, 1280)
-# The detector's confidence from which on something is a face: its authors' choice.
+# Detections with at least this confidence are faces: its authors' choice.
 LEAST_SCORE = 0.5
-# Boxes that share more than this part of their union are of one face.
+# Boxes that overlap by more than this fraction of their union (IoU) are of one face.
 SAME_FACE = 0.3
-# Pixels to a cell of the detector's output, and what the sides of its input must be multiples of.
+# Pixels to a cell of the detector's output; and the sides of its input must be multiples of this.
 CELL = 4
 MULTIPLE = 32
 
@@ -31,7 +31,7 @@ class Detection(NamedTuple):
       box: `[4]` float64: left, top, right and bottom edge, in pixels of the photo.
       score: the detector's confidence, 0 to 1.
       points: `[5, 2]` float64, (x, y) in pixels of the photo: the eyes and the tip of the nose, then the corners of the mouth,
-        each pair as it is seen from left to right. Under a mask they are where the detector supposes them.
+        each pair as it is seen from left to right. Under a face mask they are guessed.
     """
 
     box: np.ndarray
@@ -71,7 +71,7 @@ def _search(photo: np.ndarray, side: int) -> list[Detection]:
     tall, wide = np.exp(sizes[:, rows, columns].astype(np.float64)) * CELL
     y, x = (offsets[:, rows, columns] + np.stack([rows, columns]) + 0.5) * CELL
     left, top = x - wide / 2, y - tall / 2
-    # Points come as (y, x), as shares of the box.
+    # Points come as (y, x), as fractions of the box.
     points = points.reshape(5, 2, *heat.shape[1:])[:, ::-1, rows, columns] * np.stack([wide, tall]) + np.stack([left, top])
     # From pixel edges, where the detector counts from 0, to pixel centres.
     stretch = np.array([width / across, height / down])

@@ -1,4 +1,4 @@
-"""Photos as files: read with all that belongs to them, written in the format they came in and labelled as synthetic."""
+"""Photo files: read with their metadata, written in the format they came in and labelled as synthetic."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin, Tiff
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import decode_picture, replacing, upright
 
-# What a file says of a picture that was changed, for people; and for programs, in the vocabulary of the press (IPTC's "Digital
-# Source Type"): a picture part of which was made by a trained model.
+# The label of a changed image, for people; and for programs, as IPTC's "Digital Source Type": an image of which a part was made
+# by a trained model.
 LABEL = "Synthetic: the face under the mask was drawn by maskgan_jax. It is a plausible face, not the person's own."
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 _DESCRIPTION = (
@@ -33,8 +33,7 @@ _PACKET = (
 )
 _END = "</rdf:RDF>"
 
-# Formats that a result is written in, by Pillow's names: that of the photo, or PNG where there is no writing it without loss of
-# colours (GIF).
+# The format that a result is written in, by Pillow's names: that of the photo, or PNG for GIF, which would lose colours.
 WRITTEN = {
     "AVIF": "AVIF",
     "BMP": "BMP",
@@ -45,12 +44,12 @@ WRITTEN = {
     "TIFF": "TIFF",
     "WEBP": "WEBP",
 }
-# Those that cannot hold metadata.
+# Formats that cannot hold metadata.
 _BARE = ("BMP",)
-# The longest packets of metadata in a JPEG: each is one segment, whose length has 16 bits.
+# The longest packets of metadata in a JPEG, in bytes: each is one segment, whose length has 16 bits.
 _JPEG_MOST = {"exif": 65533, "xmp": 65504}
-# The tags of a TIFF that say something of the photo. Its others are about how the file holds the pixels, which that of the
-# result does in its own way.
+# The tags of a TIFF that describe the photo. All others describe how the file stores its pixels, which a result does in its own
+# way.
 _DESCRIPTIVE = frozenset(
     {
         ExifTags.Base.ImageDescription,
@@ -67,8 +66,8 @@ _DESCRIPTIVE = frozenset(
         ExifTags.IFD.GPSInfo,
     }
 )
-# Compressions of a TIFF, by Pillow's names, that fit 8 bits a channel and that every libtiff writes which reads them; and of
-# these, those that shrink differences of neighbours better than values.
+# Compressions of a TIFF, by Pillow's names, for 8 bits a channel that every libtiff can also write; and those among them that
+# compress differences of neighbours better than values.
 _TIFF_COMPRESSIONS = ("raw", "packbits", "jpeg", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma", "zstd")
 _TIFF_PREDICTED = ("tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma", "zstd")
 _PREDICTOR = 317
@@ -78,14 +77,14 @@ _XMP_ORIENTATION = re.compile(rb"""(<tiff:Orientation>\s*|tiff:Orientation\s*=\s
 
 @dataclasses.dataclass(frozen=True)
 class PhotoFile:
-    """A photo as it was in its file.
+    """A photo as it is in its file.
 
     Attributes:
       rgb: `[H, W, 3]` uint8, upright, in sRGB, transparent parts white: what the networks see.
       pixels: `[H, W, C]` uint8, upright, in the file's own colours: C is 1 for grey and 3 for RGB, one more with transparency.
       format: of the file, by Pillow's name.
-      info: of what Pillow found in the file, what a result may be saved with: `exif`, `xmp`, `icc_profile`, `dpi` ...
-      notes: in words, what a result does not keep of it.
+      info: what a result may be saved with, as Pillow found it in the file: `exif`, `xmp`, `icc_profile`, `dpi` ...
+      notes: in words, what a result does not keep.
     """
 
     rgb: np.ndarray
@@ -95,7 +94,7 @@ class PhotoFile:
     notes: tuple[str, ...]
 
     def changed(self, result: np.ndarray) -> np.ndarray:
-        """`pixels` with those replaced, and opaque, whose values differ between `rgb` and a result `[H, W, 3]` uint8."""
+        """`pixels`, replaced by those of a result `[H, W, 3]` uint8, and made opaque, where it differs from `rgb`."""
         pixels = self.pixels.copy()
         channels = pixels.shape[2]
         colours = channels - (channels + 1) % 2  # 1 of 1 and 2, 3 of 3 and 4.
@@ -149,11 +148,11 @@ def _read(path: str | os.PathLike) -> bytes:
 
 
 def _is_animated(data: bytes) -> bool:
-    """Whether other pictures follow the first, be they damaged. Opens the file anew: to find out, Pillow goes to and fro."""
+    """Whether other images follow the first, even damaged ones. Opens the file again, because Pillow seeks to find out."""
     with Image.open(io.BytesIO(data)) as image:
         try:
             return getattr(image, "n_frames", 1) > 1
-        except Exception:  # The next one can lead Pillow to anything.
+        except Exception:  # If the next one is damaged, Pillow can raise anything.
             return True
 
 
@@ -167,11 +166,11 @@ def _bits(image: Image.Image, data: bytes) -> int:
 
 
 def _kept(image: Image.Image, data: bytes, notes: list[str]) -> dict[str, Any]:
-    """What a result in the same format is saved with; to `notes` is added what cannot be kept."""
+    """What a result in the same format is saved with; what cannot be kept is added to `notes`."""
     info = {}
     if image.info.get("icc_profile"):
         info["icc_profile"] = image.info["icc_profile"]
-    with contextlib.suppress(TypeError, ValueError):  # Of a damaged file, it can be anything.
+    with contextlib.suppress(TypeError, ValueError):  # In a damaged file, it can be anything.
         across, down = map(float, image.info.get("dpi", ()))
         if 1 <= across <= 65535 and 1 <= down <= 65535:
             info["dpi"] = across, down
@@ -189,7 +188,7 @@ def _kept(image: Image.Image, data: bytes, notes: list[str]) -> dict[str, Any]:
                 del exif[tag]
         if exif:
             info["exif"] = _exif_bytes(exif)
-    except Exception:  # Damaged EXIF can lead Pillow to anything; the picture is good without.
+    except Exception:  # On damaged EXIF, Pillow can raise anything; the image is good without.
         notes.append("EXIF left out, which is damaged")
     if image.format in ("JPEG", "MPO"):
         tables = [table for _, table in sorted(image.quantization.items())]
@@ -198,7 +197,7 @@ def _kept(image: Image.Image, data: bytes, notes: list[str]) -> dict[str, Any]:
         info["lossless"] = _is_lossless(data)
     if image.format == "TIFF":
         compression = image.info["compression"]
-        compression = "jpeg" if compression == "tiff_jpeg" else compression  # The old way of JPEG.
+        compression = "jpeg" if compression == "tiff_jpeg" else compression  # The old kind of JPEG.
         info["compression"] = compression if compression in _TIFF_COMPRESSIONS else "tiff_lzw"
     return info
 
@@ -214,17 +213,17 @@ def _chunks(data: bytes) -> Iterator[bytes]:
 
 
 def _is_lossless(data: bytes) -> bool:
-    """Whether the pixels of a WebP, or of the first picture of an animation, are compressed without loss."""
+    """Whether the pixels of a WebP, or of the first image of an animation, are compressed without loss."""
     for chunk in _chunks(data):
         if chunk[:4] in (b"VP8 ", b"VP8L"):
             return chunk[:4] == b"VP8L"
-        if chunk[:4] == b"ANMF":  # 16 bytes on the picture, and its own chunks.
+        if chunk[:4] == b"ANMF":  # 16 bytes about the image, and its own chunks.
             return _is_lossless(chunk[12:])
     return False
 
 
 def _native_pixels(image: Image.Image, rgb: np.ndarray) -> np.ndarray:
-    """`[H, W, C]` uint8 of an upright picture in its own colours; C as for `PhotoFile`."""
+    """`[H, W, C]` uint8 of an upright image in its own colours; C as for `PhotoFile`."""
     if image.mode.startswith("I;16"):  # As `decode_picture` reduces it.
         values, transparent = np.asarray(image), image.info.get("transparency")
         grey = (values >> 8).astype(np.uint8)
@@ -239,37 +238,36 @@ def _native_pixels(image: Image.Image, rgb: np.ndarray) -> np.ndarray:
     return np.asarray(image.convert(mode)).reshape(*rgb.shape[:2], -1)
 
 
-def _from_srgb(picture: Image.Image, profile: bytes, mode: str) -> Image.Image:
-    """A picture in the colours of an ICC profile for `mode`; as it is if the profile is damaged or for another mode, which
-    `decode_picture` left alone too."""
+def _from_srgb(image: Image.Image, profile: bytes, mode: str) -> Image.Image:
+    """An image in the colours of an ICC profile for `mode`; unchanged if the profile is damaged or for another mode, as in
+    `decode_picture`."""
     try:
         source, target = ImageCms.createProfile("sRGB"), ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        return ImageCms.profileToProfile(picture, source, target, outputMode=mode)
+        return ImageCms.profileToProfile(image, source, target, outputMode=mode)
     except (ImageCms.PyCMSError, OSError):
-        return picture
+        return image
 
 
 def write_photo(
     path: str | os.PathLike, photo: PhotoFile, result: np.ndarray, *, keep_metadata: bool = True, label: bool = True
 ) -> tuple[str, ...]:
-    """Writes what became of a photo, in its format, whole or not at all.
+    """Writes the result of a photo in its format, atomically.
 
-    JPEG is compressed with the tables of the photo; lossy WebP, AVIF and JPEG in TIFF at a high quality.
+    JPEG is compressed with the quantization tables of the photo; lossy WebP, AVIF and JPEG in TIFF at a high quality.
 
     Args:
-      path: where to.
-      photo: what it was.
+      path: of the file.
+      photo: the original.
       result: `[H, W, 3]` uint8, as `Unmasker.unmask` gives it.
-      keep_metadata: whether EXIF, XMP and resolution of the photo go into the file; colour profiles do in any case. Of TIFF,
-        EXIF is the tags that say something of the photo.
+      keep_metadata: whether EXIF, XMP and resolution of the photo go into the file; colour profiles always do. For TIFF, EXIF
+        means the tags that describe the photo.
       label: whether the file says that it is synthetic, in EXIF and XMP and, of PNG, as text.
 
     Returns:
-      In words, what the file does not keep of the photo besides what `photo.notes` tells: metadata that its format has no room
-      for.
+      In words, what the file does not keep besides `photo.notes`: metadata that are too long for its format.
 
     Raises:
-      UserError: the file cannot be written, or the photo's format does not take what is to be in it.
+      UserError: the file cannot be written, or the photo's format cannot store its metadata.
     """
     pixels = photo.changed(result)
     image = Image.fromarray(pixels if pixels.shape[2] > 1 else pixels[..., 0])
@@ -277,7 +275,7 @@ def write_photo(
     try:
         options, notes = _options(photo, form, keep_metadata, label)
         data = _encoded(image, form, options)
-    except Exception as error:  # As when reading: metadata can lead Pillow to anything.
+    except Exception as error:  # As when reading: on metadata, Pillow can raise anything.
         raise UserError(
             f"cannot write {path} as {form} ({error}); leave out its metadata (--metadata=drop), or save the photo as PNG first"
         ) from error
@@ -286,12 +284,12 @@ def write_photo(
     return notes
 
 
-def write_drawn_png(path: str | os.PathLike, picture: np.ndarray, *, label: bool = True) -> None:
-    """Writes a picture `[H, W, 3]` RGB, uint8, with drawn faces in it as PNG, whole or not at all.
+def write_drawn_png(path: str | os.PathLike, image: np.ndarray, *, label: bool = True) -> None:
+    """Writes an image `[H, W, 3]` RGB, uint8, with drawn faces in it as PNG, atomically.
 
     Args:
-      path: where to.
-      picture: is written.
+      path: of the file.
+      image: what is written.
       label: whether the file says that it is synthetic, as text and in XMP.
 
     Raises:
@@ -301,13 +299,13 @@ def write_drawn_png(path: str | os.PathLike, picture: np.ndarray, *, label: bool
     if label:
         text.add_text("Comment", LABEL)
         text.add_itxt("XML:com.adobe.xmp", _labelled_xmp(None).decode())
-    data = _encoded(Image.fromarray(picture), "PNG", {"pnginfo": text})
+    data = _encoded(Image.fromarray(image), "PNG", {"pnginfo": text})
     with replacing(path) as temporary:
         temporary.write_bytes(data)
 
 
 def _options(photo: PhotoFile, form: str, keep_metadata: bool, label: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What a result is saved with, and in words what of the photo there is no room for."""
+    """What a result is saved with, and in words what its format has no room for."""
     if form in _BARE:
         return {}, ()
     options = {name: value for name, value in photo.info.items() if keep_metadata or name not in ("exif", "xmp", "dpi")}
@@ -335,13 +333,13 @@ def _options(photo: PhotoFile, form: str, keep_metadata: bool, label: bool) -> t
 
 
 def _encoded(image: Image.Image, form: str, options: dict[str, Any]) -> bytes:
-    """The bytes of a picture's file."""
+    """The bytes of an image file."""
     file = io.BytesIO()
     if form != "TIFF":
         image.save(file, form, **options)
         return file.getvalue()
-    # Of a TIFF, Pillow writes metadata only if the pixels are not compressed. So they come first, as a TIFF of their own, whose
-    # tags and the metadata's then become the tags of the file, before the pixels; Pillow moves the places of these along.
+    # Pillow writes the metadata of a TIFF only if the pixels are not compressed. So the pixels are written first, as a TIFF of
+    # their own. Its tags and the metadata then become the tags of the file, before the pixels; Pillow adjusts the offsets.
     if options["compression"] in _TIFF_PREDICTED:
         options["tiffinfo"] = {_PREDICTOR: 2}
     exif, xmp = _loaded(options.pop("exif", None)), options.pop("xmp", None)
@@ -349,9 +347,9 @@ def _encoded(image: Image.Image, form: str, options: dict[str, Any]) -> bytes:
     tags = TiffImagePlugin.ImageFileDirectory_v2(file.getvalue()[:8])
     file.seek(tags.next)
     tags.load(file)
-    dict(tags)  # Decodes them all: Pillow writes no others.
+    dict(tags)  # Decodes them all: Pillow writes only decoded ones.
     for tag, value in _encodable(exif).items():
-        if tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):  # Without the place of another directory in the photo's file.
+        if tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):  # Without the offset of another directory in the photo's file.
             value = {name: value for name, value in exif.get_ifd(tag).items() if name != ExifTags.IFD.Interop}
         tags[tag] = value
     if xmp:
@@ -381,11 +379,11 @@ def _exif_bytes(exif: Image.Exif) -> bytes:
 
 
 def _encodable(exif: Image.Exif) -> Image.Exif:
-    """The same tags, whose texts are the bytes that they were read from: of texts, Pillow writes question marks for what is not
-    ASCII, as the sign of copyright."""
+    """The same tags with texts as the bytes they were read from: in texts, Pillow writes question marks for what is not ASCII,
+    such as the copyright sign."""
     for tag, value in list(exif.items()):
         if isinstance(value, str) and not value.isascii() and TiffTags.lookup(tag).type == TiffTags.ASCII:
-            exif[tag] = value.encode("latin-1")  # As which Pillow reads them.
+            exif[tag] = value.encode("latin-1")  # As Pillow read them.
     return exif
 
 

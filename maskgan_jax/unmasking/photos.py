@@ -1,4 +1,4 @@
-"""Files of photos in; the same photos without masks, and what was done to them, out."""
+"""Photo files in; the same photos without masks, and a description of what was done, out."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ SHEET_SIDE = 160
 
 
 def unmask_photo(job: Job, unmasker: Unmasker, outputs: Outputs) -> tuple[str, list[Face]]:
-    """Unmasks one photo and writes what came of it.
+    """Unmasks one photo and writes the results.
 
-    If something cannot be written, what is new of it is deleted again; what is replaced already stays so.
+    If one of them cannot be written, new files are deleted again; files that were replaced already stay replaced.
 
-    A photo in which no face wears a mask is copied as it is or, if its metadata are to be dropped, written anew without them.
+    A photo in which no face wears a mask is copied, or rewritten without its metadata if they are to be dropped.
 
     Args:
       job: the photo.
@@ -52,7 +52,7 @@ def unmask_photo(job: Job, unmasker: Unmasker, outputs: Outputs) -> tuple[str, l
     redrawn = any(face.redrawn for face in faces)
     if mask is not None and not redrawn:
         raise UserError(f"{job.path}: the given region is on none of the faces that were found")
-    # Left as it is, a photo is the same file; without its metadata it must be written anew.
+    # A photo that is left as it is stays the same file; without its metadata it must be rewritten.
     copied = not redrawn and outputs.keep_metadata
     target = outputs.result(job, as_png=not copied and photo.format == "GIF")
     if target != outputs.result(job):
@@ -74,7 +74,7 @@ def unmask_photo(job: Job, unmasker: Unmasker, outputs: Outputs) -> tuple[str, l
 
 @contextlib.contextmanager
 def _all_or_nothing() -> Iterator[Callable[[Path], Path]]:
-    """Gives a function that is told each file before it is written; those that are new are deleted if the block fails."""
+    """Yields a function to be called with each path before it is written; new files are deleted if the block fails."""
     with contextlib.ExitStack() as undo:
 
         def noted(path: Path) -> Path:
@@ -158,7 +158,7 @@ def write_contact_sheet(path: str | Path, faces: Sequence[Face], *, label: bool 
       UserError: it cannot be written.
     """
     rows = [
-        [cv2.resize(picture, (SHEET_SIDE, SHEET_SIDE), interpolation=cv2.INTER_CUBIC) for picture in (face.before, face.after)]
+        [cv2.resize(image, (SHEET_SIDE, SHEET_SIDE), interpolation=cv2.INTER_CUBIC) for image in (face.before, face.after)]
         for face in faces
     ]
     write_drawn_png(path, labelled_grid(rows, ["before", "after"], columns=min(5, len(rows))), label=label)

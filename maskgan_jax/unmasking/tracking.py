@@ -23,7 +23,7 @@ SEARCHED_SIDE = 512
 SAME_FACE = 0.3
 # Squares of a face in two frames that follow each other differ by less than this fraction of the side, or it is lost.
 MOST_MOTION = 0.3
-# Mean change of all pixels from one frame to the next from which on it is another scene.
+# If all pixels change by more than this on average from one frame to the next, in levels, it is another scene.
 NEW_SCENE = 40.0
 # The One Euro filter of the landmarks, in units of the first square's side: a still face is smoothed at LEAST_CUTOFF (Hz); the
 # cutoff rises by CUTOFF_PER_SPEED for each side per second.
@@ -163,5 +163,5 @@ class Tracker:
 def _overlap(box: np.ndarray, other: np.ndarray) -> float:
     """The intersection of two boxes over their union."""
     sides = np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2])
-    shared = np.prod(np.maximum(sides, 0))
-    return float(shared / (np.prod(box[2:] - box[:2]) + np.prod(other[2:] - other[:2]) - shared))
+    intersection = np.prod(np.maximum(sides, 0))
+    return float(intersection / (np.prod(box[2:] - box[:2]) + np.prod(other[2:] - other[:2]) - intersection))

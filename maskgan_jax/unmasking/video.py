@@ -1,4 +1,4 @@
-"""Videos of people with masks in, the same videos without the masks out; and what a camera sees."""
+"""Videos of people with masks in, the same videos without the masks out; also from a camera."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from maskgan_jax.unmasking.inputs import Job
 from maskgan_jax.unmasking.outputs import Outputs
 from maskgan_jax.unmasking.tracking import Tracker
 from maskgan_jax.unmasking.unmasker import Unmasker
-from maskgan_jax.unmasking.video_files import CAMERA_RATE, VideoWriter, count_frames, decode, load_av, read_film, upright
+from maskgan_jax.unmasking.video_files import CAMERA_RATE, VideoWriter, count_frames, decode, load_av, open_video, upright_frame
 
 MILLISECOND = Fraction(1, 1000)
 
 
 class _NothingDrawn(Exception):
-    """No face in a video wore a mask, so what was written of it is to be thrown away."""
+    """No face in a video wore a mask, so the file that was written is discarded."""
 
 
 @contextlib.contextmanager
 def _interrupted_by_sigterm() -> Iterator[None]:
-    """Has SIGTERM do as Ctrl-C does, where it would end the program on the spot, and leave a temporary file behind."""
-    # Only the main thread may ask for signals. Who has a way of their own to heed this one keeps it.
+    """Makes SIGTERM interrupt the block as Ctrl-C does; by default it would leave a temporary file behind."""
+    # Only the main thread may handle signals. A handler that was installed already is kept.
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
@@ -52,8 +52,8 @@ def _interrupted_by_sigterm() -> Iterator[None]:
 def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
     """Unmasks a video, frame by frame, and writes it with its sound.
 
-    Every frame keeps its time, so that rate and length stay what they were. A video in which no face wears a mask is copied as
-    it is or, if its metadata are to be dropped, written anew without them. Interrupted, be it by SIGTERM, it leaves no file.
+    Every frame keeps its time, so that frame rate and length do not change. A video in which no face wears a mask is copied, or
+    rewritten without its metadata if they are to be dropped. If it is interrupted, by SIGTERM too, no file is left.
 
     Args:
       job: the video.
@@ -74,10 +74,13 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
     notes: list[str] = []
     started = time.monotonic()
     with contextlib.suppress(_NothingDrawn), contextlib.ExitStack() as stack:
-        video = stack.enter_context(read_film(av, job.path))
+        video = stack.enter_context(open_video(av, job.path))
         video.thread_type = "AUTO"
+        paths = [result_path]
+        if outputs.side_by_side:
+            paths.append(outputs.side_by_side_of(result_path, video=True))
         targets = []
-        for path in (result_path, *([outputs.side_by_side_of(result_path, video=True)] if outputs.side_by_side else [])):
+        for path in paths:
             temporary = stack.enter_context(replacing(path))
             writer = VideoWriter(av, path, temporary, video, keep_metadata=outputs.keep_metadata, label=outputs.label)
             targets.append(stack.enter_context(writer))
@@ -91,19 +94,19 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
                 for target in targets:
                     target.copy(index, item)
                 continue
-            picture = upright(av, item, job.path)
+            frame = upright_frame(av, item, job.path)
             if shape is None:
-                shape = picture.shape[:2]
-            elif picture.shape[:2] != shape:
-                picture = cv2.resize(picture, shape[::-1], interpolation=cv2.INTER_AREA)
-            faces = tracker(picture, item.time)
-            result = composite(picture, faces)
+                shape = frame.shape[:2]
+            elif frame.shape[:2] != shape:
+                frame = cv2.resize(frame, shape[::-1], interpolation=cv2.INTER_AREA)
+            faces = tracker(frame, item.time)
+            result = composite(frame, faces)
             counts["frames"] += 1
             counts["frames_with_faces"] += bool(faces)
             counts["frames_unmasked"] += any(face.redrawn for face in faces)
             counts["most_faces"] = max(counts["most_faces"], len(faces))
-            pictures = [result, np.concatenate([picture, result], axis=1)]
-            for target, drawn in zip(targets, pictures, strict=False):
+            images = [result, np.concatenate([frame, result], axis=1)]
+            for target, drawn in zip(targets, images, strict=False):
                 target.write(drawn, item.pts, item.time_base, item)
             bar.update()
         if not counts["frames"]:
@@ -118,7 +121,7 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
         with replacing(result_path) as temporary:
             shutil.copyfile(job.path, temporary)
     elif not counts["frames_unmasked"] and (outputs.label or outputs.side_by_side):
-        # A label cannot be taken out of a file that was begun with it.
+        # The label was written at the start of the file, and cannot be removed.
         return unmask_video(job, unmasker, dataclasses.replace(outputs, label=False, side_by_side=False))
     seconds = time.monotonic() - started
     if counts["damaged_packets"] and not copied:
@@ -145,7 +148,7 @@ def unmask_camera(number: int, unmasker: Unmasker, path: Path, *, label: bool = 
       What was done, in one line.
 
     Raises:
-      UserError: PyAV is not installed, there is no such camera, it gives no pictures, or the result cannot be written.
+      UserError: PyAV is not installed, there is no such camera, it gives no frames, or the result cannot be written.
     """
     av = load_av()
     camera = cv2.VideoCapture(number)
@@ -158,12 +161,12 @@ def unmask_camera(number: int, unmasker: Unmasker, path: Path, *, label: bool = 
         with replacing(path) as temporary, tqdm(desc=f"camera {number}, Ctrl-C ends it", unit="frame") as bar:
             with VideoWriter(av, path, temporary, None, label=label) as target:
                 started = time.monotonic()
-                # Ctrl-C is how a recording ends well.
+                # Ctrl-C is the normal end of a recording.
                 with contextlib.suppress(KeyboardInterrupt):
                     while (read := camera.read())[0]:
-                        picture = cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
+                        frame = cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
                         now = time.monotonic() - started
-                        result = composite(picture, tracker(picture, now))
+                        result = composite(frame, tracker(frame, now))
                         target.write(result, round(now / MILLISECOND), MILLISECOND)
                         frames += 1
                         bar.update()

@@ -1,4 +1,4 @@
-"""Reading and writing video files: what a file holds beside its pictures is kept wherever that is possible."""
+"""Reading and writing video files: sound, subtitles, times and metadata are kept wherever that is possible."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ OPTIONS = {
     "mpeg2video": {"qscale": "3"},
     "mpeg4": {"qscale": "3"},
 }
-# Frames per second of a camera that does not tell.
+# Frames per second of a camera that does not say.
 CAMERA_RATE = 30
-# Transfer characteristics (ITU-T H.273) of videos with more than the brightness of a screen: PQ and HLG.
+# Transfer characteristics (ITU-T H.273) of HDR videos: PQ and HLG.
 HDR = (16, 18)
 # Matrices (H.273, too) that FFmpeg converts to and from RGB: BT.709, FCC, both BT.601, SMPTE 240M and BT.2020.
 MATRICES = (1, 4, 5, 6, 7, 9)
 UNSPECIFIED = 2
 # MPEG-2's frame rates are these, times 1 to 4, by 1 to 32.
 MPEG2_RATES = (Fraction(24000, 1001), 24, 25, Fraction(30000, 1001), 30, 50, Fraction(60000, 1001), 60)
-# Where a stream's times go back by more seconds than this, another file begins that was joined to the first.
+# Where the times of a stream go back by more seconds than this, another file was appended.
 JOINT = 0.3
-# A file that ends earlier than it tells by more frames, and by a larger share of its length, than these is cut off.
+# A file is truncated if it ends earlier than it says by more than this many frames, and this fraction of its length.
 SLACK_FRAMES = 3
 SLACK = 0.01
 
@@ -49,27 +49,27 @@ def load_av() -> Any:
         import av
     except ImportError as error:
         raise UserError("videos need PyAV: pip install 'maskgan_jax[video]'") from error
-    av.logging.set_level(av.logging.PANIC)  # What matters is told in a sentence.
+    av.logging.set_level(av.logging.PANIC)  # Errors are reported in a sentence.
     return av
 
 
 @contextlib.contextmanager
-def read_film(av: Any, path: Path) -> Iterator[av.VideoStream]:
-    """The film of the file, which is open as long. Raises UserError if it is no video."""
+def open_video(av: Any, path: Path) -> Iterator[av.VideoStream]:
+    """Opens a file and yields its video stream; closes it afterwards. Raises UserError if it is no video."""
     try:
         source = _open(av, path)
     except (av.error.FFmpegError, OSError) as error:
         raise UserError(f"{path} is not a readable video ({_reason(error)})") from error
     with source:
-        film = next((stream for stream in source.streams.video if _kind(av, stream) == "video"), None)
-        if not film:
+        video = next((stream for stream in source.streams.video if _kind(av, stream) == "video"), None)
+        if not video:
             kinds = ", ".join(_kind(av, stream) for stream in source.streams)
             raise UserError(f"{path} has no pictures, only {kinds or 'nothing'}")
-        yield film
+        yield video
 
 
 def _kind(av: Any, stream: av.stream.Stream) -> str:
-    """What a stream is, in a word or two: a picture that stands for the whole file is a video to FFmpeg."""
+    """What a stream is, in a word or two: to FFmpeg, a cover image is a video."""
     return "cover art" if stream.disposition & av.stream.Disposition.attached_pic else stream.type
 
 
@@ -85,26 +85,26 @@ def _address(path: Path) -> str:
     return f"file:{path}"
 
 
-def count_frames(av: Any, film: av.VideoStream) -> int | None:
-    """About how many frames there are to be, if the file tells."""
-    source = film.container
+def count_frames(av: Any, video: av.VideoStream) -> int | None:
+    """About how many frames there are, if the file says so."""
+    source = video.container
     if source.format.name == "avi":  # Of one that is cut off, FFmpeg guesses the duration by what is there.
-        return film.frames or None
+        return video.frames or None
     # The duration, unlike the number of frames, leaves out what an edit list skips. Matroska has that of the whole file only.
-    seconds = film.duration * film.time_base if film.duration else Fraction(source.duration or 0, av.time_base)
-    return round(seconds * (film.average_rate or CAMERA_RATE)) or None
+    seconds = video.duration * video.time_base if video.duration else Fraction(source.duration or 0, av.time_base)
+    return round(seconds * (video.average_rate or CAMERA_RATE)) or None
 
 
 def decode(
-    av: Any, film: av.VideoStream, copied: Container[int], counts: dict[str, int], notes: list[str]
+    av: Any, video: av.VideoStream, copied: Container[int], counts: dict[str, int], notes: list[str]
 ) -> Iterator[av.VideoFrame | av.Packet]:
-    """The frames of the film, and the packets of the streams that are copied (by their numbers), as they come in the file.
+    """The frames of the video, and the packets of the streams that are copied (by their numbers), in the order of the file.
 
-    Packets that are damaged are added to `counts["damaged_packets"]`; that a file ends early, by the `counts["frames"]` that
-    the caller keeps, is added to `notes`.
+    Damaged packets are counted in `counts["damaged_packets"]`; if the file ends early, by the `counts["frames"]` of the caller,
+    that is added to `notes`.
     """
-    streams = film.container.streams
-    packets = film.container.demux([stream for stream in streams if stream is film or stream.index in copied])
+    streams = video.container.streams
+    packets = video.container.demux([stream for stream in streams if stream is video or stream.index in copied])
     joints = _Joints()
     last: dict[int, int] = {}  # The time of the last packet of each stream.
     while True:
@@ -115,47 +115,47 @@ def decode(
         except av.error.FFmpegError as error:
             notes.append(f"damaged, and ends early ({_reason(error)})")
             with contextlib.suppress(av.error.FFmpegError):
-                yield from film.decode(None)
+                yield from video.decode(None)
             return
         joints.move(packet)
-        if packet.stream is film:
+        if packet.stream is video:
             try:
                 yield from packet.decode()
             except av.error.FFmpegError:
                 counts["damaged_packets"] += 1
-        elif packet.size:  # The last ones, which are empty, only make decoders give what they hold.
+        elif packet.size:  # The last ones, which are empty, only flush decoders.
             index = packet.stream.index
             least = last[index] + (packet.stream.type == "audio") if index in last else packet.dts
-            # Those that have no time, or still go back, cannot be written. Subtitles may share their time.
+            # Those without a time, or that still go back, cannot be written. Two subtitles may have the same time.
             if packet.dts is None or packet.dts < least:
                 counts["damaged_packets"] += 1
             else:
                 last[index] = packet.dts
                 yield packet
-    # By time, as frames may be of any length, and of all streams, as the length may be that of the longest.
-    length = count_frames(av, film) or 0
-    missing = length - joints.end * (film.average_rate or CAMERA_RATE)
-    if missing > max(SLACK_FRAMES, SLACK * length) and not film.container.format.name.startswith("mpeg"):  # Which is a guess.
+    # By time, as frames may have any length, and of all streams, as the length may be that of the longest.
+    length = count_frames(av, video) or 0
+    missing = length - joints.end * (video.average_rate or CAMERA_RATE)
+    if missing > max(SLACK_FRAMES, SLACK * length) and not video.container.format.name.startswith("mpeg"):  # Which is a guess.
         notes.append(f"ends early: {counts['frames']} of about {length} frames")
 
 
 class _Joints:
-    """Moves the packets of files that were joined, in which times begin anew, behind those of the file before.
+    """Corrects the times of packets in concatenated files, where they start again at zero.
 
-    All streams are moved by the same time. The last packets of some may come after the first of others, as they are found to
-    be whole only then, so pictures and sound pass a joint by themselves. Subtitles, which are few and may go back within one
-    file, follow them.
+    All streams are shifted by the same time. Where two files meet, the last packets of one stream may come after the first of
+    another, so video and sound pass from file to file independently. Subtitles, which are few and may go back within one file,
+    follow them.
     """
 
     def __init__(self):
-        """At the first packet."""
-        self._moves = [Fraction(0)]  # By how many seconds the packets of each file are moved.
-        self._file: dict[int, int] = {}  # In which of the files each stream is,
-        self._last: dict[int, Fraction] = {}  # and when its last packet was, before it was moved.
-        self.end = Fraction(0)  # Of all that was moved, in seconds.
+        """Before the first packet."""
+        self._moves = [Fraction(0)]  # By how many seconds the packets of each file are shifted.
+        self._file: dict[int, int] = {}  # The number of the file that each stream is in,
+        self._last: dict[int, Fraction] = {}  # and the time of its last packet, before the shift.
+        self.end = Fraction(0)  # Of everything so far, in seconds, after the shift.
 
     def move(self, packet: av.Packet) -> None:
-        """Moves a packet, if it has a time."""
+        """Corrects the time of a packet, if it has one."""
         at = packet.pts if packet.dts is None else packet.dts
         if at is None:
             return
@@ -175,27 +175,27 @@ class _Joints:
             packet.pts += round(move / packet.time_base)
 
 
-def upright(av: Any, frame: av.VideoFrame, path: Path) -> np.ndarray:
+def upright_frame(av: Any, frame: av.VideoFrame, path: Path) -> np.ndarray:
     """A frame as `[H, W, 3]` RGB, uint8, turned and mirrored as its metadata says. Raises UserError if FFmpeg cannot."""
     if not frame.format.is_rgb and frame.colorspace not in MATRICES:
         frame.colorspace = UNSPECIFIED
     try:
-        picture = frame.to_ndarray(format="rgb24")
+        image = frame.to_ndarray(format="rgb24")
     except (av.error.FFmpegError, ValueError) as error:
         raise UserError(
             f"{path} has pictures of an unusual kind ({_reason(error)}); convert it with another program first"
         ) from error
-    (a, b), (c, d) = _turned(frame)
-    if _lies(frame):
-        picture, a, d = picture.swapaxes(0, 1), c, b
-    return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+    (a, b), (c, d) = _display_matrix(frame)
+    if _is_sideways(frame):
+        image, a, d = image.swapaxes(0, 1), c, b
+    return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
 
-def _turned(frame: av.VideoFrame) -> np.ndarray:
-    """How a frame is shown, `[2, 2]`: its rows say where a step to the right, and one down, lead on the screen (x, y)."""
+def _display_matrix(frame: av.VideoFrame) -> np.ndarray:
+    """How a frame is displayed, `[2, 2]`: its rows say where a step to the right, and one down, lead on the screen (x, y)."""
     try:
         matrix = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # PyAV does not know all that may go with a frame; this it reads by itself.
+    except ValueError:  # PyAV does not know all kinds of side data; the rotation it also gives as an angle.
         angle = math.radians(frame.rotation)
         return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     if matrix is None:
@@ -203,22 +203,22 @@ def _turned(frame: av.VideoFrame) -> np.ndarray:
     return np.frombuffer(matrix, np.int32).reshape(3, 3)[:2, :2].astype(np.int64)
 
 
-def _lies(frame: av.VideoFrame) -> bool:
-    """Whether a frame is shown turned by 90 degrees, to either side."""
-    (a, b), (c, d) = abs(_turned(frame))
+def _is_sideways(frame: av.VideoFrame) -> bool:
+    """Whether a frame is displayed rotated by 90 degrees, to either side."""
+    (a, b), (c, d) = abs(_display_matrix(frame))
     return a + d < b + c
 
 
 def _colours(frame: av.VideoFrame, encoder: str) -> dict[str, int]:
-    """How colours become numbers in a film that is like a frame of its source, by the names of the encoder's settings."""
-    whole = frame.color_range
+    """The encoder's settings for the colour space of a frame of the source."""
+    color_range = frame.color_range
     matrix = frame.colorspace if frame.colorspace in MATRICES else UNSPECIFIED
-    if frame.format.is_rgb:  # Which has no such matrix; this is the one for what is not said.
-        matrix, whole = 6, 1
-    if encoder.startswith("mpeg"):  # These cannot say that all 256 levels are used.
-        whole = 1
+    if frame.format.is_rgb:  # RGB has no such matrix; BT.601 is the default.
+        matrix, color_range = 6, 1
+    if encoder.startswith("mpeg"):  # MPEG cannot signal full range.
+        color_range = 1
     return {
-        "color_range": whole,
+        "color_range": color_range,
         "colorspace": matrix,
         "color_primaries": frame.color_primaries,
         "color_trc": frame.color_trc,
@@ -226,11 +226,11 @@ def _colours(frame: av.VideoFrame, encoder: str) -> dict[str, int]:
 
 
 class VideoWriter:
-    """A video that is being written: its pictures anew, its sound and subtitles as they were.
+    """A video that is being written: frames are encoded, sound and subtitles are copied.
 
     Attributes:
-      copied: what is written of the streams that are copied, by their numbers in the source.
-      notes: in words, what it does not keep of its source.
+      copied: the streams that are copied, by their numbers in the source.
+      notes: in words, what is not kept of the source.
     """
 
     def __init__(
@@ -238,18 +238,18 @@ class VideoWriter:
         av: Any,
         path: Path,
         temporary: Path,
-        film: av.VideoStream | None,
+        video: av.VideoStream | None,
         *,
         keep_metadata: bool = True,
         label: bool = True,
     ):
-        """Opens a temporary file for what will be `path`, like the file that `film` is in, if there is one.
+        """Opens a temporary file for what will be `path`, like the file that `video` is in, if there is one.
 
         Args:
           av: PyAV.
           path: what errors tell of; its suffix says which format.
           temporary: the file itself.
-          film: whose sound, subtitles and, with `keep_metadata`, titles and chapters are kept.
+          video: whose sound, subtitles and, with `keep_metadata`, titles and chapters are kept.
           keep_metadata: see there.
           label: whether the file says that it is synthetic.
 
@@ -259,38 +259,38 @@ class VideoWriter:
         self._av, self._path = av, path
         self.copied: dict[int, av.stream.Stream] = {}
         self.notes: list[str] = []
-        self._aspect = film and film.sample_aspect_ratio  # Of a pixel: width by height.
-        self._last: int | None = None  # The time of the last picture.
-        self._waiting: list[tuple[int, av.Packet]] | None = []  # For the first picture, with whose size the file is begun.
+        self._aspect = video and video.sample_aspect_ratio  # Of a pixel: width by height.
+        self._last: int | None = None  # The time of the last frame.
+        self._waiting: list[tuple[int, av.Packet]] | None = []  # For the first frame, whose size the file begins with.
         self._encoder = ENCODERS.get(path.suffix.lower(), "libx264")
-        rate = (film and film.average_rate) or Fraction(CAMERA_RATE)
+        rate = (video and video.average_rate) or Fraction(CAMERA_RATE)
         if self._encoder == "mpeg2video":
-            # The least that is not too slow.
+            # The lowest that is not too slow.
             rates = {one * times / by for one in map(Fraction, MPEG2_RATES) for times in range(1, 5) for by in range(1, 33)}
             rate = min(rates, key=lambda one: (one < rate * Fraction(9999, 10000), abs(one - rate)))
         self._rate = rate
-        with self._complaining():
+        with self._as_user_errors():
             self._container = _open(av, temporary, "w")
             self._video = self._container.add_stream(self._encoder, rate=rate, options=OPTIONS[self._encoder])
-        if film:
-            self._take_over(film, keep_metadata)
+        if video:
+            self._copy_streams(video, keep_metadata)
         if label:
             metadata = self._container.metadata
             comment = next((metadata.pop(key) for key in list(metadata) if key.lower() == "comment"), "")  # Matroska: COMMENT.
             metadata["comment"] = comment if comment.startswith(LABEL) else f"{LABEL} {comment}".strip()
 
-    def _take_over(self, film: av.VideoStream, keep_metadata: bool) -> None:
-        """Makes room for what is copied of the file that `film` is in, and notes what is not."""
-        source = film.container
+    def _copy_streams(self, video: av.VideoStream, keep_metadata: bool) -> None:
+        """Adds the streams that are copied from the source, and notes those that are not."""
+        source = video.container
         chapters = source.chapters() if keep_metadata else []
         self._container.set_chapters(chapters)
         if keep_metadata:
             self._container.metadata.update(source.metadata)
-            # The rest tells how the film was encoded, which is no longer true.
-            self._video.metadata.update({key: film.metadata[key] for key in ("language", "title") if key in film.metadata})
+            # The rest says how the video was encoded, which is no longer true.
+            self._video.metadata.update({key: video.metadata[key] for key in ("language", "title") if key in video.metadata})
         for stream in source.streams:
             kind = _kind(self._av, stream)
-            if kind in ("audio", "subtitle") and self._holds(stream):
+            if kind in ("audio", "subtitle") and self._can_hold(stream):
                 copy = self._container.add_stream_from_template(stream)
                 copy.disposition = stream.disposition
                 if keep_metadata:
@@ -300,12 +300,12 @@ class VideoWriter:
             if kind in ("audio", "subtitle"):
                 codec = stream.codec_context.name if stream.codec_context else "of an unknown kind"
                 kind = f"{kind}, {codec}; {self._path.suffix} cannot hold it"
-            # MP4 has the names of its chapters in a stream, too.
-            if stream is not film and not (chapters and kind == "data" and stream.name == "bin_data"):
+            # MP4 also stores the names of chapters in a stream.
+            if stream is not video and not (chapters and kind == "data" and stream.name == "bin_data"):
                 self.notes.append(f"stream {stream.index} ({kind}) left out")
 
-    def _holds(self, stream: av.stream.Stream) -> bool:
-        """Whether this format can hold a stream as it is: many say so only when a file is begun, so one is, in memory."""
+    def _can_hold(self, stream: av.stream.Stream) -> bool:
+        """Whether this format can hold a stream as it is: many tell only when a file is begun, so one is, in memory."""
         try:
             with self._av.open(io.BytesIO(), "w", format=self._container.format.name) as trial:
                 trial.add_stream_from_template(stream)
@@ -315,17 +315,18 @@ class VideoWriter:
         return True
 
     def __enter__(self) -> VideoWriter:
-        """Itself; leaving the block closes the file, ended or not."""
+        """Itself; leaving the block closes the file, finished or not."""
         return self
 
     def __exit__(self, kind: type | None, *_: object) -> None:
         """Closes the file."""
-        # Where something failed already, that is what must be told.
-        with contextlib.suppress(self._av.error.FFmpegError) if kind else self._complaining():
+        # If something failed already, that error matters more.
+        with contextlib.suppress(self._av.error.FFmpegError) if kind else self._as_user_errors():
             self._container.close()
 
     @contextlib.contextmanager
-    def _complaining(self) -> Iterator[None]:
+    def _as_user_errors(self) -> Iterator[None]:
+        """Turns errors of FFmpeg into UserErrors."""
         try:
             yield
         except (self._av.error.FFmpegError, ValueError) as error:
@@ -335,15 +336,15 @@ class VideoWriter:
                 f"cannot write {self._path} ({_reason(error)}); convert the video to .mkv with another program first"
             ) from error
 
-    def write(self, picture: np.ndarray, pts: int | None, time_base: Fraction, like: av.VideoFrame | None = None) -> None:
-        """Encodes a picture `[H, W, 3]` at the time `pts * time_base`, in the colour space of a frame of the source."""
+    def write(self, image: np.ndarray, pts: int | None, time_base: Fraction, like: av.VideoFrame | None = None) -> None:
+        """Encodes an image `[H, W, 3]` at the time `pts * time_base`, in the colour space of a frame of the source."""
         if self._waiting is not None:
-            self._begin(picture, time_base, like)
+            self._begin(image, time_base, like)
         context = self._video.codec_context
-        drawn = self._av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
+        drawn = self._av.VideoFrame.from_ndarray(image, format="rgb24").reformat(
             format=context.pix_fmt, dst_colorspace=context.colorspace, dst_color_range=context.color_range
         )
-        # Times that are missing go on by a frame's length; those that go back, or are too close, by the least that can be told.
+        # A missing time is one frame later than the last; one that goes back, or is too close, is the next that can be written.
         if pts is not None:
             place = round(pts * time_base / context.time_base)
             place = place if self._last is None else max(place, self._last + 1)
@@ -351,25 +352,25 @@ class VideoWriter:
             place = 0 if self._last is None else self._last + max(1, round(1 / (self._rate * context.time_base)))
         self._last = place
         drawn.pts, drawn.time_base = place, context.time_base
-        with self._complaining():
+        with self._as_user_errors():
             self._container.mux(self._video.encode(drawn))
         waiting, self._waiting = self._waiting, None
         for index, packet in waiting or ():
             self.copy(index, packet)
 
-    def _begin(self, picture: np.ndarray, time_base: Fraction, like: av.VideoFrame | None) -> None:
-        """Sets the encoder up for pictures like the first."""
+    def _begin(self, image: np.ndarray, time_base: Fraction, like: av.VideoFrame | None) -> None:
+        """Sets the encoder up for images like the first."""
         context = self._video.codec_context
-        # MPEG-2 and AVI know no times but those of a frame rate, and MPEG-4 no finer ones than these.
+        # MPEG-2 and AVI have a fixed frame rate, and MPEG-4 no finer times than these.
         steady = self._encoder.startswith("mpeg")
         context.time_base = (1 / self._rate).limit_denominator(65535) if steady else time_base
-        context.height, context.width = picture.shape[:2]
-        # With half the resolution for colours, as nearly all videos have, H.264 needs even sides.
-        odd = self._encoder == "libx264" and any(side % 2 for side in picture.shape[:2])
+        context.height, context.width = image.shape[:2]
+        # H.264 needs even sides if colours have half the resolution, as in nearly all videos.
+        odd = self._encoder == "libx264" and any(side % 2 for side in image.shape[:2])
         context.pix_fmt = "yuv444p" if odd else "yuv420p"
         if not like:
             return
-        # How the numbers are to be understood, or players guess.
+        # Without these, players guess.
         for setting, value in _colours(like, self._encoder).items():
             setattr(context, setting, value)
         if like.color_trc in HDR:
@@ -377,8 +378,8 @@ class VideoWriter:
         elif (bits := max(component.bits for component in like.format.components)) > 8:
             self.notes.append(f"{bits} bits became 8")
         if self._aspect:
-            context.sample_aspect_ratio = 1 / self._aspect if _lies(like) else self._aspect
-            if self._encoder == "libvpx-vp9" and self._aspect != 1:  # PyAV has no way to tell WebM.
+            context.sample_aspect_ratio = 1 / self._aspect if _is_sideways(like) else self._aspect
+            if self._encoder == "libvpx-vp9" and self._aspect != 1:  # PyAV cannot write it into WebM.
                 self.notes.append(f"shape of pixels ({self._aspect}) lost")
 
     def copy(self, index: int, packet: av.Packet) -> None:
@@ -387,12 +388,12 @@ class VideoWriter:
             self._waiting.append((index, packet))
             return
         packet.stream = self.copied[index]
-        with self._complaining():
+        with self._as_user_errors():
             self._container.mux(packet)
 
     def finish(self) -> None:
-        """Writes what the encoder still holds, and ends the file."""
-        with self._complaining():
+        """Flushes the encoder, and finishes the file."""
+        with self._as_user_errors():
             self._container.mux(self._video.encode(None))
             self._container.close()
 

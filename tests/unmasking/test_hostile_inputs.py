@@ -345,7 +345,7 @@ def test_full_disk_while_a_video_is_written(pyav, run, portrait, tmp_path, monke
     write_clip(pyav, path, "libx264", "yuv420p", [portrait] * 3)
 
     def full(self, *_, **__):
-        with self._complaining():
+        with self._as_user_errors():
             raise pyav.error.OSError(28, "No space left on device")
 
     monkeypatch.setattr(VideoWriter, "write", full)
