@@ -53,7 +53,7 @@ def misalign(record: Batch, most: float, rng: np.random.Generator) -> Batch:
 
     Args:
       record: as `training_batches` gives it, of one face.
-      most: the largest angle in radians, change of scale, and shift as a share of the side.
+      most: the largest angle in radians, change of scale, and shift as a fraction of the side.
       rng: draws them.
     """
     side = record["real"].shape[0]

@@ -55,7 +55,7 @@ def evaluate(
     Returns:
       The scores that `score_images` gives, with `method`, `split`, and the means `by_source` and `by_mask_type`. For 'ours'
       these are of the generator's raw output, as in the paper, and `put_back` has the same for the images whose known pixels
-      are put back. The baselines change nothing but the region: both would be the same.
+      are put back. The baselines change only what is hidden: both would be the same.
 
     Raises:
       UserError: no such method, network, data set or split, or `pictures` cannot be written.

@@ -34,7 +34,7 @@ def evaluate_landmarks(
 
     Returns:
       `n`, how many faces the split has, and `unmasked` and `masked`: the mean over all 68 points (`error`), over the contour
-      (`contour`) and, for dlib, the share of these `n` faces that its detector finds by itself (`detected`). The network's
+      (`contour`) and, for dlib, the fraction of these `n` faces that its detector finds by itself (`detected`). The network's
       errors are over all faces; dlib's are over the `n_found` whose unmasked image its detector finds, the easier ones.
 
     Raises:

@@ -29,7 +29,7 @@ def read_best(workdir: Path) -> Variables:
         )
     try:
         return read_tree(folder / "network")
-    except Exception as error:  # Damage shows in whatever Orbax and its storage stumble over.
+    except Exception as error:  # Damaged files lead Orbax and its storage to any exception.
         raise UserError(
             f"the network in {folder} is damaged ({first_line(error)}); delete it and train on until the next validation, "
             "or give another network"

@@ -49,7 +49,7 @@ def locked(workdir: Path) -> Iterator[None]:
 
 
 def open_checkpoints(workdir: Path, keep: int = 1, read_only: bool = False) -> ocp.CheckpointManager:
-    """The checkpoints to resume from, of which the `keep` latest are kept. Saving goes on in the background."""
+    """The checkpoints to resume from; the `keep` latest are kept. They are saved in the background."""
     return ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=_options("checkpoints", keep, read_only))
 
 
@@ -103,7 +103,7 @@ def restore_state(manager: ocp.CheckpointManager, state: TrainState, iterator: g
             restored = _restore(manager, step, target, iterator)
         except UserError:
             raise
-        except Exception as error:  # Damage shows in whatever Orbax and its storage stumble over.
+        except Exception as error:  # Damaged files lead Orbax and its storage to any exception.
             reason = first_line(error)
         if not _agreed(not reason):
             damaged[step] = reason or "another process cannot read it"
@@ -173,6 +173,6 @@ def best_scores(manager: ocp.CheckpointManager) -> dict[str, float] | None:
         return None
     try:
         return manager.restore(step, args=ocp.args.Composite(scores=ocp.args.JsonRestore())).scores
-    except Exception:  # Damage shows in whatever Orbax stumbles over; the run itself is whole without this.
+    except Exception:  # As above; the run does not need this to go on.
         print(f"the best network, in {manager.directory / str(step)}, is damaged; the next one takes its place")
         return None

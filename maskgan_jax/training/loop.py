@@ -254,7 +254,7 @@ def _check_same_records(*counts: int) -> None:
 
 
 def _mean_of_finite(steps: list[dict[str, np.ndarray]], done: int) -> dict[str, float]:
-    """Means of the terms over the last steps, of which `done` is the number of the last."""
+    """Means of the terms over the last steps; `done` is the number of the last one."""
     for step, terms in enumerate(steps, start=done - len(steps) + 1):
         # All of them are named: a sum is not finite because one of its terms is not.
         if broken := [f"'{name}' became {value}" for name, value in terms.items() if not np.isfinite(value)]:

@@ -19,7 +19,7 @@ LEAST_DIVIDED = 4096
 
 
 def create_mesh(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh of all devices of all processes: 'data' times 'fsdp', of which the latter has `training.fsdp` devices.
+    """A mesh of all devices of all processes with the axes 'data' and 'fsdp'; 'fsdp' has `training.fsdp` devices.
 
     Batches are divided along both axes, the state along 'fsdp' alone (see `divided`).
 
@@ -51,7 +51,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def divided(mesh: Mesh, shapes: Tree) -> Tree:
-    """The shardings of parameters and whatever has their shapes (gradients, optimizer state, moving average).
+    """The shardings of parameters and of all trees of their shapes (gradients, optimizer state, moving average).
 
     Of each array, the largest axis that 'fsdp' divides is divided along it (ZeRO, Rajbhandari et al. 2020); small arrays, and
     all where 'fsdp' is one device, are whole everywhere.

@@ -14,7 +14,7 @@ from maskgan_jax.training.state import Gradients, Task, TrainState, Tree
 
 
 def learning_rate(config: ConfigDict, steps: int | jax.Array) -> optax.Schedule:
-    """The learning rate by step: a linear warm-up, constant for a share of the `steps`, then falling linearly to 0.
+    """The learning rate by step: a linear warm-up, constant for a fraction of the `steps`, then falling linearly to 0.
 
     pix2pix has no warm-up. For batches larger than the one the rate was found for, it is scaled by the ratio of the batches
     (Goyal et al. 2017) or, which suits Adam better, by its square root (Malladi et al. 2022).
