@@ -1,7 +1,7 @@
-"""Variation of training records that goes beyond alignment: other regions, other light, worse cameras.
+"""Variation of training records that goes beyond alignment: other masks, other light, worse cameras.
 
-The generator of an inpainting network never sees what is hidden, so any region of a real face can be used in training. With the
-drawn masks alone it learns that the chin ends where the region does, which is not so for masks from elsewhere.
+The generator of an inpainting network never sees what is hidden, so any part of a real face can be used in training. With the
+drawn masks alone it learns that the chin ends where the mask does, which is not so for masks from elsewhere.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from maskgan_jax.data.points import eyes
 
 Record = dict[str, np.ndarray]
 
-# How far a drawn region is moved: degrees, stretch along each axis, and shift as a fraction of the side.
-REGION_ROTATION = 12.0
-REGION_STRETCH = (0.75, 1.3)
-REGION_SHIFT = 0.06
+# How far a drawn mask is moved: degrees, stretch along each axis, and shift as a fraction of the side.
+MASK_ROTATION = 12.0
+MASK_STRETCH = (0.75, 1.3)
+MASK_SHIFT = 0.06
 
 
-def vary_region(record: Record, rng: np.random.Generator) -> Record:
-    """The record with another region, and in the place of the masked image the real one, of which the region hides a part.
+def vary_mask(record: Record, rng: np.random.Generator) -> Record:
+    """The record with another mask and, in place of the masked image, the real one, of which that mask hides a part.
 
-    Of ten regions about six are the drawn one moved, turned and stretched; the others are jagged blobs, ellipses, free strokes
+    About six of ten masks are the drawn one moved, turned and stretched; the others are jagged blobs, ellipses, free strokes
     (as in LaMa, Suvorov et al. 2022) and half planes below the nose. A third of those are joined with the drawn one.
 
     Args:
@@ -34,28 +34,28 @@ def vary_region(record: Record, rng: np.random.Generator) -> Record:
     drawn, landmarks = record["mask"][..., 0], record["landmarks"]
     kind = rng.choice(["moved", "blob", "ellipses", "strokes", "half plane"], p=[0.6, 0.14, 0.08, 0.12, 0.06])
     if kind == "moved":
-        region = _moved(drawn, rng)
+        mask = _moved(drawn, rng)
     else:
         draw = {"blob": _blob, "ellipses": _ellipses, "strokes": _strokes, "half plane": _half_plane}[kind]
-        region = draw(landmarks, len(drawn), rng)
+        mask = draw(landmarks, len(drawn), rng)
         if rng.random() < 1 / 3:
-            region = cv2.bitwise_or(region, drawn)
-    region = np.where(eyes(landmarks, region.shape) > 0, np.uint8(0), region)
-    if not region.any():  # Moved out of the image.
-        region = drawn
-    return {**record, "masked": record["real"], "mask": region[..., None]}
+            mask = cv2.bitwise_or(mask, drawn)
+    mask = np.where(eyes(landmarks, mask.shape) > 0, np.uint8(0), mask)
+    if not mask.any():  # Moved out of the image.
+        mask = drawn
+    return {**record, "masked": record["real"], "mask": mask[..., None]}
 
 
-def _moved(region: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A region turned, stretched and shifted about its middle."""
-    side = len(region)
-    x, y, width, height = cv2.boundingRect(region)
+def _moved(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A mask turned, stretched and shifted about its middle."""
+    side = len(mask)
+    x, y, width, height = cv2.boundingRect(mask)
     middle = np.array([x + width / 2, y + height / 2])
-    angle = np.radians(rng.uniform(-REGION_ROTATION, REGION_ROTATION))
+    angle = np.radians(rng.uniform(-MASK_ROTATION, MASK_ROTATION))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    linear = turn * rng.uniform(*REGION_STRETCH, 2)
-    shift = middle - linear @ middle + rng.uniform(-REGION_SHIFT, REGION_SHIFT, 2) * side
-    moved = cv2.warpAffine(region, np.column_stack([linear, shift]), (side, side), flags=cv2.INTER_LINEAR)
+    linear = turn * rng.uniform(*MASK_STRETCH, 2)
+    shift = middle - linear @ middle + rng.uniform(-MASK_SHIFT, MASK_SHIFT, 2) * side
+    moved = cv2.warpAffine(mask, np.column_stack([linear, shift]), (side, side), flags=cv2.INTER_LINEAR)
     return cv2.threshold(moved, 127, 255, cv2.THRESH_BINARY)[1]
 
 
@@ -78,24 +78,24 @@ def _blob(landmarks: np.ndarray, side: int, rng: np.random.Generator) -> np.ndar
 def _ellipses(landmarks: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
     """One to three ellipses on the lower face."""
     nose, width = _lower_face(landmarks)
-    region = np.zeros((side, side), np.uint8)
+    mask = np.zeros((side, side), np.uint8)
     for _ in range(rng.integers(1, 4)):
         middle = nose + width * rng.uniform([-0.35, -0.15], [0.35, 0.45])
         axes = width * rng.uniform(0.12, 0.45, 2)
-        cv2.ellipse(region, tuple(map(int, middle)), tuple(map(int, axes)), rng.uniform(0, 180), 0, 360, 255, -1)
-    return region
+        cv2.ellipse(mask, tuple(map(int, middle)), tuple(map(int, axes)), rng.uniform(0, 180), 0, 360, 255, -1)
+    return mask
 
 
 def _strokes(landmarks: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
     """One to four broken lines, drawn with a thick pen."""
     nose, width = _lower_face(landmarks)
-    region = np.zeros((side, side), np.uint8)
+    mask = np.zeros((side, side), np.uint8)
     for _ in range(rng.integers(1, 5)):
         steps = rng.normal(0, 0.22 * width, (rng.integers(2, 7), 2))
         points = nose + width * rng.uniform([-0.4, -0.1], [0.4, 0.4]) + np.cumsum(steps, axis=0)
         thickness = max(1, int(width * rng.uniform(0.08, 0.3)))
-        cv2.polylines(region, [np.rint(points).astype(np.int32)], False, 255, thickness)
-    return region
+        cv2.polylines(mask, [np.rint(points).astype(np.int32)], False, 255, thickness)
+    return mask
 
 
 def _half_plane(landmarks: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from maskgan_jax.data.augmentation import change_both, degrade, vary_light, vary_region
+from maskgan_jax.data.augmentation import change_both, degrade, vary_light, vary_mask
 from maskgan_jax.data.masked_faces.reader import readable
 from maskgan_jax.data.points import MIRRORED
 
@@ -40,7 +40,7 @@ def enlarge_and_crop(record: Batch, factor: float, rng: np.random.Generator) -> 
     resized = {
         n: cv2.resize(record[n], (enlarged, enlarged), interpolation=cv2.INTER_LINEAR)[window] for n in ("real", "masked")
     }
-    # The region must hold every pixel that the interpolation mixed with the mask.
+    # The mask must hold every pixel that the interpolation mixed with the mask.
     mask = cv2.resize(record["mask"], (enlarged, enlarged), interpolation=cv2.INTER_LINEAR)[window]
     resized["mask"] = cv2.threshold(mask, 0, 255, cv2.THRESH_BINARY)[1][..., None]
     # Pixel centers are at integers: the left edge of the image is at -0.5.
@@ -66,7 +66,7 @@ def misalign(record: Batch, most: float, rng: np.random.Generator) -> Batch:
         return cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
     moved = change_both(record, move)
-    # A pixel mixes four in a row and in a column; the region must hold all that has any of the mask.
+    # A pixel mixes four in a row and in a column; the mask must hold all that has any of the mask.
     wider = cv2.dilate(record["mask"], np.ones((3, 3), np.uint8))
     mask = cv2.warpAffine(wider, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     moved["mask"] = cv2.threshold(mask, 0, 255, cv2.THRESH_BINARY)[1][..., None]
@@ -74,8 +74,8 @@ def misalign(record: Batch, most: float, rng: np.random.Generator) -> Batch:
     return {**moved, "landmarks": landmarks.astype(np.float32)}
 
 
-def grow_region(record: Batch, most: int, rng: np.random.Generator) -> Batch:
-    """The record with its region grown on all sides by a random number of pixels, up to `most`."""
+def grow_mask(record: Batch, most: int, rng: np.random.Generator) -> Batch:
+    """The record with its mask grown on all sides by a random number of pixels, up to `most`."""
     by = int(rng.integers(0, most + 1))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * by + 1, 2 * by + 1))
     return {**record, "mask": cv2.dilate(record["mask"], disc)[..., None]}
@@ -108,13 +108,13 @@ def training_batches(
         if settings.flip and rng.random() < 0.5:
             record = mirror(record)
         if settings.vary_region and rng.random() < settings.vary_region:
-            record = vary_region(record, rng)
+            record = vary_mask(record, rng)
         if settings.jitter != 1.0:
             record = enlarge_and_crop(record, settings.jitter, rng)
         if settings.misalignment:
             record = misalign(record, settings.misalignment, rng)
         if settings.grow_region:
-            record = grow_region(record, settings.grow_region, rng)
+            record = grow_mask(record, settings.grow_region, rng)
         if settings.light:
             record = vary_light(record, settings.light, rng)
         if settings.degrade and rng.random() < settings.degrade:

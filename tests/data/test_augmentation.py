@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from maskgan_jax.data.augmentation import change_both, degrade, vary_light, vary_region
+from maskgan_jax.data.augmentation import change_both, degrade, vary_light, vary_mask
 from maskgan_jax.data.points import eyes
 from maskgan_jax.data.rendered.faces import render_face
 
@@ -24,7 +24,7 @@ def record():
 
 
 def variants(record, count=200):
-    return [vary_region(record, np.random.default_rng(seed)) for seed in range(count)]
+    return [vary_mask(record, np.random.default_rng(seed)) for seed in range(count)]
 
 
 def test_another_region_hides_a_part_of_the_real_image(record):

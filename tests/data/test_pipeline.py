@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from maskgan_jax.data.masked_faces.reader import DamagedRecord
-from maskgan_jax.data.pipeline import enlarge_and_crop, evaluation_batches, grow_region, mirror, misalign, training_batches
+from maskgan_jax.data.pipeline import enlarge_and_crop, evaluation_batches, grow_mask, mirror, misalign, training_batches
 from maskgan_jax.data.points import MIRRORED
 
 SIDE = 64
@@ -342,7 +342,7 @@ def test_the_region_grows_by_up_to_so_many_pixels():
     record = make_record()
     rows = set()
     for seed in range(30):
-        grown = grow_region(record, 3, np.random.default_rng(seed))
+        grown = grow_mask(record, 3, np.random.default_rng(seed))
         assert (grown["mask"] >= record["mask"]).all()
         rows.add((SIDE // 2) - int(np.nonzero(grown["mask"].any(axis=(1, 2)))[0][0]))
         np.testing.assert_array_equal(grown["masked"], record["masked"])
