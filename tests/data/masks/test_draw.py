@@ -326,7 +326,7 @@ def test_fit_is_the_beginning_of_the_drawing(paint, head, data_config):
 
 
 def test_landmarks_of_another_picture(face, landmarks, data_config):
-    with pytest.raises(UserError, match="outside the picture"):
+    with pytest.raises(UserError, match="outside the image"):
         draw_mask(face, landmarks + 1000, np.random.default_rng(0), data_config)
 
 
@@ -340,7 +340,7 @@ def test_a_face_half_out_of_the_picture(face, head, data_config):
             try:
                 picture = draw_mask(face, landmarks, np.random.default_rng(away), data_config).image
             except UserError as error:
-                assert "outside the picture" in str(error)
+                assert "outside the image" in str(error)
             else:
                 assert picture.shape == face.shape
                 drawn += 1
