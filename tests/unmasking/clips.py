@@ -93,7 +93,7 @@ def in_latin_1(text):
 
 
 def tagged(path, pictures, **metadata):
-    """A film of which the file has metadata, in Latin-1, and a chapter."""
+    """A video of which the file has metadata, in Latin-1, and a chapter."""
     with av.open(str(path), "w", **ANY_TEXT) as container:
         container.metadata.update({key: in_latin_1(text) for key, text in metadata.items()})
         container.set_chapters([{"id": 1, "start": 0, "end": 80, "time_base": Fraction(1, 1000), "metadata": {"title": "one"}}])

@@ -174,7 +174,7 @@ def test_file_that_is_not_there_is_reported(faces, tmp_path, generator_file, cap
     assert written(tmp_path / "out") == ["same.png"]
 
 
-def test_run_and_exported_file_give_the_same_pictures(faces, tmp_path, generator_file, generator_variables, config, generator):
+def test_run_and_exported_file_give_the_same_images(faces, tmp_path, generator_file, generator_variables, config, generator):
     workdir = tmp_path / "run"
     workdir.mkdir()
     save_config(workdir / "config.json", config)
@@ -194,7 +194,7 @@ def test_two_masks_of_one_name(faces, masks, tmp_path, generator_file):
         unmask_aligned([faces], tmp_path / "out", generator_file, masks)
 
 
-def test_nothing_that_was_unmasked_is_told(tmp_path, generator_file, capsys):
+def test_nothing_that_was_unmasked_is_reported(tmp_path, generator_file, capsys):
     assert main(["unmask", "--aligned", "nope.png", f"--out={tmp_path / 'out'}", f"--weights={generator_file}"]) == 1
     captured = capsys.readouterr()
     assert "cannot read nope.png" in captured.err and "none of the inputs could be used" in captured.err

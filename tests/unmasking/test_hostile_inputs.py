@@ -131,7 +131,7 @@ def test_200_faces(run, crowd, tmp_path):
     assert green < 0.3 * (crowd == (20, 220, 40)).all(axis=-1).sum()
 
 
-def test_a_picture_of_40_megapixels(run, portrait, tmp_path):
+def test_a_image_of_40_megapixels(run, portrait, tmp_path):
     large = np.full((5000, 8000, 3), 90, np.uint8)
     large[3000:3320, 4000:4320] = portrait
     # Of 300 pixels in 8,000, the detector sees nothing at its size; the line must say so, and soon.
@@ -149,7 +149,7 @@ def test_only_bad_files(run, tmp_path):
     assert lines[2].startswith("maskgan unmask: error: nothing was unmasked")
 
 
-def test_folders_without_pictures_and_dead_links(run, portrait, tmp_path):
+def test_folders_without_images_and_dead_links(run, portrait, tmp_path):
     (tmp_path / "empty").mkdir()
     code, _, err = run(tmp_path / "empty", f"--out={tmp_path / 'out'}")
     assert code == 1 and "there is nothing to unmask" in err
@@ -159,7 +159,7 @@ def test_folders_without_pictures_and_dead_links(run, portrait, tmp_path):
     assert code == 1 and "a.png: 1 mask removed" in told and "cannot read" in err and "b.png" in err
 
 
-def test_picture_without_permission(run, portrait, tmp_path):
+def test_image_without_permission(run, portrait, tmp_path):
     if os.geteuid() == 0:
         pytest.skip("root may read everything")
     write_png(tmp_path / "a.png", portrait)
@@ -228,7 +228,7 @@ def test_two_inputs_of_one_name(run, portrait, tmp_path):
     ],
     ids=["black", "ones", "misfit", "elsewhere"],
 )
-def test_bad_regions(mask, message, run, portrait, tmp_path):
+def test_bad_masks(mask, message, run, portrait, tmp_path):
     write_png(tmp_path / "a.png", portrait)
     write_png(tmp_path / "mask.png", mask)
     code, _, err = run(tmp_path / "a.png", f"--out={tmp_path / 'out'}", f"--mask={tmp_path / 'mask.png'}")
@@ -354,7 +354,7 @@ def test_full_disk_while_a_video_is_written(pyav, run, portrait, tmp_path, monke
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_a_video_where_a_region_is_given(pyav, run, portrait, tmp_path):
+def test_a_video_where_a_mask_is_given(pyav, run, portrait, tmp_path):
     path = tmp_path / "clip.mp4"
     write_clip(pyav, path, "libx264", "yuv420p", [portrait] * 2)
     write_png(tmp_path / "mask.png", np.full((320, 320), 255, np.uint8))

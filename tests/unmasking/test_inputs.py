@@ -8,7 +8,7 @@ from maskgan_jax.unmasking.inputs import Job
 from .conftest import list_jobs, named_files
 
 
-def test_pictures_and_videos_below_a_folder(folder, tmp_path):
+def test_images_and_videos_below_a_folder(folder, tmp_path):
     jobs = list_jobs([folder], tmp_path / "out")
     assert [job.path.relative_to(folder).as_posix() for job in jobs] == ["a.png", "c.mp4", "inner/b.jpg"]
     assert [job.name.as_posix() for job in jobs] == ["a.png", "c.mp4", "inner/b.jpg"]
@@ -20,7 +20,7 @@ def test_another_suffix(folder, tmp_path):
     assert [job.name.name for job in jobs] == ["a.png", "b.png"]
 
 
-def test_one_region_for_one_picture(folder, tmp_path):
+def test_one_mask_for_one_image(folder, tmp_path):
     named_files(tmp_path, "region.png")
     job = Job(folder / "a.png", Path("a.png"), tmp_path / "region.png")
     assert list_jobs([folder / "a.png"], tmp_path / "out", tmp_path / "region.png") == [job]

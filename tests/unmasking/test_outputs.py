@@ -62,14 +62,14 @@ def test_what_belongs_to_results_that_are_gone(name, folder, tmp_path):
     assert len(list_jobs([folder], tmp_path / "out", folders=["crops"], overwrite=True)) == 3
 
 
-def test_the_result_of_a_gif_is_that_of_no_other_picture(folder, tmp_path):
+def test_the_result_of_a_gif_is_that_of_no_other_image(folder, tmp_path):
     named_files(folder, "g.gif.png")
     (folder / "a.png").rename(folder / "g.gif")
     with pytest.raises(UserError, match="would both be written"):
         list_jobs([folder], tmp_path / "out")
 
 
-def test_a_region_is_not_overwritten(folder, tmp_path):
+def test_a_mask_is_not_overwritten(folder, tmp_path):
     for masks in (folder / "inner" / "a.png", folder / "inner"):
         write_png(folder / "inner" / "a.png", np.zeros((8, 8, 3), np.uint8))
         with pytest.raises(UserError, match="inner/a.png would be overwritten by the result of"):

@@ -96,7 +96,7 @@ def test_palettes_and_bits(mode, picture, tmp_path):
 
 
 @pytest.mark.parametrize("grey", [False, True])
-def test_16_bits_become_8_and_that_is_told(grey, picture, tmp_path):
+def test_16_bits_become_8_and_that_is_reported(grey, picture, tmp_path):
     path = tmp_path / "a.png"
     cv2.imwrite(str(path), (picture[..., 0] if grey else picture).astype(np.uint16) * 257)
     photo, out, where = went_through(path, picture, tmp_path)
@@ -113,7 +113,7 @@ def test_print_colours_become_rgb(picture, tmp_path):
         assert image.mode == "RGB"
 
 
-def test_an_animation_gives_its_first_picture(picture, tmp_path):
+def test_an_animation_gives_its_first_image(picture, tmp_path):
     path = tmp_path / "a.gif"
     Image.fromarray(picture).save(path, save_all=True, append_images=[Image.fromarray(255 - picture)])
     photo, out, where = went_through(path, picture, tmp_path)
@@ -269,7 +269,7 @@ def test_of_a_tiff_what_says_something_of_the_photo_is_kept(picture, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["exif", "xmp"])
-def test_metadata_too_long_for_a_jpeg_is_left_out_and_that_is_told(name, picture, tmp_path):
+def test_metadata_too_long_for_a_jpeg_is_left_out_and_that_is_reported(name, picture, tmp_path):
     path = tmp_path / "a.jpg"
     long = {
         "exif": exif_of(Artist="A" * 65400),
@@ -303,7 +303,7 @@ def test_xmp_that_is_not_utf8(picture, tmp_path):
             assert "K\ufffdmera" in image.info["xmp"].decode()
 
 
-def test_what_pillow_refuses_is_told_and_nothing_is_replaced(picture, tmp_path):
+def test_what_pillow_refuses_is_reported_and_nothing_is_replaced(picture, tmp_path):
     path, out = tmp_path / "a.jpg", tmp_path / "out.jpg"
     Image.fromarray(picture).save(path)
     out.write_bytes(b"earlier")
@@ -427,7 +427,7 @@ def test_what_is_drawn_is_opaque(kind, picture, tmp_path):
     np.testing.assert_array_equal(alpha[~where], half[~where])
 
 
-def test_other_pictures_of_the_file_are_told_of(picture, tmp_path):
+def test_other_images_of_the_file_are_reported(picture, tmp_path):
     for name, form in (("a.jpg", "MPO"), ("a.tif", "TIFF")):
         Image.fromarray(picture).save(tmp_path / name, form, save_all=True, append_images=[Image.fromarray(255 - picture)])
         photo, out, where = went_through(tmp_path / name, picture, tmp_path)
@@ -435,7 +435,7 @@ def test_other_pictures_of_the_file_are_told_of(picture, tmp_path):
         assert np.abs(read_picture(out)[~where].astype(int) - picture[~where]).mean() < 8
 
 
-def test_pictures_after_the_first_may_be_damaged(picture, tmp_path):
+def test_images_after_the_first_may_be_damaged(picture, tmp_path):
     for name, form in (("a.gif", "GIF"), ("a.tif", "TIFF")):
         file = io.BytesIO()
         second = Image.fromarray(255 - picture)
@@ -471,7 +471,7 @@ def test_results_say_that_they_are_synthetic(form, picture, tmp_path):
 
 
 @pytest.mark.parametrize("label", [True, False])
-def test_drawn_pictures_say_so_too(label, picture, tmp_path):
+def test_drawn_images_say_so_too(label, picture, tmp_path):
     write_drawn_png(tmp_path / "a.png", picture, label=label)
     np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), picture)
     with Image.open(tmp_path / "a.png") as image:
@@ -530,7 +530,7 @@ def test_damaged_exif_does_not_matter(picture, tmp_path):
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0"])
-def test_what_is_no_picture(data, tmp_path):
+def test_what_is_no_image(data, tmp_path):
     (tmp_path / "a.png").write_bytes(data)
     with pytest.raises(UserError, match="a.png is not a readable picture"):
         read_photo(tmp_path / "a.png")

@@ -32,7 +32,7 @@ def test_one_photo(run, portrait, tmp_path):
     assert not is_green(read_picture(tmp_path / "out" / "a.png"))[100:200, 100:200].any()
 
 
-def test_what_is_told_of_each_face(run, couple, unmasker, tmp_path):
+def test_what_is_reported_of_each_face(run, couple, unmasker, tmp_path):
     write_png(tmp_path / "a.png", couple)
     code, out, _ = run(tmp_path / "a.png", f"--out={tmp_path / 'out'}")
     assert code == 0 and "a.png: 1 mask removed, 1 face without a mask" in out
@@ -85,7 +85,7 @@ def test_folders_and_all_there_is_to_be_written(run, portrait, couple, tmp_path)
     assert is_green(before).sum() > 300 > is_green(after).sum()
 
 
-def test_given_regions(run, couple, tmp_path):
+def test_given_masks(run, couple, tmp_path):
     write_png(tmp_path / "in" / "a.png", couple)
     mask = np.zeros(couple.shape[:2], np.uint8)
     mask[130:200, 80:170] = 255
@@ -106,7 +106,7 @@ class Copier(Painter):
         return pictures
 
 
-def test_the_region_is_what_was_redrawn_even_if_nothing_changed(run, portrait, unmasker, tmp_path, monkeypatch):
+def test_the_mask_is_what_was_redrawn_even_if_nothing_changed(run, portrait, unmasker, tmp_path, monkeypatch):
     monkeypatch.setattr(unmasker.inpainter, "generator", Copier())
     picture = np.concatenate([portrait, portrait], axis=1)
     write_png(tmp_path / "a.png", picture)
@@ -121,7 +121,7 @@ def test_the_region_is_what_was_redrawn_even_if_nothing_changed(run, portrait, u
     np.testing.assert_array_equal(region, np.maximum(*regions))
 
 
-def test_of_a_given_region_that_which_is_on_faces_was_redrawn(run, couple, unmasker, tmp_path, monkeypatch):
+def test_of_a_given_mask_that_which_is_on_faces_was_redrawn(run, couple, unmasker, tmp_path, monkeypatch):
     monkeypatch.setattr(unmasker.inpainter, "generator", Copier())
     write_png(tmp_path / "in" / "a.png", couple)
     mask = np.zeros(couple.shape[:2], np.uint8)
@@ -230,7 +230,7 @@ def test_a_sheet_is_replaced_only_when_asked(run, portrait, tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["contact_sheet.png"]
 
 
-def test_a_picture_with_the_name_of_the_sheet_is_no_sheet(run, portrait, tmp_path):
+def test_a_image_with_the_name_of_the_sheet_is_no_sheet(run, portrait, tmp_path):
     write_png(tmp_path / "in" / "contact_sheet.png", portrait)
     assert run(tmp_path / "in", f"--out={tmp_path / 'out'}")[0] == 0
     assert read_picture(tmp_path / "out" / "contact_sheet.png").shape == portrait.shape

@@ -22,8 +22,8 @@ def one_euro(values, rate, least, per_speed):
     smoothed, speed = [values[0]], 0.0
     for value in values[1:]:
         speed += alpha(1.0) * ((value - smoothed[-1]) * rate - speed)
-        share = alpha(least + per_speed * abs(speed))
-        smoothed.append(share * value + (1 - share) * smoothed[-1])
+        weight = alpha(least + per_speed * abs(speed))
+        smoothed.append(weight * value + (1 - weight) * smoothed[-1])
     return smoothed
 
 

@@ -172,8 +172,8 @@ def test_terminated_it_leaves_nothing(ctrl_c, clip, tmp_path):
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_sigterm_is_left_to_who_heeds_it(clip, unmasker, tmp_path, monkeypatch):
-    """And in other threads than the main one it cannot be heeded."""
+def test_sigterm_keeps_a_handler_that_is_there(clip, unmasker, tmp_path, monkeypatch):
+    """And in other threads than the main one there is none."""
     path = tmp_path / "clip.mp4"
     write_video(path, clip[:3])
     came, draw = [], video.composite
@@ -229,14 +229,14 @@ def test_camera(clip, unmasker, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def unheeded_sigterm():
-    """SIGTERM as it is at the start of a program, whatever the tests before have made of it."""
+def default_sigterm():
+    """SIGTERM as at the start of a program, whatever earlier tests did to it."""
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGTERM, before)
 
 
-@pytest.mark.usefixtures("unheeded_sigterm")
+@pytest.mark.usefixtures("default_sigterm")
 def test_a_camera_is_ended_well_by_sigterm(clip, unmasker, tmp_path, monkeypatch):
     class Stopped(Camera):
         def read(self):

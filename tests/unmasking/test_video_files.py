@@ -19,7 +19,7 @@ from maskgan_jax.unmasking.video import unmask_video
 from .clips import ANEW, ANY_TEXT, av, in_latin_1, read_video, tagged, unmasked, write_video
 
 
-def test_the_film_is_not_the_cover(clip, unmasker, tmp_path):
+def test_the_video_is_not_the_cover(clip, unmasker, tmp_path):
     path = tmp_path / "clip.mp4"
     write_video(path, clip, cover=True)
     line, (pictures, *_) = unmasked(path, unmasker, tmp_path / "out")
@@ -143,7 +143,7 @@ def packet_times(path, mime):
         return sorted(float(p.pts * p.time_base) for p in container.demux(container.streams.best(mime)) if p.size)
 
 
-def test_sound_and_pictures_of_joined_files_stay_together(clip, unmasker, tmp_path):
+def test_sound_and_images_of_joined_files_stay_together(clip, unmasker, tmp_path):
     """Though each file's sound is longer than its pictures. The result is Matroska, in which every packet has a time."""
     write_video(tmp_path / "long.mpg", clip * 4)
     with av.open(str(tmp_path / "long.mpg")) as source, av.open(str(tmp_path / "one.mpg"), "w") as cut:
@@ -200,7 +200,7 @@ def test_avi_of_odd_sides_and_rates(sides, rate, clip, unmasker, tmp_path):
     np.testing.assert_allclose(np.diff(times), 1 / float(rate), atol=1e-3)
 
 
-def test_a_cover_alone_is_no_film(unmasker, tmp_path):
+def test_a_cover_alone_is_no_video(unmasker, tmp_path):
     path = tmp_path / "clip.mp4"
     with av.open(str(path), "w") as container:
         art = container.add_stream("mjpeg", rate=1)
@@ -245,26 +245,26 @@ def test_metadata_and_chapters(suffix, clip, unmasker, tmp_path):
 
 
 def test_what_is_copied_and_what_is_left_out(clip, unmasker, tmp_path):
-    """Subtitles are copied, with their language and what they are for; a second film and an attachment are not."""
+    """Subtitles are copied, with their language and what they are for; a second video and an attachment are not."""
     (tmp_path / "words.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nHello\n\n2\n00:00:00,000 --> 00:00:02,000\nthere\n")
     path = tmp_path / "clip.mkv"
     with av.open(str(path), "w") as container, av.open(str(tmp_path / "words.srt")) as words:
-        films = [container.add_stream("libx264", rate=25) for _ in range(2)]
-        for film in films:
-            film.height, film.width, film.pix_fmt = 240, 320, "yuv420p"
+        videos = [container.add_stream("libx264", rate=25) for _ in range(2)]
+        for video in videos:
+            video.height, video.width, video.pix_fmt = 240, 320, "yuv420p"
         text = container.add_stream_from_template(words.streams[0])
         text.metadata["language"] = "ger"
         text.disposition = av.stream.Disposition.forced
         container.add_attachment("font.ttf", "font/ttf", b"no font")
         for picture in clip[:3]:
-            for film in films:
-                container.mux(film.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            for video in videos:
+                container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         for packet in words.demux():
             if packet.size:
                 packet.stream = text
                 container.mux(packet)
-        for film in films:
-            container.mux(film.encode(None))
+        for video in videos:
+            container.mux(video.encode(None))
     line, _ = unmasked(path, unmasker, tmp_path / "out")
     told = json.loads((tmp_path / "out" / "clip.mkv.json").read_text())
     assert told["notes"] == ["stream 1 (video) left out", "stream 3 (attachment) left out"]
@@ -366,7 +366,7 @@ def test_a_cut_by_an_edit_list_is_no_truncation(clip, unmasker, tmp_path):
     assert len(pictures) < 15 and "ends early" not in line
 
 
-def test_a_raw_film_of_unknown_length_is_not_truncated(clip, unmasker, tmp_path):
+def test_a_raw_video_of_unknown_length_is_not_truncated(clip, unmasker, tmp_path):
     """FFmpeg guesses how long it is by the rate of bits that it claims."""
     write_video(tmp_path / "clip.mpg", clip, sound=False, codec="mpeg1video")
     path = tmp_path / "clip.mpeg"
