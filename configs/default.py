@@ -127,7 +127,7 @@ def get_config() -> ConfigDict:
     # lambda 1: mean absolute error over the whole image, on [-1, 1].
     losses.l1 = 100.0
     # lambda 2: C1 (Eq. 4), in pixels. docs/losses.md tells how this and lambda 3 were chosen.
-    losses.contour = 0.1
+    losses.contour = 0.06
     # lambda 3: C2 (Eq. 5), on the 0-255 scale.
     losses.masked = 0.002
     # Two terms beyond the paper. Mean absolute difference of what the discriminator's layers make of the generated and the
