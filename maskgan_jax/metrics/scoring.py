@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import pictures_by_name, read_picture
+from maskgan_jax.files import images_by_name, read_image
 from maskgan_jax.metrics.image_quality import masked_mse, psnr, psnr_masked, ssim
 from maskgan_jax.models.lpips import PerceptualWeights, lpips
 from maskgan_jax.models.st_lpips import load_st_lpips, st_lpips
@@ -106,7 +106,7 @@ def score_folders(
     Raises:
       UserError: also if a folder has pictures that another one lacks, two of one name, or one that cannot be read.
     """
-    folders = [pictures_by_name(folder) for folder in (predictions, real, masks)]
+    folders = [images_by_name(folder) for folder in (predictions, real, masks)]
     names = sorted(set().union(*folders))
     for pictures, folder in zip(folders, (predictions, real, masks), strict=True):
         if missing := [name for name in names if name not in pictures]:
@@ -118,7 +118,7 @@ def score_folders(
 
     def read(name: str) -> Item:
         prediction, real_picture, mask = (pictures[name] for pictures in folders)
-        return name, read_picture(prediction), read_picture(real_picture), read_picture(mask, grey=True)
+        return name, read_image(prediction), read_image(real_picture), read_image(mask, grey=True)
 
     with tqdm(names, desc="score", unit="picture") as bar:
         return score_pictures(map(read, bar), lpips_weights=lpips_weights)

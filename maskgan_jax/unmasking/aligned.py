@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import read_picture
+from maskgan_jax.files import read_image
 from maskgan_jax.networks.face_network import FaceNetwork, pretrained
 from maskgan_jax.unmasking.inputs import Job, find_jobs, read_mask
 from maskgan_jax.unmasking.photo_files import write_drawn_png
@@ -68,7 +68,7 @@ def unmask_aligned(
 
 
 def _unmask(job: Job, generator: FaceNetwork, finders: Sequence[FaceNetwork]) -> np.ndarray:
-    picture = read_picture(job.path)
+    picture = read_image(job.path)
     height, width = picture.shape[:2]
     if height != width:
         raise UserError(f"{job.path} is {width} x {height}; an aligned face is square")

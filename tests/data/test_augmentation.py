@@ -12,8 +12,8 @@ SIDE = 128
 def record():
     """A rendered face with a rectangle over its mouth."""
     face = render_face(3, seed=0)
-    scale = SIDE / len(face.picture)
-    real = cv2.resize(face.picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    scale = SIDE / len(face.image)
+    real = cv2.resize(face.image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     landmarks = ((face.landmarks + 0.5) * scale - 0.5).astype(np.float32)
     x, y = landmarks[48:60].mean(0).astype(int)
     mask = np.zeros((SIDE, SIDE, 1), np.uint8)

@@ -21,13 +21,13 @@ def faces(tmp_path_factory):
     folder = tmp_path_factory.mktemp("faces")
     write_png(folder / "0.png", np.full((200, 200, 3), 120, np.uint8))
     for number in (1, 2):
-        write_png(folder / f"{number}.png", render_face(number, seed=0).picture)
+        write_png(folder / f"{number}.png", render_face(number, seed=0).image)
     return folder
 
 
 def test_the_stages_are_nearly_all_of_the_time(tool, config, tmp_path):
     """Reading takes long here: a file that is hard to decode, of a size that is not reduced before the search."""
-    noisy = np.pad(render_face(1, seed=0, size=400).picture, ((0, 600), (0, 600), (0, 0)))
+    noisy = np.pad(render_face(1, seed=0, size=400).image, ((0, 600), (0, 600), (0, 0)))
     noisy[400:] = np.random.default_rng(0).integers(0, 256, noisy[400:].shape)
     file = io.BytesIO()
     Image.fromarray(noisy).save(file, "WEBP", lossless=True)

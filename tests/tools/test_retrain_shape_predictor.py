@@ -49,7 +49,7 @@ def test_it_learns_masked_faces(tool, faces, predictor):
 
 def test_the_file_can_be_used(predictor):
     face = render_face(4, seed=0, size=320)
-    found = largest_face_landmarks(face.picture, str(predictor))
+    found = largest_face_landmarks(face.image, str(predictor))
     eyes = np.hypot(*(face.landmarks[36:42].mean(axis=0) - face.landmarks[42:48].mean(axis=0)))
     assert np.hypot(*(found - face.landmarks).T).mean() / eyes < 0.3
 

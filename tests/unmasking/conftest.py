@@ -25,7 +25,7 @@ class MeanFace:
         faces = [render_face(i, seed=0, size=256) for i in range(4)]
         from maskgan_jax.data.align import align
 
-        self.points = np.mean([align(face.picture, face.landmarks, SIDE).landmarks for face in faces], axis=0)
+        self.points = np.mean([align(face.image, face.landmarks, SIDE).landmarks for face in faces], axis=0)
 
     def __call__(self, pictures):
         return np.repeat(self.points[None], len(pictures), axis=0).astype(np.float32)
@@ -58,8 +58,8 @@ def unmasker() -> Unmasker:
 def masked_face(number: int, size: int) -> np.ndarray:
     """A rendered face with a green mask, `[size, size, 3]`."""
     face = render_face(number, seed=0, size=size)
-    region = region_from_landmarks(face.landmarks, face.picture.shape[:2])
-    return np.where(region[..., None] > 0, np.uint8(MASK_COLOUR), face.picture)
+    region = region_from_landmarks(face.landmarks, face.image.shape[:2])
+    return np.where(region[..., None] > 0, np.uint8(MASK_COLOUR), face.image)
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +72,7 @@ def portrait() -> np.ndarray:
 def couple() -> np.ndarray:
     """Two faces beside each other, of which the larger one, on the right, wears a mask, `[400, 700, 3]`."""
     picture = np.full((400, 700, 3), 128, np.uint8)
-    picture[:250, :250] = render_face(1, seed=0, size=250).picture
+    picture[:250, :250] = render_face(1, seed=0, size=250).image
     picture[:, 300:] = masked_face(0, 400)
     return picture
 

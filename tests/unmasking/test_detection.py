@@ -10,7 +10,7 @@ from maskgan_jax.unmasking.detection import Detection, _distinct, detect_faces
 @pytest.mark.parametrize("size", [100, 320, 1800])
 def test_box_and_points_are_where_the_face_is(size):
     face = render_face(1, seed=0, size=size)
-    (found,) = detect_faces(face.picture)
+    (found,) = detect_faces(face.image)
     marks = face.landmarks
     eye_distance = np.hypot(*(marks[RIGHT_EYE].mean(axis=0) - marks[LEFT_EYE].mean(axis=0)))
     expected = [marks[LEFT_EYE].mean(axis=0), marks[RIGHT_EYE].mean(axis=0), marks[30], marks[48], marks[54]]
@@ -23,7 +23,7 @@ def test_box_and_points_are_where_the_face_is(size):
 
 def test_the_place_in_the_photo_does_not_matter():
     """An oblong photo, whose sides are no multiples of what the network takes; the face is found where it was put."""
-    face = render_face(2, seed=0, size=200).picture
+    face = render_face(2, seed=0, size=200).image
     (alone,) = detect_faces(face)
     photo = np.full((333, 611, 3), 120, np.uint8)
     photo[101:301, 371:571] = face

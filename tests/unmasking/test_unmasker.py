@@ -209,7 +209,7 @@ def test_a_turned_face(unmasker):
     portrait = np.full((500, 500, 3), 90, np.uint8)
     face = render_face(3, seed=0, size=320)
     region = region_from_landmarks(face.landmarks, (320, 320))
-    portrait[90:410, 90:410] = np.where(region[..., None] > 0, np.uint8(MASK_COLOUR), face.picture)
+    portrait[90:410, 90:410] = np.where(region[..., None] > 0, np.uint8(MASK_COLOUR), face.image)
     turned = cv2.warpAffine(portrait, cv2.getRotationMatrix2D((250, 250), 25, 1.0), (500, 500), borderMode=cv2.BORDER_REPLICATE)
     result, (found,) = unmasker.unmask(turned)
     down = found.alignment[1] - found.alignment[0]

@@ -78,7 +78,7 @@ def test_side_by_side_where_sound_comes_first(clip, unmasker, tmp_path):
 @pytest.fixture(scope="module")
 def bare():
     """Three frames of a face without a mask."""
-    return [cv2.copyMakeBorder(render_face(3, seed=0, size=220).picture, 10, 10, 50, 50, cv2.BORDER_REPLICATE)] * 3
+    return [cv2.copyMakeBorder(render_face(3, seed=0, size=220).image, 10, 10, 50, 50, cv2.BORDER_REPLICATE)] * 3
 
 
 def test_a_video_without_masks_is_copied(bare, unmasker, tmp_path):

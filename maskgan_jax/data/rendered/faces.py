@@ -45,13 +45,13 @@ class RenderedFace:
     """An image of an invented face.
 
     Attributes:
-      picture: `[size, size, 3]` uint8 RGB.
+      image: `[size, size, 3]` uint8 RGB.
       landmarks: `[68, 2]` float32, (x, y) in pixels of the image, in dlib's order.
       identity: name of the person, the same for the same seed and identity number.
       expression: neutral, happy, sad, surprised or angry.
     """
 
-    picture: np.ndarray
+    image: np.ndarray
     landmarks: np.ndarray
     identity: str
     expression: str

@@ -38,7 +38,7 @@ def sources(tmp_path, monkeypatch):
     monkeypatch.setattr("maskgan_jax.data.build.build.ITEMS_PER_LIST", 7)
     folder = tmp_path / "faces"
     for number in range(8):
-        write_png(folder / f"{number}.png", render_face(number, seed=5).picture)
+        write_png(folder / f"{number}.png", render_face(number, seed=5).image)
     (folder / "1.png").write_bytes(b"")
     (folder / "8.png").write_bytes((folder / "0.png").read_bytes()[:999])
     rows = (f"{number}.png,faces,person_{number % 4}\n" for number in range(10))
@@ -146,7 +146,7 @@ def test_a_runner_that_cannot_start(config, tmp_path):
 
 def test_what_a_worker_cannot_do_is_told_in_its_words(config, tmp_path):
     """No shape predictor: no reason to leave out every photo."""
-    write_png(tmp_path / "faces" / "0.png", render_face(0, seed=0).picture)
+    write_png(tmp_path / "faces" / "0.png", render_face(0, seed=0).image)
     config.data.splits = {"train": {"*": 1.0}}
     config.data.shape_predictor = str(tmp_path / "none.dat")
     with pytest.raises(UserError, match="^cannot load the shape predictor .* to .*68 points$"):

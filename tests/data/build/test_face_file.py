@@ -66,7 +66,7 @@ def test_missing_file_is_told(tmp_path):
 
 def test_a_build_from_kept_faces_needs_no_dlib_and_gives_the_same_records(make_config, tmp_path, monkeypatch):
     for number in range(3):
-        write_png(tmp_path / "photos" / f"{number}.png", render_face(number, seed=0).picture)
+        write_png(tmp_path / "photos" / f"{number}.png", render_face(number, seed=0).image)
     write_png(tmp_path / "photos" / "grey.png", np.full((80, 80, 3), 128, np.uint8))
     config = make_config()
     config.data.splits = {"train": {"*": 1.0}}

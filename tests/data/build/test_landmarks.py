@@ -14,7 +14,7 @@ def eye_distance(landmarks: np.ndarray) -> float:
 def test_landmarks_of_a_rendered_face(size):
     """The true landmarks are known; 1400 pixels take the way through a smaller picture."""
     face = render_face(4, seed=0, size=size)
-    found = largest_face_landmarks(face.picture)
+    found = largest_face_landmarks(face.image)
     assert found.shape == (68, 2)
     assert found.dtype == np.float32
     error = np.hypot(*(found - face.landmarks).T).mean() / eye_distance(face.landmarks)
@@ -26,8 +26,8 @@ def test_landmarks_of_a_rendered_face(size):
 def test_the_largest_face_comes_first():
     large, small = render_face(0, seed=0, size=400), render_face(2, seed=0, size=250)
     picture = np.full((400, 700, 3), 128, np.uint8)
-    picture[:250, :250] = small.picture
-    picture[:, 300:] = large.picture
+    picture[:250, :250] = small.image
+    picture[:, 300:] = large.image
     first, second = find_all_landmarks(picture)
     assert first[:, 0].min() > 300 and second[:, 0].max() < 250
     # Looked for at half the size.
@@ -38,7 +38,7 @@ def test_the_largest_face_comes_first():
 def test_a_face_too_small_for_half_the_size(place):
     """It is found as in a picture that holds little else, be it at an edge or not."""
     picture = np.full((1000, 1000, 3), 128, np.uint8)
-    picture[place : place + 150, place : place + 150] = render_face(2, seed=0, size=150).picture
+    picture[place : place + 150, place : place + 150] = render_face(2, seed=0, size=150).image
     found = largest_face_landmarks(picture)
     np.testing.assert_array_equal(found, find_all_landmarks(picture)[0])
     expected = largest_face_landmarks(picture[place : place + 151, place : place + 151])

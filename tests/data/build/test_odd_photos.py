@@ -181,7 +181,7 @@ def shown(name):
 
 @pytest.fixture(scope="module")
 def face():
-    return render_face(1, seed=0).picture
+    return render_face(1, seed=0).image
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +195,7 @@ def built(face, make_config, tmp_path_factory):
     for name, (data, _) in broken_photos(face).items():
         (photos / name).write_bytes(data)
     for number in range(2, 5):
-        (photos / f"good {number}.png").write_bytes(saved(render_face(number, seed=0).picture, "PNG"))
+        (photos / f"good {number}.png").write_bytes(saved(render_face(number, seed=0).image, "PNG"))
     (photos / "folder.jpg").mkdir()
     (photos / "folder.jpg" / "inside.png").write_bytes(saved(face, "PNG"))
     (photos / "link to nothing.jpg").symlink_to("nowhere.jpg")

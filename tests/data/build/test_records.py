@@ -73,7 +73,7 @@ def test_photos_that_change_during_a_build_by_several_workers(train_only, tmp_pa
     """One is gone and one is damaged when the masks are drawn."""
     photos = tmp_path / "photos"
     for number in range(4):
-        write_png(photos / f"{number}.png", render_face(number, seed=0).picture)
+        write_png(photos / f"{number}.png", render_face(number, seed=0).image)
     split_photos = building.split_photos
 
     def change(*arguments):
@@ -132,7 +132,7 @@ def test_what_is_not_the_fault_of_one_photo_ends_a_build(stage, error, train_onl
 
 
 def test_a_missing_predictor_ends_a_build(train_only, tmp_path):
-    write_png(tmp_path / "photos" / "0.png", render_face(0, seed=0).picture)
+    write_png(tmp_path / "photos" / "0.png", render_face(0, seed=0).image)
     train_only.data.shape_predictor = str(tmp_path / "none.dat")
     with pytest.raises(UserError, match="cannot load the shape predictor"):
         build_data_set([f"ffhq={tmp_path / 'photos'}"], train_only, tmp_path / "data", workers=1)

@@ -67,7 +67,7 @@ def put_faces(folder: epath.Path) -> epath.Path:
     """Six photos of five people, and a broken one."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(6):
-        (folder / f"{number}.png").write_bytes(encode_png(render_face(2 * number, seed=0).picture))
+        (folder / f"{number}.png").write_bytes(encode_png(render_face(2 * number, seed=0).image))
     (folder / "broken.jpg").write_bytes(b"\xff\xd8 not a jpeg")
     people = ("ann", "bob", "bob", "cid", "dan", "eve")
     rows = (f"{number}.png,{person}\n" for number, person in enumerate(people))

@@ -138,7 +138,7 @@ def test_the_same_digest_whatever_the_number_of_files(built, config, tmp_path, m
 def test_photos_of_a_folder(config, tmp_path):
     """One photo with a face, one without, one broken, one missing: each does what it should, with workers too."""
     faces = tmp_path / "faces"
-    write_png(faces / "face.png", render_face(0, seed=0).picture)
+    write_png(faces / "face.png", render_face(0, seed=0).image)
     write_png(faces / "wall.png", np.full((200, 200, 3), 120, np.uint8))
     (faces / "broken.jpg").write_bytes(b"\xff\xd8 not a jpeg")
     (faces / "faces.csv").write_text("file,identity\nface.png,ann\nwall.png,bob\nbroken.jpg,cid\ngone.jpg,dan\n")
@@ -191,7 +191,7 @@ def test_an_odd_face_is_skipped(config, tmp_path, monkeypatch):
 
 
 def test_broken_photos_are_counted_by_their_reason(config, tmp_path):
-    write_png(tmp_path / "faces" / "face.png", render_face(0, seed=0).picture)
+    write_png(tmp_path / "faces" / "face.png", render_face(0, seed=0).image)
     for number in range(3):
         (tmp_path / "faces" / f"{number}.jpg").write_bytes(b"")
     config = config.copy_and_resolve_references()

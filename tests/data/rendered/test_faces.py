@@ -20,7 +20,7 @@ def faces():
 def mean_colour(face, middle, radius):
     """Mean RGB of a square of the picture."""
     x, y = np.round(middle).astype(int)
-    return face.picture[y - radius : y + radius + 1, x - radius : x + radius + 1].reshape(-1, 3).mean(0)
+    return face.image[y - radius : y + radius + 1, x - radius : x + radius + 1].reshape(-1, 3).mean(0)
 
 
 def upright(face):
@@ -32,10 +32,10 @@ def upright(face):
 
 def test_types_and_ranges(faces):
     for face in faces:
-        assert face.picture.shape == (320, 320, 3) and face.picture.dtype == np.uint8
+        assert face.image.shape == (320, 320, 3) and face.image.dtype == np.uint8
         assert face.landmarks.shape == (68, 2) and face.landmarks.dtype == np.float32
         assert face.landmarks.min() >= 0 and face.landmarks.max() <= 319
-        assert face.picture.std() > 20
+        assert face.image.std() > 20
     assert {face.expression for face in faces} == {"neutral", "happy", "sad", "surprised", "angry"}
     with pytest.raises(dataclasses.FrozenInstanceError):
         faces[0].identity = "another"
@@ -43,7 +43,7 @@ def test_types_and_ranges(faces):
 
 def test_same_arguments_same_face(faces):
     again = render_face(3, seed=7)
-    np.testing.assert_array_equal(again.picture, faces[3].picture)
+    np.testing.assert_array_equal(again.image, faces[3].image)
     np.testing.assert_array_equal(again.landmarks, faces[3].landmarks)
     assert (again.identity, again.expression) == (faces[3].identity, faces[3].expression)
 
@@ -51,8 +51,8 @@ def test_same_arguments_same_face(faces):
 def test_seeds_and_indices_give_other_faces(faces):
     other = render_face(3, seed=8)
     assert other.identity != faces[3].identity
-    assert np.abs(other.picture.astype(int) - faces[3].picture).mean() > 5
-    assert np.abs(faces[2].picture.astype(int) - faces[3].picture).mean() > 5
+    assert np.abs(other.image.astype(int) - faces[3].image).mean() > 5
+    assert np.abs(faces[2].image.astype(int) - faces[3].image).mean() > 5
 
 
 def test_two_pictures_to_an_identity(faces):
@@ -88,7 +88,7 @@ def test_dlib_finds_the_faces(faces):
     detector = dlib.get_frontal_face_detector()
     found = 0
     for face in faces:
-        boxes = detector(face.picture, 0) or detector(face.picture, 1)
+        boxes = detector(face.image, 0) or detector(face.image, 1)
         if boxes:
             box = max(boxes, key=dlib.rectangle.area)
             found += sum(box.contains(int(x), int(y)) for x, y in face.landmarks[17:]) >= 48
@@ -120,7 +120,7 @@ def test_features_are_drawn_at_their_landmarks(faces):
 
 def test_size_only_scales():
     small, large = render_face(5, seed=1, size=96), render_face(5, seed=1, size=320)
-    assert small.picture.shape == (96, 96, 3)
+    assert small.image.shape == (96, 96, 3)
     np.testing.assert_allclose(small.landmarks * 320 / 96, large.landmarks, rtol=1e-4)
 
 
