@@ -23,7 +23,7 @@ from PIL import ExifTags, Image, ImageCms
 
 from maskgan_jax.errors import UserError
 
-PICTURE_SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 # Larger images would take more than 1 GB of memory.
 MOST_MEGAPIXELS = 100
 
@@ -132,10 +132,10 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
 
 def is_image_name(path: PurePath) -> bool:
     """Whether a file is an image by its suffix, and not hidden."""
-    return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
-def find_pictures(folder: str | os.PathLike) -> list[Path]:
+def find_images(folder: str | os.PathLike) -> list[Path]:
     """All image files below `folder`, sorted by path.
 
     Raises:
@@ -143,10 +143,10 @@ def find_pictures(folder: str | os.PathLike) -> list[Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder; give the folder that holds the pictures")
-    paths = find_files(folder, PICTURE_SUFFIXES)
+        raise UserError(f"{folder} is not a folder; give the folder that holds the images")
+    paths = find_files(folder, IMAGE_SUFFIXES)
     if not paths:
-        raise UserError(f"no pictures ({', '.join(sorted(PICTURE_SUFFIXES))}) in {folder}")
+        raise UserError(f"no images ({', '.join(sorted(IMAGE_SUFFIXES))}) in {folder}")
     return paths
 
 
@@ -157,14 +157,14 @@ def find_files(folder: Path, suffixes: Container[str]) -> list[Path]:
     return sorted(path for path in named if path.is_file() or not path.exists())
 
 
-def pictures_by_name(folder: str | os.PathLike) -> dict[str, Path]:
+def images_by_name(folder: str | os.PathLike) -> dict[str, Path]:
     """The images below `folder`, by their relative paths without suffix.
 
     Raises:
       UserError: it is not a folder, there are no images in it, or two have the same name.
     """
     pictures: dict[str, Path] = {}
-    for path in find_pictures(folder):
+    for path in find_images(folder):
         other = pictures.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
         if other != path:
             raise UserError(f"{other} and {path} have the same name; keep one of them")
@@ -178,7 +178,7 @@ def encode_png(image: np.ndarray) -> bytes:
     return cv2.imencode(".png", image[..., ::-1] if image.shape[2:] == (3,) else image)[1].tobytes()
 
 
-def decode_picture(data: bytes, *, grey: bool = False) -> np.ndarray:
+def decode_image(data: bytes, *, grey: bool = False) -> np.ndarray:
     """Decodes an image file to `[H, W, 3]` RGB (or `[H, W]` if `grey`), uint8, with its EXIF orientation applied.
 
     The format is recognized by the bytes. Of an animation, the first frame is taken. 16 bits are reduced to 8. Transparent
@@ -234,7 +234,7 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def _converted(image: Image.Image, mode: str) -> Image.Image:
-    """The image in mode L or RGB, as described in `decode_picture`."""
+    """The image in mode L or RGB, as described in `decode_image`."""
     profile = image.info.get("icc_profile")
     if image.mode in ("I", "F"):
         raise _unreadable("32 bits a pixel; save it with 8 or 16 bits a channel")
@@ -279,8 +279,8 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     return transform
 
 
-def read_picture(path: str | os.PathLike, *, grey: bool = False) -> np.ndarray:
-    """Reads an image file as `decode_picture` decodes it.
+def read_image(path: str | os.PathLike, *, grey: bool = False) -> np.ndarray:
+    """Reads an image file as `decode_image` decodes it.
 
     Raises:
       UserError: the file is missing or cannot be decoded.
@@ -290,7 +290,7 @@ def read_picture(path: str | os.PathLike, *, grey: bool = False) -> np.ndarray:
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror})") from error
     try:
-        return decode_picture(data, grey=grey)
+        return decode_image(data, grey=grey)
     except UserError as error:
         raise UserError(f"{path} is {error}") from error
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from maskgan_jax.__main__ import main
-from maskgan_jax.files import find_pictures, read_picture
+from maskgan_jax.files import find_images, read_image
 
 SMALL = [
     "--config.data.size=64",
@@ -79,6 +79,6 @@ def test_from_nothing_to_unmasked_faces(tmp_path, capsys):
     exported = tmp_path / "network.safetensors"
     run("export", f"--workdir={workdir}", f"--out={exported}")
     run(*unmask, f"--out={tmp_path / 'again'}", f"--weights={exported}")
-    for path in find_pictures(test / "masked"):
-        one, other = (read_picture(tmp_path / folder / path.name) for folder in ("unmasked", "again"))
+    for path in find_images(test / "masked"):
+        one, other = (read_image(tmp_path / folder / path.name) for folder in ("unmasked", "again"))
         np.testing.assert_array_equal(one, other)

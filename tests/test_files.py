@@ -16,11 +16,11 @@ from PIL import Image, ImageCms
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import (
     check_writable,
-    decode_picture,
+    decode_image,
     encode_png,
-    find_pictures,
+    find_images,
     jpeg_quality,
-    read_picture,
+    read_image,
     replacing,
     replacing_folder,
     write_json,
@@ -173,7 +173,7 @@ def test_png_round_trip(tmp_path, shape):
     picture = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     path = tmp_path / "a.png"
     write_png(path, picture)
-    read = read_picture(path, grey=shape[2:] != (3,))
+    read = read_image(path, grey=shape[2:] != (3,))
     np.testing.assert_array_equal(read, picture.reshape(read.shape))
     assert read.flags.c_contiguous
 
@@ -187,23 +187,23 @@ def test_encode_png_takes_uint8_rgb_and_grey_only(shape, dtype):
 @pytest.mark.parametrize("suffix", [".bmp", ".jpg", ".png", ".tif", ".webp"])
 def test_decode_gives_rgb(suffix):
     picture = smooth_picture()
-    decoded = decode_picture(encoded(suffix, picture[..., ::-1]))
+    decoded = decode_image(encoded(suffix, picture[..., ::-1]))
     assert decoded.dtype == np.uint8
     np.testing.assert_allclose(decoded.astype(int), picture, atol=0 if suffix in (".bmp", ".png", ".tif") else 12)
 
 
 def test_decode_makes_grey_into_rgb():
     grey = smooth_picture()[..., 0]
-    np.testing.assert_array_equal(decode_picture(encoded(".png", grey)), np.repeat(grey[..., None], 3, axis=-1))
-    np.testing.assert_array_equal(decode_picture(encoded(".png", grey), grey=True), grey)
+    np.testing.assert_array_equal(decode_image(encoded(".png", grey)), np.repeat(grey[..., None], 3, axis=-1))
+    np.testing.assert_array_equal(decode_image(encoded(".png", grey), grey=True), grey)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_decode_reduces_16_bits_to_8(suffix):
     picture = smooth_picture()
     deep = picture[..., ::-1].astype(np.uint16) * 257
-    np.testing.assert_allclose(decode_picture(encoded(suffix, deep)).astype(int), picture, atol=1)
-    np.testing.assert_allclose(decode_picture(encoded(suffix, deep[..., 1]), grey=True).astype(int), picture[..., 1], atol=1)
+    np.testing.assert_allclose(decode_image(encoded(suffix, deep)).astype(int), picture, atol=1)
+    np.testing.assert_allclose(decode_image(encoded(suffix, deep[..., 1]), grey=True).astype(int), picture[..., 1], atol=1)
 
 
 def test_transparent_is_white_in_a_photo_and_not_hidden_in_a_mask():
@@ -211,18 +211,18 @@ def test_transparent_is_white_in_a_photo_and_not_hidden_in_a_mask():
     alpha = np.full(picture.shape[:2], 255, np.uint8)
     alpha[:10], alpha[10:20] = 0, 51  # A fifth.
     for form in ("PNG", "TIFF"):
-        read = decode_picture(saved(np.dstack([picture, alpha]), form))
+        read = decode_image(saved(np.dstack([picture, alpha]), form))
         np.testing.assert_array_equal(read[20:], picture[20:])
         np.testing.assert_allclose(read[10:20].astype(int), 255 + 0.2 * (picture[10:20] - 255.0), atol=1)
         assert (read[:10] == 255).all()
     mask = np.full_like(alpha, 255)
     for transparent in (np.dstack([mask, mask, mask, alpha]), np.dstack([mask, alpha])):
-        np.testing.assert_array_equal(decode_picture(saved(transparent, "PNG"), grey=True), alpha)
+        np.testing.assert_array_equal(decode_image(saved(transparent, "PNG"), grey=True), alpha)
 
 
 def test_a_transparent_grey_of_16_bits():
     deep = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64) * 20
-    read = decode_picture(saved(deep, "PNG", transparency=20 * 700))
+    read = decode_image(saved(deep, "PNG", transparency=20 * 700))
     expected = np.where(deep == 20 * 700, 255, deep >> 8)
     np.testing.assert_array_equal(read, np.repeat(expected[..., None], 3, axis=-1))
 
@@ -232,29 +232,29 @@ def test_avif_of_a_general_kind(kind):
     """As some encoders write it; HEIF has the same kind, but does not name AVIF after it."""
     data = bytearray(saved(smooth_picture(), "AVIF"))
     data[8:12] = kind
-    np.testing.assert_array_equal(decode_picture(bytes(data)), decode_picture(saved(smooth_picture(), "AVIF")))
+    np.testing.assert_array_equal(decode_image(bytes(data)), decode_image(saved(smooth_picture(), "AVIF")))
     with pytest.raises(UserError, match="not AVIF, BMP"):
-        decode_picture(b"\0\0\0\x18ftyp" + kind + b"\0\0\0\0" + b"mif1heic" + bytes(99))
+        decode_image(b"\0\0\0\x18ftyp" + kind + b"\0\0\0\0" + b"mif1heic" + bytes(99))
 
 
 def test_decode_takes_palettes_and_bits():
     picture = smooth_picture()
     palette = Image.fromarray(picture).quantize(200)
     expected = np.asarray(palette.convert("RGB"))
-    np.testing.assert_array_equal(decode_picture(saved(palette, "PNG")), expected)
-    np.testing.assert_array_equal(decode_picture(saved(palette, "GIF")), expected)
+    np.testing.assert_array_equal(decode_image(saved(palette, "PNG")), expected)
+    np.testing.assert_array_equal(decode_image(saved(palette, "GIF")), expected)
     first = np.asarray(palette) == 0
     expected = np.where(first[..., None], 255, expected)
-    np.testing.assert_array_equal(decode_picture(saved(palette, "PNG", transparency=0)), expected)
+    np.testing.assert_array_equal(decode_image(saved(palette, "PNG", transparency=0)), expected)
     bits = picture[..., 0] > 99
     for form in ("BMP", "PNG", "TIFF"):
-        np.testing.assert_array_equal(decode_picture(saved(bits, form), grey=True), 255 * bits)
+        np.testing.assert_array_equal(decode_image(saved(bits, form), grey=True), 255 * bits)
 
 
 @pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP"])
 def test_decode_takes_the_first_picture_of_an_animation(form):
     first, *others = (Image.fromarray(np.full((32, 32, 3), value, np.uint8)) for value in (40, 140, 240))
-    read = decode_picture(saved(first, form, save_all=True, append_images=others, duration=100, loop=0))
+    read = decode_image(saved(first, form, save_all=True, append_images=others, duration=100, loop=0))
     np.testing.assert_allclose(read.astype(int), 40, atol=2)
 
 
@@ -272,7 +272,7 @@ def test_decode_takes_cmyk_of_all_kinds():
     marker = ycck.index(b"Adobe")
     ycck[marker + 11] = 2
     for data in (adobe, bytes(ycck), saved(Image.fromarray(np.dstack([ink, none]), "CMYK"), "TIFF")):
-        np.testing.assert_allclose(decode_picture(data).astype(int), picture, atol=6)
+        np.testing.assert_allclose(decode_image(data).astype(int), picture, atol=6)
 
 
 def test_decode_converts_to_srgb():
@@ -283,23 +283,23 @@ def test_decode_converts_to_srgb():
     data = saved(adobe, "PNG", icc_profile=icc_profile(ADOBE_PRIMARIES, 563 / 256))
     assert np.abs(adobe.astype(int) - picture).max() > 30
     exact = picture.min(axis=-1) > 40  # Below, one step of Adobe RGB is many of sRGB.
-    np.testing.assert_allclose(decode_picture(data)[exact].astype(int), picture[exact], atol=5)
-    np.testing.assert_array_equal(decode_picture(data, grey=True), np.asarray(Image.fromarray(adobe).convert("L")))
+    np.testing.assert_allclose(decode_image(data)[exact].astype(int), picture[exact], atol=5)
+    np.testing.assert_array_equal(decode_image(data, grey=True), np.asarray(Image.fromarray(adobe).convert("L")))
 
 
 def test_decode_leaves_srgb_and_ignores_damaged_profiles():
     picture = smooth_picture()
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     for profile in (srgb, srgb[:200], b"none"):
-        np.testing.assert_array_equal(decode_picture(saved(picture, "PNG", icc_profile=profile)), picture)
-        grey = decode_picture(saved(picture[..., 0], "PNG", icc_profile=profile))
+        np.testing.assert_array_equal(decode_image(saved(picture, "PNG", icc_profile=profile)), picture)
+        grey = decode_image(saved(picture[..., 0], "PNG", icc_profile=profile))
         np.testing.assert_array_equal(grey, np.repeat(picture[..., :1], 3, axis=-1))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])
 def test_32_bits_are_an_error_that_says_so(dtype):
     with pytest.raises(UserError, match=r"\(32 bits a pixel; save it with 8 or 16 bits a channel\)$"):
-        decode_picture(saved(smooth_picture()[..., 0].astype(dtype), "TIFF"))
+        decode_image(saved(smooth_picture()[..., 0].astype(dtype), "TIFF"))
 
 
 # What the viewer has to do with the stored pixels, by the EXIF standard.
@@ -318,10 +318,10 @@ UPRIGHT = {
 @pytest.mark.parametrize("orientation", UPRIGHT)
 def test_decode_applies_exif_orientation(orientation):
     jpeg = encoded(".jpg", smooth_picture()[..., ::-1], cv2.IMWRITE_JPEG_QUALITY, 100)
-    stored = decode_picture(jpeg)
-    turned = decode_picture(with_orientation(jpeg, orientation))
+    stored = decode_image(jpeg)
+    turned = decode_image(with_orientation(jpeg, orientation))
     np.testing.assert_array_equal(turned, UPRIGHT[orientation](stored))
-    assert decode_picture(with_orientation(jpeg, orientation), grey=True).shape == turned.shape[:2]
+    assert decode_image(with_orientation(jpeg, orientation), grey=True).shape == turned.shape[:2]
 
 
 @pytest.mark.parametrize("form", ["AVIF", "JPEG", "PNG", "TIFF", "WEBP"])
@@ -330,7 +330,7 @@ def test_exif_orientation_in_all_formats(form, orientation):
     picture = np.kron(smooth_picture(4, 4), np.ones((16, 16, 1), np.uint8))[:48]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    turned = decode_picture(saved(picture, form, exif=exif))
+    turned = decode_image(saved(picture, form, exif=exif))
     np.testing.assert_allclose(turned.astype(int), UPRIGHT[orientation](picture), atol=30)
 
 
@@ -339,7 +339,7 @@ def test_damaged_exif_does_not_matter(value):
     picture = smooth_picture()
     for form in ("JPEG", "PNG", "WEBP"):
         data = saved(picture, form, exif=b"Exif\0\0" + value)
-        np.testing.assert_array_equal(decode_picture(data), decode_picture(saved(picture, form)))
+        np.testing.assert_array_equal(decode_image(data), decode_image(saved(picture, form)))
 
 
 @pytest.mark.parametrize("suffix", [".bmp", ".jpg", ".png", ".tif", ".webp"])
@@ -347,20 +347,20 @@ def test_damaged_exif_does_not_matter(value):
 def test_truncated_picture_is_an_error(suffix, kept):
     data = encoded(suffix, np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
     with pytest.raises(UserError, match="^not a readable picture"):
-        decode_picture(data[: int(kept * len(data))])
+        decode_image(data[: int(kept * len(data))])
 
 
 @pytest.mark.parametrize("progressive", [0, 1])
 def test_jpeg_without_its_last_byte_is_an_error(progressive):
     data = encoded(".jpg", smooth_picture(), cv2.IMWRITE_JPEG_PROGRESSIVE, progressive)
     with pytest.raises(UserError):
-        decode_picture(data[:-1])
+        decode_image(data[:-1])
 
 
 @pytest.mark.parametrize("data", [b"", b"some text\n" * 100, b"\xff\xd8\xff", b"GIF89a", bytes(1000)])
 def test_what_is_no_picture_is_an_error(data):
     with pytest.raises(UserError, match="^not a readable picture"):
-        decode_picture(data)
+        decode_image(data)
 
 
 def test_jpeg_filled_up_with_zeros_is_an_error():
@@ -369,14 +369,14 @@ def test_jpeg_filled_up_with_zeros_is_an_error():
     # So much detail that the zeros are enough for the pixels that are missing, and Pillow sees nothing wrong.
     data = saved((x * y % 256).astype(np.uint8), "JPEG", quality=90)
     with pytest.raises(UserError, match="truncated, damaged"):
-        decode_picture(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
+        decode_image(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
 
 
 @pytest.mark.parametrize("progressive", [0, 1])
 def test_what_follows_a_jpeg_does_not_matter(progressive):
     """A video, as some phones have it."""
     data = encoded(".jpg", smooth_picture(), cv2.IMWRITE_JPEG_PROGRESSIVE, progressive)
-    np.testing.assert_array_equal(decode_picture(data + b"\0\xff\xda\xff\xd8"), decode_picture(data))
+    np.testing.assert_array_equal(decode_image(data + b"\0\xff\xda\xff\xd8"), decode_image(data))
 
 
 def test_picture_too_large_to_decode_is_an_error():
@@ -388,17 +388,17 @@ def test_picture_too_large_to_decode_is_an_error():
     large = saved(smooth_picture(), "JPEG").replace(struct.pack(">HH", 48, 64), struct.pack(">HH", 20000, 20000), 1)
     for data in (bomb, large):
         with pytest.raises(UserError, match=r"\(more than 100 megapixels; make it smaller\)$"):
-            decode_picture(data)
+            decode_image(data)
 
 
 def test_reading_names_the_file_and_the_fault(tmp_path):
     (tmp_path / "text.jpg").write_text("some text")
     with pytest.raises(UserError, match=r"text.jpg is not a readable picture \(not AVIF, BMP, .* or WEBP\)$"):
-        read_picture(tmp_path / "text.jpg")
+        read_image(tmp_path / "text.jpg")
     with pytest.raises(UserError, match=r"^cannot read \S*missing.jpg \(No such file or directory\)$"):
-        read_picture(tmp_path / "missing.jpg")
+        read_image(tmp_path / "missing.jpg")
     with pytest.raises(UserError, match=r"^cannot read \S* \(Is a directory\)$"):
-        read_picture(tmp_path)
+        read_image(tmp_path)
 
 
 def test_a_broken_picture_takes_one_line(tmp_path):
@@ -408,8 +408,8 @@ def test_a_broken_picture_takes_one_line(tmp_path):
 import sys, types
 from maskgan_jax import __main__
 def command(arguments):
-    from maskgan_jax.files import read_picture
-    read_picture({str(path)!r})
+    from maskgan_jax.files import read_image
+    read_image({str(path)!r})
 sys.modules["maskgan_jax.commands.demo"] = types.SimpleNamespace(main=command)
 sys.exit(__main__.main(["demo"]))
 """
@@ -445,12 +445,12 @@ def test_find_pictures_sorts_and_leaves_out_what_is_none(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "link.jpg").symlink_to("nowhere")
-    names = [str(path.relative_to(tmp_path)) for path in find_pictures(tmp_path)]
+    names = [str(path.relative_to(tmp_path)) for path in find_images(tmp_path)]
     assert names == ["a/a.webp", "a/c.png", "b.JPG", "folder.png/d.tiff", "link.jpg"]
 
 
 def test_find_pictures_where_there_are_none(tmp_path):
-    with pytest.raises(UserError, match="^no pictures"):
-        find_pictures(tmp_path)
-    with pytest.raises(UserError, match="is not a folder; give the folder that holds the pictures"):
-        find_pictures(tmp_path / "missing")
+    with pytest.raises(UserError, match="^no images"):
+        find_images(tmp_path)
+    with pytest.raises(UserError, match="is not a folder; give the folder that holds the images"):
+        find_images(tmp_path / "missing")

@@ -46,7 +46,7 @@ from maskgan_jax.data.grid import labelled_grid
 from maskgan_jax.data.masks import check_masks
 from maskgan_jax.data.points import LEFT_EYE, RIGHT_EYE
 from maskgan_jax.errors import UserError, exit_code
-from maskgan_jax.files import decode_picture, find_pictures, read_picture, write_json, write_png
+from maskgan_jax.files import decode_image, find_images, read_image, write_json, write_png
 from maskgan_jax.models.lpips import Convolution
 from maskgan_jax.models.st_lpips import alex_taps, load_st_lpips
 
@@ -135,9 +135,9 @@ def real_faces(folder: str, config: ConfigDict, seed: int) -> tuple[list[MaskedF
     """
     rng = np.random.default_rng(seed)
     faces, sides, lost = [], [], {}
-    for path in tqdm(find_pictures(folder), "real masks", unit=" photos"):
+    for path in tqdm(find_images(folder), "real masks", unit=" photos"):
         try:
-            photo = read_picture(path)
+            photo = read_image(path)
             face, side = masked_face(photo, np.ones(photo.shape[:2], bool), path.name, f"real/{path.name}", REAL, config, rng)
         except UserError as error:
             lost[path.name] = str(error)
@@ -229,7 +229,7 @@ def masked_face(
     shown = within & shown[y, x]
     mask, edge = find_mask(aligned.image, aligned.landmarks)
     blurred = cv2.GaussianBlur(aligned.image, (0, 0), BLUR)
-    image = decode_picture(cv2.imencode(".jpg", blurred[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes())
+    image = decode_image(cv2.imencode(".jpg", blurred[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes())
     patches = cut_patches(image, mask, edge, shown, aligned.landmarks, rng)
     return MaskedFace(name, group, kind, image, mask, patches), aligned.square.side
 

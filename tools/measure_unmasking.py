@@ -35,7 +35,7 @@ from maskgan_jax.data.grid import labelled_grid
 from maskgan_jax.data.masks import DrawnMask, draw_mask
 from maskgan_jax.demo.run import PORTRAIT
 from maskgan_jax.errors import UserError, exit_code
-from maskgan_jax.files import find_pictures, read_picture, write_png
+from maskgan_jax.files import find_images, read_image, write_png
 from maskgan_jax.unmasking import compositing, tracking
 from maskgan_jax.unmasking.inputs import Job
 from maskgan_jax.unmasking.outputs import Outputs
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if flags.what == "photos":
         if not flags.photos:
             raise UserError("give the folder of photos")
-        measure_photos(find_pictures(flags.photos), out, Unmasker.from_pretrained(flags.weights))
+        measure_photos(find_images(flags.photos), out, Unmasker.from_pretrained(flags.weights))
     elif flags.what == "flicker":
         measure_flicker(out, Unmasker.from_pretrained(flags.weights, fast=True))
     else:
@@ -81,9 +81,9 @@ def measure_photos(photos: Sequence[Path], out: Path, unmasker: Unmasker) -> Non
     """Prints how many faces and masks are found, and draws the sheets: each photo's largest masked face, before and after."""
     counts: dict[str, int] = defaultdict(int)
     seconds, rows = [], []
-    unmasker(read_picture(PORTRAIT))  # Compiles.
+    unmasker(read_image(PORTRAIT))  # Compiles.
     for path in tqdm(photos, unit="photo"):
-        photo = read_picture(path)
+        photo = read_image(path)
         begun = time.perf_counter()
         result, faces = unmasker.unmask(photo)
         seconds.append(time.perf_counter() - begun)
@@ -132,7 +132,7 @@ def measure_flicker(out: Path, unmasker: Unmasker) -> None:
 
     How the portrait moves is known: frames are moved back by it, so that what is left is flicker and the camera's noise.
     """
-    portrait, masked = read_picture(PORTRAIT), masked_portrait()
+    portrait, masked = read_image(PORTRAIT), masked_portrait()
     for name, film in (("moving, 640 x 480", moving_portrait), ("still, 1920 x 1080", still_portrait)):
         tracker = Tracker(unmasker, RATE)
         videos = {
@@ -158,7 +158,7 @@ def measure_flicker(out: Path, unmasker: Unmasker) -> None:
 
 def masked_portrait() -> DrawnMask:
     """The demo's portrait with a mask drawn on it."""
-    portrait = read_picture(PORTRAIT)
+    portrait = read_image(PORTRAIT)
     return draw_mask(portrait, largest_face_landmarks(portrait), np.random.default_rng(0), default.get_config().data)
 
 

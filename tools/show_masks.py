@@ -27,7 +27,7 @@ from maskgan_jax.data.build.records import FoundFace, draw_on, find_face
 from maskgan_jax.data.build.sources import Photo, list_photos
 from maskgan_jax.data.masks import check_masks
 from maskgan_jax.errors import UserError, exit_code
-from maskgan_jax.files import find_pictures, read_picture, write_png, write_text
+from maskgan_jax.files import find_images, read_image, write_png, write_text
 
 COLUMNS = 10
 
@@ -87,11 +87,11 @@ def drawn_faces(source: str, count: int, config: ConfigDict) -> tuple[list[tuple
 
 def real_faces(folder: str, count: int, config: ConfigDict) -> list[tuple[np.ndarray, str]]:
     """At most `count` aligned faces `[S, S, 3]` of people in masks, each with the word 'real'."""
-    paths = find_pictures(folder)
+    paths = find_images(folder)
     faces = []
     for index in np.random.default_rng(config.seed).permutation(len(paths)):
         try:
-            photo = read_picture(paths[index])
+            photo = read_image(paths[index])
             landmarks = largest_face_landmarks(photo, config.data.shape_predictor)
             faces.append((align(photo, landmarks, config.data.size, config.data.zoom).image, "real"))
         except UserError as error:

@@ -18,7 +18,7 @@ from maskgan_jax.data.build.landmarks import largest_face_landmarks
 from maskgan_jax.data.masks import draw_mask
 from maskgan_jax.demo.report import Section, folded, image, line_chart, paragraph, table, write_report
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import read_picture, write_json, write_png
+from maskgan_jax.files import read_image, write_json, write_png
 from maskgan_jax.weights.fetch import weight_file
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def write_portrait(path: Path, unmasker: Unmasker | None = None) -> None:
     from maskgan_jax.unmasking.unmasker import Unmasker
 
     unmasker = unmasker or Unmasker.from_pretrained()
-    photo = read_picture(PORTRAIT)
+    photo = read_image(PORTRAIT)
     landmarks = largest_face_landmarks(photo)
     rows = []
     for seed in PORTRAIT_MASKS:
@@ -218,7 +218,7 @@ def _write_report(out: Path, config: ConfigDict, landmark_config: ConfigDict, sc
         Section(
             "Test faces",
             image(
-                read_picture(out / "examples.png"),
+                read_image(out / "examples.png"),
                 "Masked; filled in by Telea's method; the network's output; the output with the known pixels put back; the "
                 "truth. None of these people is in the training split; the faces were taken evenly, not chosen.",
             ),
@@ -226,7 +226,7 @@ def _write_report(out: Path, config: ConfigDict, landmark_config: ConfigDict, sc
         Section(
             "A photo",
             image(
-                read_picture(out / "portrait.png"),
+                read_image(out / "portrait.png"),
                 "Masks drawn on a portrait (Eileen Collins, NASA, public domain); what maskgan unmask, with the networks that "
                 "come with the package, makes of it; the portrait. What it draws is a plausible face, not the person's own.",
             ),
@@ -281,7 +281,7 @@ def _write_report(out: Path, config: ConfigDict, landmark_config: ConfigDict, sc
                 words=True,
             )
             + image(
-                read_picture(out / DATA / "contact_sheet.png"),
+                read_image(out / DATA / "contact_sheet.png"),
                 "Real, masked, the hidden region, and the landmarks (contour in red).",
             ),
         ),

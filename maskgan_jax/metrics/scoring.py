@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import pictures_by_name, read_picture
+from maskgan_jax.files import images_by_name, read_image
 from maskgan_jax.metrics.image_quality import METRICS
 from maskgan_jax.metrics.set_quality import SET_METRICS
 from maskgan_jax.models.lpips import PerceptualWeights, feature_distance, lpips
@@ -120,7 +120,7 @@ def score_folders(
     Raises:
       UserError: also if a folder has images that another one lacks, two of one name, or one that cannot be read.
     """
-    folders = [pictures_by_name(folder) for folder in (predictions, real, masks)]
+    folders = [images_by_name(folder) for folder in (predictions, real, masks)]
     names = sorted(set().union(*folders))
     for images, folder in zip(folders, (predictions, real, masks), strict=True):
         if missing := [name for name in names if name not in images]:
@@ -132,7 +132,7 @@ def score_folders(
 
     def read(name: str) -> Item:
         prediction, real_image, mask = (images[name] for images in folders)
-        return name, read_picture(prediction), read_picture(real_image), read_picture(mask, grey=True)
+        return name, read_image(prediction), read_image(real_image), read_image(mask, grey=True)
 
     with tqdm(names, desc="score", unit="picture") as bar:
         return score_images(map(read, bar), lpips_weights=lpips_weights)

@@ -12,7 +12,7 @@ import numpy as np
 from maskgan_jax.data.align import FaceSquare, Window
 from maskgan_jax.data.points import eyes
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import read_picture
+from maskgan_jax.files import read_image
 from maskgan_jax.networks.face_network import FaceNetwork, pretrained
 from maskgan_jax.unmasking.batch import unmask_each
 from maskgan_jax.unmasking.inpainter import grown
@@ -62,7 +62,7 @@ def unmask_aligned(
         finders = [FaceNetwork(pretrained(task), task, batch_size=1) for task in ("segmentation", "landmarks")]
 
     def unmask(job: Job) -> None:
-        image = read_picture(job.path)
+        image = read_image(job.path)
         height, width = image.shape[:2]
         if height != width:
             raise UserError(f"{job.path} is {width} x {height}; an aligned face is square")

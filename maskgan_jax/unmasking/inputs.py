@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import PICTURE_SUFFIXES, find_files, pictures_by_name, read_picture
+from maskgan_jax.files import IMAGE_SUFFIXES, find_files, images_by_name, read_image
 from maskgan_jax.unmasking.outputs import Outputs
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
@@ -41,9 +41,9 @@ def find_jobs(inputs: Sequence[str | os.PathLike], outputs: Outputs, masks: str 
     Raises:
       UserError: there is nothing to unmask, or as `Outputs.check` does.
     """
-    kinds = PICTURE_SUFFIXES if outputs.suffix else PICTURE_SUFFIXES | VIDEO_SUFFIXES
+    kinds = IMAGE_SUFFIXES if outputs.suffix else IMAGE_SUFFIXES | VIDEO_SUFFIXES
     single = Path(masks) if masks is not None and os.path.isfile(masks) else None
-    by_name = pictures_by_name(masks) if masks is not None and not single else {}
+    by_name = images_by_name(masks) if masks is not None and not single else {}
     found: dict[Job, None] = {}
     for given in map(Path, inputs):
         paths = _files(given, kinds, outputs.folder) if os.path.isdir(given) else [given]
@@ -87,7 +87,7 @@ def read_mask(job: Job, shape: tuple[int, int]) -> np.ndarray | None:
         return None
     if not job.mask.is_file():
         raise UserError(f"{job.path} has no region of the same name in the --mask folder")
-    mask = read_picture(job.mask, grey=True)
+    mask = read_image(job.mask, grey=True)
     if mask.shape != shape:
         raise UserError(f"{job.path} is {shape[1]} x {shape[0]} but its region is {mask.shape[1]} x {mask.shape[0]}")
     if not (mask > 127).any():

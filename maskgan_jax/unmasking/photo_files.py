@@ -16,7 +16,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, TiffTags
 
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import decode_picture, replacing, upright
+from maskgan_jax.files import decode_image, replacing, upright
 
 # The label of a changed image, for people; and for programs, as IPTC's "Digital Source Type": an image of which a part was made
 # by a trained model.
@@ -102,7 +102,7 @@ class PhotoFile:
         drawn = Image.fromarray(result)
         mode = "L" if colours == 1 else "RGB"
         profile = self.info.get("icc_profile")
-        if profile and channels != 2:  # Of transparent grey, `decode_picture` leaves the values alone.
+        if profile and channels != 2:  # Of transparent grey, `decode_image` leaves the values alone.
             drawn = _from_srgb(drawn, profile, mode)
         pixels[where, :colours] = np.asarray(drawn.convert(mode)).reshape(*where.shape, colours)[where]
         pixels[where, colours:] = 255
@@ -110,14 +110,14 @@ class PhotoFile:
 
 
 def read_photo(path: str | os.PathLike) -> PhotoFile:
-    """Reads a photo of any format that `decode_picture` reads.
+    """Reads a photo of any format that `decode_image` reads.
 
     Raises:
       UserError: the file is missing, or is no readable picture.
     """
     data = _read(path)
     try:
-        rgb = decode_picture(data)
+        rgb = decode_image(data)
     except UserError as error:
         raise UserError(f"{path} is {error}") from error
     notes = []
@@ -224,7 +224,7 @@ def _is_lossless(data: bytes) -> bool:
 
 def _native_pixels(image: Image.Image, rgb: np.ndarray) -> np.ndarray:
     """`[H, W, C]` uint8 of an upright image in its own colours; C as for `PhotoFile`."""
-    if image.mode.startswith("I;16"):  # As `decode_picture` reduces it.
+    if image.mode.startswith("I;16"):  # As `decode_image` reduces it.
         values, transparent = np.asarray(image), image.info.get("transparency")
         grey = (values >> 8).astype(np.uint8)
         return grey[..., None] if transparent is None else np.stack([grey, (values != transparent) * np.uint8(255)], axis=-1)
@@ -240,7 +240,7 @@ def _native_pixels(image: Image.Image, rgb: np.ndarray) -> np.ndarray:
 
 def _from_srgb(image: Image.Image, profile: bytes, mode: str) -> Image.Image:
     """An image in the colours of an ICC profile for `mode`; unchanged if the profile is damaged or for another mode, as in
-    `decode_picture`."""
+    `decode_image`."""
     try:
         source, target = ImageCms.createProfile("sRGB"), ImageCms.ImageCmsProfile(io.BytesIO(profile))
         return ImageCms.profileToProfile(image, source, target, outputMode=mode)

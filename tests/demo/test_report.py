@@ -7,7 +7,7 @@ import pytest
 
 from maskgan_jax.demo.report import Section, folded, image, line_chart, paragraph, table, write_report
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import decode_picture
+from maskgan_jax.files import decode_image
 
 
 def test_text_is_escaped(tmp_path):
@@ -36,7 +36,7 @@ def test_unwritable_report(tmp_path):
 def test_picture_is_inside():
     picture = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     data = re.search('base64,([^"]*)"', image(picture, "words"))[1]
-    np.testing.assert_array_equal(decode_picture(base64.b64decode(data)), picture)
+    np.testing.assert_array_equal(decode_image(base64.b64decode(data)), picture)
 
 
 def svg(lines):

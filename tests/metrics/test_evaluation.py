@@ -6,7 +6,7 @@ import pytest
 from maskgan_jax.data.grid import HEADING
 from maskgan_jax.data.masked_faces.reader import load_split
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import find_pictures, read_picture
+from maskgan_jax.files import find_images, read_image
 from maskgan_jax.metrics import evaluation
 from maskgan_jax.metrics.baselines import telea
 from maskgan_jax.metrics.evaluation import evaluate, write_examples
@@ -100,9 +100,9 @@ def test_pictures_for_other_methods(data_dir, records, tmp_path, monkeypatch):
     assert result["psnr"] > result["put_back"]["psnr"]
     evaluate("telea", data_dir, pictures=tmp_path)
     evaluate("input", data_dir, pictures=tmp_path)
-    names = [path.name for path in find_pictures(tmp_path / "real")]
+    names = [path.name for path in find_images(tmp_path / "real")]
     for folder in tmp_path.iterdir():
-        assert [path.name for path in find_pictures(folder)] == names
+        assert [path.name for path in find_images(folder)] == names
     bright = [np.clip(record["masked"].astype(int) + 20, 0, 255) for record in records]
     expected = {name: [record[name] for record in records] for name in ("real", "masked")} | {
         "mask": [np.repeat(record["mask"], 3, axis=-1) for record in records],
@@ -113,7 +113,7 @@ def test_pictures_for_other_methods(data_dir, records, tmp_path, monkeypatch):
     assert {folder.name for folder in tmp_path.iterdir()} == set(expected)
     for folder, pictures in expected.items():
         for name, picture in zip(names, pictures, strict=True):
-            np.testing.assert_array_equal(read_picture(tmp_path / folder / name), picture)
+            np.testing.assert_array_equal(read_image(tmp_path / folder / name), picture)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_names_of_pictures_are_safe(tmp_path, identifier, name):
 def test_examples(data_dir, generator_file, records, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation, "SHOWN_SIDE", 64)  # As they are, not enlarged.
     write_examples(tmp_path / "examples.png", data_dir, generator_file, count=3)
-    sheet = read_picture(tmp_path / "examples.png")
+    sheet = read_image(tmp_path / "examples.png")
     assert sheet.shape[0] == HEADING + 64
     row = np.split(sheet[HEADING:, : 5 * 64], 5, axis=1)
     np.testing.assert_array_equal(row[0], records[0]["masked"])

@@ -10,7 +10,7 @@ from maskgan_jax.data.align import align
 from maskgan_jax.data.grid import HEADING
 from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import read_picture, write_png
+from maskgan_jax.files import read_image, write_png
 
 
 @pytest.fixture(scope="module")
@@ -198,4 +198,4 @@ def test_real_faces(tool, tmp_path, capsys):
     assert result["real"] > 18 and result["drawn"] > 12
     assert 0.25 < result["skin"]["colour"]["accuracy"] < 0.75  # There is no mask to be seen.
     assert str(out) in capsys.readouterr().out
-    assert read_picture(pictures).shape[1] == 10 * tool.SIZE
+    assert read_image(pictures).shape[1] == 10 * tool.SIZE

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import read_picture, write_png
+from maskgan_jax.files import read_image, write_png
 from maskgan_jax.unmasking.detection import detect_faces
 
 FRAMES = 5
@@ -32,7 +32,7 @@ def test_photos_are_counted_and_drawn(tool, tmp_path, capsys):
     photos = tmp_path / "photos"
     photos.mkdir()
     write_png(photos / "masked.png", tool.masked_portrait().image)
-    write_png(photos / "bare.png", read_picture(tool.PORTRAIT))
+    write_png(photos / "bare.png", read_image(tool.PORTRAIT))
     write_png(photos / "nobody.png", np.full((200, 200, 3), 128, np.uint8))
     tool.main(["photos", str(photos), f"--out={tmp_path}"])
     counts = numbers(capsys.readouterr().out)
@@ -44,7 +44,7 @@ def test_photos_are_counted_and_drawn(tool, tmp_path, capsys):
         "faces": 2,
         "faces with a mask found": 1,
     }
-    assert read_picture(tmp_path / "sheet_1.png").shape[1] >= 2 * tool.SHEET_SIDE
+    assert read_image(tmp_path / "sheet_1.png").shape[1] >= 2 * tool.SHEET_SIDE
 
 
 def test_a_still_face_without_noise_does_not_flicker(tool, tmp_path, monkeypatch, capsys):
@@ -68,7 +68,7 @@ def test_flicker_is_what_changes_but_for_the_motion(tool, tmp_path, capsys):
 
 
 def test_the_still_face_is_far_from_the_corner(tool):
-    portrait = read_picture(tool.PORTRAIT)
+    portrait = read_image(tool.PORTRAIT)
     frames = list(tool.still_portrait(portrait))
     assert len(frames) == FRAMES and frames[0][0].shape == (1080, 1920, 3)
     (found,) = detect_faces(frames[0][0])

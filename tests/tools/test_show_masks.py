@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import read_picture, write_png
+from maskgan_jax.files import read_image, write_png
 
 
 @pytest.fixture(scope="module")
@@ -13,7 +13,7 @@ def tool(load_tool):
 def test_drawn_faces_in_rows(tool, tmp_path, config, capsys):
     out = tmp_path / "masks.png"
     tool.main(["--source=rendered=14", "--faces=12", "--side=48", f"--out={out}", "--config.data.size=64"])
-    picture = read_picture(out)
+    picture = read_image(out)
     assert picture.shape == (2 * 48, 10 * 48, 3)
     cells = picture.reshape(2, 48, 10, 48, 3).swapaxes(1, 2).reshape(20, -1)
     assert all(cell.std() > 10 for cell in cells[:12]) and (cells[12:] == 255).all()
@@ -33,7 +33,7 @@ def test_real_ones_are_mixed_in(tool, tmp_path, monkeypatch):
     tool.main([*flags, "--config.data.size=64"])
     names = (tmp_path / "masks.txt").read_text().splitlines()
     assert names.count("real") == 4 and names != sorted(names, key="real".__eq__)
-    cells = read_picture(out).reshape(64, 10, 64, 3).swapaxes(0, 1)
+    cells = read_image(out).reshape(64, 10, 64, 3).swapaxes(0, 1)
     assert [not cell.any() for cell in cells[:8]] == [name == "real" for name in names]
 
 

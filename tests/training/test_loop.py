@@ -13,7 +13,7 @@ import pytest
 
 from maskgan_jax.config import read_config, read_digests, save_config
 from maskgan_jax.errors import OutOfTime, UserError
-from maskgan_jax.files import read_picture
+from maskgan_jax.files import read_image
 from maskgan_jax.networks.safetensors import load_safetensors
 from maskgan_jax.networks.stored import load_network
 from maskgan_jax.training import checkpoints, loop
@@ -89,7 +89,7 @@ def test_what_a_run_writes(uninterrupted, run_config):
     assert list(workdir.glob("events.*"))
     pictures = sorted((workdir / "pictures").iterdir())
     assert [path.name for path in pictures] == [f"step_{step:08d}.png" for step in (2, 4, 6)]
-    assert read_picture(pictures[0]).shape == (4 * 64, 4 * 64, 3)
+    assert read_image(pictures[0]).shape == (4 * 64, 4 * 64, 3)
     first = lines(workdir)[0]
     assert first["step"] == 1 and first["phase"] == "train"
     assert {"l1", "weighted_l1", "generator", "discriminator", "pictures_per_second"} <= set(first)

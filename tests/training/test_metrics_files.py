@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from maskgan_jax.files import read_picture
+from maskgan_jax.files import read_image
 from maskgan_jax.training.metrics_files import MetricsFiles
 
 
@@ -24,7 +24,7 @@ def test_what_is_written(open_files, tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
     files.draw(12, image)
     files.close()
-    np.testing.assert_array_equal(read_picture(tmp_path / "pictures" / "step_00000012.png"), image)
+    np.testing.assert_array_equal(read_image(tmp_path / "pictures" / "step_00000012.png"), image)
     assert list(tmp_path.glob("events.*"))
 
 

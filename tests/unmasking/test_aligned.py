@@ -6,7 +6,7 @@ from maskgan_jax.__main__ import main
 from maskgan_jax.config import save_config
 from maskgan_jax.data.align import FaceSquare
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import find_pictures, read_picture, write_png
+from maskgan_jax.files import find_images, read_image, write_png
 from maskgan_jax.networks.face_network import FaceNetwork
 from maskgan_jax.training.checkpoints import open_best, save_best
 from maskgan_jax.unmasking import aligned
@@ -33,15 +33,15 @@ def faces(tmp_path):
 def masks(tmp_path, faces):
     """The regions of these faces: their lower halves."""
     folder = tmp_path / "masks"
-    for path in find_pictures(faces):
-        mask = np.zeros(read_picture(path).shape[:2], np.uint8)
+    for path in find_images(faces):
+        mask = np.zeros(read_image(path).shape[:2], np.uint8)
         mask[len(mask) // 2 :] = 255
         write_png(folder / path.relative_to(faces), mask)
     return folder
 
 
 def written(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in find_pictures(folder))
+    return sorted(path.relative_to(folder).as_posix() for path in find_images(folder))
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +54,10 @@ def test_results_have_the_names_and_sizes_of_the_inputs(faces, tmp_path, generat
     assert unmask_aligned([faces], out, generator_file) == (3, 0)
     assert written(out) == ["inner/small.png", "large.png", "same.png"]
     for name in written(out):
-        assert read_picture(out / name).shape == read_picture(faces / name).shape
-    same = read_picture(faces / "same.png")
-    np.testing.assert_array_equal(read_picture(out / "same.png"), generator(same[None])[0])
-    assert (read_picture(out / "same.png") != same).any()
+        assert read_image(out / name).shape == read_image(faces / name).shape
+    same = read_image(faces / "same.png")
+    np.testing.assert_array_equal(read_image(out / "same.png"), generator(same[None])[0])
+    assert (read_image(out / "same.png") != same).any()
 
 
 def test_another_size_goes_through_the_network_at_its_own(tmp_path, generator_file, generator):
@@ -66,7 +66,7 @@ def test_another_size_goes_through_the_network_at_its_own(tmp_path, generator_fi
     unmask_aligned([tmp_path / "large.png"], tmp_path / "out", generator_file)
     small = cv2.resize(large, (64, 64), interpolation=cv2.INTER_AREA)
     expected = cv2.resize(generator(small[None])[0], (128, 128), interpolation=cv2.INTER_CUBIC)
-    difference = np.abs(read_picture(tmp_path / "out" / "large.png").astype(int) - expected)
+    difference = np.abs(read_image(tmp_path / "out" / "large.png").astype(int) - expected)
     assert difference.mean() < 2 < np.abs(expected.astype(int) - large).mean()
 
 
@@ -74,8 +74,8 @@ def test_known_pixels_are_put_back_exactly(faces, masks, tmp_path, generator_fil
     unmask_aligned([faces], tmp_path / "raw", generator_file)
     unmask_aligned([faces], tmp_path / "out", generator_file, masks)
     for name in written(faces):
-        hidden = read_picture(masks / name, grey=True) > 127
-        result, raw, face = (read_picture(folder / name) for folder in (tmp_path / "out", tmp_path / "raw", faces))
+        hidden = read_image(masks / name, grey=True) > 127
+        result, raw, face = (read_image(folder / name) for folder in (tmp_path / "out", tmp_path / "raw", faces))
         np.testing.assert_array_equal(result[~hidden], face[~hidden])
         np.testing.assert_array_equal(result[hidden], raw[hidden])
 
@@ -92,7 +92,7 @@ def test_more_faces_than_go_through_at_once(tmp_path, generator_file, generator)
         write_png(tmp_path / "faces" / name, picture)
     unmask_aligned([tmp_path / "faces"], tmp_path / "out", generator_file)
     for name, picture in pictures.items():
-        np.testing.assert_array_equal(read_picture(tmp_path / "out" / name), generator(picture[None])[0])
+        np.testing.assert_array_equal(read_image(tmp_path / "out" / name), generator(picture[None])[0])
 
 
 def test_bad_files_are_reported_and_the_rest_is_done(faces, masks, tmp_path, generator_file, capsys):
@@ -150,7 +150,7 @@ def test_inputs_are_never_overwritten(faces, generator_file, as_file):
 def test_masks_and_other_inputs_are_never_overwritten(faces, masks, tmp_path, generator_file):
     other = tmp_path / "out" / "inner" / "small.png"
     write_png(other, blotches(64))
-    before = {path: path.read_bytes() for path in (other, *find_pictures(masks))}
+    before = {path: path.read_bytes() for path in (other, *find_images(masks))}
     with pytest.raises(UserError, match="masks.*png would be overwritten by the result of"):
         unmask_aligned([faces], masks, generator_file, masks)
     with pytest.raises(UserError, match="out/inner/small.png would be overwritten by the result of .*faces/inner/small.png"):
@@ -182,7 +182,7 @@ def test_run_and_exported_file_give_the_same_images(faces, tmp_path, generator_f
         save_best(best, 1, {"batch_stats": {}, **generator_variables}, {"mse_masked": 1.0})
     exported = tmp_path / "network.safetensors"
     assert main(["export", f"--workdir={workdir}", f"--out={exported}"]) == 0
-    same = read_picture(faces / "same.png")[None]
+    same = read_image(faces / "same.png")[None]
     expected = generator(same)
     for weights in (workdir, exported):
         np.testing.assert_array_equal(FaceNetwork(weights, "unmask", batch_size=1)(same), expected)
@@ -215,9 +215,9 @@ def test_whatever_one_face_raises_the_others_are_done(faces, tmp_path, generator
     def read(path):
         if path.name == "large.png":
             raise MemoryError("of all things")
-        return read_picture(path)
+        return read_image(path)
 
-    monkeypatch.setattr(aligned, "read_picture", read)
+    monkeypatch.setattr(aligned, "read_image", read)
     assert main(["unmask", "--aligned", str(faces), f"--out={tmp_path / 'out'}", f"--weights={generator_file}"]) == 1
     lines = capsys.readouterr().err.replace("\r", "\n").split("\n")
     assert f"maskgan unmask: skipped: {faces / 'large.png'}: MemoryError: of all things" in lines

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from maskgan_jax.data.rendered.faces import render_face
-from maskgan_jax.files import read_picture, write_png
+from maskgan_jax.files import read_image, write_png
 from maskgan_jax.unmasking.video_files import VideoWriter
 
 UNREADABLE = "is not a readable picture"
@@ -127,7 +127,7 @@ def test_200_faces(run, crowd, tmp_path):
     assert code == 0
     removed = int(told.split(": ")[1].split()[0])
     assert removed > 150
-    green = (read_picture(tmp_path / "out" / "crowd.png") == (20, 220, 40)).all(axis=-1).sum()
+    green = (read_image(tmp_path / "out" / "crowd.png") == (20, 220, 40)).all(axis=-1).sum()
     assert green < 0.3 * (crowd == (20, 220, 40)).all(axis=-1).sum()
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
 
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import read_picture
+from maskgan_jax.files import read_image
 from maskgan_jax.unmasking.inputs import Job
 from maskgan_jax.unmasking.outputs import Outputs
 from maskgan_jax.unmasking.photo_files import LABEL, SOURCE_TYPE, read_photo, write_drawn_png, write_photo
@@ -48,7 +48,7 @@ def test_without_loss_all_other_pixels_are_the_same(form, picture, tmp_path):
     path = tmp_path / f"a.{form}"
     Image.fromarray(picture).save(path, **({"lossless": True} if form == "webp" else {}))
     photo, out, where = went_through(path, picture, tmp_path)
-    back = read_picture(out)
+    back = read_image(out)
     np.testing.assert_array_equal(back[~where], photo.rgb[~where])
     assert (back[where] == [200, 60, 90]).all()
     with Image.open(out) as image:
@@ -60,7 +60,7 @@ def test_lossy_formats_stay_what_they_are(form, quality, picture, tmp_path):
     path = tmp_path / f"a.{form.lower()}"
     Image.fromarray(picture).save(path, form, quality=quality)
     photo, out, where = went_through(path, picture, tmp_path)
-    back = read_picture(out)
+    back = read_image(out)
     far = cv2.dilate(where.astype(np.uint8), np.ones((33, 33))) == 0
     assert np.abs(back[far].astype(int) - photo.rgb[far]).mean() < 3
     with Image.open(out) as image, Image.open(path) as original:
@@ -92,7 +92,7 @@ def test_palettes_and_bits(mode, picture, tmp_path):
     path = tmp_path / "a.png"
     Image.fromarray(picture).convert(mode).save(path)
     photo, out, where = went_through(path, picture, tmp_path)
-    np.testing.assert_array_equal(read_picture(out)[~where], photo.rgb[~where])
+    np.testing.assert_array_equal(read_image(out)[~where], photo.rgb[~where])
 
 
 @pytest.mark.parametrize("grey", [False, True])
@@ -101,7 +101,7 @@ def test_16_bits_become_8_and_that_is_reported(grey, picture, tmp_path):
     cv2.imwrite(str(path), (picture[..., 0] if grey else picture).astype(np.uint16) * 257)
     photo, out, where = went_through(path, picture, tmp_path)
     assert photo.notes == ("16 bits a channel became 8",)
-    np.testing.assert_array_equal(read_picture(out)[~where], photo.rgb[~where])
+    np.testing.assert_array_equal(read_image(out)[~where], photo.rgb[~where])
 
 
 def test_print_colours_become_rgb(picture, tmp_path):
@@ -119,7 +119,7 @@ def test_an_animation_gives_its_first_image(picture, tmp_path):
     photo, out, where = went_through(path, picture, tmp_path)
     assert photo.notes == ("only the first picture of an animation",)
     assert out.name == "a.gif.png"
-    np.testing.assert_array_equal(read_picture(out)[~where], photo.rgb[~where])
+    np.testing.assert_array_equal(read_image(out)[~where], photo.rgb[~where])
 
 
 def test_photo_on_its_side_comes_out_upright(picture, tmp_path):
@@ -319,7 +319,7 @@ def test_resolutions_that_are_none(picture, tmp_path):
     rational = TiffImagePlugin.IFDRational(0, 0)
     Image.fromarray(picture).save(path, tiffinfo={282: rational, 283: rational, 296: 2})
     photo, out, where = went_through(path, picture, tmp_path)
-    np.testing.assert_array_equal(read_picture(out)[~where], picture[~where])
+    np.testing.assert_array_equal(read_image(out)[~where], picture[~where])
 
 
 @pytest.mark.parametrize("animated", [False, True])
@@ -332,7 +332,7 @@ def test_webp_without_loss_is_known_behind_a_colour_profile(lossless, animated, 
     photo, out, where = went_through(path, picture, tmp_path)
     assert (b"VP8L" in out.read_bytes()) == lossless
     if lossless:
-        np.testing.assert_array_equal(read_picture(out)[~where], photo.rgb[~where])
+        np.testing.assert_array_equal(read_image(out)[~where], photo.rgb[~where])
 
 
 def icc(space, **curves):
@@ -432,7 +432,7 @@ def test_other_images_of_the_file_are_reported(picture, tmp_path):
         Image.fromarray(picture).save(tmp_path / name, form, save_all=True, append_images=[Image.fromarray(255 - picture)])
         photo, out, where = went_through(tmp_path / name, picture, tmp_path)
         assert photo.notes == ("only the first of several pictures",)
-        assert np.abs(read_picture(out)[~where].astype(int) - picture[~where]).mean() < 8
+        assert np.abs(read_image(out)[~where].astype(int) - picture[~where]).mean() < 8
 
 
 def test_images_after_the_first_may_be_damaged(picture, tmp_path):
@@ -451,7 +451,7 @@ def test_images_after_the_first_may_be_damaged(picture, tmp_path):
         (tmp_path / name).write_bytes(data)
         photo, out, where = went_through(tmp_path / name, picture, tmp_path)
         assert len(photo.notes) == 1 and "only the first" in photo.notes[0]
-        np.testing.assert_array_equal(read_picture(out)[~where], photo.rgb[~where])
+        np.testing.assert_array_equal(read_image(out)[~where], photo.rgb[~where])
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
@@ -473,7 +473,7 @@ def test_results_say_that_they_are_synthetic(form, picture, tmp_path):
 @pytest.mark.parametrize("label", [True, False])
 def test_drawn_images_say_so_too(label, picture, tmp_path):
     write_drawn_png(tmp_path / "a.png", picture, label=label)
-    np.testing.assert_array_equal(read_picture(tmp_path / "a.png"), picture)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), picture)
     with Image.open(tmp_path / "a.png") as image:
         assert image.text.get("Comment") == (LABEL if label else None)
         assert (SOURCE_TYPE in image.text.get("XML:com.adobe.xmp", "")) == label
@@ -526,7 +526,7 @@ def test_damaged_exif_does_not_matter(picture, tmp_path):
     Image.fromarray(picture).save(file, "JPEG", exif=exif)
     path.write_bytes(re.sub(b"II\\*\x00....|MM\x00\\*....", b"II*\x00\xff\xff\xff\x7f", file.getvalue(), count=1))
     _, out, _ = went_through(path, picture, tmp_path)
-    assert read_picture(out).shape == picture.shape
+    assert read_image(out).shape == picture.shape
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0"])
@@ -573,4 +573,4 @@ def test_nothing_is_left_of_metadata_that_are_dropped(form, orientation, picture
     write_photo(tmp_path / "out", photo, photo.rgb, keep_metadata=False, label=False)
     written = (tmp_path / "out").read_bytes()
     assert b"secret" not in written and b"maskgan_jax" not in written
-    assert np.abs(read_picture(tmp_path / "out").astype(int) - photo.rgb).mean() < 8
+    assert np.abs(read_image(tmp_path / "out").astype(int) - photo.rgb).mean() < 8

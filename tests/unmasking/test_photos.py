@@ -8,7 +8,7 @@ from PIL import ExifTags, Image
 from maskgan_jax.data.align import Window
 from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import find_pictures, read_picture, write_png
+from maskgan_jax.files import find_images, read_image, write_png
 from maskgan_jax.unmasking import photos
 
 from .conftest import Green, Painter, is_green
@@ -29,7 +29,7 @@ def test_one_photo(run, portrait, tmp_path):
     assert (code, err.strip()) == (0, "")
     assert out == f"{tmp_path / 'a.png'}: 1 mask removed\nresults are in {tmp_path / 'out'}\n"
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "a.png.json"]
-    assert not is_green(read_picture(tmp_path / "out" / "a.png"))[100:200, 100:200].any()
+    assert not is_green(read_image(tmp_path / "out" / "a.png"))[100:200, 100:200].any()
 
 
 def test_what_is_reported_of_each_face(run, couple, unmasker, tmp_path):
@@ -63,7 +63,7 @@ def test_folders_and_all_there_is_to_be_written(run, portrait, couple, tmp_path)
     out = tmp_path / "out"
     code, told, _ = run(tmp_path / "in", f"--out={out}", "--side_by_side", "--crops", "--regions")
     assert code == 0 and f"the faces, before and after, are in {out / 'contact_sheet.png'}" in told
-    names = {path.relative_to(out).as_posix() for path in find_pictures(out)}
+    names = {path.relative_to(out).as_posix() for path in find_images(out)}
     assert names == {
         "a.png",
         "inner/b.jpg",
@@ -77,11 +77,11 @@ def test_folders_and_all_there_is_to_be_written(run, portrait, couple, tmp_path)
         "crops/inner/b.jpg.0_before.png",
         "crops/inner/b.jpg.0_after.png",
     }
-    result = read_picture(out / "a.png")
-    np.testing.assert_array_equal(read_picture(out / "side_by_side" / "a.png.png"), np.concatenate([portrait, result], axis=1))
-    region = read_picture(out / "regions" / "a.png.png", grey=True)
+    result = read_image(out / "a.png")
+    np.testing.assert_array_equal(read_image(out / "side_by_side" / "a.png.png"), np.concatenate([portrait, result], axis=1))
+    region = read_image(out / "regions" / "a.png.png", grey=True)
     assert (region[(result != portrait).any(axis=-1)] == 255).all()
-    before, after = (read_picture(out / "crops" / f"a.png.0_{when}.png") for when in ("before", "after"))
+    before, after = (read_image(out / "crops" / f"a.png.0_{when}.png") for when in ("before", "after"))
     assert is_green(before).sum() > 300 > is_green(after).sum()
 
 
@@ -93,7 +93,7 @@ def test_given_masks(run, couple, tmp_path):
     for number, given in enumerate((tmp_path / "masks", tmp_path / "masks" / "a.png")):
         code, _, _ = run(tmp_path / "in" / "a.png", f"--out={tmp_path / str(number)}", f"--mask={given}")
         assert code == 0
-        result = read_picture(tmp_path / str(number) / "a.png")
+        result = read_image(tmp_path / str(number) / "a.png")
         np.testing.assert_array_equal(result[mask == 0], couple[mask == 0])
         assert (result[mask > 0] != couple[mask > 0]).any(axis=-1).mean() > 0.9
         assert json.loads((tmp_path / str(number) / "a.png.json").read_text())["region"] == "given"
@@ -115,7 +115,7 @@ def test_the_mask_is_what_was_redrawn_even_if_nothing_changed(run, portrait, unm
     assert [face.after is None for face in faces] == [False, False]
     whole = Window(0, 0, *picture.shape[1::-1])
     regions = [face.square.put_mask_back(face.mask, whole) for face in faces]
-    region = read_picture(tmp_path / "out" / "regions" / "a.png.png", grey=True)
+    region = read_image(tmp_path / "out" / "regions" / "a.png.png", grey=True)
     assert set(np.unique(region)) == {0, 255}
     assert region[is_green(picture)].mean() > 0.99 * 255
     np.testing.assert_array_equal(region, np.maximum(*regions))
@@ -131,7 +131,7 @@ def test_of_a_given_mask_that_which_is_on_faces_was_redrawn(run, couple, unmaske
     write_png(tmp_path / "masks" / "a.png", mask)
     flags = f"--out={tmp_path / 'out'}", f"--mask={tmp_path / 'masks'}", "--regions"
     assert run(tmp_path / "in" / "a.png", *flags)[0] == 0
-    np.testing.assert_array_equal(read_picture(tmp_path / "out" / "regions" / "a.png.png", grey=True), on_face)
+    np.testing.assert_array_equal(read_image(tmp_path / "out" / "regions" / "a.png.png", grey=True), on_face)
 
 
 @pytest.fixture
@@ -203,7 +203,7 @@ def test_metadata_of_a_photo_that_is_left_as_it_is(run, tmp_path):
         assert run(tmp_path / "a.png", f"--out={out}", f"--metadata={metadata}")[1].startswith(
             f"{tmp_path / 'a.png'}: left as it is"
         )
-        np.testing.assert_array_equal(read_picture(out / "a.png"), face)
+        np.testing.assert_array_equal(read_image(out / "a.png"), face)
         with Image.open(out / "a.png") as image:
             assert image.getexif().get(ExifTags.Base.Artist) == artist
     assert (tmp_path / "keep" / "a.png").read_bytes() == (tmp_path / "a.png").read_bytes()
@@ -233,7 +233,7 @@ def test_a_sheet_is_replaced_only_when_asked(run, portrait, tmp_path):
 def test_a_image_with_the_name_of_the_sheet_is_no_sheet(run, portrait, tmp_path):
     write_png(tmp_path / "in" / "contact_sheet.png", portrait)
     assert run(tmp_path / "in", f"--out={tmp_path / 'out'}")[0] == 0
-    assert read_picture(tmp_path / "out" / "contact_sheet.png").shape == portrait.shape
+    assert read_image(tmp_path / "out" / "contact_sheet.png").shape == portrait.shape
 
 
 def test_the_result_of_a_gif_under_another_name(run, portrait, tmp_path):
@@ -241,7 +241,7 @@ def test_the_result_of_a_gif_under_another_name(run, portrait, tmp_path):
     write_png(tmp_path / "out" / "a.jpg.png", portrait[:8])
     code, _, err = run(tmp_path / "a.jpg", f"--out={tmp_path / 'out'}")
     assert code == 1 and "out/a.jpg.png is there already" in err
-    assert read_picture(tmp_path / "out" / "a.jpg.png").shape[0] == 8
+    assert read_image(tmp_path / "out" / "a.jpg.png").shape[0] == 8
 
 
 def test_crops_have_the_numbers_of_the_faces(run, couple, tmp_path):
@@ -309,8 +309,8 @@ def test_all_that_is_written_of_a_grey_photo_is_grey(run, portrait, unmasker, tm
     assert run(tmp_path / "in", f"--out={tmp_path / 'out'}", "--side_by_side", "--crops")[0] == 0
     with Image.open(tmp_path / "out" / "a.png") as image:
         assert image.mode == "L"
-    grey = read_picture(tmp_path / "out" / "a.png")
-    both = read_picture(tmp_path / "out" / "side_by_side" / "a.png.png")
+    grey = read_image(tmp_path / "out" / "a.png")
+    both = read_image(tmp_path / "out" / "side_by_side" / "a.png.png")
     np.testing.assert_array_equal(both[:, 320:], grey)
-    after = read_picture(tmp_path / "out" / "crops" / "a.png.0_after.png")
+    after = read_image(tmp_path / "out" / "crops" / "a.png.0_after.png")
     assert (after == after[..., :1]).all()

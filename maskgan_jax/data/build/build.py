@@ -60,7 +60,8 @@ def build_data_set(
     They appear together when the build has succeeded. (In a cloud, the data set cannot be opened until then.)
 
     A photo of which no record can be made is skipped, whatever the error. If the photo itself is not the cause, the error is
-    also printed on stderr and counted as `unexpected` in the card.
+    also printed on stderr and counted as `unexpected` in the card. If that happens to more than half of the photos, the build
+    fails.
 
     Memory holds only id, person and place of each usable photo; the rest is kept in files.
 
@@ -82,7 +83,7 @@ def build_data_set(
 
     Raises:
       UserError: there is already a data set, or something else of these names; a source or setting is wrong; no photo is
-        usable; the disk cannot be written; the cloud cannot be reached; or the pipeline failed.
+        usable; most led to unexpected errors; the disk cannot be written; the cloud cannot be reached; or the pipeline failed.
     """
     if workers < 0:
         raise UserError(f"--workers={workers}: give a number of processes, or 0 for one per core")
@@ -110,21 +111,20 @@ def build_data_set(
         check_splits(config.data.splits, of_sources)
         find_faces(lists, photos, config)
         usable, faceless = _read_found(lists, len(photos))
-        _report(faceless)
+        _report(faceless, sum(photos))
         skipped += faceless
         splits = split_photos(usable, config.data.splits, config.seed)
         used = {photo.place for part in splits.values() for photo in part}
         unused = [Skipped(photo.id, photo.source, "not in any split") for photo in usable if photo.place not in used]
         _check_any(splits, skipped + unused)
         tally = write_records(folder / "built", splits, lists, config)
-        _report(tally.left_out.values())
+        _report(tally.left_out.values(), len(used))
         skipped += tally.left_out.values()
         written = {
             split: [photo for number, photo in enumerate(part) if (split, number) not in tally.left_out]
             for split, part in splits.items()
         }
         written = {split: part for split, part in written.items() if part}
-        _check_any(written, skipped + unused)
         empty = [split for split, rules in config.data.splits.items() if any(rules.values()) and split not in written]
         card = data_card(written, tally, skipped, len(unused), empty)
         write_json(here / CARD, card)
@@ -325,11 +325,14 @@ def _write_records(
     return builder.tally
 
 
-def _report(skipped: Iterable[Skipped]) -> None:
-    """Prints the photos with unexpected errors on stderr."""
-    for photo in skipped:
-        if photo.unexpected:
-            tqdm.write(f"left out {photo.id}: {photo.reason}", file=sys.stderr)
+def _report(skipped: Iterable[Skipped], count: int) -> None:
+    """Prints the photos with unexpected errors on stderr. Raises UserError if they are more than half of `count`."""
+    unexpected = [photo for photo in skipped if photo.unexpected]
+    if 2 * len(unexpected) > count:
+        photo = unexpected[0]
+        raise UserError(f"{len(unexpected)} of {count} photos led to unexpected errors; {photo.id}, for one: {photo.reason}")
+    for photo in unexpected:
+        tqdm.write(f"left out {photo.id}: {photo.reason}", file=sys.stderr)
 
 
 def _check_any(made: Collection[Any], left_out: Sequence[Skipped]) -> None:

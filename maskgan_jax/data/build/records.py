@@ -25,7 +25,7 @@ from maskgan_jax.data.build.storage import Unreachable
 from maskgan_jax.data.masks import Compression, DrawnMask, draw_mask, fit_mask
 from maskgan_jax.data.rendered.faces import pose_face
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import decode_picture, jpeg_quality
+from maskgan_jax.files import decode_image, jpeg_quality
 from maskgan_jax.runtime.parent import end_with_parent
 
 Item = TypeVar("Item")
@@ -72,7 +72,7 @@ def detect_face(photo: Photo, data: ConfigDict) -> FoundFace | Skipped:
             face = pose_face(*photo.path)
             return FoundFace(dataclasses.replace(photo, identity=face.identity, expression=face.expression), face.landmarks)
         encoded = photo.read_bytes()
-        landmarks = largest_face_landmarks(decode_picture(encoded), data.shape_predictor)
+        landmarks = largest_face_landmarks(decode_image(encoded), data.shape_predictor)
         return FoundFace(photo, landmarks, jpeg_quality(encoded))
     except Exception as error:
         return _skipped(photo, error)

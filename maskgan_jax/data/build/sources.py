@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from maskgan_jax.data.build.storage import is_remote, reaching, walk
 from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import PICTURE_SUFFIXES, decode_picture, is_image_name
+from maskgan_jax.files import IMAGE_SUFFIXES, decode_image, is_image_name
 
 RENDERED_FACES = 1000
 KDEF_ANGLES = ("FL", "HL", "S", "HR", "FR")
@@ -53,7 +53,7 @@ class Photo:
 
     def read(self) -> np.ndarray:
         """The image, `[H, W, 3]` RGB, uint8. Raises UserError if it cannot be read."""
-        return render_face(*self.path).image if isinstance(self.path, tuple) else decode_picture(self.read_bytes())
+        return render_face(*self.path).image if isinstance(self.path, tuple) else decode_image(self.read_bytes())
 
     def read_bytes(self) -> bytes:
         """The file.
@@ -104,7 +104,7 @@ def _skipped(source: str, folder: epath.Path, path: epath.Path, reason: str) -> 
 
 
 def _find_images(folder: epath.Path) -> Iterator[epath.Path]:
-    """The image files below `folder`, folder by folder. Unlike `files.find_pictures` it also works in a cloud.
+    """The image files below `folder`, folder by folder. Unlike `files.find_images` it also works in a cloud.
 
     Raises:
       UserError: `folder` is not a folder or cannot be read, or there is no image in it.
@@ -118,7 +118,7 @@ def _find_images(folder: epath.Path) -> Iterator[epath.Path]:
                 empty = False
                 yield below / name
     if empty:
-        raise UserError(f"no images ({', '.join(sorted(PICTURE_SUFFIXES))}) in {folder}")
+        raise UserError(f"no images ({', '.join(sorted(IMAGE_SUFFIXES))}) in {folder}")
 
 
 def each_its_own(source: str, folder: epath.Path) -> Iterator[Photo]:

@@ -102,9 +102,21 @@ def test_the_only_record_of_a_split_fails(config, tmp_path, monkeypatch):
         load_split(tmp_path / "data", "test")
 
 
+def test_what_happens_to_most_photos_is_no_fault_of_theirs(train_only, tmp_path, monkeypatch):
+    """As when a network disk disappears: a good data set is not replaced by a small rest."""
+    build_data_set(["rendered=6"], train_only, tmp_path, workers=1)
+    digest = digest_of(tmp_path)
+    pose_face = records.pose_face
+    monkeypatch.setattr(records, "pose_face", lambda index, seed: pose_face(index, seed) if index < 2 else 1 / 0)
+    with pytest.raises(UserError, match="^4 of 6 photos led to unexpected errors; rendered/000002, for one: "):
+        build_data_set(["rendered=6"], train_only, tmp_path, workers=1, overwrite=True)
+    assert digest_of(tmp_path) == digest
+
+
 def test_no_record_can_be_made(train_only, tmp_path, monkeypatch):
     monkeypatch.setattr(records, "draw_mask", lambda *_: 1 / 0)
-    with pytest.raises(UserError, match="^none of the photos is usable; rendered/.*: unexpected error, ZeroDivisionError: "):
+    message = "^2 of 2 photos led to unexpected errors; rendered/.*, for one: unexpected error, ZeroDivisionError: "
+    with pytest.raises(UserError, match=message):
         build_data_set(["rendered=2"], train_only, tmp_path, workers=1)
     assert not list(tmp_path.iterdir())
 
