@@ -295,6 +295,10 @@ def read_image(path: str | os.PathLike, *, grey: bool = False) -> np.ndarray:
         raise UserError(f"{path} is {error}") from error
 
 
+# Its former name, which scripts outside use.
+read_picture = read_image
+
+
 def jpeg_quality(data: bytes) -> int | None:
     """The quality a JPEG was compressed with, 1..100 on libjpeg's scale, or None if it is not a JPEG.
 

@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--config", required=True, metavar="FILE", help="a file such as configs/cpu.py")
     parser.add_argument("--data_dir", required=True, metavar="DIR", help="data set made by `maskgan build`")
-    parser.add_argument("--workdir", required=True, metavar="DIR", help="folder for checkpoints, metrics and pictures")
+    parser.add_argument("--workdir", required=True, metavar="DIR", help="folder for checkpoints, metrics and images")
     several = parser.add_argument_group("several processes", "one run of many, each started with the same flags")
     several.add_argument(
         "--distributed", action="store_true", help="this is one of them; SLURM, Open MPI, Cloud TPU or Kubernetes tells which"
@@ -63,4 +63,4 @@ def _train(config: ConfigDict, data_dir: str, workdir: str) -> None:
 
     train(config, data_dir, workdir)
     if jax.process_index() == 0:
-        print(f"checkpoints, metrics and pictures are in {workdir}")
+        print(f"checkpoints, metrics and images are in {workdir}")

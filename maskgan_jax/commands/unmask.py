@@ -105,9 +105,9 @@ def _check(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:
         if getattr(flags, flag) == "":
             parser.error(f"--{flag} is empty; give a path")
     if "" in flags.inputs:
-        parser.error("an INPUT is empty; give the path of a picture, a video or a folder")
+        parser.error("an INPUT is empty; give the path of an image, a video or a folder")
     if bool(flags.inputs) == (flags.camera is not None):
-        parser.error("give pictures, videos or folders to unmask, or --camera=N")
+        parser.error("give images, videos or folders to unmask, or --camera=N")
     if flags.fast is not None and flags.weights is not None:
         parser.error("--fast chooses between the package's networks, and --weights is another; leave one of them out")
     if flags.aligned or flags.camera is not None:
