@@ -25,7 +25,7 @@ from maskgan_jax.data.masked_faces.reader import Records, load_split, readable, 
 from maskgan_jax.data.pipeline import Batch, evaluation_batches, training_batches
 from maskgan_jax.errors import OutOfTime, UserError
 from maskgan_jax.files import write_png, write_text
-from maskgan_jax.runtime.distributed import termination_reached
+from maskgan_jax.runtime.distributed import must_stop
 from maskgan_jax.training import checkpoints, gan, landmark_regression, segmentation
 from maskgan_jax.training.mesh import create_mesh, divide_gradients, divided, replicated, shard_batch
 from maskgan_jax.training.state import Task, TrainState, Variables, mean_of
@@ -144,7 +144,7 @@ def _run(config: ConfigDict, task: Task, mesh: Mesh, records: Records, validatio
             done = step + 1
             saves, validates = (done % every == 0 or done == steps for every in (checkpoint_every, validate_every))
             logs = saves or validates or done % config.training.log_every == 0
-            is_terminated = termination_reached(done)
+            is_terminated = must_stop(done)
             # Clocks differ between processes: they agree, but not after each step.
             is_over = logs and end < math.inf and multihost_utils.broadcast_one_to_all(time.monotonic() > end)
             stops = (is_terminated or is_over) and done < steps

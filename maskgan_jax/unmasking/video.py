@@ -5,10 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shutil
-import signal
-import threading
 import time
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from tqdm import tqdm
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing, write_json
+from maskgan_jax.runtime.signals import sigterm_interrupts
 from maskgan_jax.unmasking.inputs import Job, beside
 from maskgan_jax.unmasking.photos import Outputs
 from maskgan_jax.unmasking.tracking import Tracker
@@ -32,22 +30,7 @@ class _NothingDrawn(Exception):
     """No face in a video wore a mask, so what was written of it is to be thrown away."""
 
 
-@contextlib.contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
-    """Has SIGTERM do as Ctrl-C does, where it would end the program on the spot, and leave a temporary file behind."""
-    # Only the main thread may ask for signals. Who has a way of their own to heed this one keeps it.
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    interrupt = signal.getsignal(signal.SIGINT)
-    signal.signal(signal.SIGTERM, interrupt if callable(interrupt) else signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-@_interrupted_by_sigterm()
+@sigterm_interrupts()
 def unmask_video(job: Job, unmasker: Unmasker, out: Path, outputs: Outputs) -> str:
     """Unmasks a video, frame by frame, and writes it with its sound.
 
@@ -133,7 +116,7 @@ def unmask_video(job: Job, unmasker: Unmasker, out: Path, outputs: Outputs) -> s
     return ", ".join((f"{job.path}: {done} in {frames} of {counts['frames']} frames", speed, *notes))
 
 
-@_interrupted_by_sigterm()
+@sigterm_interrupts()
 def unmask_camera(number: int, unmasker: Unmasker, path: Path, *, label: bool = True) -> str:
     """Unmasks what a camera sees, and writes it to `path`, until Ctrl-C or SIGTERM.
 
