@@ -6,15 +6,11 @@ import contextlib
 import importlib
 import os
 import select
-import signal
 import sys
-import threading
 from collections.abc import Iterator
-from types import FrameType
 
 from maskgan_jax.errors import UserError, exit_code
-from maskgan_jax.runtime.allocator import restart_with_huge_pages
-from maskgan_jax.runtime.cache import keep_compiled
+from maskgan_jax.runtime import signals
 
 COMMANDS = {
     "demo": "small data set, short training, scores, pictures and a report, from nothing",
@@ -28,42 +24,51 @@ COMMANDS = {
     "bench": "measure training and inference on this machine, against PyTorch if you like",
 }
 
-# What runs networks on the CPU, if there is nothing better.
-HEAVY = ("demo", "train", "evaluate", "unmask", "bench")
+# The commands that run networks, for which the memory allocator is set.
+RUN_NETWORKS = ("demo", "train", "evaluate", "unmask", "bench")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; returns its exit code: 0 done, 1 it could not be done, 2 wrong usage, 130 interrupted.
+    """Runs one command; returns its exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 
-    As a program, without `arguments`, it ends with code 141, as SIGPIPE ends others, if nobody reads its output any more.
+    Without `arguments` this is the program `maskgan`: it takes those of the command line, decides what Ctrl-C does to the
+    process, and ends with code 141, as SIGPIPE ends others, if nobody reads its output any more.
     """
     if arguments is not None:
         return _run(arguments)
-    if sys.stdout is None:  # It was started with a closed one.
-        sys.stdout = open(os.devnull, "w")
-    sys.stdout.reconfigure(errors="backslashreplace")  # Names of files may hold what is no text.
     arguments = sys.argv[1:]
-    if arguments and arguments[0] in HEAVY:
+    program = _program(arguments)
+    signals.exit_on_ctrl_c(program)
+    if sys.stdout is None:  # It was closed before the start.
+        sys.stdout = open(os.devnull, "w")
+    sys.stdout.reconfigure(errors="backslashreplace")  # File names may hold bytes that are no text.
+    if arguments and arguments[0] in RUN_NETWORKS:
+        from maskgan_jax.runtime.allocator import restart_with_huge_pages
+
         restart_with_huge_pages()
     try:
         try:
             code = _run(arguments)
-        except SystemExit as end:  # Of argparse, with --help or after wrong usage.
+        except SystemExit as end:  # argparse, with --help or after wrong usage.
             code = end.code
-        sys.stdout.flush()  # Here, not when Python ends, which would tell of a pipe that is closed.
+        sys.stdout.flush()  # At exit, Python would complain about a closed pipe.
     except BrokenPipeError:
         unread = [stream for stream in (sys.stdout, sys.stderr) if stream and _is_unread(stream.fileno())]
-        if not unread:  # It is another pipe, to a process of ours.
+        if not unread:  # Another pipe broke, to a process of ours.
             raise
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        for stream in unread:  # What they still hold is written when Python ends.
+        for stream in unread:  # What they still hold is written at exit.
             os.dup2(nowhere, stream.fileno())
         return 141
     return code
 
 
+def _program(arguments: list[str]) -> str:
+    return f"maskgan {arguments[0]}" if arguments and arguments[0] in COMMANDS else "maskgan"
+
+
 def _is_unread(file: int) -> bool:
-    """Whether an open file, given by its number, is a pipe that nobody reads any more."""
+    """Whether an open file, given by its number, is a pipe that nobody reads."""
     poll = select.poll()
     poll.register(file, 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
@@ -79,26 +84,30 @@ def _run(arguments: list[str]) -> int:
     if name not in COMMANDS:
         print(f"maskgan: error: there is no command {name!r}; the commands are {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    # A broken picture is reported by its UserError; OpenCV's own lines about it would only stand in between.
+    # Of a broken image, the UserError is enough; OpenCV would add lines of its own.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+    # Not at the top: until `main` has set what Ctrl-C does, the less is imported the better.
+    from maskgan_jax.runtime.cache import keep_compiled
+
     keep_compiled()
+    command = importlib.import_module(f"maskgan_jax.commands.{name}").main
 
-    def command() -> int | None:
-        with _heeding_ctrl_c(), _explaining_backends():
-            return importlib.import_module(f"maskgan_jax.commands.{name}").main(rest)
+    def run_command() -> int | None:
+        with signals.ctrl_c_interrupts(), _backend_errors():
+            return command(rest)
 
-    return exit_code(f"maskgan {name}", command)
+    return exit_code(_program(arguments), run_command)
 
 
 @contextlib.contextmanager
-def _explaining_backends() -> Iterator[None]:
-    """Has the block end with a UserError where JAX cannot use the devices that JAX_PLATFORMS asks for."""
+def _backend_errors() -> Iterator[None]:
+    """Raises UserError if JAX cannot use the devices that JAX_PLATFORMS asks for."""
     try:
         yield
     except (RuntimeError, AssertionError) as error:
         platforms = os.environ.get("JAX_PLATFORMS")
         reason = str(error).partition(" (")[0].strip().rstrip(".")  # What follows is advice.
-        # Without a driver, JAX 0.10 has an AssertionError without a word for CUDA; whether it is that one, asking again tells.
+        # For CUDA without a driver, JAX 0.10 raises an AssertionError without a message: ask it again.
         if not platforms or not ("nable to initialize backend" in reason or (not reason and _has_no_device())):
             raise
         raise UserError(
@@ -113,34 +122,6 @@ def _has_no_device() -> bool:
         return jax is not None and not jax.devices()
     except (RuntimeError, AssertionError):
         return True
-
-
-@contextlib.contextmanager
-def _heeding_ctrl_c() -> Iterator[None]:
-    """Has Ctrl-C end the block with a KeyboardInterrupt, whatever a library that it meets in its midst makes of it."""
-    is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # It is ignored, or heeded already.
-        yield
-        return
-    came = False
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal came
-        came = True
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        if came:
-            raise KeyboardInterrupt from error
-        raise
-    finally:
-        if signal.getsignal(signal.SIGINT) is interrupt:  # Or a command has made other arrangements, to last.
-            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 if __name__ == "__main__":

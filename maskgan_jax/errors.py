@@ -1,4 +1,4 @@
-"""The one exception whose text is written for the person at the keyboard."""
+"""Errors whose message is meant for the user, and the exit codes of programs."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Callable
 
 
 class UserError(Exception):
-    """Something the user can mend: bad input, a missing file, a wrong setting.
+    """Something the user can fix: bad input, a missing file, a wrong setting.
 
-    The message is one sentence that says what is wrong and what to do. The command line prints it without a
-    traceback and exits with code 1; library callers may catch it.
+    The message is one sentence that says what is wrong and what to do. The command line prints it without a traceback and
+    exits with code 1; library callers may catch it.
     """
 
     exit_code = 1
 
 
 class OutOfTime(UserError):
-    """A run has used up its `training.minutes`; the same command goes on. The exit code is 75, sysexits' "try again later"."""
+    """A run has used up its `training.minutes`; the same command resumes it. Exit code 75 is sysexits' "try again later"."""
 
     exit_code = 75
 
 
 def exit_code(program: str, main: Callable[[], int | None]) -> int:
-    """Runs a program; returns its exit code: its own, that of a UserError, 130 if interrupted, both told in one line."""
+    """Runs `main`; returns its exit code, that of a UserError, or 130 if interrupted. The latter two print one line."""
     try:
         return main() or 0
     except UserError as error:

@@ -94,7 +94,7 @@ def test_help_is_quick_because_it_imports_no_framework():
 
 @pytest.fixture
 def ctrl_c():
-    """Ctrl-C as Python heeds it, even where these tests run in the background and ignore it; gives what sends it."""
+    """Sends Ctrl-C, which Python handles even if these tests run in the background and ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield lambda: signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -134,7 +134,7 @@ def test_ctrl_c_that_the_command_waits_for_is_no_interruption(ctrl_c, command, c
     assert capsys.readouterr().err == ""
 
 
-def test_how_a_command_heeds_ctrl_c_stays_after_it(ctrl_c, command):
+def test_a_handler_that_the_command_sets_stays(ctrl_c, command):
     for before, chosen in ((signal.SIG_IGN, None), (signal.default_int_handler, signal.SIG_IGN)):
         signal.signal(signal.SIGINT, before)
         command(lambda arguments, chosen=chosen: chosen is not None and signal.signal(signal.SIGINT, chosen) and None)

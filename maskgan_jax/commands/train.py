@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from maskgan_jax.config import load_config
 from maskgan_jax.errors import UserError
+from maskgan_jax.runtime import signals
 from maskgan_jax.runtime.allocator import compute_in_main_thread
 from maskgan_jax.runtime.supervision import run_supervised
 
@@ -23,7 +24,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--config", required=True, metavar="FILE", help="a file such as configs/cpu.py")
     parser.add_argument("--data_dir", required=True, metavar="DIR", help="data set made by `maskgan build`")
     parser.add_argument("--workdir", required=True, metavar="DIR", help="folder for checkpoints, metrics and images")
-    several = parser.add_argument_group("several processes", "one run of many, each started with the same flags")
+    several = parser.add_argument_group("several processes", "one run by several processes, each started with the same flags")
     several.add_argument(
         "--distributed", action="store_true", help="this is one of them; SLURM, Open MPI, Cloud TPU or Kubernetes tells which"
     )
@@ -39,10 +40,7 @@ def main(arguments: list[str]) -> int:
     run = (config, flags.data_dir, flags.workdir)
     if flags.distributed or flags.coordinator:
         return run_supervised(parser.prog, flags.workdir, _join_and_train, membership, *run)
-    # JAX takes seconds to start; a mistyped flag should not.
-    from maskgan_jax.runtime.distributed import heed_termination
-
-    heed_termination()
+    signals.stop_on_sigterm()
     _train(*run)
     return 0
 
@@ -55,12 +53,12 @@ def _join_and_train(membership: tuple[str | None, int | None, int | None], *run:
 
 
 def _train(config: ConfigDict, data_dir: str, workdir: str) -> None:
+    # JAX takes seconds to start; the answer to a mistyped flag should not.
     import jax
 
     from maskgan_jax.training.loop import train
 
     compute_in_main_thread()
-
     train(config, data_dir, workdir)
     if jax.process_index() == 0:
         print(f"checkpoints, metrics and images are in {workdir}")

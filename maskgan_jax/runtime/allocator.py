@@ -1,4 +1,4 @@
-"""glibc's memory allocator, set for programs that want the same gigabytes again and again."""
+"""Settings of glibc's memory allocator for programs that allocate and free the same gigabytes in every step."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import os
 import platform
 import sys
 
-# As it comes, glibc gives large blocks back to the system when they are freed, and XLA on CPUs allocates and frees its buffers
-# in every step: the kernel then clears pages for much of the time. Here freed memory is kept, and is asked for in huge pages.
+from maskgan_jax.runtime import signals
+
+# By default, glibc returns large freed blocks to the system. XLA on CPUs allocates and frees its buffers in every step, so the
+# kernel would spend much of the time clearing pages. With these settings freed memory is kept, and comes in huge pages.
 TUNABLES = ":".join(
     (
         "glibc.malloc.hugetlb=1",
@@ -19,21 +21,23 @@ TUNABLES = ":".join(
 
 
 def restart_with_huge_pages() -> None:
-    """Starts this program anew, in the same process, with `TUNABLES`: glibc reads them when a program starts, and never again.
+    """Restarts this program, in the same process, with `TUNABLES`, which glibc reads only when a program starts.
 
-    Does nothing where the allocator is another one, or where GLIBC_TUNABLES is set already, be it to nothing. To be called
-    before anything that costs time.
+    Does nothing if the allocator is not glibc's or if GLIBC_TUNABLES is set, even to nothing. Call it before anything that
+    takes time. A SIGINT or SIGTERM on the way is delivered when the restarted program gets here.
     """
     if platform.libc_ver()[0] != "glibc" or "GLIBC_TUNABLES" in os.environ:
+        signals.release()
         return
+    signals.hold()
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {"GLIBC_TUNABLES": TUNABLES})
 
 
 def compute_in_main_thread() -> None:
-    """Has JAX run programs for CPUs in the thread that calls them, not in one of its own.
+    """Makes JAX run programs for CPUs in the calling thread instead of one of its own. Call it before JAX is used.
 
-    glibc keeps freed memory in any amount for the main thread, but in blocks of at most 64 MiB for others: larger ones would
-    still be cleared anew in every step. To be called before JAX is used.
+    glibc keeps any amount of freed memory for the main thread, but at most 64 MiB a block for others: larger blocks would
+    still be cleared in every step.
     """
     import jax
 

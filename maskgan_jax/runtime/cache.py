@@ -1,4 +1,4 @@
-"""The cache folder: weights that were fetched, and programs that JAX compiled."""
+"""The cache folder, which holds fetched weights and the programs that JAX has compiled."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-# Of the least recently used programs, those beyond this many bytes are deleted. A training step takes about a megabyte on CPUs
-# and tens of megabytes on accelerators.
-MOST_COMPILED_BYTES = 2 * 1024**3
+# Beyond this size, the least recently used programs are deleted. A training step takes about a megabyte on CPUs and tens of
+# megabytes on accelerators.
+MAX_COMPILED_BYTES = 2 * 1024**3
 
 
 def cache_folder() -> Path:
@@ -21,13 +21,13 @@ def cache_folder() -> Path:
 
 
 def keep_compiled() -> None:
-    """Has JAX keep the programs it compiles in the cache folder, so that the next start loads them instead.
+    """Makes JAX keep compiled programs in the cache folder, so that the next start can load them. Call it before importing JAX.
 
-    To be called before JAX is imported. A cache that the user has chosen (JAX_COMPILATION_CACHE_DIR) is left as it is;
-    JAX_ENABLE_COMPILATION_CACHE=false turns either off. If the cache folder cannot be written, programs are compiled each time.
+    A cache that the user has chosen (JAX_COMPILATION_CACHE_DIR) is left alone; JAX_ENABLE_COMPILATION_CACHE=false turns either
+    off. If the cache folder cannot be written, programs are compiled each time.
 
-    Machines, processes and versions may share the folder: JAX locks it while it reads and writes, and the name of a program
-    there depends on the version of JAX, on the devices, and on the instructions that the CPU has.
+    Machines, processes and versions may share the folder: JAX locks it while it reads and writes, and a program's name there
+    depends on the version of JAX, the devices, and the CPU's instruction set.
     """
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
@@ -35,20 +35,20 @@ def keep_compiled() -> None:
         folder = cache_folder() / "compiled"
         folder.mkdir(parents=True, exist_ok=True)
         _delete_fragments(folder)
-    except (OSError, RuntimeError):  # The latter where there is no home.
+    except (OSError, RuntimeError):  # RuntimeError: there is no home folder.
         return
     if not os.access(folder, os.W_OK):
         return
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
-    os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(MOST_COMPILED_BYTES))
+    os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(MAX_COMPILED_BYTES))
     # Small programs take a tenth of a second each, and there are dozens.
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
 def _delete_fragments(folder: Path) -> None:
-    """Deletes what was being written when a process was killed or the disk was full: JAX would complain of it for ever.
+    """Deletes programs that were half written when a process was killed or the disk was full: JAX would always warn of them.
 
-    JAX writes a program first and then, to another file, the time of its last use; without a limit of the size, not that.
+    JAX writes a program first and then, to another file, the time of its last use (only if the cache has a size limit).
     """
     if os.environ.get("JAX_COMPILATION_CACHE_MAX_SIZE") == "-1":
         return

@@ -1,38 +1,35 @@
-"""A run of several processes, each with devices of its own; and how any run is told that its machine is wanted back."""
+"""Training runs of several processes, each with devices of its own, and how any run learns that it must stop."""
 
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import threading
 import time
 
 import jax
 from jax.experimental import multihost_utils
 
 from maskgan_jax.errors import UserError
+from maskgan_jax.runtime import signals
 
-# A process that was not heard of for so long is dead, and JAX ends the others. Its default is 100 seconds. (Where the
-# connections of a dead process are closed, the others miss it at once.)
+# After this time without a heartbeat a process counts as dead, and JAX ends the others; JAX's default is 100 seconds. (If the
+# connections of a dead process are closed, the others notice at once.)
 HEARTBEAT_SECONDS = 40
 
-# For how long the others wait for process 0 to listen: machines start at different times.
+# How long the others wait for process 0 to listen: machines start at different times.
 CONNECT_SECONDS = 300
-
-_terminated = threading.Event()
 
 
 def join(coordinator: str | None, processes: int | None, process: int | None) -> None:
-    """Makes this process one of several. To be called before anything that needs a device.
+    """Makes this process one of several. Call it before anything that needs a device.
 
     Args:
-      coordinator: HOST:PORT at which process 0 listens; with None, SLURM, Open MPI, Cloud TPU or Kubernetes tell all three.
+      coordinator: HOST:PORT at which process 0 listens; None to get all three from SLURM, Open MPI, Cloud TPU or Kubernetes.
       processes: how many there are.
       process: which one this is, from 0.
 
     Raises:
-      UserError: nothing tells of the others, what was given makes no sense, or process 0 cannot listen or be reached.
+      UserError: the other processes are not known, the address is invalid, or process 0 cannot listen or be reached.
     """
     if coordinator:
         _check_coordinator(coordinator, process)
@@ -52,7 +49,7 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
 
 
 def _check_coordinator(address: str, process: int) -> None:
-    """Raises UserError where JAX would end this process without a word of what to do."""
+    """Raises UserError where JAX would abort this process without saying what to do."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise UserError(
@@ -79,11 +76,7 @@ def _check_coordinator(address: str, process: int) -> None:
         time.sleep(0.5)
 
 
-def heed_termination() -> None:
-    """Has SIGTERM end the run of a lone process after a checkpoint. Where there are several, JAX sees to that."""
-    signal.signal(signal.SIGTERM, lambda *_: _terminated.set())
-
-
-def termination_reached(step: int) -> bool:
-    """Whether SIGTERM came, here or to another process, and all are to save after `step` and end."""
-    return multihost_utils.reached_preemption_sync_point(step) if jax.process_count() > 1 else _terminated.is_set()
+def must_stop(step: int) -> bool:
+    """Whether SIGTERM has arrived, here or at another process, and all processes are to save after `step` and end."""
+    # JAX handles SIGTERM in a run of several processes, and sees to it that all stop at the same step.
+    return multihost_utils.reached_preemption_sync_point(step) if jax.process_count() > 1 else signals.stop_requested()

@@ -1,7 +1,8 @@
-"""One process of a run of several, watched: it says how its part of the run ended.
+"""One process of a run of several, supervised, so that it can say how its part of the run ended.
 
-JAX ends a process on the spot, from within C++, when its coordination service finds another one dead; and where a collective
-waits for ever, that is what ends it. So the process that was started works in a child, and stays to tell. It leaves JAX alone.
+JAX aborts a process from within C++ when its coordination service finds another one dead, and that is also how a collective
+that waits for a dead process ends. So the process that was started does the work in a child, does not use JAX itself, and
+reports.
 """
 
 from __future__ import annotations
@@ -13,39 +14,42 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 from maskgan_jax.errors import exit_code
+from maskgan_jax.runtime import signals
 from maskgan_jax.runtime.parent import end_with_parent
 
-# For how long a process that fails waits for the others, which may fail for the same reason and want to say so.
-FAREWELL_SECONDS = 10
-# What the child returns after an error that is not the user's.
+# How long a process that fails waits for the others, which may be about to report the same failure.
+SHUTDOWN_SECONDS = 10
+# The child's exit code after an error that is not a UserError.
 FAILED = 3
 
 
 def run_supervised(program: str, workdir: str | Path, work: Callable[..., None], *arguments: object) -> int:
-    """Runs `work(*arguments)` in a child; returns the exit code, and tells what to do if a process of the run was lost.
+    """Runs `work(*arguments)` in a child; returns the exit code. If a process of the run was lost, says what to do.
 
-    The child ends with this process, and gets the SIGINT and SIGTERM that this process gets.
+    The child ends with this process, and receives the SIGINT and SIGTERM that this process receives.
 
     Args:
       program: for messages.
       workdir: where the run's checkpoints are.
-      work: a function that can be pickled; calls `distributed.join`.
+      work: a function that can be pickled; it calls `distributed.join`.
       *arguments: of `work`.
     """
-    # Of the locks that a child leaves behind which did not end well, Python would complain after all else.
+    # multiprocessing would warn, after everything else, of the locks that an aborted child leaves behind.
     ignored = "ignore::UserWarning:multiprocessing.resource_tracker"
     os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), ignored)))
-    child = multiprocessing.get_context("spawn").Process(target=_work_and_leave, args=(program, work, arguments))
+    child = multiprocessing.get_context("spawn").Process(target=_work_and_exit, args=(program, work, arguments))
+    resource_tracker.ensure_running()  # `child.start` would start it, and end the hold.
+    signals.hold()
     child.start()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: os.kill(child.pid, number))
+    signals.forward_to(child.pid)
+    signals.release()
     child.join()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # There is nobody left to tell, and little left to do.
-    if child.exitcode in (0, 1, 130):  # What `exit_code` returns, and has told of.
+    signals.ignore()
+    if child.exitcode in (0, 1, 130):  # Those of `exit_code`, which has printed why.
         return child.exitcode
     if child.exitcode == -signal.SIGKILL:
         lost = "this process of the run was killed (by the system, if memory ran out)"
@@ -60,31 +64,38 @@ def run_supervised(program: str, workdir: str | Path, work: Callable[..., None],
     return 1
 
 
-def _work_and_leave(program: str, work: Callable[..., None], arguments: tuple[object, ...]) -> None:
-    os.setsid()  # Or Ctrl-C would come twice: from the terminal and from the parent.
+def _work_and_exit(program: str, work: Callable[..., None], arguments: tuple[object, ...]) -> None:
+    os.setsid()  # Otherwise Ctrl-C would arrive twice: from the terminal and from the parent.
+    signals.exit_on_ctrl_c(program)
+    signals.release()
     end_with_parent()
+
+    def interruptible_work() -> None:
+        with signals.ctrl_c_interrupts():
+            work(*arguments)
+
     try:
-        code = exit_code(program, lambda: work(*arguments))
+        code = exit_code(program, interruptible_work)
     except Exception as error:
         code = FAILED
-        if _tells_of_lost_process(error):
+        if _is_lost_process(error):
             print(f"{program}: {str(error).splitlines()[0]}", file=sys.stderr)
         else:
             traceback.print_exc()
     if code == 0:
         return
-    # JAX would wait at the exit for the others, which may wait for this one.
+    # At exit JAX would wait for the other processes, which may wait for this one.
     if code != FAILED:
         import jax
 
-        farewell = threading.Thread(target=jax.distributed.shutdown, daemon=True)
-        farewell.start()
-        farewell.join(FAREWELL_SECONDS)
+        shutdown = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+        shutdown.start()
+        shutdown.join(SHUTDOWN_SECONDS)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
-def _tells_of_lost_process(error: Exception) -> bool:
-    """Whether a collective or the coordination service failed, for which JAX has no exception of its own."""
+def _is_lost_process(error: Exception) -> bool:
+    """Whether a collective or the coordination service failed; JAX has no exception type for that."""
     return any(name in str(error) for name in ("Gloo", "NCCL", "UNAVAILABLE", "oordination service", "CoordinationService"))

@@ -22,7 +22,7 @@ from maskgan_jax.data.masked_faces.reader import Records, load_split, readable, 
 from maskgan_jax.data.pipeline import training_batches
 from maskgan_jax.errors import OutOfTime, UserError
 from maskgan_jax.networks.description import Variables, kind_of
-from maskgan_jax.runtime.distributed import termination_reached
+from maskgan_jax.runtime.distributed import must_stop
 from maskgan_jax.training import checkpoints, resuming
 from maskgan_jax.training.gan import GAN
 from maskgan_jax.training.landmark_regression import LandmarkRegression
@@ -152,7 +152,7 @@ def _run(
             done = step + 1
             saves, validates = (done % every == 0 or done == steps for every in (checkpoint_every, validate_every))
             logs = saves or validates or done % config.training.log_every == 0
-            is_terminated = termination_reached(done)
+            is_terminated = must_stop(done)
             # Clocks differ between processes: they agree, but not after each step.
             is_over = logs and end < math.inf and multihost_utils.broadcast_one_to_all(time.monotonic() > end)
             stops = (is_terminated or is_over) and done < steps

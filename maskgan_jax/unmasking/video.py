@@ -5,10 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shutil
-import signal
-import threading
 import time
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from tqdm import tqdm
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing, write_json
+from maskgan_jax.runtime.signals import sigterm_interrupts
 from maskgan_jax.unmasking.compositing import composite
 from maskgan_jax.unmasking.inputs import Job
 from maskgan_jax.unmasking.outputs import Outputs
@@ -33,22 +31,7 @@ class _NothingDrawn(Exception):
     """No face in a video wore a mask, so the file that was written is discarded."""
 
 
-@contextlib.contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
-    """Makes SIGTERM interrupt the block as Ctrl-C does; by default it would leave a temporary file behind."""
-    # Only the main thread may handle signals. A handler that was installed already is kept.
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    interrupt = signal.getsignal(signal.SIGINT)
-    signal.signal(signal.SIGTERM, interrupt if callable(interrupt) else signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-@_interrupted_by_sigterm()
+@sigterm_interrupts()
 def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
     """Unmasks a video, frame by frame, and writes it with its sound.
 
@@ -134,7 +117,7 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
     return ", ".join((f"{job.path}: {done} in {frames} of {counts['frames']} frames", speed, *notes))
 
 
-@_interrupted_by_sigterm()
+@sigterm_interrupts()
 def unmask_camera(number: int, unmasker: Unmasker, path: Path, *, label: bool = True) -> str:
     """Unmasks what a camera sees, and writes it to `path`, until Ctrl-C or SIGTERM.
 

@@ -17,7 +17,7 @@ import pytest
 from maskgan_jax.config import save_config
 from maskgan_jax.errors import UserError
 from maskgan_jax.networks.stored import load_network
-from maskgan_jax.runtime import distributed
+from maskgan_jax.runtime import distributed, signals
 from maskgan_jax.training.loop import train
 
 # Well beyond what is needed; a loaded machine takes long to start four processes.
@@ -183,9 +183,9 @@ def test_sigterm_to_one_of_two_ends_both_after_a_checkpoint(landmark_config, dat
 
 
 def test_sigterm_to_a_lone_process(landmark_config, data_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(distributed, "_terminated", threading.Event())
+    monkeypatch.setattr(signals, "_stop", threading.Event())
     before = signal.getsignal(signal.SIGTERM)
-    distributed.heed_termination()
+    signals.stop_on_sigterm()
     try:
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(UserError, match="SIGTERM came; the checkpoint of step 1 is saved: start again to go on"):

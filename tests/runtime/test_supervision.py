@@ -1,5 +1,6 @@
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -24,7 +25,15 @@ def test_work_that_ends_well(tmp_path, capfd):
 
 def test_ctrl_c_after_the_end(tmp_path):
     run_supervised("maskgan train", tmp_path, time.sleep, 0)
-    os.kill(os.getpid(), signal.SIGINT)  # Would raise, were it passed on.
+    os.kill(os.getpid(), signal.SIGINT)  # It would raise if it were passed on.
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.5])
+def test_ctrl_c_while_the_child_starts(seconds, tmp_path, capfd):
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    assert run_supervised("maskgan train", tmp_path, time.sleep, 60) == 130
+    assert capfd.readouterr().err == "maskgan train: interrupted\n"
 
 
 @pytest.mark.parametrize(
