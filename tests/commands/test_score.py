@@ -21,7 +21,7 @@ def arguments(tmp_path):
 def test_writes_and_prints(arguments, tmp_path, capsys):
     assert main(["score", *arguments]) == 0
     scores = json.loads((tmp_path / "new" / "scores.json").read_text())
-    assert list(scores) == ["n", "mse_masked", "psnr", "psnr_masked", "ssim", "st_lpips", "images"]
+    assert list(scores) == ["n", "mse_masked", "psnr", "psnr_masked", "ssim", "st_lpips", "frechet_st_alexnet", "images"]
     assert scores["psnr"] == pytest.approx(scores["psnr_masked"])
     printed = capsys.readouterr().out
     assert f"{scores['mse_masked']:.4f}" in printed and "scores.json" in printed

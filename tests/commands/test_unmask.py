@@ -9,8 +9,8 @@ from maskgan_jax.unmasking.unmasker import Unmasker
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give pictures, videos or folders to unmask, or --camera=N"),
-        (["PHOTO", "--camera=0"], "give pictures, videos or folders to unmask, or --camera=N"),
+        ([], "give images, videos or folders to unmask, or --camera=N"),
+        (["PHOTO", "--camera=0"], "give images, videos or folders to unmask, or --camera=N"),
         *((["PHOTO", "--aligned", flag], f"{flag} does not go with --aligned") for flag in ("--crops", "--regions")),
         (["PHOTO", "--aligned", "--metadata=drop"], "--metadata does not go with --aligned"),
         (["--camera=0", "--mask=PHOTO"], "--mask does not go with --camera"),
