@@ -5,7 +5,7 @@ PYTHON := $(shell command -v python3.11 >/dev/null && python3.11 -c '' 2>/dev/nu
 VERSION_CHECK := import sys; sys.version_info >= (3, 11) or sys.exit("maskgan_jax needs Python 3.11 or newer; $(PYTHON) is " + sys.version.split()[0])
 
 # Some releases are only for newer Pythons.
-PYTHONS := python3.14 python3.13 python3.12 $(wildcard $(HOME)/.pyenv/versions/3.1[2-9]*/bin/python3) $(PYTHON)
+PYTHONS := python3.14 python3.13 python3.12 $(shell ls -rd $(HOME)/.pyenv/versions/3.1[2-9]*/bin/python3 2>/dev/null) $(PYTHON)
 NEWEST_PYTHON := $(shell for python in $(PYTHONS); do if $$python -c '' 2>/dev/null; then echo $$python; break; fi; done)
 # What calls libraries most: a build, training and resuming, photos, videos, and files in the formats of other programs.
 NEWEST_TESTS := tests/test_end_to_end.py tests/training/test_checkpoints.py tests/export tests/unmasking/test_photos.py \
