@@ -1,8 +1,8 @@
-"""How fast training and inference are here, by themselves and against the same in PyTorch.
+"""Speed and memory of training and inference on this machine, alone or compared with the same in PyTorch.
 
-Every contestant has a process of its own, so that neither threads nor memory of one disturb another. All of them are set up
-and warmed up first; then they are measured in turn, A B A B, while the others sleep: what the machine does besides hits both.
-PyTorch has a contestant for each way it can be run, of which the fastest after warm-up is measured.
+Every contestant runs in a process of its own, so that their threads and memory do not interfere. All are warmed up first and
+then measured in turn, A B A B, while the others sleep, so that other load on the machine affects them equally. PyTorch has a
+contestant for each way to run it; the fastest after warm-up is measured.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from maskgan_jax.configs.default import get_config
+from maskgan_jax.configs import default, default_model
 from maskgan_jax.errors import UserError
 from maskgan_jax.runtime.allocator import compute_in_main_thread
 
-# Ours must do at least this many times the images per second of PyTorch.
+# How many times PyTorch's images per second ours must reach.
 TARGET = 1.2
-# The same weights must give the same output, in [-1, 1], to this; in float32.
-LARGEST_DIFFERENCE = 1e-4
+# The largest difference between outputs, in [-1, 1], of the same weights in float32.
+MAX_DIFFERENCE = 1e-4
 # The ways to run PyTorch.
 TORCH_VARIANTS = {
     "eager, channels_last": {"compiled": False, "channels_last": True},
@@ -43,15 +43,19 @@ TORCH_VARIANTS = {
     "torch.compile, channels_last": {"compiled": True, "channels_last": True},
     "torch.compile, contiguous": {"compiled": True, "channels_last": False},
 }
-# Load average above which the machine is busy with something else. That slows PyTorch more than XLA: ratios mean little then.
-MOST_LOAD = 0.5
-# Of the environment, what may change speed or memory.
+# Above this load average the machine is busy with something else. That slows PyTorch more than XLA, so ratios mean little.
+MAX_LOAD = 0.5
+# Environment variables that may change speed or memory.
 SETTINGS = re.compile(r"(JAX|XLA|OMP|KMP|GOMP|MKL|MALLOC|TORCH|TORCHINDUCTOR)_.*|GLIBC_TUNABLES|LD_PRELOAD")
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What is measured: `work` is 'pix2pix' or 'proposed', a training step with those losses, or 'inference'."""
+    """What is measured.
+
+    `work` is 'pix2pix' or 'proposed', a training step of the U-Net with those losses; 'inference', of the U-Net; or 'unmask',
+    inference of the residual generator of `configs/default_model.py`, the default of `maskgan unmask`.
+    """
 
     work: str
     size: int
@@ -61,26 +65,34 @@ class Row:
     @property
     def name(self) -> str:
         """Such as '128/pix2pix' and '128/inference-8'."""
-        return f"{self.size}/{self.work}" + (f"-{self.batch}" if self.work == "inference" else "")
+        return f"{self.size}/{self.work}" + (f"-{self.batch}" if self.is_inference else "")
+
+    @property
+    def is_inference(self) -> bool:
+        """Whether a network is only run, not trained."""
+        return self.work in ("inference", "unmask")
 
 
-ROWS = tuple(
-    Row(work, size, width, batch or training_batch)
-    for size, width, training_batch in ((128, 32, 8), (256, 64, 4))
-    for work, batch in (("pix2pix", None), ("proposed", None), ("inference", 1), ("inference", 8))
+ROWS = (
+    *(
+        Row(work, size, width, batch or training_batch)
+        for size, width, training_batch in ((128, 32, 8), (256, 64, 4))
+        for work, batch in (("pix2pix", None), ("proposed", None), ("inference", 1), ("inference", 8))
+    ),
+    *(Row("unmask", 256, 32, batch) for batch in (1, 8)),
 )
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
-    """What a contestant's process is told.
+class Setup:
+    """What a contestant runs.
 
     Attributes:
-      row: what to do.
+      row: what to measure.
       config: networks, losses and arithmetic.
-      folder: where ours leaves the generator for the inference of PyTorch.
+      folder: where ours leaves the generator for PyTorch's inference.
       variant: a way to run PyTorch; '' for ours.
-      cpu: run on the CPU even if JAX finds something better.
+      cpu: run on the CPU even if JAX finds an accelerator.
     """
 
     row: Row
@@ -92,15 +104,15 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Ready:
-    """What a contestant's process can do after its warm-up.
+    """A contestant after its warm-up.
 
     Attributes:
-      run: does so many steps.
-      compile_seconds: from the first call to its result, or of inference from loading the weights; PyTorch's compilation is in
-        it as well. Neither framework reads what it compiled before.
+      run: does a number of steps.
+      compile_seconds: from the first call, or for inference from loading the weights, to the first result; includes PyTorch's
+        compilation. Neither framework uses a compilation cache.
       backend: what it runs on.
       step_bytes: XLA's arguments and temporaries of the training step.
-      output: pictures of its generator, `[B, S, S, 3]` in [-1, 1]; for inference.
+      output: images of its generator, `[B, S, S, 3]` in [-1, 1]; for inference.
     """
 
     run: Callable[[int], None]
@@ -119,15 +131,15 @@ def measure(
     seconds: float = 2.0,
     keep: Callable[[dict[str, Any]], None] = lambda result: None,
 ) -> dict[str, Any]:
-    """Measures all rows; the result can be written as JSON and is what `table` takes.
+    """Measures rows; the result can be written as JSON and goes into `format_table`.
 
     Args:
       rows: some of `ROWS`, or others.
       against: 'torch' or None.
-      compute: 'float32' or 'bfloat16', of both.
+      compute: 'float32' or 'bfloat16', for both.
       pairs: how often each is measured.
       seconds: about how long each time; at least one step is done.
-      keep: is given the result so far after each row.
+      keep: called with the result so far after each row.
 
     Raises:
       UserError: PyTorch is not installed, or a process failed.
@@ -144,13 +156,13 @@ def measure(
 
 
 def equal_outputs(result: dict[str, Any]) -> bool:
-    """Whether in all rows the outputs of the two were the same to `LARGEST_DIFFERENCE`; of bfloat16 that is not asked."""
+    """Whether the outputs of both differ by at most `MAX_DIFFERENCE` in all rows; always true for bfloat16."""
     differences = [row["output_difference"] for row in result["rows"].values() if "output_difference" in row]
-    return result["compute"] != "float32" or all(difference <= LARGEST_DIFFERENCE for difference in differences)
+    return result["compute"] != "float32" or all(difference <= MAX_DIFFERENCE for difference in differences)
 
 
-def table(result: dict[str, Any]) -> str:
-    """The result for people; where it says a / b, b is PyTorch's."""
+def format_table(result: dict[str, Any]) -> str:
+    """The result as a table for the terminal; in a / b, b is PyTorch's."""
     compared = any("torch" in row for row in result["rows"].values())
     comparison = ["PyTorch", "ratio (range)", f"target {result['target']}"] if compared else []
     lines = [["row", "images/s", *comparison, "step MB/image", "peak MB", "compile s"]]
@@ -198,7 +210,7 @@ def _machine(against: str | None) -> dict[str, Any]:
 
 
 def _threads() -> int:
-    """The cores that this process may use, all of which both frameworks do use."""
+    """The cores that this process may use; both frameworks use all of them."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -206,11 +218,11 @@ def _measure_row(
     row: Row, against: str | None, compute: str, pairs: int, seconds: float, tell: Callable[[str], None]
 ) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as processes:
-        job = Job(row, _config(row, compute, Path(folder)), Path(folder), "", cpu=against is not None)
+        setup = Setup(row, _config(row, compute, Path(folder)), Path(folder), "", cpu=against is not None)
 
         def start(name: str, variant: str) -> Contestant:
             tell(f"{row.name}: warming up {name}")
-            return processes.enter_context(_contestant(dataclasses.replace(job, variant=variant), name))
+            return processes.enter_context(_contestant(dataclasses.replace(setup, variant=variant), name))
 
         ours = start("maskgan", "")
         contestants = [ours]
@@ -242,7 +254,7 @@ def _measure_row(
 def _fastest_torch(
     row: Row, seconds: float, start: Callable[[str, str], Contestant]
 ) -> tuple[Contestant, dict[str, float], dict[str, str]]:
-    """The fastest way to run PyTorch, the images per second of each that runs, and what is wrong with those that do not."""
+    """The fastest way to run PyTorch, the images per second of each that runs, and the error of each that does not."""
     fastest = None
     tried: dict[str, float] = {}
     unavailable: dict[str, str] = {}
@@ -250,7 +262,7 @@ def _fastest_torch(
         try:
             challenger = start(f"PyTorch, {variant}", variant)
         except UserError as error:
-            # Compiling takes a C++ compiler; without one the comparison is with what there is.
+            # Compiling needs a C++ compiler; without one, the rest is compared.
             if not options["compiled"]:
                 raise
             unavailable[variant] = str(error)
@@ -261,13 +273,15 @@ def _fastest_torch(
         tried |= {rival.variant: row.batch / step for rival, step in zip(rivals, best, strict=True)}
         fastest = rivals[best.index(min(best))]
         for rival in rivals:
-            if rival is not fastest:  # Only one stays, for the sake of memory.
+            if rival is not fastest:  # Keep one only, to save memory.
                 rival.stop()
     return fastest, tried, unavailable
 
 
 def _config(row: Row, compute: str, folder: Path) -> ConfigDict:
-    config = get_config()
+    config = default.get_config()
+    if row.work == "unmask":
+        config.generator = default_model.get_config().generator
     config.data.size = row.size
     config.input.batch_size = row.batch
     config.generator.width = config.discriminator.width = row.width
@@ -282,10 +296,10 @@ def _config(row: Row, compute: str, folder: Path) -> ConfigDict:
 class Contestant:
     """The parent's end of a contestant's process."""
 
-    def __init__(self, job: Job, name: str, process: multiprocessing.process.BaseProcess, connection: Connection):
+    def __init__(self, setup: Setup, name: str, process: multiprocessing.process.BaseProcess, connection: Connection):
         """Waits until the process is warmed up. Raises UserError if it fails."""
-        self.variant = job.variant
-        self._batch = job.row.batch
+        self.variant = setup.variant
+        self._batch = setup.row.batch
         self._name = name
         self._process = process
         self._connection = connection
@@ -293,12 +307,12 @@ class Contestant:
         self.step_seconds: float = self.facts["step_seconds"]
 
     def round(self, seconds: float) -> float:
-        """Seconds of a step, the mean over as many as take about `seconds`."""
+        """Mean seconds of a step, over as many steps as take about `seconds`."""
         steps = max(1, round(seconds / self.step_seconds))
         return self._answer(steps) / steps
 
     def report(self, rates: Sequence[float]) -> dict[str, Any]:
-        """What is told of it, given its images per second in each round."""
+        """Its part of the result, given its images per second in each round."""
         facts = {
             "images_per_second": statistics.median(rates),
             "rounds": list(rates),
@@ -332,32 +346,32 @@ class Contestant:
 
 
 @contextlib.contextmanager
-def _contestant(job: Job, name: str) -> Iterator[Contestant]:
-    # A new process, not a copy of this one, with this one's environment.
+def _contestant(setup: Setup, name: str) -> Iterator[Contestant]:
+    # A new process, not a fork, with this one's environment.
     context = multiprocessing.get_context("spawn")
     connection, childs = context.Pipe()
-    process = context.Process(target=_serve, args=(job, childs))
+    process = context.Process(target=_serve, args=(setup, childs))
     process.start()
     childs.close()
     try:
-        yield Contestant(job, name, process, connection)
+        yield Contestant(setup, name, process, connection)
     finally:
         _end(process, connection)
 
 
 def _end(process: multiprocessing.process.BaseProcess, connection: Connection) -> None:
-    # It ends when there is nobody to tell it anything; but not in the middle of its work.
+    # It ends when the connection is closed, but not in the middle of its work.
     connection.close()
     process.join(timeout=5)
     process.kill()
     process.join()
 
 
-def _serve(job: Job, connection: Connection) -> None:
-    """The process of a contestant: warms up, and then does as many steps as it is told and tells the seconds they took."""
+def _serve(setup: Setup, connection: Connection) -> None:
+    """The process of a contestant: warms up, then does as many steps as it is asked to and sends the seconds they took."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent ends it.
     try:
-        ready = (_torch if job.variant else _ours)(job)
+        ready = (_torch if setup.variant else _ours)(setup)
         connection.send({**_timed(ready), **{f.name: getattr(ready, f.name) for f in dataclasses.fields(ready)[1:]}})
         while True:
             order = connection.recv()
@@ -385,7 +399,7 @@ def _timed(ready: Ready) -> dict[str, float]:
 
 
 def _peak_resident_bytes() -> int | None:
-    """The most memory that this process has had, its compilation included; None where the system does not tell."""
+    """The peak memory of this process, including compilation; None where the system does not provide it."""
     try:
         peak = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
     except OSError:
@@ -394,7 +408,7 @@ def _peak_resident_bytes() -> int | None:
 
 
 def _batch(row: Row) -> dict[str, np.ndarray]:
-    """A batch of records; speed does not depend on what is in it."""
+    """A batch of random records; speed does not depend on the values."""
     rng = np.random.default_rng(0)
     real, masked = rng.integers(0, 256, (2, row.batch, row.size, row.size, 3), np.uint8)
     mask = np.where(rng.random((row.batch, row.size, row.size, 1)) < 0.3, np.uint8(255), np.uint8(0))
@@ -402,18 +416,18 @@ def _batch(row: Row) -> dict[str, np.ndarray]:
     return {"real": real, "masked": masked, "mask": mask, "landmarks": landmarks}
 
 
-def _ours(job: Job) -> Ready:
+def _ours(setup: Setup) -> Ready:
     import jax
 
     compute_in_main_thread()
-    if job.cpu:
+    if setup.cpu:
         jax.config.update("jax_platforms", "cpu")
-    # Or it would be the time to read what an earlier run compiled.
+    # Otherwise a second run would only measure reading the cache.
     jax.config.update("jax_enable_compilation_cache", False)
-    return _our_inference(job) if job.row.work == "inference" else _our_training(job)
+    return _our_inference(setup) if setup.row.is_inference else _our_training(setup)
 
 
-def _our_training(job: Job) -> Ready:
+def _our_training(setup: Setup) -> Ready:
     from functools import partial
 
     import jax
@@ -422,14 +436,14 @@ def _our_training(job: Job) -> Ready:
     from maskgan_jax.training.gan import GAN
     from maskgan_jax.training.step import create_state, train_step
 
-    if job.row.work == "proposed":
-        _save_untrained(job, "landmarks", create_landmark_net, job.config.landmark_net.weights)
-    task = GAN(job.config)
+    if setup.row.work == "proposed":
+        _save_untrained(setup, "landmarks", create_landmark_net, setup.config.landmark_net.weights)
+    task = GAN(setup.config)
     steps = 10**6  # Long enough for the learning rate to stay.
-    state = jax.jit(partial(create_state, task, job.config, steps))(jax.random.key(0))
-    frozen, key, batch = jax.device_put((task.frozen, jax.random.key(1), _batch(job.row)))
+    state = jax.jit(partial(create_state, task, setup.config, steps))(jax.random.key(0))
+    frozen, key, batch = jax.device_put((task.frozen, jax.random.key(1), _batch(setup.row)))
     started = time.perf_counter()
-    step = jax.jit(partial(train_step, task, job.config, steps), donate_argnums=0).lower(state, frozen, batch, key).compile()
+    step = jax.jit(partial(train_step, task, setup.config, steps), donate_argnums=0).lower(state, frozen, batch, key).compile()
     state, _ = jax.block_until_ready(step(state, frozen, batch, key))
     compile_seconds = time.perf_counter() - started
 
@@ -444,72 +458,84 @@ def _our_training(job: Job) -> Ready:
     return Ready(run, compile_seconds, jax.default_backend(), step_bytes)
 
 
-def _our_inference(job: Job) -> Ready:
+def _our_inference(setup: Setup) -> Ready:
     import jax
     import safetensors.numpy
 
-    from maskgan_jax.images import normalize
+    from maskgan_jax.images import binary_mask, normalize
     from maskgan_jax.models.generators import create_generator
     from maskgan_jax.networks.face_network import FaceNetwork
     from maskgan_jax.networks.stored import load_network
-    from maskgan_jax.pytorch.convert import generator_to_pytorch
+    from maskgan_jax.pytorch.convert import generator_to_pytorch, residual_to_pytorch
 
-    weights = job.folder / "generator.safetensors"
-    _save_untrained(job, "unmask", create_generator, weights)
-    safetensors.numpy.save_file(
-        generator_to_pytorch(load_network(weights, "unmask").variables), job.folder / "torch.safetensors"
-    )
-    masked = _batch(job.row)["masked"]
+    weights = setup.folder / "generator.safetensors"
+    _save_untrained(setup, "unmask", create_generator, weights)
+    variables = load_network(weights, "unmask").variables
+    is_residual = setup.config.generator.architecture == "residual"
+    state = residual_to_pytorch(variables, setup.row.size) if is_residual else generator_to_pytorch(variables)
+    safetensors.numpy.save_file(state, setup.folder / "torch.safetensors")
+    inputs = _generator_inputs(setup)
     started = time.perf_counter()
-    network = FaceNetwork(weights, "unmask", job.row.batch)
-    network(masked)
+    network = FaceNetwork(weights, "unmask", setup.row.batch)
+    network(*inputs)
     compile_seconds = time.perf_counter() - started
+
     # The arithmetic that is timed, before it is rounded to 8 bits.
-    output = jax.jit(lambda variables, masked: network.module.apply(variables, normalize(masked)))(network.variables, masked)
+    @jax.jit
+    def output(variables: Any, masked: jax.Array, *masks: jax.Array) -> jax.Array:
+        return network.module.apply(variables, normalize(masked), *map(binary_mask, masks))
 
     def run(count: int) -> None:
         for _ in range(count):
-            network(masked)
+            network(*inputs)
 
-    return Ready(run, compile_seconds, jax.default_backend(), output=np.asarray(output))
+    return Ready(run, compile_seconds, jax.default_backend(), output=np.asarray(output(network.variables, *inputs)))
 
 
-def _save_untrained(job: Job, task: str, create: Callable, path: str | Path) -> None:
-    """Writes a network as it is before training; speed does not depend on its weights."""
+def _generator_inputs(setup: Setup) -> tuple[np.ndarray, ...]:
+    """Masked images, and masks for a generator that inpaints."""
+    batch = _batch(setup.row)
+    return (batch["masked"], batch["mask"]) if setup.config.generator.inpaints else (batch["masked"],)
+
+
+def _save_untrained(setup: Setup, task: str, create: Callable, path: str | Path) -> None:
+    """Writes an untrained network; speed does not depend on its weights."""
     import jax
     import jax.numpy as jnp
 
     from maskgan_jax.networks.safetensors import save_safetensors
 
-    config = ConfigDict(job.config.to_dict())
+    config = ConfigDict(setup.config.to_dict())
     config.task = task
-    picture = jnp.zeros((1, config.data.size, config.data.size, 3))
-    save_safetensors(path, jax.jit(create(config).init)(jax.random.key(2), picture), config)
+    image = jnp.zeros((1, config.data.size, config.data.size, 3))
+    inputs = (image, image[..., :1]) if task == "unmask" and config.generator.inpaints else (image,)
+    save_safetensors(path, jax.jit(create(config).init)(jax.random.key(2), *inputs), config)
 
 
-def _torch(job: Job) -> Ready:
-    # As for ours. To be set before the import.
+def _torch(setup: Setup) -> Ready:
+    # As for ours; it is read at the import.
     os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"
     import torch
 
     from maskgan_jax.pytorch import networks, training
 
     torch.set_num_threads(_threads())
-    options = TORCH_VARIANTS[job.variant]
-    batch = _batch(job.row)
-    generator = networks.create_generator(job.config)
-    if job.row.work == "inference":
+    options = TORCH_VARIANTS[setup.variant]
+    batch = _batch(setup.row)
+    generator = networks.create_generator(setup.config)
+    inputs = _generator_inputs(setup)
+    if setup.row.is_inference:
         from safetensors.torch import load_file
 
-        generator.load_state_dict(load_file(job.folder / "torch.safetensors"))
-        infer = training.create_inference(job.config, generator, **options)
+        generator.load_state_dict(load_file(setup.folder / "torch.safetensors"))
+        infer = training.create_inference(setup.config, generator, **options)
 
         def step() -> np.ndarray:
-            return training.to_levels(infer(batch["masked"])).numpy()
+            return training.to_levels(infer(*inputs)).numpy()
     else:
-        landmark_net = networks.create_landmark_net(job.config) if job.row.work == "proposed" else None
-        discriminator = networks.create_discriminator(job.config)
-        train_step = training.create_train_step(job.config, generator, discriminator, landmark_net, **options)
+        landmark_net = networks.create_landmark_net(setup.config) if setup.row.work == "proposed" else None
+        discriminator = networks.create_discriminator(setup.config)
+        train_step = training.create_train_step(setup.config, generator, discriminator, landmark_net, **options)
 
         def step() -> dict[str, torch.Tensor]:
             return train_step(batch)
@@ -521,5 +547,5 @@ def _torch(job: Job) -> Ready:
     started = time.perf_counter()
     run(1)
     compile_seconds = time.perf_counter() - started
-    output = infer(batch["masked"]).permute(0, 2, 3, 1).numpy() if job.row.work == "inference" else None
+    output = infer(*inputs).permute(0, 2, 3, 1).numpy() if setup.row.is_inference else None
     return Ready(run, compile_seconds, "cpu", output=output)

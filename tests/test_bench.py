@@ -7,24 +7,25 @@ import pytest
 
 from maskgan_jax import bench
 from maskgan_jax.__main__ import main
-from maskgan_jax.bench import ROWS, Row, equal_outputs, measure, table
+from maskgan_jax.bench import ROWS, Row, equal_outputs, format_table, measure
 from maskgan_jax.commands import bench as command
 from maskgan_jax.errors import UserError
 
 TRAINING = Row("proposed", 64, 4, 2)
 INFERENCE = Row("inference", 64, 4, 2)
+DEFAULT = Row("unmask", 64, 4, 2)
 EAGER = [name for name, options in bench.TORCH_VARIANTS.items() if not options["compiled"]]
 COMPILED = "torch.compile, channels_last"
 
 
 @pytest.fixture(scope="module")
 def result():
-    """Of both kinds of rows; against PyTorch, if it is there, as if there were no C++ compiler."""
+    """Of all kinds of rows; against PyTorch, if it is installed, as if there were no C++ compiler."""
     against = "torch" if importlib.util.find_spec("torch") else None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bench, "TORCH_VARIANTS", {name: bench.TORCH_VARIANTS[name] for name in (*EAGER, COMPILED)})
         patch.setenv("CXX", "/nonexistent")
-        return measure([TRAINING, INFERENCE], against=against, pairs=2, seconds=0.05)
+        return measure([TRAINING, INFERENCE, DEFAULT], against=against, pairs=2, seconds=0.05)
 
 
 @pytest.fixture
@@ -37,14 +38,14 @@ def alone(result):
 
 def test_rows_have_names_of_their_own():
     names = [row.name for row in ROWS]
-    assert len(set(names)) == len(names) == 8
-    assert {"128/pix2pix", "256/proposed", "128/inference-1", "256/inference-8"} < set(names)
+    assert len(set(names)) == len(names) == 10
+    assert {"128/pix2pix", "256/proposed", "128/inference-1", "256/inference-8", "256/unmask-1"} < set(names)
 
 
 def test_ours(result):
     assert json.loads(json.dumps(result)) == result
     assert result["machine"]["jax"] and result["machine"]["threads"] >= 1
-    for row in (TRAINING, INFERENCE):
+    for row in (TRAINING, INFERENCE, DEFAULT):
         ours = result["rows"][row.name]["maskgan"]
         assert ours["images_per_second"] == pytest.approx(np.median(ours["rounds"])) and len(ours["rounds"]) == 2
         assert ours["compile_seconds"] > 0 and ours["backend"] == "cpu"
@@ -56,7 +57,7 @@ def test_ours(result):
 def test_against_torch(result):
     pytest.importorskip("torch")
     assert result["machine"]["torch"]
-    for row in (TRAINING, INFERENCE):
+    for row in (TRAINING, INFERENCE, DEFAULT):
         measured = result["rows"][row.name]
         ours, theirs = measured["maskgan"], measured["torch"]
         ratios = np.divide(ours["rounds"], theirs["rounds"])
@@ -65,15 +66,16 @@ def test_against_torch(result):
         assert measured["met"] == (measured["ratio"] >= bench.TARGET)
         assert theirs["variant"] in EAGER and set(theirs["tried_images_per_second"]) == set(EAGER)
         assert set(theirs["unavailable"]) == {COMPILED}
-    assert result["rows"][INFERENCE.name]["output_difference"] < 1e-4
+    for row in (INFERENCE, DEFAULT):
+        assert result["rows"][row.name]["output_difference"] < 1e-4
     assert equal_outputs(result)
 
 
 def test_tables(result, alone):
-    lines = table(alone).splitlines()
-    assert len(lines) == 3 and lines[1].startswith(TRAINING.name) and "PyTorch" not in lines[0]
+    lines = format_table(alone).splitlines()
+    assert len(lines) == 4 and lines[1].startswith(TRAINING.name) and "PyTorch" not in lines[0]
     pytest.importorskip("torch")
-    lines = table(result).splitlines()
+    lines = format_table(result).splitlines()
     assert "PyTorch" in lines[0] and all("met" in line or "MISSED" in line for line in lines[1:])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from maskgan_jax.bench import LARGEST_DIFFERENCE, MOST_LOAD, ROWS, equal_outputs, measure, table
+from maskgan_jax.bench import MAX_DIFFERENCE, MAX_LOAD, ROWS, equal_outputs, format_table, measure
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import check_writable, write_json
 
@@ -42,15 +42,15 @@ def main(arguments: list[str]) -> None:
         try:
             write_json(flags.out, result)
         except UserError:
-            print(table(result))
+            print(format_table(result))
             raise
 
     result = measure(rows, against=flags.against, compute=flags.compute, pairs=flags.pairs, keep=keep)
-    print(table(result))
-    if (load := result["machine"]["load_before"] or 0.0) > MOST_LOAD:
+    print(format_table(result))
+    if (load := result["machine"]["load_before"] or 0.0) > MAX_LOAD:
         print(f"the machine was busy with something else (load {load:.1f} at the start): the ratios mean little")
     print(f"the numbers are in {flags.out}")
     if not equal_outputs(result):
         raise UserError(
-            f"the same weights gave outputs that differ by more than {LARGEST_DIFFERENCE}; see the table's last columns"
+            f"the same weights gave outputs that differ by more than {MAX_DIFFERENCE}; see the table's last columns"
         )

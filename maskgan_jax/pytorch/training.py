@@ -136,9 +136,11 @@ def create_train_step(
 
 
 def create_inference(
-    config: ConfigDict, generator: UNetGenerator, *, compiled: bool = False, channels_last: bool = True
-) -> Callable[[np.ndarray], torch.Tensor]:
+    config: ConfigDict, generator: nn.Module, *, compiled: bool = False, channels_last: bool = True
+) -> Callable[..., torch.Tensor]:
     """Inference: masked faces `[B, S, S, 3]` uint8 to unmasked ones `[B, 3, S, S]` in [-1, 1], for `to_levels`.
+
+    The function takes the masks `[B, S, S, 1]` uint8, 255 = hidden, too if the generator inpaints.
 
     Args:
       config: `training.compute` is read.
@@ -148,16 +150,16 @@ def create_inference(
     """
     set_memory_format(generator, channels_last).eval().requires_grad_(False)
 
-    def generate(masked: torch.Tensor) -> torch.Tensor:
+    def generate(masked: torch.Tensor, *masks: torch.Tensor) -> torch.Tensor:
         with autocast(config, masked.device.type):
-            return generator(to_unit(masked, channels_last))
+            return generator(to_unit(masked, channels_last), *(mask.permute(0, 3, 1, 2) / 255 for mask in masks))
 
     if compiled:
         torch._inductor.config.freezing = True
         generate = torch.compile(generate, fullgraph=True)
 
     @torch.inference_mode()
-    def infer(masked: np.ndarray) -> torch.Tensor:
-        return generate(torch.from_numpy(masked))
+    def infer(*inputs: np.ndarray) -> torch.Tensor:
+        return generate(*map(torch.from_numpy, inputs))
 
     return infer
