@@ -87,7 +87,7 @@ def test_outputs_that_differ(alone):
 
 
 def test_a_process_that_fails():
-    with pytest.raises(UserError, match="maskgan failed: UserError: the generator takes square RGB pictures"):
+    with pytest.raises(UserError, match="maskgan failed: UserError: the generator takes square RGB images"):
         measure([Row("inference", 48, 4, 2)], pairs=1)
 
 

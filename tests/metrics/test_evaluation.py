@@ -89,7 +89,8 @@ class Bright:
 
 def fake_scores(items, lpips_weights=None):
     for name, prediction, real, _ in items:
-        yield {"name": name, "psnr": float(np.abs(prediction.astype(int) - real).mean())}
+        features = prediction.mean((0, 1)), real.mean((0, 1))
+        yield {"name": name, "psnr": float(np.abs(prediction.astype(int) - real).mean()), "features": features}
 
 
 def test_pictures_for_other_methods(data_dir, records, tmp_path, monkeypatch):
@@ -122,7 +123,7 @@ def test_pictures_for_other_methods(data_dir, records, tmp_path, monkeypatch):
 def test_names_of_pictures_are_safe(tmp_path, identifier, name):
     picture = np.zeros((4, 4, 3), np.uint8)
     record = {"id": identifier, "real": picture, "masked": picture, "mask": picture}
-    evaluation._write_pictures(tmp_path, 7, record, {})
+    evaluation._write_images(tmp_path, 7, record, {})
     assert (tmp_path / "real" / f"{name}.png").exists()
 
 

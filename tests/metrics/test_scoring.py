@@ -103,7 +103,7 @@ def test_bad_items(item, message):
 
 
 def test_no_items():
-    with pytest.raises(UserError, match="no pictures"):
+    with pytest.raises(UserError, match="no images"):
         score_images([])
 
 
@@ -133,7 +133,7 @@ def test_suffixes_may_differ(folders):
 @pytest.mark.parametrize("which", [0, 1, 2])
 def test_missing_files_are_named(folders, which):
     (folders[which] / "face2.png").unlink()
-    with pytest.raises(UserError, match=rf"{folders[which]} lacks pictures .*: face2; "):
+    with pytest.raises(UserError, match=rf"{folders[which]} lacks images .*: face2; "):
         score_folders(*folders)
 
 

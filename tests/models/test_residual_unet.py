@@ -65,7 +65,7 @@ def test_every_parameter_has_a_gradient(network, inputs):
 @pytest.mark.parametrize("shape", [(96, 96, 3), (32, 32, 3), (64, 128, 3)], ids=str)
 def test_impossible_shapes(shape):
     picture = jnp.zeros((1, *shape))
-    with pytest.raises(UserError, match="square RGB pictures of 64, 128, 256"):
+    with pytest.raises(UserError, match="square RGB images of 64, 128, 256"):
         jax.eval_shape(ResidualUNet(width=4).init, jax.random.key(0), picture, picture[..., :1])
 
 

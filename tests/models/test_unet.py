@@ -35,7 +35,7 @@ def test_sizes(side):
 
 @pytest.mark.parametrize("shape", [(96, 96, 3), (32, 32, 3), (64, 128, 3), (64, 64, 1)], ids=str)
 def test_impossible_shapes(shape):
-    with pytest.raises(UserError, match="square RGB pictures of 64, 128, 256"):
+    with pytest.raises(UserError, match="square RGB images of 64, 128, 256"):
         abstract_output(UNet(width=4), (1, *shape))
 
 

@@ -120,7 +120,7 @@ def test_two_processes_do_what_one_does(config, data_dir, tmp_path):
         assert run.codes() == [0, 0], run.told()
         # The second one has no progress bar and writes no results.
         assert "step/s" in run.told()[0] and "step/s" not in run.told()[1]
-        assert f"metrics and pictures are in {workdir}" in run.told()[0] and "pictures are in" not in run.told()[1]
+        assert f"metrics and images are in {workdir}" in run.told()[0] and "images are in" not in run.told()[1]
     assert trained_steps(workdir) == [1, 2, 3, 4]
     config.training.fsdp = 1
     best, expected_best = (load_network(folder, "unmask").variables for folder in (workdir, tmp_path / "alone"))
