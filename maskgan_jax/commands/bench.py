@@ -11,13 +11,13 @@ from maskgan_jax.files import check_writable, write_json
 
 
 def main(arguments: list[str]) -> None:
-    """Reads the flags, measures, prints a table and says where the numbers are."""
+    """Reads the flags, measures, prints a table."""
     parser = argparse.ArgumentParser(
         prog="maskgan bench",
-        description="Measures images per second of training steps and inference on this machine; leave it alone meanwhile.",
+        description="Measures images per second of training steps and inference on this machine, which should be idle.",
         allow_abbrev=False,
     )
-    parser.add_argument("--against", choices=["torch"], help="also measure the same in PyTorch, in turn, and compare")
+    parser.add_argument("--against", choices=["torch"], help="also measure the same in PyTorch, and compare")
     parser.add_argument("--out", required=True, metavar="FILE.json", help="where the numbers are written")
     parser.add_argument("--pairs", type=int, default=7, metavar="N", help="how often each is measured (default: 7)")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""`maskgan demo`: the whole way from nothing to a report, in minutes."""
+"""`maskgan demo`: from nothing to a report in minutes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="maskgan demo",
         description="Renders faces, draws masks on them, trains the networks for a few minutes, scores them and writes a "
-        "report. Run again with the same --out, it goes on where it was.",
+        "report. Run again with the same --out, it resumes.",
         allow_abbrev=False,
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for everything that the demo makes")

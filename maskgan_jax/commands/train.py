@@ -17,7 +17,7 @@ def main(arguments: list[str]) -> int:
     """Reads the flags, trains, says where the results are."""
     parser = argparse.ArgumentParser(
         prog="maskgan train",
-        description="Trains what the config names, and goes on from the last checkpoint if the workdir has one. "
+        description="Trains the network that the config names; resumes from the last checkpoint if the workdir has one. "
         "Settings can be changed with --config.KEY=VALUE. SIGTERM ends the run after a checkpoint.",
         allow_abbrev=False,
     )

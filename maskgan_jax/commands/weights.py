@@ -9,7 +9,7 @@ from maskgan_jax.weights.fetch import WEIGHTS, fetch_weights
 
 
 def main(arguments: list[str]) -> None:
-    """Fetches what is missing or damaged and tells where everything is, where it comes from and under which licence."""
+    """Fetches what is missing or damaged; prints where each file is, where it comes from, and its licence."""
     parser = argparse.ArgumentParser(
         prog="maskgan weights",
         allow_abbrev=False,

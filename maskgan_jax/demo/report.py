@@ -1,6 +1,6 @@
-"""A report as one HTML file that needs no other: text, tables, line charts and pictures under headings.
+"""Reports as self-contained HTML files, with text, tables, line charts and images.
 
-Every function but `write_report` gives a piece of HTML; what is handed to them as text is escaped.
+Every function but `write_report` returns a piece of HTML; text that is passed to them is escaped.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from maskgan_jax.files import encode_png, write_text
 
-# Dark enough for white paper, and told apart by the colour-blind (Okabe and Ito 2008).
+# Dark enough on white, and distinct for the colour-blind (Okabe and Ito 2008).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 _STYLE = """
@@ -74,12 +74,12 @@ def paragraph(text: str) -> str:
 
 
 def folded(label: str, text: str) -> str:
-    """Text as it stands, in fixed width, that shows when its label is clicked."""
+    """Preformatted text that unfolds when its label is clicked."""
     return f"<details><summary>{escape(label)}</summary><pre>{escape(text)}</pre></details>"
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, words: bool = False) -> str:
-    """A table; columns after the first are flushed right, as numbers are, unless they hold `words`."""
+    """A table; the columns after the first are right-aligned, for numbers, unless they hold `words`."""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in headings)
     body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     kind = ' class="words"' if words else ""
@@ -87,19 +87,19 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, words: bool
 
 
 def image(picture: np.ndarray, caption: str) -> str:
-    """A picture, `[H, W, 3]` RGB uint8, with a caption below."""
+    """An image, `[H, W, 3]` RGB uint8, with a caption below."""
     data = base64.b64encode(encode_png(picture)).decode()
     words = escape(caption)
     return f'<figure><img alt="{words}" src="data:image/png;base64,{data}"><figcaption>{words}</figcaption></figure>'
 
 
 def line_chart(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], caption: str, x_label: str) -> str:
-    """A chart of several lines over one pair of axes; the one of y begins at 0.
+    """A chart of several lines; the y axis starts at 0.
 
     Args:
       lines: {name: (x, y)}, y not negative.
-      caption: what y is, below the chart.
-      x_label: what x is.
+      caption: below the chart, says what y is.
+      x_label: label of the x axis.
 
     Returns:
       HTML with the chart as SVG.
@@ -131,6 +131,6 @@ def line_chart(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], cap
 
 
 def _round_step(end: float) -> float:
-    """1, 2 or 5 times a power of ten, such that there are three to eight steps from 0 to `end`, which is above 0."""
+    """1, 2 or 5 times a power of ten, so that three to eight steps go from 0 to `end` > 0."""
     power = 10.0 ** np.floor(np.log10(end / 3))
     return float(power * max(factor for factor in (1, 2, 5) if factor * power <= end / 3))

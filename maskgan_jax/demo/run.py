@@ -1,4 +1,4 @@
-"""The demo: the whole way from nothing to a report, in minutes: faces, training, scores, pictures."""
+"""`maskgan demo`: rendered faces, a short training, scores and a report, in minutes and from nothing."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from maskgan_jax.weights.fetch import weight_file
 if TYPE_CHECKING:
     from maskgan_jax.unmasking.unmasker import Unmasker
 
-# Eileen Collins, NASA 1999, in the public domain; scikit-image has it as `astronaut`. And the part of it that is shown.
+# Eileen Collins, NASA 1999, in the public domain; scikit-image's `astronaut`. SHOWN is the part that appears in the report.
 PORTRAIT = Path(str(importlib.resources.files("maskgan_jax"))) / "data" / "portrait.jpg"
 SHOWN = np.s_[0:280, 80:380]
 # Seeds of the masks that are drawn on it.
 PORTRAIT_MASKS = (0, 2, 3)
 
-# What the demo's folder holds. The progress is the settings, and for each station of the demo its time and whether it is done.
+# What the demo's folder holds. The progress file has the settings, and the time of each stage and whether it is done.
 PROGRESS, DATA, LANDMARKS, UNMASK, SCORES = "demo.json", "data", "landmarks", "unmask", "scores"
 
 METHODS = ("input", "telea", "ours")
-# {score: (heading, digits after the point)}. The arrow points where the better scores are.
+# {score: (heading, decimals)}. The arrow says which way is better.
 METRICS = {
     "mse_masked": ("MSE in region ↓", 0),
     "psnr": ("PSNR, dB ↑", 2),
@@ -47,10 +47,10 @@ TERMS = {"adversarial": "GAN", "l1": "L1", "contour": "C1", "masked": "C2"}
 
 
 def run_demo(out: Path, config: ConfigDict, landmark_config: ConfigDict) -> list[list[str]]:
-    """Does what is not yet done of the demo, and writes `examples.png`, `portrait.png` and `report.html`.
+    """Does the stages of the demo that are not done yet; writes `examples.png`, `portrait.png` and `report.html`.
 
     Args:
-      out: where everything goes: a new folder, an empty one, or that of a demo with the same settings.
+      out: the folder for everything: new, empty, or that of a demo with the same settings.
       config: settings of the data and of the mask remover; its `data.splits` are numbers of rendered faces.
       landmark_config: settings of the landmark network.
 
@@ -60,15 +60,15 @@ def run_demo(out: Path, config: ConfigDict, landmark_config: ConfigDict) -> list
     Raises:
       UserError: `out` holds something else or cannot be written, or `maskgan weights` has not been run.
     """
-    _claim(out, {"unmask": config.to_dict(), "landmarks": landmark_config.to_dict()})
-    # If one of them is missing, better to hear of it before the training.
+    _prepare_folder(out, {"unmask": config.to_dict(), "landmarks": landmark_config.to_dict()})
+    # If one is missing, better to say so before the training.
     for name in ("st_lpips_alex.safetensors", "centerface.onnx", "shape_predictor_68_face_landmarks.dat"):
         weight_file(name)
 
     def build() -> None:
         from maskgan_jax.data.build.build import build_data_set
 
-        # A build that ended just before the demo did has left a whole data set, but perhaps not this demo's.
+        # If the demo was stopped right after the build, the data set is complete, but may be of other settings.
         if not (out / DATA / "masked_faces").exists():
             count = sum(sum(sources.values()) for sources in config.data.splits.values())
             build_data_set([f"rendered={count}"], config, out / DATA)
@@ -76,7 +76,7 @@ def run_demo(out: Path, config: ConfigDict, landmark_config: ConfigDict) -> list
             raise UserError(f"the data set in {out / DATA} was built with other settings than the demo's; give another --out")
 
     def train(settings: ConfigDict, workdir: Path) -> None:
-        from maskgan_jax.training.loop import train  # JAX takes seconds to start; a wrong --out should not.
+        from maskgan_jax.training.loop import train  # JAX takes seconds to start; the answer to a wrong --out should not.
 
         train(settings, out / DATA, workdir)
 
@@ -92,11 +92,11 @@ def run_demo(out: Path, config: ConfigDict, landmark_config: ConfigDict) -> list
 
     with_landmarks = config.copy_and_resolve_references()
     with_landmarks.landmark_net.weights = str(out / LANDMARKS)
-    _station(out, "draw faces and masks", out / DATA / "masked_faces", build)
-    _station(out, "train the landmark network", out / LANDMARKS / "best", lambda: train(landmark_config, out / LANDMARKS))
-    _station(out, "train the mask remover", out / UNMASK / "best", lambda: train(with_landmarks, out / UNMASK))
-    _station(out, "score on the test faces", out / SCORES / f"{METHODS[-1]}.json", score)
-    _station(out, "unmask a photo", out / "portrait.png", portrait)
+    _stage(out, "draw faces and masks", out / DATA / "masked_faces", build)
+    _stage(out, "train the landmark network", out / LANDMARKS / "best", lambda: train(landmark_config, out / LANDMARKS))
+    _stage(out, "train the mask remover", out / UNMASK / "best", lambda: train(with_landmarks, out / UNMASK))
+    _stage(out, "score on the test faces", out / SCORES / f"{METHODS[-1]}.json", score)
+    _stage(out, "unmask a photo", out / "portrait.png", portrait)
 
     scores = {method: _read_json(out / SCORES / f"{method}.json") for method in METHODS}
     headings = ["", *(heading for heading, _ in METRICS.values())]
@@ -111,11 +111,11 @@ def run_demo(out: Path, config: ConfigDict, landmark_config: ConfigDict) -> list
 
 
 def write_portrait(path: Path, unmasker: Unmasker | None = None) -> None:
-    """Writes a PNG of a portrait, in rows: with a mask that is drawn on it, as `maskgan unmask` makes it of that, as it is.
+    """Writes a PNG of a portrait, a row for each mask: with the mask drawn on it, unmasked by `maskgan unmask`, as it is.
 
     Args:
       path: the file.
-      unmasker: what removes the masks; None for the networks of the package.
+      unmasker: removes the masks; None for the pretrained networks.
 
     Raises:
       UserError: the package or the cache lacks a network, or the file cannot be written.
@@ -132,9 +132,9 @@ def write_portrait(path: Path, unmasker: Unmasker | None = None) -> None:
     write_png(path, np.concatenate([np.concatenate(row, axis=1) for row in rows]))
 
 
-def _claim(out: Path, settings: dict[str, Any]) -> None:
+def _prepare_folder(out: Path, settings: dict[str, Any]) -> None:
     """Makes `out` the folder of a demo with these settings, unless it is one already."""
-    settings = json.loads(json.dumps(settings))  # As they will be read: tuples become lists.
+    settings = json.loads(json.dumps(settings))  # As they are read back: tuples become lists.
     try:
         out.mkdir(parents=True, exist_ok=True)
         holds_something = any(out.iterdir())
@@ -155,22 +155,22 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise UserError(f"cannot read {path} ({error}); give another --out, to begin a demo anew") from error
 
 
-def _station(out: Path, name: str, result: Path, work: Callable[[], None]) -> None:
-    """Does one part of the demo, unless it is done and its result is there; adds up the time of all attempts at it."""
+def _stage(out: Path, name: str, result: Path, work: Callable[[], None]) -> None:
+    """Does one stage of the demo, unless it is done and its result is there; adds up the time of all attempts."""
     progress = _read_json(out / PROGRESS)
-    station = progress["stations"].setdefault(name, {"seconds": 0.0, "done": False})
-    if station["done"] and result.exists():
-        print(f"{name}: done before, in {station['seconds']:.0f} s", flush=True)
+    stage = progress["stations"].setdefault(name, {"seconds": 0.0, "done": False})
+    if stage["done"] and result.exists():
+        print(f"{name}: done before, in {stage['seconds']:.0f} s", flush=True)
         return
     print(f"{name} ...", flush=True)
     begun = time.monotonic()
     try:
         work()
-        station["done"] = True
+        stage["done"] = True
     finally:
-        station["seconds"] += time.monotonic() - begun
+        stage["seconds"] += time.monotonic() - begun
         write_json(out / PROGRESS, progress)
-    print(f"{name}: done in {station['seconds']:.0f} s", flush=True)
+    print(f"{name}: done in {stage['seconds']:.0f} s", flush=True)
 
 
 def _row(name: str, scores: Mapping[str, float]) -> list[str]:
@@ -178,7 +178,7 @@ def _row(name: str, scores: Mapping[str, float]) -> list[str]:
 
 
 def _comparison(scores: Mapping[str, Mapping[str, Any]]) -> str:
-    """In words: by which scores the network is better than the two simple methods."""
+    """Says by which scores the network is better than the two simple methods."""
 
     def better(own: Mapping[str, float], other: Mapping[str, float]) -> str:
         won = []
@@ -195,10 +195,10 @@ def _comparison(scores: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _write_report(out: Path, config: ConfigDict, landmark_config: ConfigDict, scores: str, comparison: str) -> None:
-    stations = _read_json(out / PROGRESS)["stations"]
+    stages = _read_json(out / PROGRESS)["stations"]
     card = _read_json(out / DATA / "card.json")
     test = card["splits"]["test"]
-    minutes = stations["train the mask remover"]["seconds"] / 60
+    minutes = stages["train the mask remover"]["seconds"] / 60
     size = config.data.size
     what = {
         "draw faces and masks": f"{card['records']} faces of {size} x {size} px",
@@ -235,21 +235,21 @@ def _write_report(out: Path, config: ConfigDict, landmark_config: ConfigDict, sc
             "Scores",
             scores
             + paragraph(
-                "Means over the test faces, on pictures of 0 to 255; an arrow up: the more the better; down: the less. MSE is "
-                "summed over red, green and blue per hidden pixel. The network redraws the whole picture, and is scored as it "
-                "is, as in the paper, and with the known pixels put back; the other two change nothing outside the region."
+                "Means over the test faces, on images of 0 to 255; arrow up: higher is better; down: lower is better. MSE is "
+                "summed over red, green and blue per hidden pixel. The network redraws the whole image; it is scored as it is, "
+                "as in the paper, and with the known pixels put back. The other two change nothing outside the region."
             ),
         ),
         Section(
             "What the numbers mean",
             paragraph(
-                "That every part works, and how far a network gets in minutes on people it has never seen. "
-                f"{comparison} No more than that. The faces are rendered, and training and test faces come from the same "
-                "renderer, with the same kinds of masks; they are small; and training took minutes. Nothing here is "
-                "comparable with the paper's tables, and this network is of no use for photos."
+                "They show that every part works, and how far a network gets in minutes on people it has never seen. "
+                f"{comparison} They show no more than that. The faces are rendered, and training and test faces come from the "
+                "same renderer, with the same kinds of masks; they are small; and training took minutes. Nothing here is "
+                "comparable with the paper's tables, and this network is useless for photos."
             )
             + paragraph(
-                "Telea's method, and putting back, are told exactly which pixels the mask hides; the network itself is not. "
+                "Telea's method and the step that puts the known pixels back get the exact mask; the network itself does not. "
                 "It cannot know what is under a mask, only what is likely: expect the right skin, shape and light, and a "
                 "plausible mouth, not the true one."
             ),
@@ -258,7 +258,7 @@ def _write_report(out: Path, config: ConfigDict, landmark_config: ConfigDict, sc
             "What was done",
             table(
                 ["part", "with", "seconds"],
-                [[name, what[name], f"{station['seconds']:.0f}"] for name, station in stations.items()],
+                [[name, what[name], f"{stage['seconds']:.0f}"] for name, stage in stages.items()],
                 words=True,
             )
             + folded("All settings of the mask remover", config.to_json(indent=2))
@@ -294,7 +294,7 @@ def _loss_in_words(config: ConfigDict) -> str:
 
 
 def _charts(out: Path) -> str:
-    """Charts of what both trainings logged."""
+    """Charts of the metrics that both trainings logged."""
     losses, scores = _logged(out / UNMASK, "train"), _logged(out / UNMASK, "validation")
     landmarks = _logged(out / LANDMARKS, "validation")
     return (

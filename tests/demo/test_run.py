@@ -96,7 +96,7 @@ def test_failure_is_not_taken_for_done(tmp_path):
         raise UserError("disk full")
 
     with pytest.raises(UserError, match="disk full"):
-        demo._station(tmp_path, "name", tmp_path, fail)
+        demo._stage(tmp_path, "name", tmp_path, fail)
     assert not json.loads((tmp_path / demo.PROGRESS).read_text())["stations"]["name"]["done"]
 
 
