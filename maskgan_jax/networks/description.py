@@ -74,6 +74,18 @@ class Description:
     zoom: float
     settings: dict[str, Any]
 
+    def __post_init__(self):
+        """Raises ValueError if these are no description, as in files that others wrote."""
+        if self.task not in KINDS:
+            raise ValueError(f"there is no task {self.task!r} in this version of maskgan_jax")
+        if not isinstance(self.size, int) or self.size < 64 or self.size & (self.size - 1):
+            raise ValueError(f"its size is {self.size!r}, not a power of two from 64 up")
+        if not isinstance(self.zoom, int | float) or not 1 <= self.zoom <= 2:
+            raise ValueError(f"its zoom is {self.zoom!r}, not a number from 1 to 2")
+        for name, expected in _default_settings(self.task).items():
+            if type(value := self.settings.get(name)) is not type(expected):
+                raise ValueError(f"its setting {name} is {value!r}, not such as {expected!r}")
+
     @property
     def kind(self) -> Kind:
         """What it has in common with others of its task."""
@@ -117,12 +129,21 @@ def describe(config: Mapping[str, Any]) -> Description:
         have their defaults; those that mean nothing to the network are not looked at.
 
     Raises:
-      UserError: there is no such task.
-      LookupError, TypeError: it is no config.
+      LookupError, TypeError, ValueError: it is no config of a network that there is.
     """
     task, data = config["task"], config["data"]
-    section = kind_of(task).network
-    settings = default.get_config()[section].to_dict() | dict(config[section])
+    if task not in KINDS:
+        raise ValueError(f"there is no task {task!r} in this version of maskgan_jax")
+    settings = _default_settings(task) | dict(config[KINDS[task].network])
     settings.pop("weights", None)  # A path on the machine of the training.
-    settings = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}  # As in JSON.
-    return Description(task, int(data["size"]), float(data.get("zoom", 1.0)), settings)
+    return Description(task, data["size"], data.get("zoom", 1.0), _as_in_json(settings))
+
+
+def _default_settings(task: str) -> dict[str, Any]:
+    settings = default.get_config()[KINDS[task].network].to_dict()
+    settings.pop("weights", None)
+    return _as_in_json(settings)
+
+
+def _as_in_json(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}

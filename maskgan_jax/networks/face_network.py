@@ -49,8 +49,6 @@ class FaceNetwork:
           UserError: there is no such network there, or its weights are not all finite.
         """
         description, self.module, variables, _ = load_network(path, task)
-        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables)):
-            raise UserError(f"the network in {path} has weights that are no finite numbers; export or train it anew")
         self.size = description.size
         self.zoom = description.zoom
         self.inpaints = description.inpaints

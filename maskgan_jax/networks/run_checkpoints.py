@@ -29,10 +29,12 @@ def read_best(workdir: Path) -> Variables:
         )
     try:
         return read_tree(folder / "network")
+    except MemoryError:
+        raise
     except Exception as error:  # Damaged files lead Orbax and its storage to any exception.
         raise UserError(
-            f"the network in {folder} is damaged ({first_line(error)}); delete it and train on until the next validation, "
-            "or give another network"
+            f"the network in {folder} cannot be read ({first_line(error)}); if it is damaged, put it aside and train on until "
+            "the next validation, or give another network"
         ) from error
 
 
@@ -51,8 +53,12 @@ def read_last(workdir: Path, network: str) -> Variables:
         raise UserError(f"{workdir} holds no checkpoint yet; `maskgan train` saves the first one after an epoch")
     try:
         state = read_tree(folder / "state")
+    except MemoryError:
+        raise
     except Exception as error:  # As above.
-        raise UserError(f"the checkpoint in {folder} is damaged ({first_line(error)}); train on until the next one") from error
+        raise UserError(
+            f"the checkpoint in {folder} cannot be read ({first_line(error)}); if it is damaged, train on until the next one"
+        ) from error
     return state["ema"] or {"params": state["params"][network], "batch_stats": state["batch_stats"]}
 
 
@@ -64,6 +70,7 @@ def latest(folder: Path) -> Path | None:
 
 def read_tree(folder: Path) -> Any:
     """A stored tree as NumPy arrays. Raises whatever Orbax does, if it is damaged."""
+    folder = folder.absolute()  # Orbax wants it so.
     read_through(folder)
     handler = ocp.StandardCheckpointHandler()
     target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), handler.metadata(folder).tree)

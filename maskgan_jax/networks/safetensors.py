@@ -20,7 +20,7 @@ from safetensors.numpy import save
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing
-from maskgan_jax.networks.description import Description, Variables, describe, kind_of
+from maskgan_jax.networks.description import Description, Variables, describe
 
 FORMAT = "maskgan_jax"
 # Counts up when older programs would misunderstand a file.
@@ -65,14 +65,13 @@ def read_header(path: str | Path) -> tuple[Description, dict[str, Any]]:
         header = file.metadata()
         if (version := int(header.get("version", 1))) > VERSION:
             raise UserError(
-                f"{path} was written by a later maskgan_jax (format {version}; this one reads up to {VERSION}); update it"
+                f"{path} was written by a later maskgan_jax (format {version}, and this one reads up to {VERSION}); "
+                "update maskgan_jax"
             )
         config = json.loads(header["config"])
         if version == 1:
             return describe(config), config
-        described = Description(**json.loads(header["network"]))
-        kind_of(described.task)
-        return described, config
+        return Description(**json.loads(header["network"])), config
 
 
 def load_safetensors(path: str | Path) -> Variables:
@@ -95,5 +94,6 @@ def _opened(path: str | Path) -> Iterator[Any]:
                 raise UserError(f"{path} {what}; {_GIVE}")
             yield file
     # An IndexError comes from names that contradict each other: `a` and `a/b`.
-    except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
-        raise UserError(f"cannot read the network in {path} ({error}); {_GIVE}") from error
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError) as error:
+        reason = f"its header lacks {error}" if isinstance(error, KeyError) else error
+        raise UserError(f"cannot read the network in {path} ({reason}); {_GIVE}") from error

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.networks.description import Description, Variables, describe
@@ -48,7 +49,7 @@ def read_description(path: str | Path) -> tuple[Description, dict[str, Any]]:
         return describe(config), config
     except OSError as error:
         raise UserError(f"cannot read {saved} ({error.strerror}); is it in the folder of a training run?") from error
-    except (LookupError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{saved} is not a saved config ({error})") from error
 
 
@@ -61,13 +62,16 @@ def load_network(path: str | Path, task: str, step: str = "best") -> StoredNetwo
       step: of a run, 'best' or 'last': the best checkpoint by validation, or the latest one.
 
     Raises:
-      UserError: there is no network, it is another one, or what is stored does not fit its description.
+      UserError: there is no network, it is another one, what is stored does not fit its description, or is not finite.
     """
     path = Path(path)
     description, config = read_description(path)
     if description.task != task:
         raise UserError(f"{path} holds a network trained for '{description.task}', but one for '{task}' is needed")
-    module = description.create()
+    try:
+        module = description.create()
+    except UserError as error:
+        raise UserError(f"cannot use the network in {path}: {error}") from error
     if path.is_dir():
         # Orbax, which only runs need, takes as long to import as all the rest.
         from maskgan_jax.networks.run_checkpoints import read_best, read_last
@@ -76,7 +80,12 @@ def load_network(path: str | Path, task: str, step: str = "best") -> StoredNetwo
     else:
         variables = load_safetensors(path)
     inputs = [jnp.zeros((1, *shape)) for shape in description.inputs().values()]
-    expected = {"batch_stats": {}, **jax.eval_shape(module.init, jax.random.key(0), *inputs)}
+    try:
+        expected = {"batch_stats": {}, **jax.eval_shape(module.init, jax.random.key(0), *inputs)}
+    except Exception as error:  # Settings of no use lead a module to any exception.
+        raise UserError(f"cannot use the network in {path}: {' '.join(str(error).split()):.200}") from error
     if jax.tree.map(jnp.shape, expected) != jax.tree.map(jnp.shape, variables):
-        raise UserError(f"the network in {path} does not have the shapes that its config says; export or train it anew")
+        raise UserError(f"the network in {path} does not have the shapes that its config says; export it again")
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables)):
+        raise UserError(f"the network in {path} has weights that are not finite numbers; train it again")
     return StoredNetwork(description, module, variables, config)

@@ -9,7 +9,7 @@ import numpy as np
 from clu import metrics
 from ml_collections import ConfigDict
 
-from maskgan_jax.data.points import CONTOUR, LEFT_EYE, RIGHT_EYE
+from maskgan_jax.data.points import CONTOUR, landmark_errors
 from maskgan_jax.images import Batch, normalize
 from maskgan_jax.models.landmark_net import create_landmark_net
 from maskgan_jax.networks.description import Variables
@@ -18,12 +18,6 @@ from maskgan_jax.training.state import Task, Tree, mean_of
 # Means over the validation records of the distance from dlib's points on the unmasked face, as a fraction of the inter-ocular
 # distance: of all 68 points and of the contour.
 Validation = mean_of("error", "error_unmasked", "error_masked", "contour_unmasked", "contour_masked")
-
-
-def landmark_errors(predicted: jax.Array, landmarks: jax.Array) -> jax.Array:
-    """Distance of each point `[B, 68, 2]` from the true one as a fraction of the distance of the eyes' centers: `[B, 68]`."""
-    interocular = jnp.linalg.norm(landmarks[:, LEFT_EYE].mean(1) - landmarks[:, RIGHT_EYE].mean(1), axis=-1)
-    return jnp.linalg.norm(predicted - landmarks, axis=-1) / interocular[:, None]
 
 
 class LandmarkRegression(Task):

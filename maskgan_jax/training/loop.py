@@ -22,6 +22,7 @@ from maskgan_jax.data.masked_faces.reader import Records, load_split, readable, 
 from maskgan_jax.data.pipeline import training_batches
 from maskgan_jax.errors import OutOfTime, UserError
 from maskgan_jax.networks.description import Variables, kind_of
+from maskgan_jax.networks.run_checkpoints import latest
 from maskgan_jax.runtime.distributed import must_stop
 from maskgan_jax.training import checkpoints, resuming
 from maskgan_jax.training.gan import GAN
@@ -71,23 +72,25 @@ def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> Trai
     _check_same_records(len(records), len(validation))
     # Before the workdir is made: the config may name weights that are not there.
     mesh = create_mesh(config)
-    config = resuming.with_data_of(config, data_dir)
+    config, of_data = resuming.with_data_of(config, data_dir)
+    if of_data and jax.process_index() == 0:
+        print(f"{', '.join(of_data)}: taken from the data set, which was built with other values than the config has")
     task = TASKS[config.task](config)
-    first = None if resuming.has_checkpoints(workdir) else task.first()
+    initial_variables = task.first() if latest(workdir / "checkpoints") is None else None
     digests = resuming.digests(task, data_dir)
+    if initial_variables is not None:
+        digests["initial_variables"] = resuming.digest_tree(initial_variables)
     with checkpoints.locked(workdir):
         changes = resuming.check(config, task, digests, workdir)
-        if jax.process_index() == 0:
-            for change in changes:
-                print(f"from here on, {change}")
-        return _run(config, task, first, digests, mesh, records, validation, workdir)
+        return _run(config, task, initial_variables, digests, changes, mesh, records, validation, workdir)
 
 
 def _run(
     config: ConfigDict,
     task: Task,
-    variables: Variables | None,
+    initial_variables: Variables | None,
     digests: dict[str, str],
+    changes: list[str],
     mesh: Mesh,
     records: Records,
     validation: Records,
@@ -99,9 +102,9 @@ def _run(
     validate_every = config.training.validate_every or steps_per_epoch
     checkpoint_every = config.training.checkpoint_every or steps_per_epoch
 
-    first = jax.process_index() == 0
+    is_first_process = jax.process_index() == 0
     frozen = jax.device_put(task.frozen, replicated(mesh))
-    state, step_key = _first_state(task, config, steps, mesh, variables)
+    state, step_key = _first_state(task, config, steps, mesh, initial_variables)
     names: list[str] = []
     step_of_run = _compiled_step(task, config, mesh, jax.tree.map(lambda leaf: leaf.sharding, state), names)
     length = jax.device_put(np.float32(steps), replicated(mesh))
@@ -112,26 +115,27 @@ def _run(
     batches = training_batches(records, config, process_index=jax.process_index(), process_count=jax.process_count())
 
     with (
-        checkpoints.open_checkpoints(workdir, config.training.keep) as latest,
+        checkpoints.open_checkpoints(workdir, config.training.keep) as saved,
         checkpoints.open_best(workdir) as best,
         contextlib.ExitStack() as profile,
     ):
-        if latest.latest_step() is not None:
-            state = checkpoints.restore_state(latest, state, batches)
+        if saved.latest_step() is not None:
+            state = checkpoints.restore_state(saved, state, batches)
         start = int(state.step)
         if start >= steps:
-            if first:
+            if is_first_process:
                 print(f"the run in {workdir} is complete: it has done {start} steps of {steps}")
             return state
-        if first:
-            resuming.write_config(config, digests, workdir)
+        if is_first_process:
+            for change in changes:
+                print(f"from here on, {change}")
+            resuming.write_config(config, digests, workdir, begins=start == 0)
         writer = MetricsFiles(workdir, start)
         validator = create_validator(task, validation, config, mesh)
         pending: list[jax.Array] = []
         since, waited = time.monotonic(), 0.0
-        progress = tqdm(
-            range(start, steps), initial=start, total=steps, unit="step", desc=f"train {config.task}", disable=not first
-        )
+        name, hidden = f"train {config.task}", not is_first_process
+        progress = tqdm(range(start, steps), name, initial=start, total=steps, unit="step", disable=hidden)
         for step in progress:
             if config.training.profile and step + 1 == config.training.profile[0]:
                 profile.enter_context(jax.profiler.trace(str(workdir / "profile")))
@@ -175,9 +179,9 @@ def _run(
                     checkpoints.save_best(best, done, task.results(state), scores)
             if saves:
                 best.wait_until_finished()  # Or a run killed now would go on from here without its best network.
-                checkpoints.save_state(latest, state, config, batches)
+                checkpoints.save_state(saved, state, config, batches)
             if stops:
-                latest.wait_until_finished()
+                saved.wait_until_finished()
                 if is_over and not is_terminated:
                     raise OutOfTime(
                         f"{config.training.minutes:g} minutes (training.minutes) are over; the checkpoint of step {done} of "
@@ -186,7 +190,7 @@ def _run(
                 raise UserError(f"SIGTERM came; the checkpoint of step {done} is saved: start again to go on from there")
             if not pending:
                 since, waited = time.monotonic(), 0.0
-        latest.wait_until_finished()
+        saved.wait_until_finished()
         best.wait_until_finished()
         writer.close()
     return state

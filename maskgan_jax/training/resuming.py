@@ -32,7 +32,6 @@ FREE = (
     "training.profile",
     "training.remat",
     "training.validate_every",
-    "training.validation_records",
 )
 # These change what is learnt from then on: they may change too, and the run tells so.
 TOLD = {
@@ -40,21 +39,25 @@ TOLD = {
     "training.steps": "the learning rate follows from the length",
     "training.compute": "the arithmetic is another one",
     "optimizer.accumulate": "norms and random draws are those of other parts of a batch",
+    "training.validation_records": "the best network is chosen by scores on other records",
     "input.processes": "records come in another order",
 }
 
 
-def with_data_of(config: ConfigDict, data_dir: str | Path) -> ConfigDict:
-    """A copy of the config whose section `data` is that of the data set, which was built with it."""
-    config = config.copy_and_resolve_references()
+def with_data_of(config: ConfigDict, data_dir: str | Path) -> tuple[ConfigDict, list[str]]:
+    """A copy of the config whose section `data` is that of the data set, which was built with it; the settings that differ."""
+    true = config.copy_and_resolve_references()
     if (Path(data_dir) / "config.json").exists():  # It may have been left behind.
-        with config.unlocked():
-            config.data = config_of(data_dir).data
-    return config
+        with true.unlocked():
+            true.data = config_of(data_dir).data
+    return true, list(changed_settings(config, true))
 
 
 def digests(task: Task, data_dir: str | Path) -> dict[str, str]:
-    """SHA-256 of what a run works with beside its config: `data`, and each frozen network by its name."""
+    """SHA-256 of what a run works with beside its config: `data`, and each frozen network by its name.
+
+    At its beginning a run also notes `initial_variables`, of what `generator.weights` names.
+    """
     return {"data": digest_of(data_dir)} | {name: digest_tree(tree) for name, tree in task.frozen.items() if tree}
 
 
@@ -92,12 +95,11 @@ def check(config: ConfigDict, task: Task, now: dict[str, str], workdir: Path) ->
     if not saved.exists() or not has_checkpoints(workdir):
         return []
     before = read_digests(saved)
-    for name, digest in before.items():
-        if name in now and now[name] != digest:
-            what = "data set" if name == "data" else f"network {name}"
-            raise UserError(
-                f"the run in {workdir} was begun with another {what}; go on with that one, or give another --workdir"
-            )
+    for name in (before.keys() | now.keys()) - {"initial_variables"} if before else ():
+        if before.get(name) != now.get(name):
+            what = {"data": "data set", "landmark_net": "landmark network (landmark_net.weights)"}.get(name, f"network {name}")
+            how = "another" if name in before and name in now else "no" if name in now else "a"
+            raise UserError(f"the run in {workdir} began with {how} {what}; go on with the same, or give another --workdir")
     changes = {
         key: values
         for key, values in changed_settings(read_config(saved), config).items()
@@ -105,7 +107,7 @@ def check(config: ConfigDict, task: Task, now: dict[str, str], workdir: Path) ->
     }
     if refused := [f"{key} {old!r} (now {new!r})" for key, (old, new) in changes.items() if key not in TOLD]:
         raise UserError(
-            f"the run in {workdir} was begun with {', '.join(refused)}; go on with its settings, or give another --workdir"
+            f"the run in {workdir} began with {', '.join(refused)}; go on with its settings, or give another --workdir"
         )
     return [f"{key} was {old!r} and is now {new!r}: {TOLD[key]}" for key, (old, new) in changes.items()]
 
@@ -118,9 +120,14 @@ def _counts(key: str, task: Task, before: dict[str, Any]) -> bool:
     return section in (*task.sections, "task", "seed", "input", "optimizer", "training") and not key.endswith(".weights")
 
 
-def write_config(config: ConfigDict, now: dict[str, str], workdir: Path) -> None:
-    """Writes `config.json`, unless it says the same already."""
+def write_config(config: ConfigDict, now: dict[str, str], workdir: Path, *, begins: bool) -> None:
+    """Writes `config.json`, unless it says the same already; what a run began with is kept when it goes on."""
     path = workdir / "config.json"
-    if path.exists() and read_config(path).to_dict() == config.to_dict() and read_digests(path) == now:
-        return
+    if path.exists() and not begins:
+        saved, before = read_config(path), read_digests(path)
+        config = config.copy_and_resolve_references()
+        config.generator.weights = saved.generator.weights
+        now = now | {name: digest for name, digest in before.items() if name == "initial_variables"}
+        if saved.to_dict() == config.to_dict() and before == now:
+            return
     save_config(path, config, now)

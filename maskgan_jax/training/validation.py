@@ -29,8 +29,8 @@ def create_validator(
     """A function that scores variables on the validation split, writes the scores and images, and gives the scores."""
     validate = jax.jit(task.validate, out_shardings=replicated(mesh))
     faces = min(config.training.pictures, len(records))
-    first = jax.process_index() == 0
-    shown = next(evaluation_batches(records, faces, limit=faces)) if first else None
+    is_first_process = jax.process_index() == 0
+    shown = next(evaluation_batches(records, faces, limit=faces)) if is_first_process else None
 
     def run(variables: Variables, step: int, writer: MetricsFiles) -> dict[str, float]:
         batches = evaluation_batches(
@@ -44,7 +44,7 @@ def create_validator(
         variables = jax.device_put(variables, replicated(mesh))
         scores = merged(jax.device_get([validate(variables, shard_batch(batch, mesh)) for batch in batches]))
         writer.write(step, "validation", scores)
-        if first:
+        if is_first_process:
             writer.draw(step, task.draw(jax.device_get(variables), shown))
         return scores
 

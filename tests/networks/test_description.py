@@ -34,10 +34,31 @@ def test_settings_of_the_module_alone(config):
     assert describe(config).create().width == 6
 
 
-@pytest.mark.parametrize("value", [{}, {"task": "unmask"}, {"task": "unmask", "data": 3, "generator": {}}])
+@pytest.mark.parametrize(
+    "value", [{}, {"task": "unmask"}, {"task": "unmask", "data": 3, "generator": {}}, {"task": "dance", "data": {"size": 64}}]
+)
 def test_what_is_no_config(value):
-    with pytest.raises((LookupError, TypeError)):
+    with pytest.raises((LookupError, TypeError, ValueError)):
         describe(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("task", "dance", "there is no task 'dance'"),
+        ("size", "64", "its size is '64', not a power of two"),
+        ("size", 100, "its size is 100"),
+        ("size", 0, "its size is 0"),
+        ("zoom", None, "its zoom is None"),
+        ("settings", {}, "its setting width is None, not such as 32"),
+        ("settings", {"width": "a"}, "its setting width is 'a', not such as 32"),
+    ],
+)
+def test_descriptions_that_are_none(name, value, told):
+    fields = {"task": "landmarks", "size": 64, "zoom": 1.0, "settings": {"width": 4}}
+    assert Description(**fields).create().width == 4
+    with pytest.raises(ValueError, match=told):
+        Description(**fields | {name: value})
 
 
 def test_unknown_names(config):

@@ -146,7 +146,9 @@ def test_file_of_a_later_version(tmp_path):
     path = tmp_path / "later.safetensors"
     metadata = {"format": "maskgan_jax", "version": str(VERSION + 1), "network": "{}", "config": "{}"}
     save_file({"a": np.zeros(3, np.float32)}, path, metadata=metadata)
-    with pytest.raises(UserError, match=r"was written by a later maskgan_jax .format 3; this one reads up to 2.; update it"):
+    with pytest.raises(
+        UserError, match=r"was written by a later maskgan_jax .format 3, and this one reads up to 2.; update maskgan_jax"
+    ):
         read_header(path)
 
 
@@ -155,5 +157,5 @@ def test_header_that_describes_nothing(tmp_path, network):
     path = tmp_path / "odd.safetensors"
     metadata = {"format": "maskgan_jax", "version": str(VERSION), "network": network, "config": "{}"}
     save_file({"a": np.zeros(3, np.float32)}, path, metadata=metadata)
-    with pytest.raises(UserError, match="odd.safetensors|there is no task 'dance'"):
+    with pytest.raises(UserError, match="odd.safetensors"):
         read_header(path)

@@ -76,7 +76,7 @@ def test_arrays_that_do_not_fit_their_config(tmp_path, config, generator_variabl
 def test_damaged_network_of_a_run(workdir, capfd):
     for path in (workdir / "best" / "3" / "network").glob("**/d/*"):
         path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(UserError, match="the network in .*best/3 is damaged .*; delete it and train on"):
+    with pytest.raises(UserError, match="the network in .*best/3 cannot be read .*; if it is damaged, put it aside"):
         load_network(workdir, "unmask")
     assert "Traceback" not in capfd.readouterr().err
 
@@ -98,3 +98,27 @@ def test_run_of_another_version(workdir, generator_variables):
     network = load_network(workdir, "unmask")
     assert network.description.zoom == 1.0
     jax.tree.map(np.testing.assert_array_equal, network.variables["params"], generator_variables["params"])
+
+
+def test_paths_may_be_relative(workdir, generator_variables, monkeypatch):
+    monkeypatch.chdir(workdir.parent)
+    network = load_network(workdir.name, "unmask")
+    jax.tree.map(np.testing.assert_array_equal, network.variables["params"], generator_variables["params"])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite(value, config, generator_variables, tmp_path):
+    leaves, tree = jax.tree.flatten(generator_variables)
+    leaves[-1] = np.full_like(leaves[-1], value)
+    save_safetensors(tmp_path / "broken.safetensors", jax.tree.unflatten(tree, leaves), config)
+    with pytest.raises(UserError, match="broken.safetensors has weights that are not finite numbers"):
+        load_network(tmp_path / "broken.safetensors", "unmask")
+
+
+def test_architecture_that_is_not_there(config, generator_variables, workdir):
+    """As in a run of a program with one more."""
+    saved = json.loads((workdir / "config.json").read_text())
+    saved["generator"]["architecture"] = "cathedral"
+    (workdir / "config.json").write_text(json.dumps(saved))
+    with pytest.raises(UserError, match=f"cannot use the network in {workdir}: generator.architecture is 'cathedral'"):
+        load_network(workdir, "unmask")

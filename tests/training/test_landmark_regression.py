@@ -2,7 +2,8 @@ import jax
 import numpy as np
 import pytest
 
-from maskgan_jax.training.landmark_regression import LandmarkRegression, landmark_errors
+from maskgan_jax.data.points import landmark_errors
+from maskgan_jax.training.landmark_regression import LandmarkRegression
 
 
 def test_errors_are_in_distances_between_the_eyes():

@@ -188,7 +188,7 @@ def test_run_goes_on_with_its_settings_only(data_dir, tmp_path, run_config):
     config.generator.width = 8
     config.losses.l1 = 3.0
     config.training.keep = 7  # This may change.
-    with pytest.raises(UserError, match=r"was begun with generator.width 4 \(now 8\), losses.l1 100.0 \(now 3.0\); go on with"):
+    with pytest.raises(UserError, match=r"began with generator.width 4 \(now 8\), losses.l1 100.0 \(now 3.0\); go on with"):
         train(config, data_dir, tmp_path)
     assert read_config(tmp_path / "config.json").to_dict() == run_config().to_dict()
 
@@ -316,9 +316,23 @@ def test_given_generator_is_needed_to_begin_only(data_dir, tmp_path, run_config,
     close = functools.partial(np.testing.assert_allclose, atol=1e-6)
     jax.tree.map(close, jax.device_get(state.params["generator"]), given)
     jax.tree.map(close, jax.device_get(state.ema["params"]), given)
+    noted = read_digests(tmp_path / "run" / "config.json")["initial_variables"]
     weights.unlink()
-    config.training.steps = 2
+    config.training.steps, config.generator.weights = 2, ""
     assert train(config, data_dir, tmp_path / "run").step == 2
+    assert read_config(tmp_path / "run" / "config.json").generator.weights == str(weights)
+    assert read_digests(tmp_path / "run" / "config.json")["initial_variables"] == noted
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_with_the_given_generator(
+    data_dir, tmp_path, run_config, generator_file
+):
+    config = run_config()
+    config.generator.weights, config.training.steps, config.optimizer.learning_rate = str(generator_file), 1, 1e-12
+    (tmp_path / "checkpoints" / "1.orbax-checkpoint-tmp").mkdir(parents=True)
+    state = train(config, data_dir, tmp_path)
+    given = load_safetensors(generator_file)["params"]
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-6), jax.device_get(state.params["generator"]), given)
 
 
 def test_profile(data_dir, tmp_path, run_config):

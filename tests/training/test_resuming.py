@@ -38,12 +38,13 @@ def test_what_changes_no_result(config, workdir):
 
 
 def test_what_changes_what_is_learnt_is_told(config, workdir):
-    config.training.update(epochs=7.5, compute="bfloat16")
+    config.training.update(epochs=7.5, compute="bfloat16", validation_records=3)
     config.optimizer.accumulate = 2
     assert check(config, UnmaskTask, DIGESTS, workdir) == [
         "optimizer.accumulate was 1 and is now 2: norms and random draws are those of other parts of a batch",
         "training.compute was 'float32' and is now 'bfloat16': the arithmetic is another one",
         "training.epochs was 300.0 and is now 7.5: the learning rate follows from the length",
+        "training.validation_records was 0 and is now 3: the best network is chosen by scores on other records",
     ]
 
 
@@ -51,7 +52,7 @@ def test_what_changes_what_is_learnt_is_told(config, workdir):
 def test_what_would_be_another_run(config, workdir, key):
     section, _, name = key.rpartition(".")
     (config[section] if section else config)[name] += 1
-    with pytest.raises(UserError, match=rf"was begun with {key} .*; go on with its settings, or give another --workdir"):
+    with pytest.raises(UserError, match=rf"began with {key} .*; go on with its settings, or give another --workdir"):
         check(config, UnmaskTask, DIGESTS, workdir)
 
 
@@ -70,17 +71,25 @@ def test_what_the_task_does_not_use(config, workdir):
         check(config, LandmarkRegression, DIGESTS, workdir)
 
 
-@pytest.mark.parametrize(("name", "told"), [("data", "another data set"), ("landmark_net", "another network landmark_net")])
-def test_other_data_and_other_networks(config, workdir, name, told):
-    with pytest.raises(UserError, match=f"was begun with {told}; go on with that one, or give another --workdir"):
-        check(config, UnmaskTask, DIGESTS | {name: "3" * 64}, workdir)
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        (DIGESTS | {"data": "3" * 64}, "another data set"),
+        (DIGESTS | {"landmark_net": "3" * 64}, "another landmark network .landmark_net.weights."),
+        (DIGESTS | {"perceptual": "3" * 64}, "no network perceptual"),
+        ({"data": "1" * 64}, "a landmark network .landmark_net.weights."),
+    ],
+)
+def test_other_data_and_other_networks(config, workdir, now, told):
+    with pytest.raises(UserError, match=f"began with {told}; go on with the same, or give another --workdir"):
+        check(config, UnmaskTask, now, workdir)
 
 
 def test_run_of_before_there_were_digests(config, workdir):
     save_config(workdir / "config.json", config)
     assert check(config, UnmaskTask, DIGESTS, workdir) == []
     config.data.mask_looseness = 0.1
-    with pytest.raises(UserError, match="was begun with data.mask_looseness"):
+    with pytest.raises(UserError, match="began with data.mask_looseness"):
         check(config, UnmaskTask, DIGESTS, workdir)
 
 
@@ -104,20 +113,27 @@ def test_digest_of_arrays():
 
 
 def test_config_of_a_run(config, tmp_path):
-    write_config(config, DIGESTS, tmp_path)
+    config.generator.weights = "G"
+    begun = DIGESTS | {"initial_variables": "9" * 64}
+    write_config(config, begun, tmp_path, begins=True)
     path = tmp_path / "config.json"
-    assert read_config(path).to_dict() == config.to_dict() and read_digests(path) == DIGESTS
-    assert json.loads(path.read_text())["digests"] == DIGESTS
+    assert read_config(path).to_dict() == config.to_dict() and read_digests(path) == begun
+    assert json.loads(path.read_text())["digests"] == begun
     before = path.stat().st_mtime_ns
-    write_config(config, DIGESTS, tmp_path)
+    # What it began with is kept when it goes on without.
+    config.generator.weights = ""
+    write_config(config, DIGESTS, tmp_path, begins=False)
     assert path.stat().st_mtime_ns == before
-    write_config(config, DIGESTS | {"data": "4" * 64}, tmp_path)
-    assert read_digests(path)["data"] == "4" * 64
+    config.training.steps = 9
+    write_config(config, DIGESTS, tmp_path, begins=False)
+    assert read_digests(path) == begun
+    assert read_config(path).generator.weights == "G" and read_config(path).training.steps == 9
 
 
 def test_settings_of_the_data_are_those_of_the_data_set(config, data_dir, tmp_path):
     config.data.mask_shift = 0.4
-    assert with_data_of(config, data_dir).data.mask_shift == 0.03
+    true, differing = with_data_of(config, data_dir)
+    assert true.data.mask_shift == 0.03 and differing == ["data.mask_shift"]
     assert config.data.mask_shift == 0.4
     # Of a data set whose config was left behind.
-    assert with_data_of(config, tmp_path).data.mask_shift == 0.4
+    assert with_data_of(config, tmp_path)[0].data.mask_shift == 0.4
