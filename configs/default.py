@@ -130,8 +130,8 @@ def get_config() -> ConfigDict:
     losses.contour = 0.06
     # lambda 3: C2 (Eq. 5), on the 0-255 scale.
     losses.masked = 0.002
-    # The terms from here on are beyond the paper. Mean absolute difference of what the discriminator's layers make of the generated and the
-    # real image (feature matching, Wang et al. 2018).
+    # The terms from here on are beyond the paper. Feature matching (Wang et al. 2018): mean absolute difference of what the
+    # discriminator's layers make of the generated and of the real image.
     losses.feature_matching = 0.0
     # ST-LPIPS with AlexNet, and with VGG-16, between the generated and the real image, in a window of half the side about a
     # random hidden pixel.
