@@ -33,7 +33,8 @@ from tensorflow_datasets.core.example_serializer import ExampleSerializer
 from tqdm import tqdm
 
 from maskgan_jax.config import load_config
-from maskgan_jax.data.build import landmarks, records, sources
+from maskgan_jax.data.build import landmarks, sources
+from maskgan_jax.data.build import make_record as records
 from maskgan_jax.data.masked_faces.masked_faces_dataset_builder import Builder
 from maskgan_jax.errors import UserError, exit_code
 

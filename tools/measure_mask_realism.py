@@ -40,7 +40,7 @@ from tqdm import tqdm
 from maskgan_jax.config import load_config
 from maskgan_jax.data.align import FaceSquare, align
 from maskgan_jax.data.build.landmarks import largest_face_landmarks
-from maskgan_jax.data.build.records import FoundFace, find_face, make_record
+from maskgan_jax.data.build.make_record import FoundFace, find_face, make_record
 from maskgan_jax.data.build.sources import Photo, list_photos
 from maskgan_jax.data.grid import labelled_grid
 from maskgan_jax.data.masks import check_masks

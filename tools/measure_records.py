@@ -26,7 +26,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from maskgan_jax.config import load_config
-from maskgan_jax.data.build.records import FoundFace, find_face, make_record
+from maskgan_jax.data.build.make_record import FoundFace, find_face, make_record
 from maskgan_jax.data.build.sources import list_photos
 from maskgan_jax.data.masked_faces.reader import load_split, readable
 from maskgan_jax.data.pipeline import ARRAYS, training_batches

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from maskgan_jax.config import load_config
 from maskgan_jax.data.align import align
 from maskgan_jax.data.build.landmarks import largest_face_landmarks
-from maskgan_jax.data.build.records import FoundFace, draw_on, find_face
+from maskgan_jax.data.build.make_record import FoundFace, draw_on, find_face
 from maskgan_jax.data.build.sources import Photo, list_photos
 from maskgan_jax.data.masks import check_masks
 from maskgan_jax.errors import UserError, exit_code

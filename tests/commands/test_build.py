@@ -53,7 +53,7 @@ def test_unexpected_errors_are_told_by_the_exit_code(capsys, tmp_path, monkeypat
     def fail(index, seed):
         return pose_face(index, seed) if index else 1 / 0
 
-    monkeypatch.setattr("maskgan_jax.data.build.records.pose_face", fail)
+    monkeypatch.setattr("maskgan_jax.data.build.make_record.pose_face", fail)
     arguments = ["build", "--source=rendered=6", f"--data_dir={tmp_path}", "--workers=1", "--config.data.size=64"]
     assert main([*arguments, "--config.data.splits={'train': {'*': 1.0}}"]) == 1
     printed, told = capsys.readouterr()

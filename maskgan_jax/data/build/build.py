@@ -25,7 +25,7 @@ from maskgan_jax.data.build.card import Tally, data_card
 from maskgan_jax.data.build.contact_sheet import contact_sheet
 from maskgan_jax.data.build.face_file import KnownFaces, kept_faces, read_face_file
 from maskgan_jax.data.build.face_lists import ITEMS_PER_LIST, FaceLists, Usable
-from maskgan_jax.data.build.records import FoundFace, check_fit, detect_face, mapped, try_record
+from maskgan_jax.data.build.make_record import FoundFace, check_fit, detect_face, mapped, try_record
 from maskgan_jax.data.build.sources import Photo, Skipped, list_all_photos
 from maskgan_jax.data.build.splits import check_splits, split_photos
 from maskgan_jax.data.build.storage import is_remote, reaching

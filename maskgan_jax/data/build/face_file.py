@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from maskgan_jax.data.build.face_lists import landmarks_from_text, landmarks_to_text
-from maskgan_jax.data.build.records import FoundFace, detect_face
+from maskgan_jax.data.build.make_record import FoundFace, detect_face
 from maskgan_jax.data.build.sources import Photo, Skipped
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing

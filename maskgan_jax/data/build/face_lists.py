@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from maskgan_jax.data.build.records import FoundFace
+from maskgan_jax.data.build.make_record import FoundFace
 from maskgan_jax.data.build.sources import Photo, Skipped
 from maskgan_jax.data.build.storage import reaching, save_text
 

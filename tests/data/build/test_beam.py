@@ -64,7 +64,7 @@ def test_the_same_bytes_if_one_record_cannot_be_made(config, sources, tmp_path, 
             raise ValueError("odd")
         return draw_mask(face, landmarks, *arguments)
 
-    monkeypatch.setattr("maskgan_jax.data.build.records.draw_mask", fail)
+    monkeypatch.setattr("maskgan_jax.data.build.make_record.draw_mask", fail)
     card = build_data_set(sources, config, tmp_path / "here", workers=1)
     assert 0 < card["unexpected"] < 20
     told = [line for line in capfd.readouterr().err.splitlines() if line.startswith("left out ")]

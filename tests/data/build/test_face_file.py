@@ -6,7 +6,7 @@ import pytest
 from maskgan_jax.data.build import landmarks as landmark_module
 from maskgan_jax.data.build.build import build_data_set
 from maskgan_jax.data.build.face_file import kept_faces, read_face_file
-from maskgan_jax.data.build.records import FoundFace
+from maskgan_jax.data.build.make_record import FoundFace
 from maskgan_jax.data.build.sources import Photo, Skipped
 from maskgan_jax.data.masked_faces.reader import load_split
 from maskgan_jax.data.rendered.faces import render_face

@@ -1,7 +1,7 @@
 import numpy as np
 
 from maskgan_jax.data.build.face_lists import FaceLists
-from maskgan_jax.data.build.records import FoundFace
+from maskgan_jax.data.build.make_record import FoundFace
 from maskgan_jax.data.build.sources import Photo, Skipped
 
 PHOTOS = [

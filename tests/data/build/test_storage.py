@@ -192,7 +192,7 @@ def test_an_error_of_our_own_is_not_blamed_on_the_cloud(cloud, config, monkeypat
     def fail(*_, **__):
         raise cv2.error("a mistake")
 
-    monkeypatch.setattr("maskgan_jax.data.build.records.align", fail)
+    monkeypatch.setattr("maskgan_jax.data.build.make_record.align", fail)
     with pytest.raises(UserError, match="^4 of 4 photos led to unexpected errors; .* unexpected error, error: .*a mistake"):
         build_data_set(["rendered=4"], config, cloud, workers=1)
     assert not Bucket.store

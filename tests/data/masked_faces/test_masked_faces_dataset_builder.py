@@ -25,7 +25,7 @@ from maskgan_jax.config import load_config, read_config
 from maskgan_jax.data.align import FaceSquare
 from maskgan_jax.data.build.build import _swap, build_data_set
 from maskgan_jax.data.build.card import record_digest
-from maskgan_jax.data.build.records import mapped
+from maskgan_jax.data.build.make_record import mapped
 from maskgan_jax.data.masked_faces import masked_faces_dataset_builder as dataset_builder
 from maskgan_jax.data.masked_faces.reader import digest_of, load_split
 from maskgan_jax.data.rendered.faces import pose_face, render_face
@@ -181,7 +181,7 @@ def test_an_odd_face_is_skipped(config, tmp_path, monkeypatch):
         landmarks = odd(face.landmarks) if index == 2 else face.landmarks
         return types.SimpleNamespace(identity=face.identity, expression=face.expression, landmarks=landmarks)
 
-    monkeypatch.setattr("maskgan_jax.data.build.records.pose_face", pose)
+    monkeypatch.setattr("maskgan_jax.data.build.make_record.pose_face", pose)
     config = config.copy_and_resolve_references()
     config.data.splits = {"train": {"rendered": 4}, "test": {"rendered": 1.0}}
     card = build_data_set(["rendered=6"], config, tmp_path, workers=1)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from maskgan_jax.data.build import build as building
-from maskgan_jax.data.build import records
+from maskgan_jax.data.build import make_record as records
 from maskgan_jax.data.build.build import build_data_set
-from maskgan_jax.data.build.records import FoundFace, check_fit, detect_face, mapped, try_record
+from maskgan_jax.data.build.make_record import FoundFace, check_fit, detect_face, mapped, try_record
 from maskgan_jax.data.build.sources import Photo, Skipped
 from maskgan_jax.data.build.storage import Unreachable
 from maskgan_jax.data.masked_faces.reader import digest_of, load_split
@@ -59,7 +59,7 @@ def test_one_bad_input_does_not_end_a_build(stage, error, train_only, tmp_path, 
     ((photo, reason),) = skipped_csv(tmp_path / "data").items()
     assert photo == "rendered/000003" and list(card["skipped"]) == [reason]
     assert reason.startswith(f"unexpected error, {type(error).__name__}: ")
-    assert reason.endswith(")") and "(test_records.py, line " in reason
+    assert reason.endswith(")") and "(test_make_record.py, line " in reason
     told = [line for line in capfd.readouterr().err.splitlines() if "rendered/" in line]
     assert told == [f"left out rendered/000003: {reason}"]
     expected = [record for record in load_split(tmp_path / "sound", "train") if record["id"] != photo]
