@@ -37,6 +37,7 @@ class Context:
       mask: `[B, S, S, 1]`, 1 = hidden.
       fake: by the name of each discriminator, its judgement of `generated`.
       true: the same of `real`.
+      real_landmarks: those that the frozen landmark network finds on `real`, `[B, 68, 2]`; None if there is no such network.
       networks: frozen networks, by the names of the terms that look through them.
     """
 
@@ -46,6 +47,7 @@ class Context:
     mask: jax.Array
     fake: Mapping[str, Judgement] = dataclasses.field(default_factory=dict)
     true: Mapping[str, Judgement] = dataclasses.field(default_factory=dict)
+    real_landmarks: jax.Array | None = None
     networks: Mapping[str, Callable[..., jax.Array]] = dataclasses.field(default_factory=dict)
 
 
@@ -109,11 +111,6 @@ def gradient_penalty(judge: Callable[[jax.Array], jax.Array], real: jax.Array) -
     return jnp.square(gradient).sum((1, 2, 3)).mean()
 
 
-def _contour(context: Context) -> jax.Array:
-    find_landmarks = context.networks["contour"]
-    return contour_loss(find_landmarks(context.generated), find_landmarks(context.real))
-
-
 def _feature_matching(context: Context) -> jax.Array:
     return sum(feature_matching_loss(fake.layers, context.true[name].layers) for name, fake in context.fake.items())
 
@@ -123,7 +120,7 @@ def _feature_matching(context: Context) -> jax.Array:
 TERMS: dict[str, Callable[[Context], jax.Array]] = {
     "adversarial": lambda context: sum(adversarial_loss(fake.logits) for fake in context.fake.values()),
     "l1": lambda context: l1_loss(context.generated, context.real),
-    "contour": _contour,
+    "contour": lambda context: contour_loss(context.networks["contour"](context.generated), context.real_landmarks),
     "masked": lambda context: masked_loss(context.generated, context.real, context.mask),
     "feature_matching": _feature_matching,
     "perceptual": lambda context: context.networks["perceptual"](context.generated, context.real).mean(),

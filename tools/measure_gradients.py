@@ -53,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         variables = {"params": state.params["generator"], "batch_stats": state.batch_stats}
         generated = task.generator.apply(variables, masked, mask)
         networks = task.networks(task.frozen, mask, jax.random.key(0))
+        landmarks = networks["contour"](real) if "contour" in networks else None
 
         def judge(image):
             judged = {}
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             return judged
 
         def value(term, image):
-            return TERMS[term](Context(image, real, masked, mask, judge(image), judge(real), networks))
+            return TERMS[term](Context(image, real, masked, mask, judge(image), judge(real), landmarks, networks))
 
         def norm(gradient):
             # The loss is a mean over the batch; each image's own gradient is as many times larger.

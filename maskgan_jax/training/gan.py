@@ -124,9 +124,10 @@ class GAN(Task):
                 logged["gradient_penalty"] = logged.get("gradient_penalty", 0.0) + value
 
         networks = self.networks(frozen, mask, jax.random.fold_in(key, 1))
+        real_landmarks = networks["contour"](real) if "contour" in networks else None
 
         def generator_loss(generated: jax.Array, fake: Mapping[str, Judgement]) -> tuple[jax.Array, dict[str, jax.Array]]:
-            context = Context(generated, real, masked, mask, fake, true, networks)
+            context = Context(generated, real, masked, mask, fake, true, real_landmarks, networks)
             values = {name: TERMS[name](context) for name in self.terms}
             return sum(self.config.losses[name] * value for name, value in values.items()), values
 
@@ -135,9 +136,9 @@ class GAN(Task):
         (gradients["generator"],) = pull_generator(direct + through)
         logged |= terms | {f"weighted_{name}": self.config.losses[name] * term for name, term in terms.items()}
         logged["generator"] = value
-        if "contour" in networks:
+        if real_landmarks is not None:
             # How exact the landmark network is: its error on the real face, from dlib's points.
-            logged["contour_floor"] = losses.contour_loss(networks["contour"](real), batch["landmarks"])
+            logged["contour_floor"] = losses.contour_loss(real_landmarks, batch["landmarks"])
         return gradients, batch_stats, logged
 
     def _generate(

@@ -117,7 +117,7 @@ def _run(
     with (
         checkpoints.open_checkpoints(workdir, config.training.keep) as saved,
         checkpoints.open_best(workdir) as best,
-        contextlib.ExitStack() as profile,
+        contextlib.ExitStack() as stack,
     ):
         if saved.latest_step() is not None:
             state = checkpoints.restore_state(saved, state, batches)
@@ -134,11 +134,13 @@ def _run(
         validator = create_validator(task, validation, config, mesh)
         pending: list[jax.Array] = []
         since, waited = time.monotonic(), 0.0
+        profiled = config.training.profile
         name, hidden = f"train {config.task}", not is_first_process
-        progress = tqdm(range(start, steps), name, initial=start, total=steps, unit="step", disable=hidden)
+        bar = tqdm(range(start, steps), name, initial=start, total=steps, unit="step", disable=hidden)
+        progress = stack.enter_context(bar)
         for step in progress:
-            if config.training.profile and step + 1 == config.training.profile[0]:
-                profile.enter_context(jax.profiler.trace(str(workdir / "profile")))
+            if profiled and step + 1 == profiled[0]:
+                jax.profiler.start_trace(str(workdir / "profile"))
             # The devices are still at the last step. They get the next one before they finish, but no more: batches would fill
             # their memory.
             asked = time.monotonic()
@@ -148,9 +150,9 @@ def _run(
             state, terms = step_of_run(length, state, frozen, batch, step_key)
             if pending:
                 jax.block_until_ready(pending[-1])
-            if config.training.profile and step + 1 == config.training.profile[1]:
+            if profiled and profiled[0] <= step + 1 == min(profiled[1], steps):
                 jax.block_until_ready(terms)
-                profile.close()
+                jax.profiler.stop_trace()
             terms.copy_to_host_async()
             pending.append(terms)
             done = step + 1

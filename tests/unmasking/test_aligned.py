@@ -220,7 +220,7 @@ def test_whatever_one_face_raises_the_others_are_done(faces, tmp_path, generator
     monkeypatch.setattr(aligned, "read_image", read)
     assert main(["unmask", "--aligned", str(faces), f"--out={tmp_path / 'out'}", f"--weights={generator_file}"]) == 1
     lines = capsys.readouterr().err.replace("\r", "\n").split("\n")
-    assert f"maskgan unmask: skipped: {faces / 'large.png'}: MemoryError: of all things" in lines
+    assert any(line.endswith(f"maskgan unmask: skipped: {faces / 'large.png'}: MemoryError: of all things") for line in lines)
     assert written(tmp_path / "out") == ["inner/small.png", "same.png"]
 
 
