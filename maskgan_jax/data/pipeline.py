@@ -12,16 +12,14 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from maskgan_jax.data.augmentation import change_both, degrade, vary_light, vary_mask
+from maskgan_jax.data.augmentation import Record, change_both, degrade, vary_light, vary_mask
 from maskgan_jax.data.masked_faces.reader import readable
 from maskgan_jax.data.points import MIRRORED
-
-Batch = dict[str, np.ndarray]
 
 ARRAYS = ("real", "masked", "mask", "landmarks")
 
 
-def mirror(record: Batch) -> Batch:
+def mirror(record: Record) -> Record:
     """The record as in a mirror: images and mask flipped, landmarks moved and renumbered."""
     side = record["real"].shape[1]
     # OpenCV takes a thirtieth of the time that NumPy takes to copy pixels in reverse; it drops an axis of one channel.
@@ -30,7 +28,7 @@ def mirror(record: Batch) -> Batch:
     return {**flipped, "landmarks": landmarks}
 
 
-def enlarge_and_crop(record: Batch, factor: float, rng: np.random.Generator) -> Batch:
+def enlarge_and_crop(record: Record, factor: float, rng: np.random.Generator) -> Record:
     """pix2pix's jitter: everything enlarged by `factor` and cropped back to its size at a random place."""
     side = record["real"].shape[0]
     enlarged = round(side * factor)
@@ -48,7 +46,7 @@ def enlarge_and_crop(record: Batch, factor: float, rng: np.random.Generator) -> 
     return {**resized, "landmarks": landmarks.astype(np.float32)}
 
 
-def misalign(record: Batch, most: float, rng: np.random.Generator) -> Batch:
+def misalign(record: Record, most: float, rng: np.random.Generator) -> Record:
     """The record as if its face had been badly aligned: turned, scaled and shifted at random about its middle.
 
     Args:
@@ -74,7 +72,7 @@ def misalign(record: Batch, most: float, rng: np.random.Generator) -> Batch:
     return {**moved, "landmarks": landmarks.astype(np.float32)}
 
 
-def grow_mask(record: Batch, most: int, rng: np.random.Generator) -> Batch:
+def grow_mask(record: Record, most: int, rng: np.random.Generator) -> Record:
     """The record with its mask grown on all sides by a random number of pixels, up to `most`."""
     by = int(rng.integers(0, most + 1))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * by + 1, 2 * by + 1))
@@ -102,7 +100,7 @@ def training_batches(
     """
     settings = config.input
 
-    def read(number: int, rng: np.random.Generator) -> Batch:
+    def read(number: int, rng: np.random.Generator) -> Record:
         _, record = _next_readable(source, number)
         record = {name: record[name] for name in ARRAYS}
         if settings.flip and rng.random() < 0.5:
@@ -143,7 +141,7 @@ def _set_up_worker(number: int, count: int) -> None:
 
 def evaluation_batches(
     source: Sequence[dict[str, Any]], batch_size: int, *, limit: int = 0, process_index: int = 0, process_count: int = 1
-) -> Iterator[Batch]:
+) -> Iterator[dict[str, np.ndarray]]:
     """This process's share of a split, in order, once.
 
     The last batch is filled up, and the place of a damaged record is taken, by copies of other records. `weight` `[b]` is 1.0

@@ -134,9 +134,19 @@ def describe(config: Mapping[str, Any]) -> Description:
     task, data = config["task"], config["data"]
     if task not in KINDS:
         raise ValueError(f"there is no task {task!r} in this version of maskgan_jax")
-    settings = _default_settings(task) | dict(config[KINDS[task].network])
+    settings = dict(config[KINDS[task].network])
     settings.pop("weights", None)  # A path on the machine of the training.
-    return Description(task, data["size"], data.get("zoom", 1.0), _as_in_json(settings))
+    return with_defaults(task, data["size"], data.get("zoom", 1.0), settings)
+
+
+def with_defaults(task: str, size: int, zoom: float, settings: Mapping[str, Any]) -> Description:
+    """A description whose settings may be older than this version: those that came later have their defaults.
+
+    Raises:
+      ValueError: there is no such network.
+    """
+    defaults = _default_settings(task) if task in KINDS else {}
+    return Description(task, size, zoom, defaults | _as_in_json(settings))
 
 
 def _default_settings(task: str) -> dict[str, Any]:

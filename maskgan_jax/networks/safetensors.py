@@ -20,7 +20,7 @@ from safetensors.numpy import save
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing
-from maskgan_jax.networks.description import Description, Variables, describe
+from maskgan_jax.networks.description import Description, Variables, describe, with_defaults
 
 FORMAT = "maskgan_jax"
 # Counts up when older programs would misunderstand a file.
@@ -71,7 +71,7 @@ def read_header(path: str | Path) -> tuple[Description, dict[str, Any]]:
         config = json.loads(header["config"])
         if version == 1:
             return describe(config), config
-        return Description(**json.loads(header["network"])), config
+        return with_defaults(**json.loads(header["network"])), config
 
 
 def load_safetensors(path: str | Path) -> Variables:

@@ -76,6 +76,7 @@ class GAN(Task):
         variables = self.generator.init(generator_key, image, mask)
         params = {"generator": variables["params"]}
         for number, (name, discriminator) in enumerate(self.discriminators.items()):
+            # The first one keeps the key it has where it is alone: its runs begin as they always did.
             key = jax.random.fold_in(discriminator_key, number) if number else discriminator_key
             params[name] = discriminator.module.init(key, *discriminator.view(image, image, mask))["params"]
         return params, variables.get("batch_stats", {})

@@ -14,7 +14,8 @@ from maskgan_jax.unmasking.inputs import Job
 def unmask_each(jobs: Sequence[Job], unmask: Callable[[Job], str | None]) -> int:
     """Unmasks inputs one after the other, with a progress bar.
 
-    An input that raises anything is told of in one line on standard error. Ctrl-C ends it all, whatever a library made of it.
+    An input that fails, with any exception, is reported in one line on standard error. Ctrl-C ends the batch, even if a library
+    turns it into another exception.
 
     Args:
       jobs: the inputs.

@@ -7,6 +7,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from maskgan_jax.configs import default
 from maskgan_jax.errors import UserError
 from maskgan_jax.export.pytorch import save_pytorch
 from maskgan_jax.export.stablehlo import save_stablehlo
@@ -140,6 +141,18 @@ def test_file_of_the_first_version(tmp_path):
     assert description.settings["width"] == 32 and description.settings["architecture"] == "unet"
     assert "weights" not in description.settings
     assert config == OLD
+
+
+def test_file_of_before_a_setting_was_added(tmp_path, variables, config, monkeypatch):
+    """A later program, with one more setting of generators, still reads the files of this one."""
+    path = tmp_path / "network.safetensors"
+    save_safetensors(path, variables, config)
+    expected, _ = read_header(path)
+
+    later = default.get_config()
+    later.generator.glow = 3
+    monkeypatch.setattr(default, "get_config", lambda: later)
+    assert read_header(path)[0].settings == expected.settings | {"glow": 3}
 
 
 def test_file_of_a_later_version(tmp_path):
