@@ -67,6 +67,8 @@ def get_config() -> ConfigDict:
     # Fraction of the records that get another region than the drawn mask's, and hide a part of the real image instead: for
     # generators that inpaint.
     inputs.vary_region = 0.0
+    # Fraction of the records that get hands, hair or things in front of the face, in both images; they are no part of the mask.
+    inputs.occlude = 0.0
     # The most by which gamma, contrast and brightness change, in both images alike.
     inputs.light = 0.0
     # Fraction of the records whose images are blurred, noisy or compressed as a worse camera's are.

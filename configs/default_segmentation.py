@@ -16,6 +16,9 @@ def get_config() -> ConfigDict:
     config.input.batch_size = 32
     config.input.grow_region = 0
     config.input.misalignment = 0.08
+    # What is in front of a mask is not the mask's.
+    config.input.occlude = 0.4
+    config.input.degrade = 0.3
     config.optimizer.learning_rate = 2e-3
     config.optimizer.b1 = 0.9
     config.optimizer.ema = 0.99

@@ -58,6 +58,7 @@ ALLOWED = {
     "input.vary_region": _between(0, 1),
     "input.light": _between(0, 0.5),
     "input.degrade": _between(0, 1),
+    "input.occlude": _between(0, 1),
     "input.threads": _at_least(1),
     "input.processes": _at_least(0),
     "input.prefetch": _at_least(1),

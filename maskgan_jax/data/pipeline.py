@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from maskgan_jax.data.augmentation import Record, change_both, degrade, vary_light, vary_mask
 from maskgan_jax.data.masked_faces.reader import readable
+from maskgan_jax.data.occluders import occlude
 from maskgan_jax.data.points import MIRRORED
 
 ARRAYS = ("real", "masked", "mask", "landmarks")
@@ -107,6 +108,8 @@ def training_batches(
             record = mirror(record)
         if settings.vary_region and rng.random() < settings.vary_region:
             record = vary_mask(record, rng)
+        if settings.occlude and rng.random() < settings.occlude:
+            record = occlude(record, rng)
         if settings.jitter != 1.0:
             record = enlarge_and_crop(record, settings.jitter, rng)
         if settings.misalignment:

@@ -17,6 +17,12 @@ from maskgan_jax.training.state import Task, Tree, mean_of
 # How far the colors of an image are changed at random: the factors of all and of each channel lie between 1 - x and 1 + x.
 BRIGHTNESS = 0.4
 TINT = 0.15
+# The fractions of the images that get a strong cast in place of that tint, and a haze; and how strong these are at most.
+CAST, MOST_CAST = 0.15, 0.5
+HAZY, MOST_HAZE = 0.15, 0.7
+# The fraction of the images that are softened as small or blurred faces are: their sides are divided by one of these.
+SOFT = 0.3
+SOFTNESS = (2, 3, 4)
 
 # The fraction of the face masks that get a print of another image, and how often that is repeated across the face at most.
 PRINTED = 0.5
@@ -39,11 +45,28 @@ def segmentation_loss(logits: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 def vary_color(images: jax.Array, key: jax.Array) -> jax.Array:
-    """Images `[B, S, S, 3]` in [-1, 1] under other light: each is brightened or darkened, and tinted, at random."""
-    both, each = jax.random.split(key)
-    gain = jax.random.uniform(both, (len(images), 1, 1, 1), minval=1 - BRIGHTNESS, maxval=1 + BRIGHTNESS)
-    tint = jax.random.uniform(each, (len(images), 1, 1, 3), minval=1 - TINT, maxval=1 + TINT)
-    return jnp.clip((images + 1) * gain * tint - 1, -1, 1)
+    """Images `[B, S, S, 3]` in [-1, 1] under other light: each is brightened or darkened, and tinted; some are hazy."""
+    both, each, casts, hazes, haze, color = jax.random.split(key, 6)
+    one, three = (len(images), 1, 1, 1), (len(images), 1, 1, 3)
+    gain = jax.random.uniform(both, one, minval=1 - BRIGHTNESS, maxval=1 + BRIGHTNESS)
+    most = jnp.where(jax.random.bernoulli(casts, CAST, one), MOST_CAST, TINT)
+    tint = 1 + most * jax.random.uniform(each, three, minval=-1.0, maxval=1.0)
+    images = jnp.clip((images + 1) * gain * tint - 1, -1, 1)
+    haze = MOST_HAZE * jax.random.uniform(haze, one) * jax.random.bernoulli(hazes, HAZY, one)
+    return images + haze * (jax.random.uniform(color, three, minval=0.3, maxval=1.0) - images)
+
+
+def soften(images: jax.Array, key: jax.Array) -> jax.Array:
+    """Images `[B, S, S, 3]`, some of them shrunk and enlarged again: small faces, and those that are out of focus."""
+    which, how = jax.random.split(key)
+    batch, side, _, channels = images.shape
+    softened = [
+        jax.image.resize(jax.image.resize(images, (batch, side // by, side // by, channels), "linear"), images.shape, "cubic")
+        for by in SOFTNESS
+    ]
+    chosen = jax.random.randint(how, (batch, 1, 1, 1), 0, len(SOFTNESS))
+    softened = jnp.clip(jnp.select([chosen == i for i in range(len(SOFTNESS))], softened), -1, 1)
+    return jnp.where(jax.random.bernoulli(which, SOFT, (batch, 1, 1, 1)), softened, images)
 
 
 def add_prints(masked: jax.Array, mask: jax.Array, others: jax.Array, key: jax.Array) -> jax.Array:
@@ -107,10 +130,10 @@ class Segmentation(Task):
         del frozen
         # Every fourth face is shown without its mask.
         bare = (batch["number"] % 4 == 3)[:, None, None, None]
-        print_key, color_key = jax.random.split(key)
+        print_key, color_key, soft_key = jax.random.split(key, 3)
         real, mask = normalize(batch["real"]), binary_mask(batch["mask"])
         masked = add_prints(normalize(batch["masked"]), mask, real, print_key)
-        images = vary_color(jnp.where(bare, real, masked), color_key)
+        images = soften(vary_color(jnp.where(bare, real, masked), color_key), soft_key)
         mask = jnp.where(bare, 0.0, mask)[..., 0]
 
         def loss(params: Tree) -> tuple[jax.Array, Tree]:

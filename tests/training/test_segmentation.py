@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from maskgan_jax.training.segmentation import Segmentation, add_prints, segmentation_loss, vary_color
+from maskgan_jax.training.segmentation import Segmentation, add_prints, segmentation_loss, soften, vary_color
 
 
 def test_loss_is_cross_entropy_and_dice():
@@ -37,12 +37,36 @@ def test_prints_stay_on_the_masks_and_on_some_of_them():
 
 
 def test_other_light_changes_all_pixels_of_a_picture_alike():
-    pictures = np.full((50, 4, 4, 3), -0.2, np.float32)
+    pictures = np.full((200, 4, 4, 3), -0.2, np.float32)
     result = np.asarray(vary_color(pictures, jax.random.key(0)))
     assert np.ptp(result, axis=(1, 2)).max() < 1e-6
+    assert np.abs(result).max() <= 1
     gains = (result[:, 0, 0] + 1) / 0.8
-    assert 0.5 < gains.min() < 0.8 and 1.2 < gains.max() < 1.65
-    assert np.ptp(gains, axis=1).mean() > 0.02
+    assert np.percentile(gains, 1) < 0.7 and np.percentile(gains, 90) > 1.3
+    # Most tints are mild, some are strong.
+    tints = np.ptp(gains, axis=1) / gains.mean(axis=1)
+    assert 0.05 < np.median(tints) < 0.3 and tints.max() > 0.5
+
+
+def test_haze_takes_contrast_away():
+    pictures = np.full((200, 4, 4, 3), -1.0, np.float32)
+    result = np.asarray(vary_color(pictures, jax.random.key(0)))  # Black stays black under any light, but not in haze.
+    hazy = result.max(axis=(1, 2, 3)) > -1
+    assert 0.07 < hazy.mean() < 0.25
+    assert result.max() < 2 * 0.7 - 1 + 1e-6
+
+
+def test_some_pictures_are_softened():
+    rng = np.random.default_rng(0)
+    pictures = rng.uniform(-1, 1, (100, 16, 16, 3)).astype(np.float32)
+    result = np.asarray(soften(pictures, jax.random.key(0)))
+    changed = np.abs(result - pictures).max(axis=(1, 2, 3)) > 0
+    assert 0.15 < changed.mean() < 0.45
+    assert result[changed].std() < 0.7 * pictures.std()
+    assert np.abs(result).max() <= 1
+    # What is smooth stays as it is.
+    plain = np.broadcast_to(rng.uniform(-1, 1, (50, 1, 1, 3)).astype(np.float32), (50, 16, 16, 3))
+    np.testing.assert_allclose(soften(plain, jax.random.key(0)), plain, atol=1e-6)
 
 
 @pytest.fixture(scope="module")
