@@ -184,6 +184,9 @@ def get_config() -> ConfigDict:
     training.log_every = 50
     training.validate_every = 0
     training.checkpoint_every = 0
+    # Of 'unmask', the validation score whose smallest value makes a checkpoint the best one: 'mse_masked', which favors blurred
+    # faces, or 'st_lpips'.
+    training.best_by = "mse_masked"
     # Latest checkpoints kept, beside the best one.
     training.keep = 3
     # Records of the validation split that are scored (0: all), and faces shown in the image grids.

@@ -28,9 +28,6 @@ KEEP_CONVOLUTIONS = jax.checkpoint_policies.save_only_these_names("convolution")
 # The terms that are ST-LPIPS, and the networks they look through.
 PERCEPTUAL = {"perceptual": "alex", "perceptual_vgg": "vgg"}
 
-# Means over the validation records. `_raw` is of the generator's output; the others are of the composite.
-Validation = mean_of("mse_masked", "psnr", "psnr_raw", "l1_raw")
-
 # (variables, images `[B, S, S, 3]` in [-1, 1]) -> landmarks `[B, 68, 2]` in pixels.
 FindLandmarks = Callable[[Variables, jax.Array], jax.Array]
 
@@ -41,7 +38,6 @@ class GAN(Task):
     network = "generator"
     sections = ("generator", "discriminator", "losses")
     loss = "generator"
-    criterion = "mse_masked"
 
     def __init__(self, config: ConfigDict):
         """The networks that a config describes, and the frozen ones that its losses look through.
@@ -57,6 +53,11 @@ class GAN(Task):
         self.frozen = {"landmark_net": landmark_net}
         self.frozen |= {name: load_st_lpips(network) for name, network in PERCEPTUAL.items() if config.losses[name]}
         self.terms = tuple(name for name in TERMS if self._is_computed(name))
+        self.criterion = config.training.best_by
+        self.st_lpips = load_st_lpips() if self.criterion == "st_lpips" else None
+        # Means over the validation records. `_raw` is of the generator's output; the others are of the composite.
+        names = ("mse_masked", "psnr", "psnr_raw", "l1_raw")
+        self.validation = mean_of(*names, *(["st_lpips"] if self.st_lpips else []))
 
     def _is_computed(self, term: str) -> bool:
         """Whether a term is a part of the loss, or logged all the same."""
@@ -190,13 +191,15 @@ class GAN(Task):
         raw, whole = (images.astype(jnp.float32) for images in self.unmask(variables, batch))
         real, mask = batch["real"].astype(jnp.float32), binary_mask(batch["mask"])
         squared = (jnp.square(whole - real) * mask).sum((1, 2, 3))
-        return Validation.single_from_model_output(
-            mse_masked=squared / jnp.maximum(mask.sum((1, 2, 3)), 1),
-            psnr=decibels(jnp.square(whole - real).mean((1, 2, 3))),
-            psnr_raw=decibels(jnp.square(raw - real).mean((1, 2, 3))),
-            l1_raw=jnp.abs(raw - real).mean((1, 2, 3)),
-            mask=batch["weight"],
-        )
+        scores = {
+            "mse_masked": squared / jnp.maximum(mask.sum((1, 2, 3)), 1),
+            "psnr": decibels(jnp.square(whole - real).mean((1, 2, 3))),
+            "psnr_raw": decibels(jnp.square(raw - real).mean((1, 2, 3))),
+            "l1_raw": jnp.abs(raw - real).mean((1, 2, 3)),
+        }
+        if self.st_lpips:
+            scores["st_lpips"] = st_lpips(self.st_lpips, normalize(whole), normalize(real))
+        return self.validation.single_from_model_output(**scores, mask=batch["weight"])
 
     def draw(self, variables: Variables, batch: Batch) -> np.ndarray:
         """One row a face: masked, generated, composite, real."""

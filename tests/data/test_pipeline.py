@@ -150,7 +150,7 @@ def test_processes_read_what_threads_read(config):
 
 def test_varied_records_are_still_records(config):
     """All variation together: sizes and types stay, and outside the region both images are one."""
-    config.input.update(vary_region=1.0, misalignment=0.03, grow_region=2, light=0.2, degrade=1.0)
+    config.input.update(vary_region=1.0, misalignment=0.03, grow_region=2, light=0.2, degrade=1.0, occlude=1.0)
     batch = next(training_batches([make_record(seed) for seed in range(6)], config))
     assert {name: array.shape for name, array in batch.items()} == {
         "real": (4, SIDE, SIDE, 3),

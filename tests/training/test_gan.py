@@ -254,6 +254,17 @@ def test_validation_scores(validated, generator_variables, batch, config):
     assert scores == pytest.approx(expected, rel=1e-3)
 
 
+def test_the_best_checkpoint_may_go_by_st_lpips(make_config, generator_variables, batch):
+    config = make_config()
+    config.training.best_by = "st_lpips"
+    task = GAN(config)
+    assert task.criterion == "st_lpips"
+    scores = jax.jit(task.validate)(generator_variables, {**batch, "weight": np.ones(2, np.float32)}).compute()
+    _, composites = task.unmask(generator_variables, batch)
+    pair = [np.asarray(images, np.float32) / 127.5 - 1 for images in (composites, batch["real"])]
+    assert float(scores["st_lpips"]) == pytest.approx(float(st_lpips(load_st_lpips(), *pair).mean()), rel=1e-3)
+
+
 def test_copies_that_fill_the_last_batch_count_for_nothing(validated, batch):
     records = [{name: array[i] for name, array in batch.items()} for i in range(2)]
     (filled,) = evaluation_batches(records[:1], 2)
