@@ -184,6 +184,8 @@ def get_config() -> ConfigDict:
     training.log_every = 50
     training.validate_every = 0
     training.checkpoint_every = 0
+    # Epochs after which a checkpoint is saved and kept for good, such as (10, 30, 100).
+    training.keep_epochs = ()
     # Of 'unmask', the validation score whose smallest value makes a checkpoint the best one: 'mse_masked', which favors blurred
     # faces, or 'st_lpips'.
     training.best_by = "mse_masked"

@@ -91,6 +91,7 @@ ALLOWED = {
         lambda steps: not steps or (len(steps) == 2 and 0 < steps[0] <= steps[1]),
         "() or the first step and the last one, such as (10, 12)",
     ),
+    "training.keep_epochs": _Allowed(lambda epochs: all(epoch > 0 for epoch in epochs), "numbers of epochs, such as (10, 30)"),
     "training.log_every": _at_least(1),
     "training.validate_every": _at_least(0),
     "training.checkpoint_every": _at_least(0),

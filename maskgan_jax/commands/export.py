@@ -35,8 +35,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--step",
         default="best",
-        choices=["best", "last"],
-        help="of a run: the best checkpoint by validation, or the latest (default: best)",
+        metavar="best|last|N",
+        help="of a run: the best checkpoint by validation, the latest, or that of step N (default: best)",
     )
     parser.add_argument("--batch", type=int, metavar="N", help="fixed size of the batch, for stablehlo, onnx and savedmodel")
     parser.add_argument("--half", action="store_true", help="float16 weights: half the size; for safetensors")
@@ -48,10 +48,10 @@ def main(arguments: list[str]) -> None:
 
     # JAX takes seconds to start; a mistyped flag should not.
     from maskgan_jax.networks.face_network import pretrained
-    from maskgan_jax.networks.stored import load_network, read_description
+    from maskgan_jax.networks.stored import checkpoint_of, load_network, read_description
 
-    path = pretrained(flags.pretrained) if flags.pretrained else flags.workdir
-    network = load_network(path, read_description(path)[0].task, flags.step)
+    path = checkpoint_of(pretrained(flags.pretrained) if flags.pretrained else Path(flags.workdir), flags.step)
+    network = load_network(path, read_description(path)[0].task)
     if Path(flags.out).resolve() == Path(path).resolve():
         raise UserError(f"{flags.out} is the network itself; give another --out")
     # Each format's packages are imported only when it is asked for.

@@ -21,6 +21,10 @@ def main(arguments: list[str]) -> int:
     flags = parser.parse_args(arguments)
     _check(parser, flags)
     # JAX takes seconds to start; a mistyped flag or file should not.
+    if flags.step != "best":
+        from maskgan_jax.networks.stored import checkpoint_of
+
+        flags.weights = checkpoint_of(Path(flags.weights), flags.step)
     if flags.camera is not None:
         return _camera(flags)
     if flags.aligned:
@@ -75,6 +79,9 @@ def _parser() -> argparse.ArgumentParser:
         "--weights", metavar="PATH", help="workdir of a run, or an exported .safetensors file; without it, the package's own"
     )
     parser.add_argument(
+        "--step", default="best", metavar="best|last|N", help="of the run in --weights: which checkpoint (default: best)"
+    )
+    parser.add_argument(
         "--fast",
         action=argparse.BooleanOptionalAction,
         help="take the package's coarser, faster network (default: for videos and cameras, not for photos)",
@@ -110,6 +117,8 @@ def _check(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:
         parser.error("give images, videos or folders to unmask, or --camera=N")
     if flags.fast is not None and flags.weights is not None:
         parser.error("--fast chooses between the package's networks, and --weights is another; leave one of them out")
+    if flags.step != "best" and flags.weights is None:
+        parser.error("--step is of the run that --weights names; give both")
     if flags.aligned or flags.camera is not None:
         what = "--aligned" if flags.aligned else "--camera"
         for flag in (*EXTRAS, "metadata", *(["mask"] if flags.camera is not None else [])):

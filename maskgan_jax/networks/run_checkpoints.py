@@ -38,26 +38,24 @@ def read_best(workdir: Path) -> Variables:
         ) from error
 
 
-def read_last(workdir: Path, network: str) -> Variables:
-    """The variables (NumPy) of a network in the latest checkpoint of a run; their moving average, if there is one.
+def read_checkpoint(folder: Path, network: str) -> Variables:
+    """The variables (NumPy) of a network in a checkpoint of a run; their moving average, if there is one.
 
     Args:
-      workdir: of the run.
+      folder: `checkpoints/STEP`.
       network: its name among those that are trained.
 
     Raises:
-      UserError: there is no checkpoint, or it is damaged.
+      UserError: it is damaged.
     """
-    folder = latest(workdir / "checkpoints")
-    if folder is None:
-        raise UserError(f"{workdir} holds no checkpoint yet; `maskgan train` saves the first one after an epoch")
     try:
         state = read_tree(folder / "state")
     except MemoryError:
         raise
     except Exception as error:  # As above.
         raise UserError(
-            f"the checkpoint in {folder} cannot be read ({first_line(error)}); if it is damaged, train on until the next one"
+            f"the checkpoint in {folder} cannot be read ({first_line(error)}); if it is damaged, give another --step, or train "
+            "on until the next one"
         ) from error
     return state["ema"] or {"params": state["params"][network], "batch_stats": state["batch_stats"]}
 

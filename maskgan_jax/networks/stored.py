@@ -26,7 +26,10 @@ class StoredNetwork(NamedTuple):
 
 
 def read_description(path: str | Path) -> tuple[Description, dict[str, Any]]:
-    """The description of the network in a workdir of a training run, or in a .safetensors file; and its config, as saved.
+    """The description of a network and its config, as saved.
+
+    Args:
+      path: the workdir of a training run, one of its checkpoints (`checkpoints/STEP`), or a .safetensors file.
 
     Raises:
       UserError: there is no network, or one that was exported for other programs.
@@ -43,7 +46,7 @@ def read_description(path: str | Path) -> tuple[Description, dict[str, Any]]:
         )
     if not path.is_dir():
         return read_header(path)
-    saved = path / "config.json"
+    saved = (workdir_of(path) or path) / "config.json"
     try:
         config = json.loads(saved.read_text(encoding="utf-8"))
         return describe(config), config
@@ -53,13 +56,12 @@ def read_description(path: str | Path) -> tuple[Description, dict[str, Any]]:
         raise UserError(f"{saved} is not a saved config ({error})") from error
 
 
-def load_network(path: str | Path, task: str, step: str = "best") -> StoredNetwork:
-    """Loads a trained network.
+def load_network(path: str | Path, task: str) -> StoredNetwork:
+    """Loads a trained network; of a run, the best one by validation, or that of the checkpoint which `path` names.
 
     Args:
       path: as for `read_description`.
       task: 'unmask', 'landmarks' or 'segmentation': which network is expected there.
-      step: of a run, 'best' or 'last': the best checkpoint by validation, or the latest one.
 
     Raises:
       UserError: there is no network, it is another one, what is stored does not fit its description, or is not finite.
@@ -74,9 +76,9 @@ def load_network(path: str | Path, task: str, step: str = "best") -> StoredNetwo
         raise UserError(f"cannot use the network in {path}: {error}") from error
     if path.is_dir():
         # Orbax, which only runs need, takes as long to import as all the rest.
-        from maskgan_jax.networks.run_checkpoints import read_best, read_last
+        from maskgan_jax.networks.run_checkpoints import read_best, read_checkpoint
 
-        variables = read_best(path) if step == "best" else read_last(path, description.kind.network)
+        variables = read_checkpoint(path, description.kind.network) if workdir_of(path) else read_best(path)
     else:
         variables = load_safetensors(path)
     inputs = [jnp.zeros((1, *shape)) for shape in description.inputs().values()]
@@ -89,3 +91,34 @@ def load_network(path: str | Path, task: str, step: str = "best") -> StoredNetwo
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables)):
         raise UserError(f"the network in {path} has weights that are not finite numbers; train it again")
     return StoredNetwork(description, module, variables, config)
+
+
+def workdir_of(checkpoint: Path) -> Path | None:
+    """The workdir of a run of which this is a checkpoint, `checkpoints/STEP`; None if it is none."""
+    is_checkpoint = checkpoint.name.isdigit() and checkpoint.parent.name == "checkpoints" and checkpoint.is_dir()
+    return checkpoint.parent.parent if is_checkpoint else None
+
+
+def checkpoint_of(workdir: Path, step: str) -> Path:
+    """The path of the network that a run had after a step: its workdir for 'best', else one of its checkpoints.
+
+    Args:
+      workdir: of the run.
+      step: 'best', 'last', or the number of a step whose checkpoint was kept.
+
+    Raises:
+      UserError: there is no such checkpoint, or the path is no run's.
+    """
+    if step == "best":
+        return workdir
+    if not workdir.is_dir():
+        raise UserError(f"--step={step} is for the workdir of a run, and {workdir} is none; leave it out")
+    steps = sorted(int(path.name) for path in (workdir / "checkpoints").glob("*") if path.name.isdigit())
+    if not steps:
+        raise UserError(f"{workdir} holds no checkpoint yet; `maskgan train` saves the first one after an epoch")
+    if step == "last":
+        return workdir / "checkpoints" / str(steps[-1])
+    if not step.isdigit() or int(step) not in steps:
+        kept = ", ".join(map(str, steps))
+        raise UserError(f"{workdir} has no checkpoint of step {step}; give --step=best, last or one of {kept}")
+    return workdir / "checkpoints" / str(int(step))

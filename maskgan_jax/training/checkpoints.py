@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
+from orbax.checkpoint import checkpoint_managers
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.networks.description import Variables
@@ -48,9 +49,10 @@ def locked(workdir: Path) -> Iterator[None]:
         yield
 
 
-def open_checkpoints(workdir: Path, keep: int = 1, read_only: bool = False) -> ocp.CheckpointManager:
-    """The checkpoints to resume from; the `keep` latest are kept. They are saved in the background."""
-    return ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=_options("checkpoints", keep, read_only))
+def open_checkpoints(workdir: Path, keep: int = 1, kept_steps: Collection[int] = ()) -> ocp.CheckpointManager:
+    """The checkpoints to resume from: the `keep` latest, and those of `kept_steps`. They are saved in the background."""
+    options = _options("checkpoints", keep, kept_steps)
+    return ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
 
 
 def open_best(workdir: Path) -> ocp.CheckpointManager:
@@ -62,12 +64,12 @@ def open_best(workdir: Path) -> ocp.CheckpointManager:
     )
 
 
-def _options(name: str, keep: int, read_only: bool = False) -> ocp.CheckpointManagerOptions:
+def _options(name: str, keep: int, kept_steps: Collection[int] = ()) -> ocp.CheckpointManagerOptions:
+    policies = (checkpoint_managers.LatestN(keep), checkpoint_managers.CustomSteps(sorted(kept_steps)))
     return ocp.CheckpointManagerOptions(
-        max_to_keep=keep,
-        create=not read_only,
-        # What a run that was killed left half-written. A reader would take it from a run that is at work.
-        cleanup_tmp_directories=not read_only,
+        preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+        # What a run that was killed left half-written.
+        cleanup_tmp_directories=True,
         # Barriers of the two managers must not be mistaken for each other.
         multiprocessing_options=ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=name),
     )

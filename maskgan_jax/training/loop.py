@@ -101,6 +101,7 @@ def _run(
     steps = config.training.steps or math.ceil(config.training.epochs * steps_per_epoch)
     validate_every = config.training.validate_every or steps_per_epoch
     checkpoint_every = config.training.checkpoint_every or steps_per_epoch
+    kept_steps = {math.ceil(epochs * steps_per_epoch) for epochs in config.training.keep_epochs}
 
     is_first_process = jax.process_index() == 0
     frozen = jax.device_put(task.frozen, replicated(mesh))
@@ -115,7 +116,7 @@ def _run(
     batches = training_batches(records, config, process_index=jax.process_index(), process_count=jax.process_count())
 
     with (
-        checkpoints.open_checkpoints(workdir, config.training.keep) as saved,
+        checkpoints.open_checkpoints(workdir, config.training.keep, kept_steps) as saved,
         checkpoints.open_best(workdir) as best,
         contextlib.ExitStack() as stack,
     ):
@@ -157,6 +158,7 @@ def _run(
             pending.append(terms)
             done = step + 1
             saves, validates = (done % every == 0 or done == steps for every in (checkpoint_every, validate_every))
+            saves |= done in kept_steps
             logs = saves or validates or done % config.training.log_every == 0
             is_terminated = must_stop(done)
             # Clocks differ between processes: they agree, but not after each step.

@@ -26,6 +26,7 @@ FREE = (
     "training.checkpoint_every",
     "training.fsdp",
     "training.keep",
+    "training.keep_epochs",
     "training.log_every",
     "training.minutes",
     "training.pictures",

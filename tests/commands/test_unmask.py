@@ -108,3 +108,12 @@ def test_which_network_redraws_photos_and_videos(flags, expected, tmp_path, monk
     monkeypatch.setattr("maskgan_jax.commands.unmask.weight_file", lambda name: name)
     assert main(["unmask", str(tmp_path / "in"), f"--out={tmp_path / 'out'}", *flags]) == 0
     assert took == expected
+
+
+def test_step_needs_a_run(tmp_path, generator_file, capsys):
+    arguments = ["unmask", "photo.jpg", f"--out={tmp_path / 'out'}", "--step=last"]
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2 and "--step is of the run that --weights names" in capsys.readouterr().err
+    assert main([*arguments, f"--weights={generator_file}"]) == 1
+    assert "--step=last is for the workdir of a run" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.export.orbax import save_orbax
 from maskgan_jax.networks.description import describe
 from maskgan_jax.networks.safetensors import save_safetensors
-from maskgan_jax.networks.stored import load_network, read_description
+from maskgan_jax.networks.stored import checkpoint_of, load_network, read_description
 from maskgan_jax.training.checkpoints import open_best, save_best
 
 
@@ -122,3 +122,11 @@ def test_architecture_that_is_not_there(config, generator_variables, workdir):
     (workdir / "config.json").write_text(json.dumps(saved))
     with pytest.raises(UserError, match=f"cannot use the network in {workdir}: generator.architecture is 'cathedral'"):
         load_network(workdir, "unmask")
+
+
+def test_steps_are_of_runs_that_have_checkpoints(workdir, generator_file):
+    assert checkpoint_of(generator_file, "best") == generator_file
+    with pytest.raises(UserError, match="--step=last is for the workdir of a run, and .* is none; leave it out"):
+        checkpoint_of(generator_file, "last")
+    with pytest.raises(UserError, match="holds no checkpoint yet"):
+        checkpoint_of(workdir, "last")

@@ -100,6 +100,13 @@ def test_no_checkpoint_can_be_read(run):
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["1", "2", "3"]
 
 
+def test_chosen_steps_are_kept_beside_the_latest(tmp_path, config):
+    with checkpoints.open_checkpoints(tmp_path, 1, {2, 9}) as manager:
+        for step in (1, 2, 3, 4):
+            checkpoints.save_state(manager, state_at(step), config, numbers())
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "4"]
+
+
 def test_checkpoint_of_another_network(run):
     with checkpoints.open_checkpoints(run, 3) as manager, pytest.raises(UserError, match="does not fit the config; use its"):
         checkpoints.restore_state(manager, state_at(0, width=4), numbers())

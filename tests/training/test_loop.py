@@ -15,7 +15,7 @@ from maskgan_jax.config import read_config, read_digests, save_config
 from maskgan_jax.errors import OutOfTime, UserError
 from maskgan_jax.files import read_image
 from maskgan_jax.networks.safetensors import load_safetensors
-from maskgan_jax.networks.stored import load_network
+from maskgan_jax.networks.stored import checkpoint_of, load_network
 from maskgan_jax.training import checkpoints, loop
 from maskgan_jax.training.loop import train
 from maskgan_jax.training.step import train_step
@@ -105,6 +105,32 @@ def test_best_checkpoint_has_the_smallest_validation_error(uninterrupted):
     assert [path.name for path in (workdir / "best").iterdir()] == [str(best)]
     if best == STEPS:
         assert_identical(load_network(workdir, "unmask").variables["params"], state.params["generator"])
+
+
+def test_any_checkpoint_of_a_run_can_be_loaded(uninterrupted):
+    workdir, state = uninterrupted
+    assert checkpoint_of(workdir, "best") == workdir
+    last = checkpoint_of(workdir, "last")
+    assert last == checkpoint_of(workdir, str(STEPS)) == workdir / "checkpoints" / str(STEPS)
+    assert_identical(load_network(last, "unmask").variables["params"], state.params["generator"])
+    earlier = load_network(checkpoint_of(workdir, "4"), "unmask")
+    assert earlier.description == load_network(last, "unmask").description
+    assert any(
+        np.any(a != b)
+        for a, b in zip(*map(jax.tree.leaves, (earlier.variables["params"], state.params["generator"])), strict=True)
+    )
+    for step in ("5", "first", "-1"):
+        with pytest.raises(UserError, match=f"no checkpoint of step {step}; give --step=best, last or one of 4, 6"):
+            checkpoint_of(workdir, step)
+
+
+def test_chosen_epochs_are_kept(data_dir, tmp_path, run_config):
+    config = run_config()
+    config.training.update(keep=1, checkpoint_every=6, validate_every=6, pictures=1)
+    per_epoch = len(loop.load_split(data_dir, "train")) // config.input.batch_size
+    config.training.keep_epochs = (1 / per_epoch, 3 / per_epoch)
+    train(config, data_dir, tmp_path)
+    assert sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) == [1, 3, 6]
 
 
 def test_stopped_and_resumed_equals_uninterrupted(uninterrupted, data_dir, tmp_path, monkeypatch, run_config):
