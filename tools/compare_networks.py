@@ -224,7 +224,9 @@ def draw_template(rng: np.random.Generator) -> Template:
         outline = (outline[:, None] + steps[:, None] * (ends - outline)[:, None]).reshape(-1, 2)
         outline[::2] += (outline.mean(axis=0) - outline[::2]) * rng.uniform(0.03, 0.12)
     height, width = 420, 480
-    colour, other = rng.integers(10, 250, (2, 3))
+    colours = rng.uniform(10, 250, (2, 3))
+    # From grey to vivid.
+    colour, other = colours.mean(axis=1, keepdims=True) + rng.random() * (colours - colours.mean(axis=1, keepdims=True))
     printed = _print(str(rng.choice(PRINTS)), rng, height, width)
     image = np.zeros((height, width, 4), np.uint8)
     image[..., :3] = np.where(printed[..., None], other, colour)
