@@ -17,6 +17,7 @@ from maskgan_jax.data.masks import catalogue
 from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.files import write_png
 from maskgan_jax.losses import TERMS
+from maskgan_jax.metrics.face_quality import FACE_METRICS
 from maskgan_jax.metrics.image_quality import METRICS
 from maskgan_jax.metrics.scoring import score_images
 from maskgan_jax.metrics.set_quality import SET_METRICS
@@ -25,7 +26,7 @@ from maskgan_jax.training.loop import train
 
 DOCS = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
 RECIPES = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", DOCS, re.M | re.S))
-TABLES = (TERMS, GENERATORS, sources.KINDS, METRICS, SET_METRICS, catalogue.MASKS)
+TABLES = (TERMS, GENERATORS, sources.KINDS, METRICS, SET_METRICS, FACE_METRICS, catalogue.MASKS)
 
 
 @pytest.fixture
@@ -102,9 +103,11 @@ def test_metrics(follow):
     rng = np.random.default_rng(0)
     real = rng.integers(60, 200, (3, 48, 48, 3), np.uint8)
     items = [(str(i), image + np.uint8(7), image, np.full((48, 48), 255, np.uint8)) for i, image in enumerate(real)]
-    scores = score_images(items)
+    items.append(("face", *items[0][1:], np.random.default_rng(0).uniform(8, 40, (68, 2)).astype(np.float32)))
+    scores = score_images(items, metrics=["nose"])
     assert scores["brightness_error"] == pytest.approx(7) and scores["images"][0]["brightness_error"] == pytest.approx(7)
     assert scores["mean_distance"] > 0
+    assert scores["nose"] >= 0 and scores["left_out"] == {"nose": 3}
 
 
 def test_kind_of_face_mask(follow, config, tmp_path):

@@ -1,83 +1,190 @@
-"""Compares mask removers on the same faces, with the drawn masks and with foreign ones; prints a Markdown table.
+"""Compares mask removers on the same faces, with drawn masks and with two kinds of other ones; prints Markdown tables.
 
 python tools/compare_networks.py --data_dir=DATA maskgan_jax/pretrained/unmask_fast.safetensors \
-    maskgan_jax/pretrained/unmask.safetensors --faces=400 --examples=examples.png
+    maskgan_jax/pretrained/unmask.safetensors --faces=400 --examples=examples.png --by=source --by=age --labels=PHOTOS/faces.csv
 
-The foreign masks are polygons on the landmarks with hard edges, unlike the drawn ones (docs/recipe.md). The networks must be
+The masks are those of the data set (`drawn`), polygons on the landmarks with hard edges (`foreign`), and flat templates of
+other shapes and prints than the drawn ones, warped by six landmarks as MaskTheFace does it (`templates`). The networks must be
 for the zoom of the data set; one for another size sees the faces enlarged or shrunk to it, and its result is brought back. All
-scores are of composites. The contour error is how far the 17 points of the jaw that dlib finds on the result are from those on
-the real face, in the same box, over the distance between the eyes.
+scores are of composites; `input` is the masked face itself. What they mean: docs/metrics.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
-import dlib
 import numpy as np
 from tqdm import tqdm
 
-from maskgan_jax.data.build.landmarks import landmarks_in_box
 from maskgan_jax.data.grid import labelled_grid
 from maskgan_jax.data.masked_faces.reader import load_split, readable, zoom_of
-from maskgan_jax.data.points import CONTOUR, LEFT_EYE, RIGHT_EYE, eyes
+from maskgan_jax.data.masks.geometry import SIX_MEAN, Homography, six_points
+from maskgan_jax.data.masks.templates import Template
+from maskgan_jax.data.points import eyes
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import write_json, write_png
-from maskgan_jax.metrics.baselines import telea
+from maskgan_jax.metrics.evaluation import BASELINES
+from maskgan_jax.metrics.face_quality import check_face_metrics
 from maskgan_jax.metrics.scoring import mean_scores, score_each
 from maskgan_jax.networks.face_network import FaceNetwork
 
+METRICS = "detail,contour,seam,mouth,identity,expression"
+# Headings and formats of the scores in the tables; others are shown by their own names.
+COLUMNS = {
+    "mse_masked": ("MSE in mask", ".0f"),
+    "psnr": ("PSNR, dB", ".2f"),
+    "ssim": ("SSIM", ".4f"),
+    "st_lpips": ("ST-LPIPS", ".4f"),
+    "detail": ("fine detail", ".2f"),
+    "contour": ("contour error", ".4f"),
+    "seam": ("seam", ".2f"),
+    "mouth": ("mouth error", ".4f"),
+    "identity": ("identity distance", ".3f"),
+    "expression": ("same expression", ".2f"),
+}
+# Ages below these are one band, those from the one before it on.
+AGES = (13, 20, 40, 60)
+
+# Templates, in the frame of the face (`geometry`): right halves of outlines from the top of the nose to the chin.
+TEMPLATE_SHAPES = {
+    "rectangle": ((0, 0.16), (0.44, 0.2), (0.46, 0.66), (0, 0.72)),
+    "trapezoid": ((0, 0.06), (0.28, 0.1), (0.5, 0.36), (0.33, 0.78), (0, 0.88)),
+    "beak": ((0, -0.02), (0.16, 0.16), (0.5, 0.2), (0.48, 0.52), (0.2, 0.84), (0, 0.98)),
+    "bib": ((0, 0.2), (0.5, 0.14), (0.49, 0.6), (0.42, 1.0), (0, 1.0)),
+    "round": tuple((0.44 * np.sin(a), 0.5 - 0.38 * np.cos(a)) for a in np.linspace(0, np.pi, 12)),
+}
+PRINTS = ("plain", "stripes", "checks", "dots", "letters")
+# Of the images of templates: pixels to a width of the face, and where the top of the nose lies.
+TEMPLATE_SCALE, TEMPLATE_ORIGIN = 320, (240, 60)
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Reads the flags, scores, prints the table."""
+    """Reads the flags, scores, prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="+", metavar="NETWORK", help="exported files, or workdirs of runs")
     parser.add_argument("--data_dir", required=True, help="data set of `maskgan build`")
     parser.add_argument("--split", default="test")
     parser.add_argument("--faces", type=int, default=400, help="so many, evenly taken from the split (default: 400)")
+    parser.add_argument("--metrics", default=METRICS, help=f"as for `maskgan score` (default: {METRICS})")
+    parser.add_argument(
+        "--by",
+        action="append",
+        default=[],
+        choices=["source", "mask_type", "expression", "age"],
+        help="also a table with the faces grouped; may be given several times",
+    )
+    parser.add_argument("--labels", metavar="FILE", help="faces.csv with the columns file, expression, age; for --by")
     parser.add_argument("--out", metavar="FILE.json", help="where all scores are written")
-    parser.add_argument("--examples", metavar="FILE.png", help="also draw 12 of the faces with foreign masks")
+    parser.add_argument("--examples", metavar="FILE.png", help="also draw 12 of the faces with foreign masks and templates")
     flags = parser.parse_args(arguments)
+    metrics = flags.metrics.split(",")
+    check_face_metrics(metrics)
+    if "age" in flags.by and not flags.labels:
+        raise UserError("--by=age needs --labels: a faces.csv with the columns file and age")
+    labels = read_labels(flags.labels) if flags.labels else {}
     networks = {Path(path).stem: FaceNetwork(path, "unmask", batch_size=1) for path in flags.networks}
     zoom = zoom_of(flags.data_dir)
     for name, network in networks.items():
         if network.zoom != zoom:
             raise UserError(f"{name} is for faces with data.zoom={network.zoom:g}, those in {flags.data_dir} have {zoom:g}")
+    methods = BASELINES | {name: functools.partial(_redrawn, network) for name, network in networks.items()}
     records = load_split(flags.data_dir, flags.split)
     numbers = np.linspace(0, len(records) - 1, min(flags.faces, len(records))).astype(int)
     chosen = [record for _, record in readable(records, numbers)]
-    foreign = [with_foreign_mask(record, np.random.default_rng(number)) for number, record in enumerate(chosen)]
-    scores: dict[str, Any] = {}
-    pictures = {}
-    for masks, faces in (("drawn", chosen), ("foreign", foreign)):
-        for name in ("telea", *networks):
-            drawn = [_redrawn(networks.get(name), record) for record in tqdm(faces, f"{name}, {masks} masks", unit="face")]
-            items = [(r["id"], picture, r["real"], r["mask"]) for r, picture in zip(faces, drawn, strict=True)]
-            each = [
-                {**score, "detail": _detail_ratio(*item[1:]), "contour": _contour_error(picture, record)}
-                for score, item, picture, record in zip(score_each(items), items, drawn, faces, strict=True)
+    faces_with = {
+        "drawn": chosen,
+        "foreign": [with_foreign_mask(record, np.random.default_rng(number)) for number, record in enumerate(chosen)],
+        "templates": [with_template(record, np.random.default_rng(number)) for number, record in enumerate(chosen)],
+    }
+    images: dict[str, list[dict[str, Any]]] = {}
+    pictures: dict[str, dict[str, list[np.ndarray]]] = {}
+    for masks, faces in faces_with.items():
+        pictures[masks] = {}
+        for name, method in methods.items():
+            drawn = [method(record) for record in tqdm(faces, f"{name}, {masks} masks", unit="face")]
+            items = [(r["id"], image, r["real"], r["mask"], r["landmarks"]) for r, image in zip(faces, drawn, strict=True)]
+            images[f"{name}, {masks}"] = [
+                score | {by: _group(record, by, labels) for by in flags.by}
+                for score, record in zip(score_each(items, metrics=metrics), faces, strict=True)
             ]
-            scores[f"{name}, {masks}"] = mean_scores(each)
-            pictures[name] = drawn
-    headings = ("network, masks", "MSE in mask", "PSNR, dB", "SSIM", "ST-LPIPS", "fine detail", "contour error")
-    print(f"| {' | '.join(headings)} |\n{'|---' * len(headings)}|")
-    for name, mean in scores.items():
-        print(
-            f"| {name} | {mean['mse_masked']:.0f} | {mean['psnr']:.2f} | {mean['ssim']:.4f} | {mean['st_lpips']:.4f} "
-            f"| {mean['detail']:.2f} | {mean['contour']:.4f} |"
-        )
+            pictures[masks][name] = drawn
+    scores = {name: mean_scores(of_name) for name, of_name in images.items()}
+    print_table(scores)
+    result = {"data_dir": flags.data_dir, "faces": len(chosen), "scores": scores}
+    for by in flags.by:
+        result[f"by_{by}"] = groups = {
+            f"{name}, {value}": mean_scores([image for image in of_name if image[by] == value])
+            for name, of_name in images.items()
+            for value in sorted({image[by] for image in of_name})
+        }
+        print(f"\nBy {by}:\n")
+        print_table(groups)
     if flags.out:
-        write_json(flags.out, {"data_dir": flags.data_dir, "faces": len(chosen), "scores": scores})
+        write_json(flags.out, result)
     if flags.examples:
-        shown = np.linspace(0, len(chosen) - 1, 12).astype(int)
-        rows = [[foreign[i]["masked"], *(pictures[name][i] for name in pictures), foreign[i]["real"]] for i in shown]
-        write_png(flags.examples, labelled_grid(rows, ["masked", *pictures, "real"], columns=2))
+        rows = [
+            [
+                faces_with[masks][i]["masked"],
+                *(pictures[masks][name][i] for name in methods if name != "input"),
+                chosen[i]["real"],
+            ]
+            for masks in ("foreign", "templates")
+            for i in np.linspace(0, len(chosen) - 1, 6).astype(int)
+        ]
+        shown = ["masked", *(name for name in methods if name != "input"), "real"]
+        write_png(flags.examples, labelled_grid(rows, shown, columns=2))
         print(f"faces are in {flags.examples}")
+
+
+def print_table(rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """Prints mean scores as a Markdown table; '-' for those that no face has."""
+    names = [name for name in next(iter(rows.values())) if name not in ("n", "left_out", "psnr_masked")]
+    columns = {name: COLUMNS.get(name, (name, ".4f")) for name in names}
+    print(
+        f"| network, masks | faces | {' | '.join(heading for heading, _ in columns.values())} |\n{'|---' * (len(columns) + 2)}|"
+    )
+    for row, mean in rows.items():
+        values = ("-" if mean[name] is None else f"{mean[name]:{form}}" for name, (_, form) in columns.items())
+        print(f"| {row} | {mean['n']} | {' | '.join(values)} |")
+
+
+def read_labels(path: str) -> dict[str, dict[str, str]]:
+    """The rows of a faces.csv, by the ids that `maskgan build` gives to its photos.
+
+    Raises:
+      UserError: it cannot be read, or has no column 'file'.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"cannot read {path} ({error}); give a faces.csv") from error
+    if not rows or "file" not in rows[0]:
+        raise UserError(f"{path} has no rows with a column 'file'; give a faces.csv")
+    labels = {}
+    for row in rows:
+        source = row.get("source") or "folder"
+        labels[row["file"] if row["file"].startswith(f"{source}/") else f"{source}/{row['file']}"] = row
+    return labels
+
+
+def _group(record: Mapping[str, Any], by: str, labels: Mapping[str, Mapping[str, str]]) -> str:
+    """What a record is grouped by: its source, type of mask, expression, or band of ages; 'unknown' without one."""
+    label = labels.get(record["id"], {})
+    if by != "age":
+        return label.get(by) or record[by] or "unknown"
+    age = label.get("age") or ""
+    if not age.isdecimal():
+        return "unknown"
+    low, high = max(a for a in (0, *AGES) if a <= int(age)), min((a for a in AGES if a > int(age)), default=None)
+    return f"{low:02}-{high - 1}" if high else f"{low} and older"
 
 
 def with_foreign_mask(record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
@@ -90,15 +197,72 @@ def with_foreign_mask(record: dict[str, Any], rng: np.random.Generator) -> dict[
     jaw = middle + (jaw - middle) * rng.uniform(0.85, 1.15) + rng.normal(0, 0.02 * width, jaw.shape)
     polygon = np.rint(np.vstack([bridge, jaw])).astype(np.int32)
     mask = cv2.fillPoly(np.zeros((side, side), np.uint8), [polygon], 255)
-    mask = np.where(eyes(points, mask.shape) > 0, np.uint8(0), mask)[..., None]
-    colour = rng.integers(40, 230, 3).astype(np.uint8)
-    return {**record, "mask": mask, "masked": np.where(mask > 0, colour, record["real"])}
+    return _masked(record, mask > 0, rng.integers(40, 230, 3).astype(np.uint8), "polygon")
 
 
-def _redrawn(network: FaceNetwork | None, record: dict[str, Any]) -> np.ndarray:
-    """A face without its mask, by a network or, without one, by Telea's method."""
-    if network is None:
-        return telea(record["masked"], record["mask"])
+def with_template(record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+    """The record with a template of `draw_template`, warped by the six points of MaskTheFace, without light or blur."""
+    template = draw_template(rng)
+    side = len(record["real"])
+    fit = Homography(template.points, six_points(record["landmarks"]))
+    pixels = np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=-1).reshape(-1, 2)
+    places = fit.to_frame(pixels).astype(np.float32).reshape(side, side, 2)
+    layer = cv2.remap(template.image, places, None, cv2.INTER_NEAREST)
+    return _masked(record, layer[..., 3] > 0, layer[..., :3], "template")
+
+
+def draw_template(rng: np.random.Generator) -> Template:
+    """A flat face mask as an RGBA image: of one of `TEMPLATE_SHAPES` and `PRINTS`, with a smooth or jagged outline."""
+    name = str(rng.choice(list(TEMPLATE_SHAPES)))
+    right = np.array(TEMPLATE_SHAPES[name])
+    outline = np.vstack([right, (right * (-1, 1))[-2:0:-1]])
+    outline = outline + rng.normal(0, 0.015, outline.shape)
+    if rng.random() < 0.5:
+        # Points along the outline, every other one moved in.
+        ends = np.roll(outline, -1, axis=0)
+        steps = np.linspace(0, 1, int(rng.integers(4, 10)), endpoint=False)
+        outline = (outline[:, None] + steps[:, None] * (ends - outline)[:, None]).reshape(-1, 2)
+        outline[::2] += (outline.mean(axis=0) - outline[::2]) * rng.uniform(0.03, 0.12)
+    height, width = 420, 480
+    colours = rng.uniform(10, 250, (2, 3))
+    # From grey to vivid.
+    colour, other = colours.mean(axis=1, keepdims=True) + rng.random() * (colours - colours.mean(axis=1, keepdims=True))
+    printed = _print(str(rng.choice(PRINTS)), rng, height, width)
+    image = np.zeros((height, width, 4), np.uint8)
+    image[..., :3] = np.where(printed[..., None], other, colour)
+    alpha = np.zeros((height, width), np.uint8)
+    cv2.fillPoly(alpha, [np.rint(outline * TEMPLATE_SCALE + TEMPLATE_ORIGIN).astype(np.int32)], 255)
+    image[..., 3] = alpha
+    return Template(name, image, SIX_MEAN * TEMPLATE_SCALE + TEMPLATE_ORIGIN)
+
+
+def _print(name: str, rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Where a print of `PRINTS` has its second colour, `[height, width]` bool."""
+    y, x = np.mgrid[:height, :width]
+    period = int(rng.integers(16, 60))
+    if name == "stripes":
+        direction = rng.uniform(0, np.pi)
+        return (x * np.cos(direction) + y * np.sin(direction)) % period < period / 2
+    if name == "checks":
+        return (x // period + y // period) % 2 == 0
+    if name == "dots":
+        return np.hypot(x % period - period / 2, y % period - period / 2) < period / 4
+    printed = np.zeros((height, width), np.uint8)
+    if name == "letters":
+        text = "".join(chr(letter) for letter in rng.integers(65, 91, 5))
+        cv2.putText(printed, text, (70, 250), cv2.FONT_HERSHEY_DUPLEX, rng.uniform(2, 3.5), 255, int(rng.integers(4, 12)))
+    return printed > 0
+
+
+def _masked(record: dict[str, Any], mask: np.ndarray, colours: np.ndarray, mask_type: str) -> dict[str, Any]:
+    """The record with another mask, `[S, S]` bool: flat `colours`, `[3]` or `[S, S, 3]`, with hard edges; never on the eyes."""
+    mask = (mask & (eyes(record["landmarks"], mask.shape) == 0))[..., None]
+    masked = np.where(mask, colours, record["real"])
+    return {**record, "mask": mask * np.uint8(255), "masked": masked, "mask_type": mask_type}
+
+
+def _redrawn(network: FaceNetwork, record: dict[str, Any]) -> np.ndarray:
+    """A face without its mask, by a network."""
     side, size = len(record["real"]), network.size
     face, mask = record["masked"], record["mask"]
     if size != side:
@@ -110,28 +274,6 @@ def _redrawn(network: FaceNetwork | None, record: dict[str, Any]) -> np.ndarray:
     if size != side:
         drawn = cv2.resize(drawn, (side, side), interpolation=cv2.INTER_CUBIC if size < side else cv2.INTER_AREA)
     return np.where(record["mask"] > 127, drawn, record["masked"])
-
-
-def _detail_ratio(picture: np.ndarray, real: np.ndarray, mask: np.ndarray) -> float:
-    """What a Gaussian of sigma 1 takes away inside the mask, root mean square, over the same of the real face."""
-
-    def energy(image: np.ndarray) -> float:
-        fine = image.astype(np.float32) - cv2.GaussianBlur(image.astype(np.float32), (0, 0), 1)
-        return float(np.sqrt(np.square(fine[inside]).mean()))
-
-    # Not across the outline, where the known pixels begin.
-    inside = cv2.erode(mask[..., 0], np.ones((9, 9), np.uint8)) > 127
-    return energy(picture) / max(energy(real), 1e-3) if inside.any() else float("nan")
-
-
-def _contour_error(image: np.ndarray, record: dict[str, Any]) -> float:
-    """How far dlib's points of the jaw are from those on the real face, over the distance between the eyes."""
-    points = record["landmarks"]
-    left, top, right, bottom = map(int, (*points.min(0), *points.max(0)))
-    box = dlib.rectangle(left, top - (bottom - top) // 8, right, bottom)
-    found, expected = (landmarks_in_box(each, box) for each in (image, record["real"]))
-    between_eyes = np.hypot(*(points[LEFT_EYE].mean(0) - points[RIGHT_EYE].mean(0)))
-    return float(np.linalg.norm(found - expected, axis=-1)[CONTOUR].mean() / between_eyes)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from maskgan_jax.commands.score import add_lpips_flags, lpips_weights, print_scores
+from maskgan_jax.commands.score import add_metric_flags, lpips_weights, print_scores
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import check_writable, write_json
 from maskgan_jax.metrics.evaluation import evaluate, write_examples
+from maskgan_jax.metrics.face_quality import check_face_metrics
 from maskgan_jax.metrics.landmark_accuracy import evaluate_landmarks
 from maskgan_jax.metrics.segmentation_accuracy import evaluate_segmentation
 from maskgan_jax.networks.stored import read_description
@@ -38,12 +39,13 @@ def main(arguments: list[str]) -> None:
         metavar="DIR",
         help="also write the faces, as real/, masked/ and mask/, and what the method made of them; for a mask remover",
     )
-    add_lpips_flags(parser)
+    add_metric_flags(parser)
     options = parser.parse_args(arguments)
     task = read_description(options.workdir)[0].task if options.workdir else "unmask"
     if options.method == "dlib":
         task = "landmarks"
     _check(options, task)
+    check_face_metrics(options.metrics)
     # An empty path is one that was given, and is refused.
     for path in (options.out, options.examples, options.pictures and Path(options.pictures) / "real" / "face.png"):
         if path is not None:
@@ -66,6 +68,7 @@ def main(arguments: list[str]) -> None:
             split=options.split,
             lpips_weights=lpips_weights(options),
             pictures=options.pictures,
+            metrics=options.metrics,
         )
         if options.pictures:
             print(f"images are in {options.pictures}")
@@ -76,7 +79,7 @@ def main(arguments: list[str]) -> None:
 
 def _check(options: argparse.Namespace, task: str) -> None:
     """Raises UserError for flags that do not go together."""
-    for flag in ("examples", "pictures", "lpips_alexnet", "lpips_heads"):
+    for flag in ("examples", "pictures", "metrics", "lpips_alexnet", "lpips_heads"):
         if task != "unmask" and getattr(options, flag):
             raise UserError(f"--{flag} is for mask removers, not for {task}; leave it out")
     for what, asked in (("the method 'ours'", options.method == "ours"), ("--examples", options.examples)):

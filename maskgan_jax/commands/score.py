@@ -8,6 +8,7 @@ from typing import Any
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import check_writable, write_json
+from maskgan_jax.metrics.face_quality import FACE_METRICS, check_face_metrics
 from maskgan_jax.metrics.scoring import score_folders
 from maskgan_jax.models.lpips import PerceptualWeights, load_lpips
 
@@ -24,17 +25,27 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--real", required=True, metavar="DIR", help="the same faces without masks")
     parser.add_argument("--mask", required=True, metavar="DIR", help="the hidden regions: brighter than 127 = hidden")
     parser.add_argument("--out", required=True, metavar="FILE.json", help="where the scores are written")
-    add_lpips_flags(parser)
+    add_metric_flags(parser)
     options = parser.parse_args(arguments)
     check_writable(options.out)
-    scores = score_folders(options.pred, options.real, options.mask, lpips_weights=lpips_weights(options))
+    check_face_metrics(options.metrics)
+    scores = score_folders(
+        options.pred, options.real, options.mask, lpips_weights=lpips_weights(options), metrics=options.metrics
+    )
     write_json(options.out, scores)
     print_scores(scores)
     print(f"scores, with those of each image, are in {options.out}")
 
 
-def add_lpips_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags for the two files that LPIPS itself needs."""
+def add_metric_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flag for more metrics, and those for the two files that LPIPS itself needs."""
+    parser.add_argument(
+        "--metrics",
+        type=lambda names: names.split(","),
+        default=[],
+        metavar="A,B,...",
+        help=f"more scores, some of {', '.join(FACE_METRICS)}; identity and expression need `maskgan weights --all`",
+    )
     parser.add_argument("--lpips_alexnet", metavar="FILE", help="torchvision's alexnet-owt-7be5be79.pth, for LPIPS itself")
     parser.add_argument("--lpips_heads", metavar="FILE", help="weights/v0.1/alex.pth of the PyPI package lpips, for LPIPS")
 
@@ -47,10 +58,10 @@ def lpips_weights(options: argparse.Namespace) -> PerceptualWeights | None:
 
 
 def print_scores(scores: Mapping[str, Any], indent: str = "") -> None:
-    """Prints the means: one a line, groups (`put_back`, `masked`) indented; not those by source or of single images."""
+    """Prints the means: one a line, groups (`put_back`, `left_out`) indented; not those by source or of single images."""
     for key, value in scores.items():
         if isinstance(value, Mapping) and not key.startswith("by_"):
             print(f"{indent}{key}")
             print_scores(value, indent + "  ")
         elif not isinstance(value, Mapping | list):
-            print(f"{indent}{key:12}{f'{value:.4f}' if isinstance(value, float) else value:>12}")
+            print(f"{indent}{key:12}{f'{value:.4f}' if isinstance(value, float) else str(value):>12}")

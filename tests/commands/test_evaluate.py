@@ -17,7 +17,7 @@ def test_without_a_network(data_dir, tmp_path, capsys):
     [
         *(
             (["--method=dlib", flag], "is for mask removers")
-            for flag in ("--examples=E.png", "--pictures=P", "--lpips_heads=H")
+            for flag in ("--examples=E.png", "--pictures=P", "--lpips_heads=H", "--metrics=seam")
         ),
         (["--workdir=LANDMARKS", "--pictures=P"], "is for mask removers"),
         (["--method=telea", "--workdir=LANDMARKS", "--examples=E.png"], "is for mask removers"),
@@ -75,3 +75,14 @@ def test_what_cannot_be_written_is_told_before_the_scoring(flags, data_dir, gene
     error = capsys.readouterr().err
     assert error.startswith("maskgan evaluate: error: cannot write ") and error.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["FILE"]
+
+
+def test_more_metrics(data_dir, tmp_path, capsys):
+    out = tmp_path / "scores.json"
+    arguments = ["evaluate", "--method=telea", f"--data_dir={data_dir}", f"--out={out}"]
+    assert main([*arguments, "--metrics=seam,contour,mouth"]) == 0
+    scores = json.loads(out.read_text())
+    assert scores["contour"] > 0 and scores["mouth"] > 0 and "left_out" not in scores
+    assert scores["by_source"]["rendered"]["seam"] == pytest.approx(scores["seam"])
+    assert main([*arguments, "--metrics=beauty"]) == 1
+    assert "there is no metric 'beauty'" in capsys.readouterr().err

@@ -30,7 +30,7 @@ def test_writes_and_prints(arguments, tmp_path, capsys):
 def test_lpips_when_its_weights_are_given(arguments, tmp_path, monkeypatch):
     given = []
     monkeypatch.setattr(score, "load_lpips", lambda *files: given.append(files))
-    monkeypatch.setattr(score, "score_folders", lambda *_, lpips_weights: {"n": 0, "lpips": 0.5, "images": []})
+    monkeypatch.setattr(score, "score_folders", lambda *_, lpips_weights, metrics: {"n": 0, "lpips": 0.5, "images": []})
     score.main([*arguments, "--lpips_alexnet=A", "--lpips_heads=H"])
     assert given == [("A", "H")]
 
@@ -62,3 +62,20 @@ def test_what_cannot_be_written_is_told_before_the_scoring(out, arguments, tmp_p
     assert main(["score", *arguments, f"--out={out}"]) == 1
     error = capsys.readouterr().err
     assert error.startswith("maskgan score: error: cannot write ") and error.count("\n") == 1
+
+
+def test_more_metrics(arguments, tmp_path, capsys):
+    assert main(["score", *arguments, "--metrics=seam,contour"]) == 0
+    scores = json.loads((tmp_path / "new" / "scores.json").read_text())
+    # Noise is no face, and the mask is all of the image.
+    assert scores["contour"] is scores["seam"] is None and scores["left_out"] == {"seam": 2, "contour": 2}
+    printed = capsys.readouterr().out.split()
+    assert printed[printed.index("left_out") :][:5] == ["left_out", "seam", "2", "contour", "2"]
+
+
+def test_a_metric_that_is_not_there_is_told_before_the_scoring(arguments, monkeypatch, capsys):
+    monkeypatch.setattr(score, "score_folders", lambda *_, **__: pytest.fail("it was begun"))
+    for names in ("seam,beauty", ""):
+        assert main(["score", *arguments, f"--metrics={names}"]) == 1
+        error = capsys.readouterr().err
+        assert "there is no metric" in error and error.count("\n") == 1

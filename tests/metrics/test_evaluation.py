@@ -87,8 +87,8 @@ class Bright:
         return np.clip(masked.astype(int) + 20, 0, 255).astype(np.uint8)
 
 
-def fake_scores(items, lpips_weights=None):
-    for name, prediction, real, _ in items:
+def fake_scores(items, lpips_weights=None, metrics=()):
+    for name, prediction, real, *_ in items:
         features = prediction.mean((0, 1)), real.mean((0, 1))
         yield {"name": name, "psnr": float(np.abs(prediction.astype(int) - real).mean()), "features": features}
 

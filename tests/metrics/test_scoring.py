@@ -4,8 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
+from maskgan_jax.data.masked_faces.reader import load_split
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import write_png
+from maskgan_jax.metrics.face_quality import FACE_METRICS, FacePair
 from maskgan_jax.metrics.image_quality import masked_mse, psnr, psnr_masked, ssim
 from maskgan_jax.metrics.scoring import score_folders, score_images
 from maskgan_jax.metrics.set_quality import frechet_distance
@@ -161,3 +163,27 @@ def test_lpips_when_its_weights_are_given():
     for image, (_, prediction, real, _) in zip(scores["images"], drawn(3), strict=True):
         network = [picture[None].astype(np.float32) / 127.5 - 1 for picture in (prediction, real)]
         assert image["lpips"] == pytest.approx(float(lpips(weights, *network)[0]), rel=1e-5)
+
+
+def test_more_metrics_when_they_are_asked_for():
+    items = list(drawn(3))
+    scores = score_images(items, batch_size=2, metrics=["seam", "detail"])
+    assert list(scores)[5:8] == ["st_lpips", "seam", "detail"]
+    for image, (_, prediction, real, mask) in zip(scores["images"], items, strict=True):
+        assert image["seam"] == FACE_METRICS["seam"](FacePair(prediction, real, mask > 0))
+    assert scores["seam"] == pytest.approx(np.mean([image["seam"] for image in scores["images"]]))
+    with pytest.raises(UserError, match="there is no metric 'beauty'"):
+        score_images(items, metrics=["beauty"])
+
+
+def test_faces_that_are_not_found_are_left_out_of_the_means(data_dir):
+    record = load_split(data_dir, "test")[0]
+    face = ("face", record["masked"], record["real"], record["mask"], record["landmarks"])
+    [(_, *blotches)] = drawn(1, size=len(record["real"]))
+    scores = score_images([("blotches", *blotches), face], metrics=["contour", "seam"])
+    assert [image["contour"] is None for image in scores["images"]] == [True, False]
+    assert scores["contour"] == scores["images"][1]["contour"] and scores["left_out"] == {"contour": 1}
+    assert scores["seam"] == pytest.approx(np.mean([image["seam"] for image in scores["images"]]))
+    none = score_images([("blotches", *blotches)], metrics=["contour"])
+    assert none["contour"] is None and none["left_out"] == {"contour": 1}
+    assert json.loads(json.dumps(none, allow_nan=False)) == none
