@@ -12,7 +12,7 @@ from maskgan_jax.metrics.evaluation import evaluate, write_examples
 from maskgan_jax.metrics.face_quality import check_face_metrics
 from maskgan_jax.metrics.landmark_accuracy import evaluate_landmarks
 from maskgan_jax.metrics.segmentation_accuracy import evaluate_segmentation
-from maskgan_jax.networks.stored import read_description
+from maskgan_jax.networks.stored import checkpoint_of, read_description
 from maskgan_jax.runtime.allocator import compute_in_main_thread
 
 
@@ -24,6 +24,12 @@ def main(arguments: list[str]) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("--workdir", metavar="PATH", help="folder of a `maskgan train` run, or an exported network; for 'ours'")
+    parser.add_argument(
+        "--step",
+        default="best",
+        metavar="best|last|N",
+        help="of a run: which checkpoint is scored (default: best by validation)",
+    )
     parser.add_argument("--data_dir", required=True, metavar="DIR", help="data set made by `maskgan build`")
     parser.add_argument(
         "--method",
@@ -41,6 +47,8 @@ def main(arguments: list[str]) -> None:
     )
     add_metric_flags(parser)
     options = parser.parse_args(arguments)
+    if options.workdir:
+        options.workdir = checkpoint_of(Path(options.workdir), options.step)
     task = read_description(options.workdir)[0].task if options.workdir else "unmask"
     if options.method == "dlib":
         task = "landmarks"
