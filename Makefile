@@ -1,7 +1,12 @@
-# `make demo` and `make test` set up all they need, from Python 3.11 and a package index, in .venv. `make test-newest` does the same
-# in .venv-newest, with the newest releases of all libraries and, if there are several, with the newest Python.
+# `make demo` and `make test` set up all they need, from Python 3.11 and a package index, in .venv; PYTHON=python3.12 takes another
+# Python, up to 3.14. `make test-newest` does the same in .venv-newest, with the newest releases of all libraries and, if there are
+# several, with the newest Python.
 
 PYTHON := $(shell command -v python3.11 >/dev/null && python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+CONSTRAINTS := $(if $(filter 3.11,$(VERSION)),constraints.txt,constraints-py312.txt)
+# One for each Python: with another one, .venv is made anew.
+INSTALLED := .venv/installed-$(VERSION)
 VERSION_CHECK := import sys; sys.version_info >= (3, 11) or sys.exit("maskgan_jax needs Python 3.11 or newer; $(PYTHON) is " + sys.version.split()[0])
 
 # Some releases are only for newer Pythons.
@@ -25,7 +30,7 @@ test-newest: weights
 	.venv-newest/bin/python -m pip install --quiet --no-build-isolation --editable '.[test]'
 	.venv-newest/bin/pytest -n 2 $(NEWEST_TESTS)
 
-lint: .venv/installed
+lint: $(INSTALLED)
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 
@@ -34,13 +39,13 @@ clean:
 
 # A stamp is written last, and `--clear` begins with an empty folder: an installation that was interrupted is begun anew.
 # `promise`, which tensorflow-datasets needs, comes as source only: without isolation it is built with the pinned setuptools.
-.venv/installed: setup.cfg pyproject.toml constraints.txt
+$(INSTALLED): setup.cfg pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c '$(VERSION_CHECK)'
 	$(PYTHON) -m venv --clear .venv
-	.venv/bin/python -m pip install --quiet --constraint=constraints.txt pip setuptools
-	.venv/bin/python -m pip install --quiet --constraint=constraints.txt --no-build-isolation --editable '.[test]'
+	.venv/bin/python -m pip install --quiet --constraint=$(CONSTRAINTS) pip setuptools
+	.venv/bin/python -m pip install --quiet --constraint=$(CONSTRAINTS) --no-build-isolation --editable '.[test]'
 	touch $@
 
 # Fetches only what is missing from the cache, which outlives .venv.
-weights: .venv/installed
+weights: $(INSTALLED)
 	.venv/bin/maskgan weights
