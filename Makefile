@@ -24,10 +24,11 @@ demo: weights
 test: lint weights
 	.venv/bin/pytest -n 2
 
+# Not editable: what the package lacks when it is installed shows here.
 test-newest: weights
 	$(NEWEST_PYTHON) -m venv --clear .venv-newest
 	.venv-newest/bin/python -m pip install --quiet --upgrade pip setuptools
-	.venv-newest/bin/python -m pip install --quiet --no-build-isolation --editable '.[test]'
+	.venv-newest/bin/python -m pip install --quiet --no-build-isolation '.[test]'
 	.venv-newest/bin/pytest -n 2 $(NEWEST_TESTS)
 
 lint: $(INSTALLED)
