@@ -64,4 +64,4 @@ def print_scores(scores: Mapping[str, Any], indent: str = "") -> None:
             print(f"{indent}{key}")
             print_scores(value, indent + "  ")
         elif not isinstance(value, Mapping | list):
-            print(f"{indent}{key:12}{f'{value:.4f}' if isinstance(value, float) else str(value):>12}")
+            print(f"{indent}{key:16}{f'{value:.4f}' if isinstance(value, float) else str(value):>12}")

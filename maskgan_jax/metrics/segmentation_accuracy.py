@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ import numpy as np
 from tqdm import tqdm
 
 from maskgan_jax.data.masked_faces.reader import load_split, zoom_of
-from maskgan_jax.data.pipeline import evaluation_batches
+from maskgan_jax.data.occluders import occlude
+from maskgan_jax.data.pipeline import ARRAYS, evaluation_batches
 from maskgan_jax.metrics.landmark_accuracy import check_fits
 from maskgan_jax.networks.face_network import FaceNetwork
 
 BATCH = 32
+SCORES = ("iou", "precision", "recall", "false_alarm", "iou_occluded", "occluder_found")
 
 
 def evaluate_segmentation(data_dir: str | Path, workdir: str | Path, *, split: str = "test") -> dict[str, Any]:
@@ -28,7 +31,8 @@ def evaluate_segmentation(data_dir: str | Path, workdir: str | Path, *, split: s
       `n`, how many faces the split has, and means over them, each from 0 to 1: of the masked faces `iou` (intersection over
       union of the mask that was found and the true one), `precision` (fraction of what was found that is hidden) and `recall`
       (fraction of what is hidden that was found); of the same faces without a mask `false_alarm` (fraction of the image that is
-      taken for a mask).
+      taken for a mask); of the masked faces with a hand, hair or a thing in front (`data/occluders.py`) `iou_occluded`, and
+      `occluder_found` (fraction of what is in front of the mask that is taken for the mask; of the faces where something is).
 
     Raises:
       UserError: no such network, data set or split, or the network is for faces of another size or zoom.
@@ -36,15 +40,31 @@ def evaluate_segmentation(data_dir: str | Path, workdir: str | Path, *, split: s
     records = load_split(data_dir, split)
     network = FaceNetwork(workdir, "segmentation", BATCH)
     check_fits(network, records, zoom_of(data_dir), workdir)
-    scores: dict[str, list[np.ndarray]] = {name: [] for name in ("iou", "precision", "recall", "false_alarm")}
+    scores: dict[str, list[np.ndarray]] = {name: [] for name in SCORES}
+    numbers = itertools.count()
     for batch in tqdm(evaluation_batches(records, BATCH), "segmentation", -(-len(records) // BATCH), unit="batch"):
-        counts = batch["weight"] > 0
-        found, alarm = (network(batch[name][counts]) > 0.5 for name in ("masked", "real"))
+        counts = np.flatnonzero(batch["weight"] > 0)
+        occluded = [occlude({name: batch[name][i] for name in ARRAYS}, np.random.default_rng(next(numbers))) for i in counts]
+        found, alarm, found_occluded = (
+            network(images) > 0.5
+            for images in (batch["masked"][counts], batch["real"][counts], np.stack([each["masked"] for each in occluded]))
+        )
         true = batch["mask"][counts][..., 0] > 127
-        both, either = ((way(found, true)).sum((1, 2)) for way in (np.logical_and, np.logical_or))
-        scores["iou"].append(both / np.maximum(either, 1))
-        scores["precision"].append(both / np.maximum(found.sum((1, 2)), 1))
-        scores["recall"].append(both / np.maximum(true.sum((1, 2)), 1))
+        visible = np.stack([each["mask"] for each in occluded])[..., 0] > 127
+        both, in_front = found & true, true & ~visible
+        scores["iou"].append(_iou(found, true))
+        scores["precision"].append(both.sum((1, 2)) / np.maximum(found.sum((1, 2)), 1))
+        scores["recall"].append(both.sum((1, 2)) / np.maximum(true.sum((1, 2)), 1))
         scores["false_alarm"].append(alarm.mean((1, 2)))
+        scores["iou_occluded"].append(_iou(found_occluded, visible))
+        in_front, found_in_front = (
+            pixels[in_front.any((1, 2))].sum((1, 2)) for pixels in (in_front, in_front & found_occluded)
+        )
+        scores["occluder_found"].append(found_in_front / in_front)
     columns = {name: np.concatenate(values) for name, values in scores.items()}
-    return {"method": "ours", "split": split, "n": len(columns["iou"])} | {n: float(c.mean()) for n, c in columns.items()}
+    means = {name: float(column.mean()) if len(column) else None for name, column in columns.items()}
+    return {"method": "ours", "split": split, "n": len(columns["iou"]), **means}
+
+
+def _iou(found: np.ndarray, true: np.ndarray) -> np.ndarray:
+    return (found & true).sum((1, 2)) / np.maximum((found | true).sum((1, 2)), 1)

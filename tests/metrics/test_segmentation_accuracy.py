@@ -4,6 +4,7 @@ import pytest
 
 from maskgan_jax.__main__ import main
 from maskgan_jax.data.masked_faces.reader import load_split
+from maskgan_jax.data.occluders import occlude
 from maskgan_jax.errors import UserError
 from maskgan_jax.metrics.segmentation_accuracy import evaluate_segmentation
 from maskgan_jax.models.segmentation_net import SegmentationNet, create_segmentation_net
@@ -30,17 +31,22 @@ def test_scores_are_those_of_each_face(data_dir, make_file):
     result = evaluate_segmentation(data_dir, path)
     split = load_split(data_dir, "test")
     apply = jax.jit(SegmentationNet(4).apply)
-    expected = {"iou": [], "precision": [], "recall": [], "false_alarm": []}
-    for record in (split[i] for i in range(len(split))):
-        found, alarm = (
-            np.asarray(apply(load_safetensors(path), record[key][None] / np.float32(127.5) - 1))[0] > 0
-            for key in ("masked", "real")
+    expected = {name: [] for name in ("iou", "precision", "recall", "false_alarm", "iou_occluded", "occluder_found")}
+    for number, record in enumerate(split[i] for i in range(len(split))):
+        occluded = occlude(record, np.random.default_rng(number))
+        found, alarm, found_occluded = (
+            np.asarray(apply(load_safetensors(path), image[None] / np.float32(127.5) - 1))[0] > 0
+            for image in (record["masked"], record["real"], occluded["masked"])
         )
+        visible = occluded["mask"][..., 0] == 255
         true = record["mask"][..., 0] == 255
         expected["iou"].append((found & true).sum() / (found | true).sum())
         expected["precision"].append((found & true).sum() / max(found.sum(), 1))
         expected["recall"].append((found & true).sum() / true.sum())
         expected["false_alarm"].append(alarm.mean())
+        expected["iou_occluded"].append((found_occluded & visible).sum() / (found_occluded | visible).sum())
+        if (true & ~visible).any():
+            expected["occluder_found"].append(found_occluded[true & ~visible].mean())
     assert 0 < np.mean(expected["iou"]) < 1
     assert (result["method"], result["split"], result["n"]) == ("ours", "test", 4)
     for name, values in expected.items():
