@@ -10,6 +10,7 @@ import numpy as np
 from maskgan_jax.data.align import Window
 from maskgan_jax.data.points import eyes
 from maskgan_jax.unmasking.face import Face
+from maskgan_jax.unmasking.grain import face_grain
 
 # By how much a mask that was found is grown, as a fraction of the side (2 pixels of 128): its outline is not exact, and over
 # this width the drawn face is blended with the photo.
@@ -18,18 +19,22 @@ RIM = 1 / 64
 SOFT_EDGE = 1 / 256
 
 
-def composite(photo: np.ndarray, faces: Sequence[Face], nearest: np.ndarray | None = None) -> np.ndarray:
+def composite(
+    photo: np.ndarray, faces: Sequence[Face], nearest: np.ndarray | None = None, *, grain: bool = False
+) -> np.ndarray:
     """A photo with its redrawn faces, the largest in front.
 
     Args:
       photo: `[H, W, 3]` RGB, uint8.
       faces: all that were found in it, the largest first; those that were redrawn count.
       nearest: as `nearest_faces` gives it, if a mask was given: a face is redrawn where it has its number.
+      grain: whether what was drawn gets the photo's grain.
     """
     result = photo.copy()
     for face, window, mask in reversed(list(_redrawn_parts(photo.shape[:2], faces, nearest))):
+        added = face_grain(photo, face, window, mask) if grain else None
         given = None if nearest is None else (nearest[window.slices] >= 0) * face.square.inside(window)
-        paste(result, face, window, mask, given)
+        paste(result, face, window, mask, given, added)
     return result
 
 
@@ -84,6 +89,7 @@ def paste(
     window: Window,
     mask: np.ndarray,
     given: np.ndarray | None = None,
+    grain: np.ndarray | None = None,
 ) -> None:
     """Puts a redrawn face into its photo, with a soft edge inside the mask; no pixel outside the mask changes.
 
@@ -93,6 +99,7 @@ def paste(
       window: of the photo.
       mask: `[height, width]` uint8 in that window, 255 = redrawn.
       given: if a mask was given, all of it in that window, whichever face is redrawn there; else the mask was found and grown.
+      grain: `[height, width]` float32 in that window, in levels, to be added to what was drawn.
     """
     # One more pixel on each side, from where the distance to the edge counts. The photo's own edge is none.
     x, y, width, height = cv2.boundingRect(cv2.dilate(mask, np.ones((3, 3), np.uint8)))
@@ -107,6 +114,8 @@ def paste(
     else:
         weight = np.where(mask > 0, _soft_edge(given[crop], side * SOFT_EDGE), 0)  # No edge between two faces.
     known, drawn = photo[part.slices], face.square.put_back(face.after, part).astype(np.float32)
+    if grain is not None:
+        drawn = np.clip(drawn + grain[crop][..., None], 0, 255)
     photo[part.slices] = np.rint(known + weight[..., None] * (drawn - known))
 
 

@@ -96,10 +96,10 @@ class Unmasker:
         faces = self.find(photo)
         if mask is None:
             faces = [self.inpainter.redraw(face) if face.masked else face for face in faces]
-            return composite(photo, faces), faces
+            return composite(photo, faces, grain=True), faces
         nearest = nearest_faces(mask, faces)
         faces = [self._redrawn(face, mask, (nearest == number) * np.uint8(255)) for number, face in enumerate(faces)]
-        return composite(photo, faces, nearest), faces
+        return composite(photo, faces, nearest, grain=True), faces
 
     def find(self, photo: np.ndarray) -> list[Face]:
         """The faces in a photo `[H, W, 3]` RGB, uint8, with their landmarks and masks; the largest first."""
