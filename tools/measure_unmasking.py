@@ -3,12 +3,14 @@
     python tools/measure_unmasking.py photos PHOTOS --out=DIR
     python tools/measure_unmasking.py video --out=DIR [--size=256]
     python tools/measure_unmasking.py flicker --out=DIR
+    python tools/measure_unmasking.py bare PHOTOS --out=DIR
 
 The first counts in how many photos a face, and on it a mask, is found, and draws sheets to be judged by eye. The second makes a
 video of 640 x 480 pixels, in which the portrait of the demo wears a mask and moves, with a camera's noise, and measures speed,
 and where the time goes. Speed does not depend on weights: with --size, a generator for another size is made up. The third
 measures how much what is drawn changes from frame to frame, on the same video with the face held still, and on one of 1920 x
-1080 pixels in which the portrait does not move; and draws the changes.
+1080 pixels in which the portrait does not move; and draws the changes. The last draws a face mask on each photo of a bare face,
+removes it, both with its mask given and with the mask found, and compares the result with the photo.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import find_images, read_image, write_png
 from maskgan_jax.unmasking import compositing, tracking
 from maskgan_jax.unmasking.inputs import Job
+from maskgan_jax.unmasking.mask_finder import lower_face
 from maskgan_jax.unmasking.outputs import Outputs
 from maskgan_jax.unmasking.tracking import Tracker
 from maskgan_jax.unmasking.unmasker import Unmasker
@@ -47,6 +50,9 @@ from maskgan_jax.unmasking.video_files import load_av
 # Faces on a sheet, and their side in pixels.
 SHEET_FACES = 40
 SHEET_SIDE = 192
+# Least heights of faces that are counted together, in pixels, and what is drawn of each.
+FACE_HEIGHTS = (400, 250, 120, 0)
+BARE = ["real", "masked", "mask given", "mask found"]
 FRAMES = 300
 RATE = 30
 # Standard deviation of the noise of the camera, in levels.
@@ -60,17 +66,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("what", choices=["photos", "video", "flicker"])
+    parser.add_argument("what", choices=["photos", "video", "flicker", "bare"])
     parser.add_argument("photos", nargs="?", help="folder of photos")
     parser.add_argument("--out", required=True, metavar="DIR")
     parser.add_argument("--weights", metavar="PATH", help="as for `maskgan unmask`")
     parser.add_argument("--size", type=int, help="of made-up networks, in pixels")
     flags = parser.parse_args(arguments)
     out = Path(flags.out)
-    if flags.what == "photos":
+    if flags.what in ("photos", "bare"):
         if not flags.photos:
             raise UserError("give the folder of photos")
-        measure_photos(find_images(flags.photos), out, Unmasker.from_pretrained(flags.weights))
+        measure = measure_photos if flags.what == "photos" else measure_bare
+        measure(find_images(flags.photos), out, Unmasker.from_pretrained(flags.weights))
     elif flags.what == "flicker":
         measure_flicker(out, Unmasker.from_pretrained(flags.weights, fast=True))
     else:
@@ -105,6 +112,63 @@ def measure_photos(photos: Sequence[Path], out: Path, unmasker: Unmasker) -> Non
         path = out / f"sheet_{start // SHEET_FACES + 1}.png"
         write_png(path, labelled_grid(rows[start : start + SHEET_FACES], ["before", "after"], columns=5))
         print(path)
+
+
+def measure_bare(photos: Sequence[Path], out: Path, unmasker: Unmasker) -> None:
+    """Prints, for faces of each height from brows to chin, medians of what is under the mask compared with the real face.
+
+    Fine detail is what a Gaussian blur with a standard deviation of one pixel takes away: the fraction of its RMS, on the skin
+    (without nose and mouth) and on all of the lower face. MSE: of all that was hidden or redrawn. Seam: by how many levels the
+    error changes from pixel to pixel at the outline of what was redrawn. Draws each face.
+    """
+    tables: dict[tuple[int, str], list[tuple[float, ...]]] = defaultdict(list)
+    for number, path in enumerate(tqdm(photos, unit="photo")):
+        photo = read_image(path)
+        try:
+            landmarks = largest_face_landmarks(photo)
+            masked = draw_mask(photo, landmarks, np.random.default_rng(number), default.get_config().data)
+        except UserError as error:
+            print(f"{path}: left out, {error}")
+            continue
+        height = np.ptp(landmarks[:, 1])
+        row = [masked.image]
+        for kind, mask in (("mask given", masked.mask), ("mask found", None)):
+            result, faces = unmasker.unmask(masked.image, mask)
+            if not any(face.redrawn for face in faces):
+                continue
+            redrawn = mask * np.uint8(255) if mask is not None else compositing.redrawn_mask(photo.shape[:2], faces)
+            group = next(least for least in FACE_HEIGHTS if height >= least)
+            tables[group, kind].append(_compared(result, photo, landmarks, masked.mask, redrawn))
+            row.append(result)
+        if len(row) == 3:
+            square = dataclasses.replace(faces[0].square, size=max(SHEET_SIDE, round(faces[0].square.side)))
+            write_png(out / f"{path.stem}.png", labelled_grid([[square.cut_out(image) for image in (photo, *row)]], BARE))
+    print(f"{'face':>8}  {'mask':12}{'faces':>6}{'detail of skin':>16}{'of all':>8}{'MSE':>8}{'seam':>7}")
+    for (group, kind), values in sorted(tables.items()):
+        skin, everything, error, seam = np.median(values, axis=0)
+        size = f"{group} px"
+        print(f"{size:>8}  {kind:12}{len(values):6}{skin:16.2f}{everything:8.2f}{error:8.1f}{seam:7.2f}")
+
+
+def _compared(
+    result: np.ndarray, photo: np.ndarray, landmarks: np.ndarray, hidden: np.ndarray, redrawn: np.ndarray
+) -> tuple[float, ...]:
+    """The numbers of `measure_bare` for one face."""
+    lower, skin = lower_face(landmarks, photo.shape[:2]), np.full(photo.shape[:2], 255, np.uint8)
+    for part in (landmarks[27:36], landmarks[48:60]):  # Nose and mouth.
+        cv2.fillConvexPoly(skin, cv2.convexHull(np.rint(part).astype(np.int32)), 0)
+    margin = round(0.1 * np.ptp(landmarks[:17, 0]))
+    inner = cv2.erode(hidden * np.uint8(255) & lower, np.ones((5, 5)))
+    grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) for image in (result, photo)]
+    detail, real_detail = ((image - cv2.GaussianBlur(image, (0, 0), 1)) ** 2 for image in grey)
+    fractions = [
+        np.sqrt(detail[part > 0].mean() / real_detail[part > 0].mean())
+        for part in (inner & cv2.erode(skin, np.ones((margin, margin))), inner)
+    ]
+    error = result.astype(np.float32) - photo
+    outline = cv2.morphologyEx(redrawn, cv2.MORPH_GRADIENT, np.ones((3, 3)))
+    seam = cv2.morphologyEx(error, cv2.MORPH_GRADIENT, np.ones((3, 3)))[outline > 0].mean()
+    return (*fractions, (error[(hidden > 0) | (redrawn > 0)] ** 2).mean(), seam)
 
 
 def measure_video(out: Path, unmasker: Unmasker) -> None:

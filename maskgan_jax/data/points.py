@@ -22,12 +22,13 @@ MIRRORED = np.array(
 EYE_RIM = 1 / 64
 
 
-def eyes(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def eyes(landmarks: np.ndarray, shape: tuple[int, int], rim: float = EYE_RIM) -> np.ndarray:
     """The eyes, which no face mask hides, with a rim.
 
     Args:
       landmarks: `[68, 2]`, (x, y) in pixels.
       shape: height and width of the image.
+      rim: its width, as a fraction of the image's side.
 
     Returns:
       `[height, width]` uint8, 255 inside.
@@ -35,7 +36,7 @@ def eyes(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     mask = np.zeros(shape, np.uint8)
     for eye in (landmarks[LEFT_EYE], landmarks[RIGHT_EYE]):
         cv2.fillConvexPoly(mask, cv2.convexHull(np.rint(eye).astype(np.int32)), 255)
-    reach = 2 * round(EYE_RIM * shape[1]) + 1
+    reach = 2 * round(rim * shape[1]) + 1
     return cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
 
 

@@ -10,14 +10,13 @@ import cv2
 import numpy as np
 
 from maskgan_jax.data.align import FaceSquare, Window
-from maskgan_jax.data.points import eyes
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import read_image
 from maskgan_jax.networks.face_network import FaceNetwork, pretrained
 from maskgan_jax.unmasking.batch import unmask_each
 from maskgan_jax.unmasking.inpainter import grown
 from maskgan_jax.unmasking.inputs import Job, find_jobs, read_mask
-from maskgan_jax.unmasking.mask_finder import clean_mask
+from maskgan_jax.unmasking.mask_finder import found_mask
 from maskgan_jax.unmasking.outputs import Outputs
 from maskgan_jax.unmasking.photo_files import write_drawn_png
 
@@ -81,9 +80,9 @@ def find_mask(segmentation_net: FaceNetwork, landmark_net: FaceNetwork, image: n
     side = len(image)
     square = FaceSquare.within_aligned(side, segmentation_net.size, segmentation_net.zoom)
     face = square.cut_out(image)[None]
-    visible = eyes(landmark_net(face)[0], face.shape[1:3])
-    mask = grown(clean_mask((segmentation_net(face)[0] > 0.5) & (visible == 0)))
-    return square.put_mask_back(cv2.bitwise_and(mask, cv2.bitwise_not(visible)), Window(0, 0, side, side))
+    landmarks = landmark_net(face)[0]
+    mask = grown(found_mask(segmentation_net(face)[0], landmarks), landmarks)
+    return square.put_mask_back(mask, Window(0, 0, side, side))
 
 
 def redraw(generator: FaceNetwork, image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:

@@ -7,28 +7,34 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 
-from maskgan_jax.data.align import FaceSquare, Window
+from maskgan_jax.data.align import Window
+from maskgan_jax.data.points import eyes
 from maskgan_jax.unmasking.face import Face
+from maskgan_jax.unmasking.grain import face_grain
 
-# By how much a mask that was found is grown, as a fraction of the side (4 pixels of 128): its outline is not exact, face masks
-# cast shadows, and over this width the drawn face is blended with the photo.
-RIM = 1 / 32
-# Width of the soft edge within a mask that was given, likewise.
-SOFT_EDGE = 1 / 64
+# By how much a mask that was found is grown, as a fraction of the side (2 pixels of 128): its outline is not exact, and over
+# this width the drawn face is blended with the photo.
+RIM = 1 / 64
+# Width of the soft edge within any mask, likewise. It is narrow, since over it the face mask itself may show through.
+SOFT_EDGE = 1 / 256
 
 
-def composite(photo: np.ndarray, faces: Sequence[Face], nearest: np.ndarray | None = None) -> np.ndarray:
+def composite(
+    photo: np.ndarray, faces: Sequence[Face], nearest: np.ndarray | None = None, *, grain: bool = False
+) -> np.ndarray:
     """A photo with its redrawn faces, the largest in front.
 
     Args:
       photo: `[H, W, 3]` RGB, uint8.
       faces: all that were found in it, the largest first; those that were redrawn count.
       nearest: as `nearest_faces` gives it, if a mask was given: a face is redrawn where it has its number.
+      grain: whether what was drawn gets the photo's grain.
     """
     result = photo.copy()
-    edge = RIM if nearest is None else SOFT_EDGE
     for face, window, mask in reversed(list(_redrawn_parts(photo.shape[:2], faces, nearest))):
-        paste(result, face.after, face.square, window, mask, edge)
+        added = face_grain(photo, face, window, mask) if grain else None
+        given = None if nearest is None else (nearest[window.slices] >= 0) * face.square.inside(window)
+        paste(result, face, window, mask, given, added)
     return result
 
 
@@ -77,23 +83,42 @@ def nearest_faces(mask: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
     return result
 
 
-def paste(photo: np.ndarray, image: np.ndarray, square: FaceSquare, window: Window, mask: np.ndarray, edge: float) -> None:
-    """Puts an aligned face back into its photo, with a soft edge inside the mask; no pixel outside it changes.
+def paste(
+    photo: np.ndarray,
+    face: Face,
+    window: Window,
+    mask: np.ndarray,
+    given: np.ndarray | None = None,
+    grain: np.ndarray | None = None,
+) -> None:
+    """Puts a redrawn face into its photo, with a soft edge inside the mask; no pixel outside the mask changes.
 
     Args:
       photo: `[H, W, 3]` RGB, uint8, which is changed.
-      image: `[S, S, 3]` RGB, uint8, the aligned face.
-      square: where it was.
-      window: of the photo, `square.window`.
-      mask: `[height, width]` uint8 in that window, 255 = hidden.
-      edge: width of the soft edge, as a fraction of the square's side.
+      face: the face.
+      window: of the photo.
+      mask: `[height, width]` uint8 in that window, 255 = redrawn.
+      given: if a mask was given, all of it in that window, whichever face is redrawn there; else the mask was found and grown.
+      grain: `[height, width]` float32 in that window, in levels, to be added to what was drawn.
     """
     # One more pixel on each side, from where the distance to the edge counts. The photo's own edge is none.
     x, y, width, height = cv2.boundingRect(cv2.dilate(mask, np.ones((3, 3), np.uint8)))
     if not width:
         return
-    mask = mask[y : y + height, x : x + width]
-    part = Window(window.x + x, window.y + y, width, height)
-    weight = np.minimum(cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) / max(square.side * edge, 1), 1)
-    known, drawn = photo[part.slices], square.put_back(image, part)
-    photo[part.slices] = np.rint(known + weight[..., None] * (drawn - known.astype(np.float32)))
+    part, crop = Window(window.x + x, window.y + y, width, height), np.s_[y : y + height, x : x + width]
+    mask, side = mask[crop], face.square.side
+    if given is None:
+        # Around the eyes the mask was cut off, not grown: what it shows there is the face mask up to its outline.
+        visible = face.square.put_mask_back(eyes(face.square.to_aligned(face.landmarks), face.after.shape[:2]), part)
+        weight = np.minimum(_soft_edge(mask, side * SOFT_EDGE), _soft_edge(mask | visible, side * RIM))
+    else:
+        weight = np.where(mask > 0, _soft_edge(given[crop], side * SOFT_EDGE), 0)  # No edge between two faces.
+    known, drawn = photo[part.slices], face.square.put_back(face.after, part).astype(np.float32)
+    if grain is not None:
+        drawn = np.clip(drawn + grain[crop][..., None], 0, 255)
+    photo[part.slices] = np.rint(known + weight[..., None] * (drawn - known))
+
+
+def _soft_edge(mask: np.ndarray, width: float) -> np.ndarray:
+    """0 outside a mask, rising to 1 over `width` pixels inside it."""
+    return np.minimum(cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) / max(width, 1), 1)

@@ -29,9 +29,8 @@ class Inpainter:
         return FaceSquare.around(landmarks, self.generator.size, self.generator.zoom)
 
     def redraw(self, face: Face) -> Face:
-        """A face without its mask, which is grown by the rim, but not over the eyes."""
-        visible = eyes(face.square.to_aligned(face.landmarks), face.mask.shape)
-        mask = cv2.bitwise_and(grown(face.mask), cv2.bitwise_not(visible))
+        """A face without its mask, which is grown by the rim."""
+        mask = grown(face.mask, face.square.to_aligned(face.landmarks))
         return dataclasses.replace(face, mask=mask, after=self.draw(face.before, mask))
 
     def draw(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -43,7 +42,8 @@ class Inpainter:
         return drawn
 
 
-def grown(mask: np.ndarray) -> np.ndarray:
-    """A mask `[S, S]` with a rim."""
+def grown(mask: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """A mask `[S, S]` with a rim, but not towards the eyes; `landmarks` `[68, 2]` in its pixels."""
     side = 2 * round(RIM * mask.shape[0]) + 1
-    return cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
+    rim = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
+    return cv2.bitwise_or(mask, cv2.bitwise_and(rim, cv2.bitwise_not(eyes(landmarks, mask.shape))))

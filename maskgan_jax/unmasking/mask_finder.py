@@ -6,9 +6,13 @@ import cv2
 import numpy as np
 
 from maskgan_jax.data.align import FaceSquare, Window
-from maskgan_jax.data.points import eyes
+from maskgan_jax.data.points import EYE_RIM, eyes
 from maskgan_jax.networks.face_network import FaceNetwork
 
+# Face masks reach into the rim of an eye where the network is as certain as this.
+CERTAIN = 0.9
+# What is hidden with this probability is redrawn: of a face mask nothing must be left, and a little more than it does no harm.
+LEAST_PROBABILITY = 0.25
 # Parts of a mask smaller than this fraction of the aligned square are not of a face mask.
 LEAST_PART = 0.002
 # Holes up to this fraction are prints and valves; larger ones, such as those of a ski mask, are not of the face mask.
@@ -51,13 +55,24 @@ class MaskFinder:
         """
         own = self.square(landmarks)
         points = own.to_aligned(landmarks)
-        visible = eyes(points, probability.shape)
-        mask = cv2.bitwise_and(clean_mask((probability > 0.5) & (visible == 0)), cv2.bitwise_not(visible))
-        cover = lower_face_cover(mask, points)
+        mask, cover = found_mask(probability, points), lower_face_cover(found_mask(probability, points, 0.5), points)
         if own != square:  # To the other square's image, as if that were the photo.
             within = FaceSquare(square.to_aligned(own.corners), own.size)
             mask = within.put_mask_back(mask, Window(0, 0, square.size, square.size))
         return mask, cover
+
+
+def found_mask(probability: np.ndarray, landmarks: np.ndarray, least: float = LEAST_PROBABILITY) -> np.ndarray:
+    """The mask of an aligned face, without its eyes: `[S, S]` uint8, 255 = hidden.
+
+    Args:
+      probability: `[S, S]`, how likely each pixel is hidden, 0 to 1.
+      landmarks: `[68, 2]`, (x, y) in pixels of the aligned face.
+      least: probability of what counts as hidden.
+    """
+    shape = probability.shape
+    visible = np.where(probability > CERTAIN, eyes(landmarks, shape, EYE_RIM / 2), eyes(landmarks, shape))
+    return cv2.bitwise_and(clean_mask((probability > least) & (visible == 0)), cv2.bitwise_not(visible))
 
 
 def clean_mask(found: np.ndarray) -> np.ndarray:

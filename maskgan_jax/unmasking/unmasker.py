@@ -96,10 +96,10 @@ class Unmasker:
         faces = self.find(photo)
         if mask is None:
             faces = [self.inpainter.redraw(face) if face.masked else face for face in faces]
-            return composite(photo, faces), faces
+            return composite(photo, faces, grain=True), faces
         nearest = nearest_faces(mask, faces)
-        faces = [self._redrawn(face, (nearest == number) * np.uint8(255)) for number, face in enumerate(faces)]
-        return composite(photo, faces, nearest), faces
+        faces = [self._redrawn(face, mask, (nearest == number) * np.uint8(255)) for number, face in enumerate(faces)]
+        return composite(photo, faces, nearest, grain=True), faces
 
     def find(self, photo: np.ndarray) -> list[Face]:
         """The faces in a photo `[H, W, 3]` RGB, uint8, with their landmarks and masks; the largest first."""
@@ -113,13 +113,20 @@ class Unmasker:
         mask, cover = self.mask_finder.mask(probability, landmarks, square)
         return Face(found.box, found.score, landmarks, square, cover, mask, image)
 
-    def _redrawn(self, face: Face, given: np.ndarray) -> Face:
-        """A face redrawn by a mask `[H, W]` of its photo, uint8, 255 = hidden; the face itself if that does not touch it."""
-        mask = cv2.threshold(face.square.cut_out(given), 0, 255, cv2.THRESH_BINARY)[1]  # All that it touches.
+    def _redrawn(self, face: Face, given: np.ndarray, part: np.ndarray) -> Face:
+        """A face redrawn by a mask.
+
+        Args:
+          face: the face.
+          given: the mask of its photo, `[H, W]` uint8, 255 = hidden. The generator must see nothing of it.
+          part: of that, likewise, what is nearest to this face; without any, the face itself is returned.
+        """
+        # All that the masks touch.
+        hidden, mask = (cv2.threshold(face.square.cut_out(m), 0, 255, cv2.THRESH_BINARY)[1] for m in (given, part))
         if not mask.any():
             return face
         cover = lower_face_cover(mask, face.square.to_aligned(face.landmarks))
-        return dataclasses.replace(face, mask=mask, cover=cover, after=self.inpainter.draw(face.before, mask))
+        return dataclasses.replace(face, mask=mask, cover=cover, after=self.inpainter.draw(face.before, hidden))
 
 
 def _check_photo(photo: Any) -> None:

@@ -1,5 +1,6 @@
 import re
 
+import cv2
 import numpy as np
 import pytest
 
@@ -45,6 +46,33 @@ def test_photos_are_counted_and_drawn(tool, tmp_path, capsys):
         "faces with a mask found": 1,
     }
     assert read_image(tmp_path / "sheet_1.png").shape[1] >= 2 * tool.SHEET_SIDE
+
+
+def test_bare_faces_are_masked_and_compared(tool, tmp_path, capsys):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    write_png(photos / "bare.png", read_image(tool.PORTRAIT))
+    write_png(photos / "nobody.png", np.full((200, 200, 3), 128, np.uint8))
+    tool.main(["bare", str(photos), f"--out={tmp_path}"])
+    printed = capsys.readouterr().out
+    assert "nobody.png: left out, " in printed
+    rows = re.findall(r"^ *0 px  mask (given|found) +1 +([\d.]+) +([\d.]+) +([\d.]+) +([\d.]+)$", printed, re.MULTILINE)
+    assert [row[0] for row in rows] == ["found", "given"]
+    for _, skin, everything, error, seam in rows:
+        assert 0.5 < float(skin) < 2 and 0.5 < float(everything) < 2
+        assert 0 < float(error) < 3000 and 0 < float(seam) < 30
+    assert read_image(tmp_path / "bare.png").shape[1] >= 4 * tool.SHEET_SIDE
+
+
+def test_a_result_like_the_real_face_scores_as_such(tool):
+    portrait = read_image(tool.PORTRAIT)
+    masked = tool.masked_portrait()
+    landmarks = tool.largest_face_landmarks(portrait)
+    redrawn = masked.mask * np.uint8(255)
+    assert tool._compared(portrait, portrait, landmarks, masked.mask, redrawn) == (1, 1, 0, 0)
+    smooth = np.where(masked.mask[..., None], cv2.GaussianBlur(portrait, (0, 0), 2), portrait)
+    skin, everything, error, seam = tool._compared(smooth, portrait, landmarks, masked.mask, redrawn)
+    assert max(skin, everything) < 0.5 and error > 0 and seam > 0
 
 
 def test_a_still_face_without_noise_does_not_flicker(tool, tmp_path, monkeypatch, capsys):

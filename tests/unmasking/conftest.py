@@ -63,6 +63,12 @@ def is_green(image):
     return (image == MASK_COLOUR).all(axis=-1)
 
 
+def is_drawn(pixels, colour=DRAWN):
+    """Where pixels have a drawn colour, but for grain: a few levels, the same in each channel."""
+    grain = pixels.astype(int) - np.asarray(colour, int)
+    return (np.ptp(grain, axis=-1) == 0) & (np.abs(grain[..., 0]) < 25)
+
+
 def masked_face(number: int, size: int) -> np.ndarray:
     """A rendered face with a green mask, `[size, size, 3]`."""
     face = render_face(number, seed=0, size=size)

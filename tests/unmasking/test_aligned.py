@@ -258,12 +258,14 @@ def test_mask_of_an_aligned_face(portrait):
         """Stands in for a landmark network: the eyes, which are all that is asked of it, are behind the mask."""
 
         def __call__(self, pictures):
-            return np.full((len(pictures), 68, 2), (26.0, 34.0))
+            points = np.full((len(pictures), 68, 2), (26.0, 34.0))
+            points[:, [36, 38, 39, 41]] += [(-3, 0), (0, -2), (3, 0), (0, 2)]
+            return points
 
     mask = find_mask(network, Eyes(), square)
     assert set(np.unique(mask)) == {0, 255}
     # Pixel (26, 34) of the network's 64 is in column 87 and row 130 of 200.
     assert not mask[130:132, 86:88].any()
-    mask[122:139, 79:96] = 255
-    assert mask[108:162, 58:142].all()
+    mask[120:142, 75:100] = 255
+    assert mask[111:159, 61:139].all() and mask[109, 100] and mask[135, 59]  # With a rim.
     assert not mask[:98].any() and not mask[:, :48].any() and not mask[:, 152:].any()

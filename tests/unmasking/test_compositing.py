@@ -1,28 +1,61 @@
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
 
-from maskgan_jax.data.align import FaceSquare, Window
+from maskgan_jax.data.align import FaceSquare, Window, align
+from maskgan_jax.data.points import eyes
+from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.unmasking.compositing import RIM, SOFT_EDGE, composite, nearest_faces, paste, redrawn_mask
 from maskgan_jax.unmasking.face import Face
 
 
 def drawn_face(square, after=None, mask=None, landmarks=None):
-    """A face of which only what compositing needs is there."""
-    landmarks = np.zeros((68, 2)) if landmarks is None else landmarks
+    """A face of which only what compositing needs is there; its eyes are those of a rendered one in the square."""
+    if landmarks is None:
+        rendered = render_face(0, seed=0, size=256)
+        landmarks = square.to_photo(align(rendered.image, rendered.landmarks, square.size).landmarks)
     return Face(np.zeros(4), 1.0, landmarks, square, 1.0, mask, after, after)
 
 
 def test_paste_has_a_soft_edge_inside_the_mask():
-    photo = np.zeros((300, 300, 3), np.uint8)
-    mask = np.zeros((300, 300), np.uint8)
-    cv2.circle(mask, (150, 150), 60, 255, -1)
-    square = FaceSquare(np.array([[20, 22], [20, 278], [276, 278], [276, 22]], np.float64), 64)  # The edge is 4 pixels wide.
-    paste(photo, np.full((64, 64, 3), 200, np.uint8), square, Window(0, 0, 300, 300), mask, 1 / 64)
-    assert not photo[mask == 0].any()
+    photo = np.zeros((600, 600, 3), np.uint8)
+    mask = np.zeros((600, 600), np.uint8)
+    cv2.circle(mask, (300, 400), 100, 255, -1)
+    # The edge is two pixels wide, and 8 with a rim.
+    face = drawn_face(FaceSquare.within_aligned(512, 64, 1.0), np.full((64, 64, 3), 200, np.uint8))
     depth = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    assert (photo[depth >= 4] == 200).all()
-    assert (np.diff(photo[150, 90:95, 0].astype(int)) > 0).all()
+    for given, width in ((mask, 2), (None, 8)):
+        result = photo.copy()
+        paste(result, face, Window(0, 0, 600, 600), mask, given)
+        assert not result[mask == 0].any()
+        assert (result[depth >= width] == 200).all()
+        assert (result[(depth > 0) & (depth < width)] < 200).all()
+        assert (np.diff(result[400, 199 : 200 + width, 0].astype(int)) > 0).all()
+
+
+def test_a_given_mask_does_not_show_between_two_faces():
+    square = FaceSquare.within_aligned(1024, 64, 1.0)
+    faces = [drawn_face(square, np.full((64, 64, 3), 200, np.uint8), landmarks=np.full((68, 2), x)) for x in (300, 700)]
+    mask = np.zeros((1024, 1024), np.uint8)
+    mask[200:800, 100:900] = 255
+    result = composite(np.zeros((1024, 1024, 3), np.uint8), faces, nearest_faces(mask, faces))
+    assert (result[210:790, 110:890] == 200).all() and not result[mask == 0].any()
+
+
+def test_the_face_mask_does_not_show_through_beside_the_eyes():
+    """It reaches to them, and the rim ends there."""
+    square = FaceSquare.within_aligned(256, 256, 1.0)
+    face = drawn_face(square, np.full((256, 256, 3), 200, np.uint8))
+    visible = eyes(face.landmarks, (256, 256))
+    mask = cv2.rectangle(np.zeros((256, 256), np.uint8), (20, 90), (230, 250), 255, -1)
+    mask = cv2.bitwise_and(mask, cv2.bitwise_not(visible))
+    result = composite(np.zeros((256, 256, 3), np.uint8), [dataclasses.replace(face, mask=mask)])
+    assert not result[visible > 0].any()
+    beside = (cv2.dilate(visible, np.ones((9, 9))) > 0) & (cv2.erode(mask, np.ones((3, 3))) > 0)
+    beside[:101] = False  # There, the rim's own outline is near.
+    assert beside.any() and (result[beside] == 200).all()
 
 
 def test_a_face_stays_in_its_square():
@@ -56,15 +89,22 @@ def turned_square(centre, radius, degrees, size):
     return FaceSquare(np.stack([-right - down, -right + down, right + down, right - down]) + centre, size)
 
 
-def whole_photo_composite(photo, face, mask, edge):
+def whole_photo_composite(photo, face, mask, rim):
     """Works on all pixels of the photo; the mask is in the photo."""
     height, width = mask.shape
     whole = Window(0, 0, width, height)
     mask = cv2.bitwise_and(mask, face.square.inside(whole))
+
     # Beyond the photo's edges, it is as if the mask went on.
-    padded = cv2.copyMakeBorder(mask, 400, 400, 400, 400, cv2.BORDER_REPLICATE)
-    distance = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[400:-400, 400:-400]
-    weight = np.minimum(distance / max(face.square.side * edge, 1), 1)[..., None]
+    def soft(mask, edge):
+        padded = cv2.copyMakeBorder(mask, 400, 400, 400, 400, cv2.BORDER_REPLICATE)
+        distance = cv2.distanceTransform(padded, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[400:-400, 400:-400]
+        return np.minimum(distance / max(face.square.side * edge, 1), 1)[..., None]
+
+    weight = soft(mask, SOFT_EDGE)
+    if rim:
+        visible = face.square.put_mask_back(eyes(face.square.to_aligned(face.landmarks), face.mask.shape), whole)
+        weight = np.minimum(weight, soft(mask | visible, rim))
     drawn = face.square.put_back(face.after, whole)
     return np.rint(photo + weight * (drawn - photo.astype(np.float32))).astype(np.uint8), mask
 
@@ -96,7 +136,7 @@ def test_the_window_gives_what_the_whole_photo_gives(name, given):
         in_photo = cv2.circle(np.zeros((300, 400), np.uint8), (220, 160), 90, 255, -1)
         in_photo[:, :40] = 255
         nearest = nearest_faces(in_photo, [face])
-    expected, expected_mask = whole_photo_composite(photo, face, in_photo, SOFT_EDGE if given else RIM)
+    expected, expected_mask = whole_photo_composite(photo, face, in_photo, 0 if given else RIM)
     result = composite(photo, [face], nearest)
     found = redrawn_mask((300, 400), [face], nearest)
     assert expected_mask.any() or "outside" in name or given

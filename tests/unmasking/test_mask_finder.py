@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from maskgan_jax.data.align import FaceSquare, Window
+from maskgan_jax.data.points import EYE_RIM, eyes
 from maskgan_jax.data.rendered.faces import render_face
-from maskgan_jax.unmasking.mask_finder import MaskFinder, clean_mask, lower_face, lower_face_cover
+from maskgan_jax.unmasking.mask_finder import MaskFinder, clean_mask, found_mask, lower_face, lower_face_cover
 
 from .conftest import SIDE, Green, masked_face
 
@@ -29,6 +30,26 @@ def test_cover_is_the_hidden_fraction_of_the_lower_face():
     half = lower.copy()
     half[:, ::2] = 0
     assert lower_face_cover(half, landmarks) == pytest.approx(0.5, abs=0.02)
+
+
+def test_what_is_unlikely_but_possible_is_redrawn_and_does_not_make_a_mask():
+    photo, landmarks = masked_face(3, 320), render_face(3, seed=0, size=320).landmarks
+    square = FaceSquare.around(landmarks, SIDE)
+    finder, image = MaskFinder(Green()), square.cut_out(photo)
+    certain = finder.probability(photo, landmarks, square, image)
+    mask, cover = finder.mask(0.3 * certain, landmarks, square)
+    assert cover == 0 and ((mask > 0) & (certain > 0)).sum() > 0.95 * (certain > 0).sum()
+    assert not finder.mask(0.2 * certain, landmarks, square)[0].any()
+
+
+def test_a_face_mask_may_reach_into_the_rim_of_an_eye_where_it_is_certain():
+    landmarks = render_face(3, seed=0, size=256).landmarks
+    rim = (eyes(landmarks, (256, 256)) > 0) & (eyes(landmarks, (256, 256), EYE_RIM / 2) == 0)
+    eye = eyes(landmarks, (256, 256), 0) > 0
+    likely = np.full((256, 256), 0.8, np.float32)
+    assert not found_mask(likely, landmarks)[rim | eye].any()
+    mask = found_mask(likely + np.float32(0.15), landmarks)
+    assert mask[rim].all() and not mask[eye].any()
 
 
 def test_specks_and_holes_are_cleaned_away():

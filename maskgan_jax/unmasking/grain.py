@@ -1,0 +1,104 @@
+"""Grain for what was drawn: fine texture like that of the visible skin, which a generator of fewer pixels cannot draw."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from maskgan_jax.data.align import Window
+from maskgan_jax.unmasking.face import Face
+
+# The visible skin reaches this much above the brows, as a fraction of the distance from the chin to the bridge of the nose.
+FOREHEAD = 0.2
+# Around brows and eyes, as a fraction of the width of the face, it does not count.
+EYE_MARGIN = 0.04
+# Skin differs from the median of the drawn skin by no more than this many levels; hair and caps mostly do.
+TONE = 40
+# Texture is measured in blocks of so many standard deviations of the blur that takes it away. Its median over at least
+# LEAST_BLOCKS of them leaves out edges, wrinkles and hair.
+BLOCK = 4
+LEAST_BLOCKS = 12
+# Coarser texture, by the standard deviation of that blur in pixels, is not grain.
+COARSEST = 8
+
+
+def face_grain(photo: np.ndarray, face: Face, window: Window, mask: np.ndarray) -> np.ndarray:
+    """The texture that a redrawn face lacks: `[height, width]` float32, in levels, to be added to each colour.
+
+    Args:
+      photo: `[H, W, 3]` RGB, uint8.
+      face: one that was redrawn.
+      window: of the photo, that of the face's square.
+      mask: `[height, width]` uint8 in that window, 255 = redrawn.
+    """
+    landmarks = face.landmarks - np.array(window[:2])
+    area, skin = _face_and_skin(landmarks, mask.shape)
+    redrawn = cv2.bitwise_and(area, mask)
+    if not redrawn.any():
+        return np.zeros(mask.shape, np.float32)
+    known, drawn = photo[window.slices], face.square.put_back(face.after, window)
+    tone = np.median(drawn[redrawn > 0], axis=0)
+    visible = cv2.bitwise_and(skin, cv2.inRange(known, tone - TONE, tone + TONE)) & ~mask
+    # Nothing is added beside the face, where there may be a smooth background.
+    fade = cv2.GaussianBlur(area, (0, 0), 0.02 * _width(landmarks)).astype(np.float32) / 255
+    return fade * grain(known, visible, drawn, redrawn, face.square.side / face.square.size)
+
+
+def grain(known: np.ndarray, visible: np.ndarray, drawn: np.ndarray, redrawn: np.ndarray, scale: float) -> np.ndarray:
+    """Noise with which drawn skin has as much texture as visible skin.
+
+    Lightness is split into octaves. White noise gets in each the power by which the drawn skin falls short of the visible skin.
+
+    Args:
+      known: `[height, width, 3]` RGB, uint8, the photo.
+      visible: `[height, width]` uint8, 255 = visible skin in it.
+      drawn: as `known`, what was drawn.
+      redrawn: as `visible`, skin in `drawn`.
+      scale: pixels of the photo for each pixel that the generator drew; texture much coarser than these is left alone.
+
+    Returns:
+      `[height, width]` float32, in levels; the same arguments give the same noise.
+    """
+    result = np.zeros(visible.shape, np.float32)
+    noise = np.random.default_rng(0).standard_normal(visible.shape, np.float32)
+    layers = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) for image in (known, drawn)] + [noise]
+    sigma = 1
+    while sigma <= max(min(2 * scale, COARSEST), 1):
+        # Blurs add up by their squares.
+        blurred = [cv2.GaussianBlur(layer, (0, 0), np.sqrt(sigma**2 - (sigma // 2) ** 2)) for layer in layers]
+        wanted, present, octave = map(np.subtract, layers, blurred)
+        missing = _power(wanted, visible, BLOCK * sigma) - _power(present, redrawn, BLOCK * sigma)
+        if missing > 0:
+            result += octave * np.float32(np.sqrt(missing) / octave.std())
+        layers, sigma = blurred, 2 * sigma
+    return result
+
+
+def _power(octave: np.ndarray, mask: np.ndarray, block: int) -> float:
+    """The median of the mean squares in the blocks that lie in a mask; NaN if these are too few."""
+    height, width = (side // block for side in mask.shape)
+    if not height or not width:
+        return np.nan
+    powers, inside = (
+        cv2.resize(image[: height * block, : width * block], (width, height), interpolation=cv2.INTER_AREA)
+        for image in (octave**2, mask)
+    )
+    powers = powers[inside == 255]
+    return float(np.median(powers)) if len(powers) >= LEAST_BLOCKS else np.nan
+
+
+def _face_and_skin(landmarks: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The face from the chin to the forehead, and the same without brows and eyes: `[height, width]` uint8, 255 inside."""
+
+    def filled(points: np.ndarray) -> np.ndarray:
+        hull = cv2.convexHull(np.rint(points).astype(np.int32))
+        return cv2.fillConvexPoly(np.zeros(shape, np.uint8), hull, 255)
+
+    area = filled(np.concatenate([landmarks, landmarks[17:27] + FOREHEAD * (landmarks[27] - landmarks[8])]))
+    brows_and_eyes = filled(landmarks[[*range(17, 22), *range(36, 42)]]) | filled(landmarks[[*range(22, 27), *range(42, 48)]])
+    reach = 2 * round(EYE_MARGIN * _width(landmarks)) + 1
+    return area, area & ~cv2.dilate(brows_and_eyes, np.ones((reach, reach), np.uint8))
+
+
+def _width(landmarks: np.ndarray) -> float:
+    return float(np.hypot(*(landmarks[16] - landmarks[0])))
