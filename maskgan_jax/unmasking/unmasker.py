@@ -14,7 +14,7 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.networks.face_network import FaceNetwork, pretrained
 from maskgan_jax.unmasking.compositing import composite, nearest_faces
 from maskgan_jax.unmasking.detection import Detection, detect_faces
-from maskgan_jax.unmasking.face import Face
+from maskgan_jax.unmasking.face import LEAST_COVER, Face
 from maskgan_jax.unmasking.face_aligner import FaceAligner
 from maskgan_jax.unmasking.inpainter import Inpainter
 from maskgan_jax.unmasking.mask_finder import MaskFinder, lower_face_cover
@@ -111,6 +111,8 @@ class Unmasker:
         image = square.cut_out(photo)
         probability = self.mask_finder.probability(photo, landmarks, square, image)
         mask, cover = self.mask_finder.mask(probability, landmarks, square)
+        if cover >= LEAST_COVER:
+            cover = min(cover, self.mask_finder.least_cover(photo, landmarks))
         return Face(found.box, found.score, landmarks, square, cover, mask, image)
 
     def _redrawn(self, face: Face, given: np.ndarray, part: np.ndarray) -> Face:

@@ -1,10 +1,20 @@
 import numpy as np
 import pytest
+from skimage import exposure
 
 from maskgan_jax.data.align import FaceSquare, Window
 from maskgan_jax.data.points import EYE_RIM, eyes
 from maskgan_jax.data.rendered.faces import render_face
-from maskgan_jax.unmasking.mask_finder import MaskFinder, clean_mask, found_mask, lower_face, lower_face_cover
+from maskgan_jax.unmasking.mask_finder import (
+    MaskFinder,
+    clean_mask,
+    darkened,
+    found_mask,
+    leveled,
+    lower_face,
+    lower_face_cover,
+    mirrored,
+)
 
 from .conftest import SIDE, Green, masked_face
 
@@ -72,3 +82,59 @@ def test_lower_face():
     assert mask[y, x][[*range(3, 14), *range(29, 36), *range(48, 68)]].all()  # Jaw, nose, mouth
     assert not mask[y, x][17:27].any() and not mask[y, x][36:48].any()  # Brows, eyes
     assert FaceSquare.around(landmarks, 320).inside(Window(0, 0, 320, 320))[mask].all()
+
+
+class Stub:
+    """A segmentation network that takes what `rule` says of an image for a mask."""
+
+    size, zoom = SIDE, 1.0
+
+    def __init__(self, rule):
+        self.rule = rule
+
+    def __call__(self, images):
+        return np.stack([self.rule(image) for image in images]).astype(np.float32)
+
+
+def everywhere(image):
+    return np.ones(image.shape[:2])
+
+
+def test_the_least_cover_of_several_views():
+    photo, landmarks = masked_face(3, 320), render_face(3, seed=0, size=320).landmarks
+    image = FaceSquare.around(landmarks, SIDE).cut_out(photo)
+    assert MaskFinder(Stub(everywhere)).least_cover(photo, landmarks) > 0.95
+    for view in (mirrored, leveled, darkened):
+
+        def nothing_there(seen, view=view):
+            return everywhere(seen) * (not np.array_equal(seen, view(image)))
+
+        assert MaskFinder(Stub(nothing_there)).least_cover(photo, landmarks) == 0
+
+
+def test_what_is_found_in_the_mirror_is_mirrored_back():
+    """Seen the wrong way round, the mask would be on the other half of the face."""
+    photo, landmarks = masked_face(3, 320), render_face(3, seed=0, size=320).landmarks
+    half = np.where(np.arange(320)[:, None] < landmarks[33, 0], photo, np.uint8(0))  # It is not symmetrical.
+    square = FaceSquare.around(landmarks, SIDE)
+    left = np.arange(SIDE) < square.to_aligned(landmarks)[33, 0]
+
+    def left_of_the_face(image):
+        flipped = np.array_equal(image, mirrored(square.cut_out(half)))
+        return np.broadcast_to(left[::-1] if flipped else left, (SIDE, SIDE))
+
+    finder = MaskFinder(Stub(left_of_the_face))
+    probability = finder.probability(half, landmarks, square, square.cut_out(half))
+    _, cover = finder.mask(probability, landmarks, square)
+    assert 0.3 < cover < 0.7
+    assert finder.least_cover(half, landmarks) == pytest.approx(cover)
+
+
+def test_views_are_as_in_scikit_image():
+    image = render_face(3, seed=0, size=64).image
+    low, high = np.percentile(image, (2, 98), axis=(0, 1))
+    for channel in range(3):
+        expected = exposure.rescale_intensity(image[..., channel].astype(float), (low[channel], high[channel]), (0, 255))
+        assert np.abs(leveled(image)[..., channel] - expected).max() <= 1
+    assert np.abs(darkened(image).astype(int) - exposure.adjust_gamma(image, 1.5)).max() <= 1
+    assert leveled(np.full((8, 8, 3), 77, np.uint8)).shape == (8, 8, 3)
