@@ -96,6 +96,10 @@ class FaceSquare:
         """Its side in the photo, in pixels."""
         return np.hypot(*(self.corners[3] - self.corners[0]))
 
+    def moved(self, right: float) -> FaceSquare:
+        """The same square, moved to its right by a fraction of its side."""
+        return FaceSquare(self.corners + right * (self.corners[3] - self.corners[0]), self.size)
+
     def to_photo(self, points: np.ndarray) -> np.ndarray:
         """Maps points `[..., 2]` from pixels of the aligned image to pixels of the photo."""
         matrix = self._to_photo_matrix()

@@ -58,16 +58,19 @@ def redrawn_mask(shape: tuple[int, int], faces: Sequence[Face], nearest: np.ndar
 def _redrawn_parts(
     shape: tuple[int, int], faces: Sequence[Face], nearest: np.ndarray | None
 ) -> Iterator[tuple[Face, Window, np.ndarray]]:
-    """Each face that was redrawn, the window of its square, and the mask in that: nothing outside the square is redrawn."""
-    for number, face in enumerate(faces):
-        window = face.square.window(shape)
-        if not face.redrawn or not window.width or not window.height:
+    """Each square that was redrawn, as a face, its window, and the mask in that: nothing outside the squares is redrawn.
+
+    The rest of a face comes before the face itself, on which it was drawn.
+    """
+    for number, part in ((number, part) for number, face in enumerate(faces) for part in (*face.rest[::-1], face)):
+        window = part.square.window(shape)
+        if not part.redrawn or not window.width or not window.height:
             continue
         if nearest is None:
-            mask = face.square.put_mask_back(face.mask, window)
+            mask = part.square.put_mask_back(part.mask, window)
         else:
             mask = (nearest[window.slices] == number) * np.uint8(255)
-        yield face, window, cv2.bitwise_and(mask, face.square.inside(window))
+        yield part, window, cv2.bitwise_and(mask, part.square.inside(window))
 
 
 def nearest_faces(mask: np.ndarray, faces: Sequence[Face]) -> np.ndarray:

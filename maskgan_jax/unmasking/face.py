@@ -25,6 +25,8 @@ class Face:
       mask: `[S, S]` uint8, 255 = hidden, in that square; what was redrawn, if the face was.
       before: `[S, S, 3]` uint8, the aligned face.
       after: the same without the face mask, or None if it was left alone.
+      probability: `[P, P]` float32, how likely each pixel of the mask finder's own square is hidden.
+      rest: what the face mask hides beside the square, drawn in other squares.
     """
 
     box: np.ndarray
@@ -35,6 +37,8 @@ class Face:
     mask: np.ndarray
     before: np.ndarray
     after: np.ndarray | None = None
+    probability: np.ndarray | None = None
+    rest: tuple[Face, ...] = ()
 
     @property
     def masked(self) -> bool:

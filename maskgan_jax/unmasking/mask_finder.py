@@ -6,9 +6,11 @@ import cv2
 import numpy as np
 
 from maskgan_jax.data.align import FaceSquare, Window
-from maskgan_jax.data.points import EYE_RIM, eyes
+from maskgan_jax.data.points import CONTOUR, EYE_RIM, eyes
 from maskgan_jax.networks.face_network import FaceNetwork
 
+# How much wider than in training the squares are.
+WIDER = 10 / 9
 # Face masks reach into the rim of an eye where the network is as certain as this.
 CERTAIN = 0.9
 # What is hidden with this probability is redrawn: of a face mask nothing must be left, and a little more than it does no harm.
@@ -27,20 +29,22 @@ class MaskFinder:
         self.network = network
 
     def square(self, landmarks: np.ndarray) -> FaceSquare:
-        """The network's square around a face."""
-        return FaceSquare.around(landmarks, self.network.size, self.network.zoom)
+        """The network's square around a face, wider than in training and with the jaw in the middle.
 
-    def probability(self, photo: np.ndarray, landmarks: np.ndarray, square: FaceSquare, image: np.ndarray) -> np.ndarray:
+        Of a face that is turned, the mask reaches farther to one side than the squares that faces are aligned to.
+        """
+        square = FaceSquare.around(landmarks, self.network.size, self.network.zoom / WIDER)
+        jaw = square.to_aligned(landmarks[CONTOUR])[:, 0]
+        return square.moved(((jaw.min() + jaw.max() + 1) / square.size - 1) / 2)
+
+    def probability(self, photo: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
         """How likely each pixel of the network's square is hidden: `[S, S]` float32, 0 to 1.
 
         Args:
           photo: `[H, W, 3]` RGB, uint8.
           landmarks: `[68, 2]` of the face in it.
-          square: any square around the face that was cut out already.
-          image: the aligned image of `square`, which is used if it is the network's square.
         """
-        own = self.square(landmarks)
-        return self.network((image if own == square else own.cut_out(photo))[None])[0]
+        return self.network(self.square(landmarks).cut_out(photo)[None])[0]
 
     def mask(self, probability: np.ndarray, landmarks: np.ndarray, square: FaceSquare) -> tuple[np.ndarray, float]:
         """The mask in another square around the same face, and how much of the lower face it covers.
@@ -59,6 +63,8 @@ class MaskFinder:
         if own != square:  # To the other square's image, as if that were the photo.
             within = FaceSquare(square.to_aligned(own.corners), own.size)
             mask = within.put_mask_back(mask, Window(0, 0, square.size, square.size))
+            # The eyes, exactly.
+            mask[eyes(square.to_aligned(landmarks), mask.shape, 0) > 0] = 0
         return mask, cover
 
     def least_cover(self, photo: np.ndarray, landmarks: np.ndarray) -> float:

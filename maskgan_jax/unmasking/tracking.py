@@ -140,7 +140,7 @@ class Tracker:
         last = track.face
         square = self._inpainter.square(landmarks)
         image = square.cut_out(frame)
-        probability = self._mask_finder.probability(frame, landmarks, square, image)
+        probability = self._mask_finder.probability(frame, landmarks)
         weight = 1.0
         if last is not None:
             visible = last.mask == 0

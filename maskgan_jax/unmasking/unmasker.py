@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from maskgan_jax.data.align import FaceSquare, Window
 from maskgan_jax.errors import UserError
 from maskgan_jax.networks.face_network import FaceNetwork, pretrained
 from maskgan_jax.unmasking.compositing import composite, nearest_faces
@@ -19,6 +20,11 @@ from maskgan_jax.unmasking.face_aligner import FaceAligner
 from maskgan_jax.unmasking.inpainter import Inpainter
 from maskgan_jax.unmasking.mask_finder import MaskFinder, lower_face_cover
 
+# What a mask hides beside a face's square is drawn in squares that lie so much of its side to its left and right, if it is at
+# least this fraction of them; together with a strip at the edge of the first square, so that no edge shows.
+BESIDE = 0.3
+LEAST_REST = 0.0015
+OVERLAP = 0.03
 # A face narrower than this, in pixels, shows too little to go by.
 LEAST_WIDTH = 16
 
@@ -96,7 +102,11 @@ class Unmasker:
         faces = self.find(photo)
         if mask is None:
             faces = [self.inpainter.redraw(face) if face.masked else face for face in faces]
-            return composite(photo, faces, grain=True), faces
+            result = composite(photo, faces, grain=True)
+            faces = [self._with_rest(result, face) for face in faces]
+            if any(face.rest for face in faces):
+                result = composite(photo, faces, grain=True)
+            return result, faces
         nearest = nearest_faces(mask, faces)
         faces = [self._redrawn(face, mask, (nearest == number) * np.uint8(255)) for number, face in enumerate(faces)]
         return composite(photo, faces, nearest, grain=True), faces
@@ -109,11 +119,30 @@ class Unmasker:
         landmarks, _ = self.aligner(photo, self.aligner.first_square(found))
         square = self.inpainter.square(landmarks)
         image = square.cut_out(photo)
-        probability = self.mask_finder.probability(photo, landmarks, square, image)
+        probability = self.mask_finder.probability(photo, landmarks)
         mask, cover = self.mask_finder.mask(probability, landmarks, square)
         if cover >= LEAST_COVER:
             cover = min(cover, self.mask_finder.least_cover(photo, landmarks))
-        return Face(found.box, found.score, landmarks, square, cover, mask, image)
+        return Face(found.box, found.score, landmarks, square, cover, mask, image, probability=probability)
+
+    def _with_rest(self, photo: np.ndarray, face: Face) -> Face:
+        """A face with what its mask hides beside its square, drawn where it was redrawn already in `photo`.
+
+        That is straps, wings, and half the mask of a face that is turned.
+        """
+        if not (face.redrawn and self.inpainter.generator.inpaints):
+            return face
+        rest = []
+        for way in (-1, 1):
+            square = face.square.moved(way * BESIDE)
+            mask, _ = self.mask_finder.mask(face.probability, face.landmarks, square)
+            drawn = face.square.moved(-way * OVERLAP)
+            whole = Window(0, 0, square.size, square.size)
+            mask[FaceSquare(square.to_aligned(drawn.corners), square.size).inside(whole) > 0] = 0
+            if mask.mean() > 255 * LEAST_REST:
+                other = dataclasses.replace(face, square=square, mask=mask, before=square.cut_out(photo))
+                rest.append(self.inpainter.redraw(other))
+        return dataclasses.replace(face, rest=tuple(rest))
 
     def _redrawn(self, face: Face, given: np.ndarray, part: np.ndarray) -> Face:
         """A face redrawn by a mask.

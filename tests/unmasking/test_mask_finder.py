@@ -24,12 +24,22 @@ def test_a_mask_in_the_square_of_another_network(size, zoom):
     photo, landmarks = masked_face(3, 320), render_face(3, seed=0, size=320).landmarks
     square = FaceSquare.around(landmarks, size, zoom)
     finder, image = MaskFinder(Green()), square.cut_out(photo)
-    probability = finder.probability(photo, landmarks, square, image)
+    probability = finder.probability(photo, landmarks)
     assert probability.shape == (SIDE, SIDE)
     mask, cover = finder.mask(probability, landmarks, square)
     assert mask.shape == (size, size) and set(np.unique(mask)) == {0, 255} and cover > 0.9
     expected = Green()(image[None])[0] > 0.5
     assert ((mask > 0) & expected).sum() > 0.93 * ((mask > 0) | expected).sum()
+
+
+def test_the_square_has_the_jaw_in_its_middle():
+    for number in range(8):
+        landmarks = render_face(number, seed=0, size=320).landmarks
+        square, plain = MaskFinder(Green()).square(landmarks), FaceSquare.around(landmarks, SIDE)
+        assert square.side == pytest.approx(plain.side * 10 / 9)
+        jaw = square.to_aligned(landmarks[:17])[:, 0]
+        # Pixel centers are at integers: the left edge of the image is at -0.5.
+        assert jaw.min() + 0.5 == pytest.approx(SIDE - (jaw.max() + 0.5))
 
 
 def test_cover_is_the_hidden_fraction_of_the_lower_face():
@@ -44,9 +54,9 @@ def test_cover_is_the_hidden_fraction_of_the_lower_face():
 
 def test_what_is_unlikely_but_possible_is_redrawn_and_does_not_make_a_mask():
     photo, landmarks = masked_face(3, 320), render_face(3, seed=0, size=320).landmarks
-    square = FaceSquare.around(landmarks, SIDE)
-    finder, image = MaskFinder(Green()), square.cut_out(photo)
-    certain = finder.probability(photo, landmarks, square, image)
+    finder = MaskFinder(Green())
+    square = finder.square(landmarks)
+    certain = finder.probability(photo, landmarks)
     mask, cover = finder.mask(0.3 * certain, landmarks, square)
     assert cover == 0 and ((mask > 0) & (certain > 0)).sum() > 0.95 * (certain > 0).sum()
     assert not finder.mask(0.2 * certain, landmarks, square)[0].any()
@@ -102,7 +112,7 @@ def everywhere(image):
 
 def test_the_least_cover_of_several_views():
     photo, landmarks = masked_face(3, 320), render_face(3, seed=0, size=320).landmarks
-    image = FaceSquare.around(landmarks, SIDE).cut_out(photo)
+    image = MaskFinder(Green()).square(landmarks).cut_out(photo)
     assert MaskFinder(Stub(everywhere)).least_cover(photo, landmarks) > 0.95
     for view in (mirrored, leveled, darkened):
 
@@ -116,7 +126,7 @@ def test_what_is_found_in_the_mirror_is_mirrored_back():
     """Seen the wrong way round, the mask would be on the other half of the face."""
     photo, landmarks = masked_face(3, 320), render_face(3, seed=0, size=320).landmarks
     half = np.where(np.arange(320)[:, None] < landmarks[33, 0], photo, np.uint8(0))  # It is not symmetrical.
-    square = FaceSquare.around(landmarks, SIDE)
+    square = MaskFinder(Green()).square(landmarks)
     left = np.arange(SIDE) < square.to_aligned(landmarks)[33, 0]
 
     def left_of_the_face(image):
@@ -124,7 +134,7 @@ def test_what_is_found_in_the_mirror_is_mirrored_back():
         return np.broadcast_to(left[::-1] if flipped else left, (SIDE, SIDE))
 
     finder = MaskFinder(Stub(left_of_the_face))
-    probability = finder.probability(half, landmarks, square, square.cut_out(half))
+    probability = finder.probability(half, landmarks)
     _, cover = finder.mask(probability, landmarks, square)
     assert 0.3 < cover < 0.7
     assert finder.least_cover(half, landmarks) == pytest.approx(cover)
