@@ -16,7 +16,7 @@ from maskgan_jax.networks.face_network import FaceNetwork, pretrained
 from maskgan_jax.unmasking.batch import unmask_each
 from maskgan_jax.unmasking.inpainter import grown
 from maskgan_jax.unmasking.inputs import Job, find_jobs, read_mask
-from maskgan_jax.unmasking.mask_finder import found_mask
+from maskgan_jax.unmasking.mask_finder import MaskFinder
 from maskgan_jax.unmasking.outputs import Outputs
 from maskgan_jax.unmasking.photo_files import write_drawn_png
 
@@ -78,11 +78,11 @@ def unmask_aligned(
 def find_mask(segmentation_net: FaceNetwork, landmark_net: FaceNetwork, image: np.ndarray) -> np.ndarray:
     """Where the face mask is on an aligned face (FFHQ's square) `[S, S, 3]` RGB, uint8, with a rim: `[S, S]`, 255 = hidden."""
     side = len(image)
-    square = FaceSquare.within_aligned(side, segmentation_net.size, segmentation_net.zoom)
-    face = square.cut_out(image)[None]
-    landmarks = landmark_net(face)[0]
-    mask = grown(found_mask(segmentation_net(face)[0], landmarks), landmarks)
-    return square.put_mask_back(mask, Window(0, 0, side, side))
+    square = FaceSquare.within_aligned(side, landmark_net.size, landmark_net.zoom)
+    points = landmark_net(square.cut_out(image)[None])[0]
+    landmarks, finder = square.to_photo(points), MaskFinder(segmentation_net)
+    mask, _ = finder.mask(finder.probability(image, landmarks), landmarks, square)
+    return square.put_mask_back(grown(mask, points), Window(0, 0, side, side))
 
 
 def redraw(generator: FaceNetwork, image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:

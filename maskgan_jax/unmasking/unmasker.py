@@ -39,13 +39,7 @@ class Unmasker:
     """
 
     def __init__(self, generator: FaceNetwork, landmark_net: FaceNetwork, segmentation_net: FaceNetwork):
-        """Of three trained networks for the same squares.
-
-        Raises:
-          UserError: the landmark and the segmentation network are for faces of different size or zoom.
-        """
-        if (landmark_net.size, landmark_net.zoom) != (segmentation_net.size, segmentation_net.zoom):
-            raise UserError("the landmark and the segmentation network are for different faces; train both on one data set")
+        """Of three trained networks; each has squares of its own."""
         self.aligner = FaceAligner(landmark_net)
         self.mask_finder = MaskFinder(segmentation_net)
         self.inpainter = Inpainter(generator)

@@ -4,7 +4,8 @@ import pytest
 
 from maskgan_jax.__main__ import main
 from maskgan_jax.config import save_config
-from maskgan_jax.data.align import FaceSquare
+from maskgan_jax.data.align import FaceSquare, align
+from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import find_images, read_image, write_png
 from maskgan_jax.networks.face_network import FaceNetwork
@@ -248,24 +249,28 @@ def test_generators_square_within_another(side, zoom):
     assert not result[: max(above - 1, 0)].any() and result[above + 1 :, side // 2].all()
 
 
-def test_mask_of_an_aligned_face(portrait):
-    square = np.full((200, 200, 3), 90, np.uint8)
-    square[110:160, 60:140] = MASK_COLOUR
+def test_mask_of_an_aligned_face():
+    face = render_face(3, seed=0, size=256)
+    landmarks = align(face.image, face.landmarks, 200).landmarks
+    left, right = landmarks[36:42], landmarks[42:48]
+    image = np.full((200, 200, 3), 90, np.uint8)
+    image[round(left[:, 1].mean()) : 160, 60:140] = MASK_COLOUR  # Up to the middle of the eyes.
     network = Green()
     network.zoom = 4 / 3
 
-    class Eyes:
-        """Stands in for a landmark network: the eyes, which are all that is asked of it, are behind the mask."""
+    class Landmarks:
+        """Stands in for a landmark network."""
 
-        def __call__(self, pictures):
-            points = np.full((len(pictures), 68, 2), (26.0, 34.0))
-            points[:, [36, 38, 39, 41]] += [(-3, 0), (0, -2), (3, 0), (0, 2)]
-            return points
+        size, zoom = SIDE, 4 / 3
 
-    mask = find_mask(network, Eyes(), square)
+        def __call__(self, images):
+            points = FaceSquare.within_aligned(200, SIDE, 4 / 3).to_aligned(landmarks)
+            return np.repeat(points[None], len(images), axis=0).astype(np.float32)
+
+    mask = find_mask(network, Landmarks(), image)
     assert set(np.unique(mask)) == {0, 255}
-    # Pixel (26, 34) of the network's 64 is in column 87 and row 130 of 200.
-    assert not mask[130:132, 86:88].any()
-    mask[120:142, 75:100] = 255
-    assert mask[111:159, 61:139].all() and mask[109, 100] and mask[135, 59]  # With a rim.
-    assert not mask[:98].any() and not mask[:, :48].any() and not mask[:, 152:].any()
+    for eye in (left, right):
+        x, y = np.rint(eye.mean(axis=0)).astype(int)
+        assert not mask[y - 1 : y + 2, x - 3 : x + 4].any()
+    assert mask[125:159, 61:139].all()
+    assert not mask[166:].any() and not mask[:, :52].any() and not mask[:, 148:].any()

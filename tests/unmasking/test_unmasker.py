@@ -11,10 +11,11 @@ import maskgan_jax
 from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.errors import UserError
 from maskgan_jax.networks import face_network as networks
+from maskgan_jax.unmasking.compositing import redrawn_mask
 from maskgan_jax.unmasking.mask_finder import lower_face
 from maskgan_jax.unmasking.unmasker import Unmasker
 
-from .conftest import DRAWN, MASK_COLOUR, Green, MeanFace, Painter, is_drawn, is_green
+from .conftest import DRAWN, MASK_COLOUR, SIDE, Green, MeanFace, Painter, is_drawn, is_green
 
 
 def test_the_mask_goes_and_nothing_else_changes(unmasker, portrait):
@@ -165,11 +166,11 @@ def test_a_mask_of_bool(unmasker, couple):
     assert (expected != couple).any()
 
 
-def test_networks_for_different_faces():
+def test_each_network_has_squares_of_its_own(portrait):
     other = Green()
     other.zoom = 1.25
-    with pytest.raises(UserError, match="for different faces"):
-        Unmasker(Painter(), MeanFace(), other)
+    result, (face,) = Unmasker(Painter(), MeanFace(), other).unmask(portrait)
+    assert face.redrawn and not is_green(result).any()
 
 
 def test_package_without_its_networks(tmp_path, monkeypatch):
@@ -200,3 +201,31 @@ def test_a_generator_for_other_squares(size, zoom, portrait, unmasker):
     assert face.before.shape == face.after.shape == (size, size, 3)
     expected = unmasker(portrait)
     assert np.abs(result.astype(int) - expected).mean() < 4 < np.abs(result.astype(int) - portrait).mean()
+
+
+@pytest.mark.parametrize("way", [-1, 1])
+def test_what_a_mask_hides_beside_the_square_is_drawn_too(portrait, way):
+    painter = Painter()
+    painter.zoom = 4 / 3
+    unmasker = Unmasker(painter, MeanFace(), Green())
+    (plain,) = unmasker.unmask(portrait)[1]
+    assert plain.redrawn and not plain.rest
+    # A wing of the mask that reaches out of the generator's square, but not of the one that masks are looked for in.
+    finder_square = unmasker.mask_finder.square(plain.landmarks)
+    edge = plain.square.to_photo([(SIDE - 1.0 if way > 0 else 0.0, 40.0)])[0]
+    outermost = finder_square.to_photo([(SIDE - 2.0 if way > 0 else 1.0, 40.0)])[0]
+    assert way * (outermost[0] - edge[0]) > 3
+    photo = portrait.copy()
+    left, right = sorted((round(plain.landmarks[33, 0]), round(outermost[0])))
+    y = round(edge[1])
+    photo[y - 9 : y + 10, left : right + 1] = MASK_COLOUR
+    result, (face,) = unmasker.unmask(photo)
+    assert len(face.rest) == 1
+    assert not is_green(result[y - 9 : y + 10, left + 4 : right - 3]).any()
+    redrawn = redrawn_mask(photo.shape[:2], [face]) > 0
+    np.testing.assert_array_equal(result[~redrawn], photo[~redrawn])
+    # A generator that is not told the mask redraws whole faces only.
+    blind = Painter()
+    blind.inpaints = False
+    blind_face = Unmasker(blind, MeanFace(), Green())._with_rest(photo, face)
+    assert blind_face is face
