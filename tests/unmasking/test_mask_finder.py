@@ -112,9 +112,9 @@ def everywhere(image):
 
 def test_the_least_cover_of_several_views():
     photo, landmarks = masked_face(3, 320), render_face(3, seed=0, size=320).landmarks
-    image = MaskFinder(Green()).square(landmarks).cut_out(photo)
+    image = FaceSquare.around(landmarks, SIDE).cut_out(photo)
     assert MaskFinder(Stub(everywhere)).least_cover(photo, landmarks) > 0.95
-    for view in (mirrored, leveled, darkened):
+    for view in (np.array, mirrored, leveled, darkened):
 
         def nothing_there(seen, view=view):
             return everywhere(seen) * (not np.array_equal(seen, view(image)))
@@ -126,7 +126,7 @@ def test_what_is_found_in_the_mirror_is_mirrored_back():
     """Seen the wrong way round, the mask would be on the other half of the face."""
     photo, landmarks = masked_face(3, 320), render_face(3, seed=0, size=320).landmarks
     half = np.where(np.arange(320)[:, None] < landmarks[33, 0], photo, np.uint8(0))  # It is not symmetrical.
-    square = MaskFinder(Green()).square(landmarks)
+    square = FaceSquare.around(landmarks, SIDE)
     left = np.arange(SIDE) < square.to_aligned(landmarks)[33, 0]
 
     def left_of_the_face(image):
@@ -134,10 +134,9 @@ def test_what_is_found_in_the_mirror_is_mirrored_back():
         return np.broadcast_to(left[::-1] if flipped else left, (SIDE, SIDE))
 
     finder = MaskFinder(Stub(left_of_the_face))
-    probability = finder.probability(half, landmarks)
-    _, cover = finder.mask(probability, landmarks, square)
+    cover = lower_face_cover(np.uint8(255) * left_of_the_face(half[:SIDE, :SIDE]), square.to_aligned(landmarks))
     assert 0.3 < cover < 0.7
-    assert finder.least_cover(half, landmarks) == pytest.approx(cover)
+    assert finder.least_cover(half, landmarks) == pytest.approx(cover, abs=0.03)  # But for the eyes' rims.
 
 
 def test_views_are_as_in_scikit_image():
