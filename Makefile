@@ -4,6 +4,7 @@
 
 PYTHON := $(shell command -v python3.11 >/dev/null && python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+$(or $(VERSION),$(error there is no $(PYTHON) here; give another, such as PYTHON=python3.11))
 CONSTRAINTS := $(if $(filter 3.11,$(VERSION)),constraints.txt,constraints-py312.txt)
 # One for each Python: with another one, .venv is made anew.
 INSTALLED := .venv/installed-$(VERSION)
@@ -24,7 +25,7 @@ demo: weights
 test: lint weights
 	.venv/bin/pytest -n 2
 
-# Not editable: what the package lacks when it is installed shows here.
+# Not editable, so that files missing from the package show.
 test-newest: weights
 	$(NEWEST_PYTHON) -m venv --clear .venv-newest
 	.venv-newest/bin/python -m pip install --quiet --upgrade pip setuptools

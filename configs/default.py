@@ -184,7 +184,7 @@ def get_config() -> ConfigDict:
     training.log_every = 50
     training.validate_every = 0
     training.checkpoint_every = 0
-    # Epochs after which a checkpoint is saved and kept for good, such as (10, 30, 100).
+    # Epochs after which a checkpoint is saved, such as (10, 30, 100); it is kept as long as its epoch is in this list.
     training.keep_epochs = ()
     # Of 'unmask', the validation score whose smallest value makes a checkpoint the best one: 'mse_masked', which favors blurred
     # faces, or 'st_lpips'.

@@ -30,6 +30,10 @@ def _one_of(*choices: str) -> _Allowed:
     return _Allowed(lambda x: x in choices, f"one of {', '.join(choices)}")
 
 
+def _are_numbers(values: Any) -> bool:
+    return all(isinstance(value, int | float) for value in values)
+
+
 def _power_of_two(x: Any) -> bool:
     return isinstance(x, int) and x > 0 and x & (x - 1) == 0
 
@@ -88,10 +92,12 @@ ALLOWED = {
     "training.fsdp": _at_least(1),
     "training.minutes": _at_least(0),
     "training.profile": _Allowed(
-        lambda steps: not steps or (len(steps) == 2 and 0 < steps[0] <= steps[1]),
+        lambda steps: not steps or (len(steps) == 2 and _are_numbers(steps) and 0 < steps[0] <= steps[1]),
         "() or the first step and the last one, such as (10, 12)",
     ),
-    "training.keep_epochs": _Allowed(lambda epochs: all(epoch > 0 for epoch in epochs), "numbers of epochs, such as (10, 30)"),
+    "training.keep_epochs": _Allowed(
+        lambda epochs: _are_numbers(epochs) and all(epoch > 0 for epoch in epochs), "numbers of epochs, such as (10, 30)"
+    ),
     "training.log_every": _at_least(1),
     "training.validate_every": _at_least(0),
     "training.checkpoint_every": _at_least(0),

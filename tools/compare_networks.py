@@ -103,6 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "foreign": [with_foreign_mask(record, np.random.default_rng(number)) for number, record in enumerate(chosen)],
         "templates": [with_template(record, np.random.default_rng(number)) for number, record in enumerate(chosen)],
     }
+    # In the examples.
+    shown = np.linspace(0, len(chosen) - 1, 6).astype(int)
     images: dict[str, list[dict[str, Any]]] = {}
     pictures: dict[str, dict[str, list[np.ndarray]]] = {}
     for masks, faces in faces_with.items():
@@ -111,18 +113,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
             drawn = [method(record) for record in tqdm(faces, f"{name}, {masks} masks", unit="face")]
             items = [(r["id"], image, r["real"], r["mask"], r["landmarks"]) for r, image in zip(faces, drawn, strict=True)]
             images[f"{name}, {masks}"] = [
-                score | {by: _group(record, by, labels) for by in flags.by}
+                score | {f"by_{by}": _group(record, by, labels) for by in flags.by}
                 for score, record in zip(score_each(items, metrics=metrics), faces, strict=True)
             ]
-            pictures[masks][name] = drawn
+            pictures[masks][name] = [drawn[i] for i in shown]
     scores = {name: mean_scores(of_name) for name, of_name in images.items()}
     print_table(scores)
     result = {"data_dir": flags.data_dir, "faces": len(chosen), "scores": scores}
     for by in flags.by:
         result[f"by_{by}"] = groups = {
-            f"{name}, {value}": mean_scores([image for image in of_name if image[by] == value])
+            f"{name}, {value}": mean_scores([image for image in of_name if image[f"by_{by}"] == value])
             for name, of_name in images.items()
-            for value in sorted({image[by] for image in of_name})
+            for value in sorted({image[f"by_{by}"] for image in of_name})
         }
         print(f"\nBy {by}:\n")
         print_table(groups)
@@ -132,14 +134,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows = [
             [
                 faces_with[masks][i]["masked"],
-                *(pictures[masks][name][i] for name in methods if name != "input"),
+                *(pictures[masks][name][number] for name in methods if name != "input"),
                 chosen[i]["real"],
             ]
             for masks in ("foreign", "templates")
-            for i in np.linspace(0, len(chosen) - 1, 6).astype(int)
+            for number, i in enumerate(shown)
         ]
-        shown = ["masked", *(name for name in methods if name != "input"), "real"]
-        write_png(flags.examples, labelled_grid(rows, shown, columns=2))
+        headings = ["masked", *(name for name in methods if name != "input"), "real"]
+        write_png(flags.examples, labelled_grid(rows, headings, columns=2))
         print(f"faces are in {flags.examples}")
 
 

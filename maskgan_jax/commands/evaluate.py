@@ -93,5 +93,7 @@ def _check(options: argparse.Namespace, task: str) -> None:
     for what, asked in (("the method 'ours'", options.method == "ours"), ("--examples", options.examples)):
         if asked and not options.workdir:
             raise UserError(f"{what} needs --workdir: the folder of a training run, or an exported network")
+    if options.step != "best" and not options.workdir:
+        raise UserError("--step is of the run that --workdir names; give both")
     if options.workdir and options.method != "ours" and not options.examples:
         raise UserError(f"the method {options.method!r} uses no network; leave out --workdir, or the --method")

@@ -50,7 +50,9 @@ def main(arguments: list[str]) -> None:
     from maskgan_jax.networks.face_network import pretrained
     from maskgan_jax.networks.stored import checkpoint_of, load_network, read_description
 
-    path = checkpoint_of(pretrained(flags.pretrained) if flags.pretrained else Path(flags.workdir), flags.step)
+    path = pretrained(flags.pretrained) if flags.pretrained else Path(flags.workdir)
+    if path.is_dir():  # A file holds one network, whatever --step says.
+        path = checkpoint_of(path, flags.step)
     network = load_network(path, read_description(path)[0].task)
     if Path(flags.out).resolve() == Path(path).resolve():
         raise UserError(f"{flags.out} is the network itself; give another --out")

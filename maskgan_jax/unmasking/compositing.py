@@ -31,8 +31,9 @@ def composite(
       grain: whether what was drawn gets the photo's grain.
     """
     result = photo.copy()
+    redrawn = redrawn_mask(photo.shape[:2], faces, nearest) if grain else None
     for face, window, mask in reversed(list(_redrawn_parts(photo.shape[:2], faces, nearest))):
-        added = face_grain(photo, face, window, mask) if grain else None
+        added = face_grain(photo, face, window, mask, redrawn) if grain else None
         given = None if nearest is None else (nearest[window.slices] >= 0) * face.square.inside(window)
         paste(result, face, window, mask, given, added)
     return result

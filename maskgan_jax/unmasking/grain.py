@@ -22,26 +22,27 @@ LEAST_BLOCKS = 12
 COARSEST = 8
 
 
-def face_grain(photo: np.ndarray, face: Face, window: Window, mask: np.ndarray) -> np.ndarray:
+def face_grain(photo: np.ndarray, face: Face, window: Window, mask: np.ndarray, redrawn: np.ndarray) -> np.ndarray:
     """The texture that a redrawn face lacks: `[height, width]` float32, in levels, to be added to each colour.
 
     Args:
       photo: `[H, W, 3]` RGB, uint8.
       face: one that was redrawn.
       window: of the photo, that of the face's square.
-      mask: `[height, width]` uint8 in that window, 255 = redrawn.
+      mask: `[height, width]` uint8 in that window, 255 = redrawn here.
+      redrawn: `[H, W]` uint8, 255 = redrawn anywhere in the photo: no skin that can be seen.
     """
     landmarks = face.landmarks - np.array(window[:2])
     area, skin = _face_and_skin(landmarks, mask.shape)
-    redrawn = cv2.bitwise_and(area, mask)
-    if not redrawn.any():
+    inside = cv2.bitwise_and(area, mask)
+    if not inside.any():
         return np.zeros(mask.shape, np.float32)
     known, drawn = photo[window.slices], face.square.put_back(face.after, window)
-    tone = np.median(drawn[redrawn > 0], axis=0)
-    visible = cv2.bitwise_and(skin, cv2.inRange(known, tone - TONE, tone + TONE)) & ~mask
+    tone = np.median(drawn[inside > 0], axis=0)
+    visible = cv2.bitwise_and(skin, cv2.inRange(known, tone - TONE, tone + TONE)) & ~redrawn[window.slices]
     # Nothing is added beside the face, where there may be a smooth background.
     fade = cv2.GaussianBlur(area, (0, 0), 0.02 * _width(landmarks)).astype(np.float32) / 255
-    return fade * grain(known, visible, drawn, redrawn, face.square.side / face.square.size)
+    return fade * grain(known, visible, drawn, inside, face.square.side / face.square.size)
 
 
 def grain(known: np.ndarray, visible: np.ndarray, drawn: np.ndarray, redrawn: np.ndarray, scale: float) -> np.ndarray:

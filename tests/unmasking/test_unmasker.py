@@ -1,4 +1,5 @@
 import concurrent.futures
+import dataclasses
 import re
 from pathlib import Path
 
@@ -227,5 +228,20 @@ def test_what_a_mask_hides_beside_the_square_is_drawn_too(portrait, way):
     # A generator that is not told the mask redraws whole faces only.
     blind = Painter()
     blind.inpaints = False
-    blind_face = Unmasker(blind, MeanFace(), Green())._with_rest(photo, face)
-    assert blind_face is face
+    (face,) = Unmasker(blind, MeanFace(), Green()).unmask(photo)[1]
+    assert face.redrawn and not face.rest
+
+
+def test_the_rest_of_a_face_leaves_other_faces_alone(couple):
+    """What another face hides beside the square is that face's own."""
+    painter = Painter()
+    painter.zoom = 4 / 3
+    unmasker = Unmasker(painter, MeanFace(), Green())
+    _, faces = unmasker.unmask(couple)
+    first = next(face for face in faces if face.redrawn)
+    beside = dataclasses.replace(first, rest=(), square=first.square.moved(0.5), mask=np.full((SIDE, SIDE), 255, np.uint8))
+    everything = dataclasses.replace(first, rest=(), probability=np.ones((SIDE, SIDE), np.float32))
+    alone = unmasker._with_rest(couple, everything, [])
+    assert len(alone.rest) == 2
+    with_other = unmasker._with_rest(couple, everything, [beside])
+    assert len(with_other.rest) == 1
