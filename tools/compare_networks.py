@@ -6,7 +6,8 @@ python tools/compare_networks.py --data_dir=DATA maskgan_jax/pretrained/unmask_f
 The masks are those of the data set (`drawn`), polygons on the landmarks with hard edges (`foreign`), and flat templates of
 other shapes and prints than the drawn ones, warped by six landmarks as MaskTheFace does it (`templates`). The networks must be
 for the zoom of the data set; one for another size sees the faces enlarged or shrunk to it, and its result is brought back. All
-scores are of composites; `input` is the masked face itself. What they mean: docs/metrics.md.
+scores are of composites; `input` is the masked face itself. What they mean: docs/metrics.md. The
+default metrics need `maskgan weights --all`; `--metrics=detail,contour` do not.
 """
 
 from __future__ import annotations
