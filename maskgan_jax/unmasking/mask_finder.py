@@ -46,26 +46,27 @@ class MaskFinder:
         """
         return self.network(self.square(landmarks).cut_out(photo)[None])[0]
 
-    def mask(self, probability: np.ndarray, landmarks: np.ndarray, square: FaceSquare) -> tuple[np.ndarray, float]:
-        """The mask in another square around the same face, and how much of the lower face it covers.
+    def mask(self, probability: np.ndarray, landmarks: np.ndarray, square: FaceSquare) -> np.ndarray:
+        """The mask in another square around the same face: `[size, size]` uint8, 255 = hidden.
 
         Args:
           probability: as `probability` gives it.
           landmarks: `[68, 2]` of the face in the photo.
           square: the square that the mask is wanted in.
-
-        Returns:
-          `[size, size]` uint8, 255 = hidden; and a fraction, 0 to 1.
         """
         own = self.square(landmarks)
-        points = own.to_aligned(landmarks)
-        mask, cover = found_mask(probability, points), lower_face_cover(found_mask(probability, points, 0.5), points)
+        mask = found_mask(probability, own.to_aligned(landmarks))
         if own != square:  # To the other square's image, as if that were the photo.
             within = FaceSquare(square.to_aligned(own.corners), own.size)
             mask = within.put_mask_back(mask, Window(0, 0, square.size, square.size))
             # The eyes, exactly.
             mask[eyes(square.to_aligned(landmarks), mask.shape, 0) > 0] = 0
-        return mask, cover
+        return mask
+
+    def cover(self, probability: np.ndarray, landmarks: np.ndarray) -> float:
+        """How much of the lower face is hidden, 0 to 1; the arguments are those of `mask`."""
+        points = self.square(landmarks).to_aligned(landmarks)
+        return lower_face_cover(found_mask(probability, points, 0.5), points)
 
     def least_cover(self, photo: np.ndarray, landmarks: np.ndarray) -> float:
         """How much of the lower face is hidden, 0 to 1: the least in four views, as it is, mirrored, leveled and darkened.

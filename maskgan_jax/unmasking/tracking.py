@@ -148,7 +148,7 @@ class Tracker:
             weight = float(np.clip(change / MOVED, LEAST_WEIGHT, 1))
             probability = track.probability + weight * (probability - track.probability)
         track.probability = probability
-        mask, cover = self._mask_finder.mask(probability, landmarks, square)
+        mask, cover = self._mask_finder.mask(probability, landmarks, square), self._mask_finder.cover(probability, landmarks)
         face = Face(track.found.box, track.found.score, landmarks, square, cover, mask, image)
         if not face.masked:
             return face

@@ -114,7 +114,7 @@ class Unmasker:
         square = self.inpainter.square(landmarks)
         image = square.cut_out(photo)
         probability = self.mask_finder.probability(photo, landmarks)
-        mask, cover = self.mask_finder.mask(probability, landmarks, square)
+        mask, cover = self.mask_finder.mask(probability, landmarks, square), self.mask_finder.cover(probability, landmarks)
         if cover >= LEAST_COVER:
             cover = min(cover, self.mask_finder.least_cover(photo, landmarks))
         return Face(found.box, found.score, landmarks, square, cover, mask, image, probability=probability)
@@ -132,7 +132,7 @@ class Unmasker:
         rest = []
         for way in (-1, 1):
             square = face.square.moved(way * BESIDE)
-            mask, _ = self.mask_finder.mask(face.probability, face.landmarks, square)
+            mask = self.mask_finder.mask(face.probability, face.landmarks, square)
             drawn = face.square.moved(-way * OVERLAP)
             whole = Window(0, 0, square.size, square.size)
             mask[FaceSquare(square.to_aligned(drawn.corners), square.size).inside(whole) > 0] = 0
