@@ -9,6 +9,7 @@ import numpy as np
 
 from maskgan_jax.data.align import FaceSquare
 from maskgan_jax.data.points import eyes
+from maskgan_jax.metrics.baselines import telea
 from maskgan_jax.networks.face_network import FaceNetwork
 from maskgan_jax.unmasking.compositing import RIM
 from maskgan_jax.unmasking.face import Face
@@ -32,6 +33,11 @@ class Inpainter:
         """A face without its mask, which is grown by the rim."""
         mask = grown(face.mask, face.square.to_aligned(face.landmarks))
         return dataclasses.replace(face, mask=mask, after=self.draw(face.before, mask))
+
+    def fill(self, face: Face) -> Face:
+        """The same by Telea's method, in a fortieth of the time: for straps, which are too thin to show the difference."""
+        mask = grown(face.mask, face.square.to_aligned(face.landmarks))
+        return dataclasses.replace(face, mask=mask, after=telea(face.before, mask))
 
     def draw(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """An aligned face `[S, S, 3]` uint8, redrawn by a mask `[S, S]` uint8, 255 = hidden; in grey if what is visible is."""

@@ -25,6 +25,8 @@ from maskgan_jax.unmasking.mask_finder import MaskFinder, lower_face_cover
 BESIDE = 0.3
 LEAST_REST = 0.0015
 OVERLAP = 0.03
+# What is nowhere wider than this to either side, as a fraction of the side, is filled without the generator.
+THIN = 1 / 50
 # A face narrower than this, in pixels, shows too little to go by.
 LEAST_WIDTH = 16
 
@@ -140,7 +142,9 @@ class Unmasker:
             mask[square.cut_out(taken) > 0] = 0
             if mask.mean() > 255 * LEAST_REST:
                 other = dataclasses.replace(face, square=square, mask=mask, before=square.cut_out(photo))
-                rest.append(self.inpainter.redraw(other))
+                half_width = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).max()
+                is_thin = half_width <= THIN * square.size
+                rest.append(self.inpainter.fill(other) if is_thin else self.inpainter.redraw(other))
         return dataclasses.replace(face, rest=tuple(rest))
 
     def _redrawn(self, face: Face, given: np.ndarray, part: np.ndarray) -> Face:
