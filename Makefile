@@ -4,7 +4,9 @@
 
 PYTHON := $(shell command -v python3.11 >/dev/null && python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-$(or $(VERSION),$(error there is no $(PYTHON) here; give another, such as PYTHON=python3.11))
+ifeq ($(VERSION),)
+$(error there is no $(PYTHON) here; give another, such as PYTHON=python3.11)
+endif
 CONSTRAINTS := $(if $(filter 3.11,$(VERSION)),constraints.txt,constraints-py312.txt)
 # One for each Python: with another one, .venv is made anew.
 INSTALLED := .venv/installed-$(VERSION)
