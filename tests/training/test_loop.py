@@ -162,7 +162,7 @@ def test_a_run_ends_when_its_minutes_are_over_and_goes_on_later(uninterrupted, d
     assert_identical(state, uninterrupted[1])
     # The last checkpoint, whatever the best one is.
     last = state.ema["params"] if state.ema else state.params["generator"]
-    assert_identical(load_network(tmp_path, "unmask", "last").variables["params"], last)
+    assert_identical(load_network(checkpoint_of(tmp_path, "last"), "unmask").variables["params"], last)
 
 
 def test_killed_and_resumed_equals_uninterrupted(uninterrupted, data_dir, tmp_path, run_config):
