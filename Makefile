@@ -27,12 +27,12 @@ demo: weights
 test: lint weights
 	.venv/bin/pytest -n 2
 
-# Not editable, so that files missing from the package show.
+# Not editable, so that files missing from the package show; PYTHONSAFEPATH keeps the checkout itself from being imported.
 test-newest: weights
 	$(NEWEST_PYTHON) -m venv --clear .venv-newest
 	.venv-newest/bin/python -m pip install --quiet --upgrade pip setuptools
 	.venv-newest/bin/python -m pip install --quiet --no-build-isolation '.[test]'
-	.venv-newest/bin/pytest -n 2 $(NEWEST_TESTS)
+	PYTHONSAFEPATH=1 .venv-newest/bin/pytest -n 2 $(NEWEST_TESTS)
 
 lint: $(INSTALLED)
 	.venv/bin/ruff check
