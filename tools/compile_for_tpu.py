@@ -21,30 +21,23 @@ import math
 import os
 import re
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jax.experimental import topologies
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from maskgan_jax.config import load_config
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import write_json
 from maskgan_jax.models.convolutions import compiling_for
-from maskgan_jax.models.landmark_net import create_landmark_net
-from maskgan_jax.networks.safetensors import save_safetensors
-from maskgan_jax.training.loop import TASKS
-from maskgan_jax.training.mesh import batch_sharding, create_mesh, divided, replicated
+from maskgan_jax.training.check import abstract_step, task_of_shapes
+from maskgan_jax.training.mesh import create_mesh
 from maskgan_jax.training.state import Task
-from maskgan_jax.training.step import create_state, train_step
 
 # Of a chip, in GiB, by JAX's name for it.
 MEMORY = {"TPU v4": 32, "TPU v5 lite": 16, "TPU v5": 95, "TPU v6 lite": 32}
@@ -59,8 +52,6 @@ ENVIRONMENT = {
     "TPU_STDERR_LOG_LEVEL": "3",
     "TPU_WORKER_HOSTNAMES": "localhost",
 }
-# Of the run, for the learning rate; they are a constant in the program and change nothing else.
-STEPS = 100_000
 KINDS = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "ragged-all-to-all", "reduce-scatter")
 
 
@@ -112,7 +103,7 @@ def compile_and_report(config: ConfigDict, chips: Sequence[jax.Device], options:
     Raises:
       UserError: the compiler does not take one of the options.
     """
-    task = create_task(config)
+    task = task_of_shapes(config)
     batch, kind = config.input.batch_size, chips[0].device_kind
     # A chip may be two devices, its cores.
     memory = MEMORY.get(kind, math.nan) * 2**30 * len({tuple(chip.coords) for chip in chips}) / len(chips)
@@ -149,51 +140,10 @@ def compile_and_report(config: ConfigDict, chips: Sequence[jax.Device], options:
     return report
 
 
-def create_task(config: ConfigDict) -> Task:
-    """The task of a config, whose landmark network, if it names none, is one of zeros: its values are not compiled in."""
-    if config.task != "unmask" or not config.losses.contour or config.landmark_net.weights:
-        return TASKS[config.task](config)
-    config, landmarks = ConfigDict(config), ConfigDict(config)
-    landmarks.task = "landmarks"
-    picture = jnp.zeros((1, config.data.size, config.data.size, 3))
-    shapes = jax.eval_shape(create_landmark_net(landmarks).init, jax.random.key(0), picture)
-    with tempfile.TemporaryDirectory() as folder:
-        config.landmark_net.weights = str(Path(folder, "landmarks.safetensors"))
-        variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-        save_safetensors(config.landmark_net.weights, variables, landmarks)
-        return TASKS[config.task](config)
-
-
 def lower(task: Task, config: ConfigDict, mesh: Mesh) -> jax.stages.Lowered:
     """The training step as `training.loop` makes it, for arrays of which only shapes and shardings are given."""
     step, arguments = abstract_step(task, config, mesh)
     return step.lower(*arguments)
-
-
-def abstract_step(task: Task, config: ConfigDict, mesh: Mesh) -> tuple[jax.stages.Wrapped, tuple]:
-    """That step, jitted, and shapes, types and shardings of its arguments: state, frozen networks, batch and key."""
-
-    def placed(tree: Any, shardings: Any) -> Any:
-        return jax.tree.map(
-            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree, shardings
-        )
-
-    def alike(tree: Any, sharding: NamedSharding) -> Any:
-        return placed(tree, jax.tree.map(lambda _: sharding, tree))
-
-    key = jax.eval_shape(partial(jax.random.key, 0))
-    state = jax.eval_shape(partial(create_state, task, config, STEPS), key)
-    frozen = jax.eval_shape(lambda: task.frozen)
-    count, side = config.input.batch_size, config.data.size
-    batch = {
-        "real": jax.ShapeDtypeStruct((count, side, side, 3), jnp.uint8),
-        "masked": jax.ShapeDtypeStruct((count, side, side, 3), jnp.uint8),
-        "mask": jax.ShapeDtypeStruct((count, side, side, 1), jnp.uint8),
-        "landmarks": jax.ShapeDtypeStruct((count, 68, 2), jnp.float32),
-    }
-    whole, shardings = replicated(mesh), divided(mesh, state)
-    step = jax.jit(partial(train_step, task, config, STEPS, mesh=mesh), donate_argnums=0, out_shardings=(shardings, whole))
-    return step, (placed(state, shardings), alike(frozen, whole), alike(batch, batch_sharding(mesh)), alike(key, whole))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ from maskgan_jax.config import load_config
 from maskgan_jax.errors import UserError
 from maskgan_jax.runtime import signals
 from maskgan_jax.runtime.allocator import compute_in_main_thread
+from maskgan_jax.runtime.chips import CHIPS, chip_of
 from maskgan_jax.runtime.supervision import run_supervised
 
 
@@ -22,8 +23,15 @@ def main(arguments: list[str]) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("--config", required=True, metavar="FILE", help="a file such as configs/cpu.py")
-    parser.add_argument("--data_dir", required=True, metavar="DIR", help="data set made by `maskgan build`")
-    parser.add_argument("--workdir", required=True, metavar="DIR", help="folder for checkpoints, metrics and images")
+    parser.add_argument("--data_dir", metavar="DIR", help="data set made by `maskgan build`")
+    parser.add_argument("--workdir", metavar="DIR", help="folder for checkpoints, metrics and images")
+    parser.add_argument(
+        "--check",
+        metavar="N",
+        type=int,
+        help="only check the config, and print what N accelerators need for it, in seconds: memory, arithmetic, traffic",
+    )
+    parser.add_argument("--chip", metavar="NAME", help=f"for --check: what they are; {', '.join(chip.name for chip in CHIPS)}")
     several = parser.add_argument_group("several processes", "one run by several processes, each started with the same flags")
     several.add_argument(
         "--distributed", action="store_true", help="this is one of them; SLURM, Open MPI, Cloud TPU or Kubernetes tells which"
@@ -33,6 +41,13 @@ def main(arguments: list[str]) -> int:
     several.add_argument("--process", type=int, metavar="I", help="which one this is, from 0")
     flags, overrides = parser.parse_known_args(arguments)
     config = load_config(flags.config, overrides)
+    if flags.check is not None:
+        _check(flags, config)
+        return 0
+    if flags.chip:
+        raise UserError("--chip is for --check; give both or neither")
+    if missing := [flag for flag in ("data_dir", "workdir") if getattr(flags, flag) is None]:
+        parser.error(f"the following arguments are required: {', '.join(f'--{flag}' for flag in missing)}")
     membership = (flags.coordinator, flags.processes, flags.process)
     if None in membership and set(membership) != {None}:
         raise UserError("--coordinator, --processes and --process belong together; give all of them or none")
@@ -43,6 +58,21 @@ def main(arguments: list[str]) -> int:
     signals.stop_on_sigterm()
     _train(*run)
     return 0
+
+
+def _check(flags: argparse.Namespace, config: ConfigDict) -> None:
+    if flags.data_dir or flags.workdir or flags.distributed or flags.coordinator:
+        raise UserError(
+            "--check reads no data and starts no run; leave out --data_dir, --workdir and the flags of several processes"
+        )
+    if flags.check < 1:
+        raise UserError(f"--check is {flags.check}; it must be a number of devices, at least 1")
+    chip = chip_of(flags.chip) if flags.chip else None
+    if flags.chip and not chip:
+        raise UserError(f"there is no chip {flags.chip!r} in the table; give one of {', '.join(chip.name for chip in CHIPS)}")
+    from maskgan_jax.training.check import check, lines_of
+
+    print("\n".join(lines_of(check(config, flags.check, chip))))
 
 
 def _join_and_train(membership: tuple[str | None, int | None, int | None], *run: ConfigDict | str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
@@ -18,19 +18,19 @@ from maskgan_jax.training.state import Gradients, Tree
 LEAST_DIVIDED = 4096
 
 
-def create_mesh(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def create_mesh(config: ConfigDict, devices: Sequence[jax.Device] | int | None = None) -> Mesh | AbstractMesh:
     """A mesh of all devices of all processes with the axes 'data' and 'fsdp'; 'fsdp' has `training.fsdp` devices.
 
     Batches are divided along both axes, the state along 'fsdp' alone (see `divided`).
 
     Args:
       config: `input.batch_size`, `optimizer.accumulate` and `training.fsdp` are read.
-      devices: in place of all there are.
+      devices: in place of all there are; a number for so many that need not be there, for shapes alone.
 
     Raises:
       UserError: a batch, or what goes through the networks of it at once, or the devices cannot be divided so.
     """
-    count = len(devices or jax.devices())
+    count = devices if isinstance(devices, int) else len(devices or jax.devices())
     parts = config.optimizer.accumulate
     if config.input.batch_size % (count * parts):
         of_parts = f" in {parts} parts (optimizer.accumulate)" if parts > 1 else ""
@@ -41,16 +41,18 @@ def create_mesh(config: ConfigDict, devices: Sequence[jax.Device] | None = None)
     fsdp = config.training.fsdp
     if count % fsdp:
         raise UserError(f"{count} devices cannot be divided into groups of {fsdp}; set training.fsdp to a divisor of {count}")
-    axis_types = (jax.sharding.AxisType.Auto,) * 2
-    return jax.make_mesh((count // fsdp, fsdp), ("data", "fsdp"), axis_types=axis_types, devices=devices)
+    shape, names, axis_types = (count // fsdp, fsdp), ("data", "fsdp"), (jax.sharding.AxisType.Auto,) * 2
+    if isinstance(devices, int):
+        return AbstractMesh(shape, names, axis_types=axis_types)
+    return jax.make_mesh(shape, names, axis_types=axis_types, devices=devices)
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
     """The sharding of what every device holds whole."""
     return NamedSharding(mesh, P())
 
 
-def divided(mesh: Mesh, shapes: Tree) -> Tree:
+def divided(mesh: Mesh | AbstractMesh, shapes: Tree) -> Tree:
     """The shardings of parameters and of all trees of their shapes (gradients, optimizer state, moving average).
 
     Of each array, the largest axis that 'fsdp' divides is divided along it (ZeRO, Rajbhandari et al. 2020); small arrays, and
@@ -90,7 +92,7 @@ def divide_gradients(gradients_of: Gradients, mesh: Mesh) -> Gradients:
     return gradients
 
 
-def batch_sharding(mesh: Mesh) -> NamedSharding:
+def batch_sharding(mesh: Mesh | AbstractMesh) -> NamedSharding:
     """The sharding of batches: each device has as many records as every other, and none that another has."""
     return NamedSharding(mesh, P(mesh.axis_names))
 

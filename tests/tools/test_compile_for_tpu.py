@@ -6,10 +6,11 @@ from collections import Counter
 import jax
 import numpy as np
 import pytest
-from jax.sharding import AbstractMesh, AxisType
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.models.convolutions import compiling_for
+from maskgan_jax.training.check import abstract_step, task_of_shapes
+from maskgan_jax.training.mesh import create_mesh
 
 needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs the extra [tpu]")
 SMALL = [
@@ -132,12 +133,11 @@ def test_a_small_step_for_16_chips(tool, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("compute", "dtype"), [("float32", "f32"), ("bfloat16", "bf16")])
-def test_lowering_for_eight_gpus(tool, config, compute, dtype):
+def test_lowering_for_eight_gpus(config, compute, dtype):
     config.input.batch_size = 16
     config.losses.contour = 0.1
     config.training.compute = compute
-    mesh = AbstractMesh((8, 1), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
-    step, arguments = tool.abstract_step(tool.create_task(config), config, mesh)
+    step, arguments = abstract_step(task_of_shapes(config), config, create_mesh(config, 8))
     with compiling_for("gpu"):
         exported = jax.export.export(step, platforms=["cuda"])(*arguments)
     text = exported.mlir_module()

@@ -1,0 +1,166 @@
+"""What a run needs, found by shapes alone (`maskgan train --check`): nothing is compiled, and no data set is read."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental.roofline import roofline
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
+from ml_collections import ConfigDict
+
+from maskgan_jax.models.convolutions import compiling_for
+from maskgan_jax.models.landmark_net import create_landmark_net
+from maskgan_jax.networks.safetensors import save_safetensors
+from maskgan_jax.runtime.chips import Chip
+from maskgan_jax.training.loop import TASKS
+from maskgan_jax.training.mesh import batch_sharding, create_mesh, divided, replicated
+from maskgan_jax.training.state import Task, Tree
+from maskgan_jax.training.step import create_state, train_step
+
+# Of the run, for the learning rate; they are a constant in the program and change nothing else.
+STEPS = 100_000
+
+
+def check(config: ConfigDict, devices: int, chip: Chip | None = None) -> dict[str, Any]:
+    """What each of `devices` accelerators has to hold, to compute and to send in one training step.
+
+    Args:
+      config: of the run.
+      devices: how many divide a batch among themselves.
+      chip: what they are, if it is known.
+
+    Returns:
+      What `lines_of` prints. Sizes are in bytes and for one device:
+        state: parameters, Adam's moments, moving average; divided by `training.fsdp`.
+        frozen: networks that the losses look through.
+        batch: the device's part of it.
+        memory: all that lies in memory at the step's fullest moment, by jax.experimental.roofline, which fuses nothing.
+        flops: of the step, as XLA counts them before it optimizes: two for each multiply-add.
+        flops_roofline: the same by jax.experimental.roofline.
+        reduced: gradients that are summed over all devices.
+        gathered: parameters that come from other devices (`training.fsdp`).
+
+    Raises:
+      UserError: the config names weights that are not there, or a batch cannot be divided so.
+    """
+    task = task_of_shapes(config)
+    mesh = create_mesh(config, devices)
+    _, (state, frozen, batch, _) = abstract_step(task, config, mesh)
+    parameters = {name: sum(leaf.size for leaf in jax.tree.leaves(tree)) for name, tree in state.params.items()}
+    itemsize = jnp.dtype(config.training.compute).itemsize
+    gathered = [leaf for leaf in jax.tree.leaves(state.params) if not leaf.sharding.is_fully_replicated]
+
+    # All that one device computes at once, as a run of its own. The parts of a batch (optimizer.accumulate) have the same
+    # arithmetic as the whole, and their gradients are added up.
+    part = config.copy_and_resolve_references()
+    part.optimizer.accumulate = part.training.fsdp = 1
+    part.input.batch_size = config.input.batch_size // devices // config.optimizer.accumulate
+    alone = create_mesh(part, 1)
+    step, arguments = abstract_step(task, part, alone)
+    with compiling_for("tpu"):  # The same formulations as for GPUs.
+        traced = step.trace(*arguments)
+        counted = traced.lower(lowering_platforms=("tpu",)).cost_analysis()
+        _, drawn = roofline(partial(train_step, task, part, STEPS))(*jax.tree.map(_without_sharding, arguments))
+    whole = bytes_of(arguments[0])
+    sums = bytes_of(arguments[0].params) if config.optimizer.accumulate > 1 else 0
+    return {
+        "devices": devices,
+        "chip": chip.name if chip else "",
+        "chip_memory": chip.memory if chip else 0,
+        "global_batch": config.input.batch_size,
+        "batch_per_device": config.input.batch_size // devices,
+        "parameters": parameters,
+        "state": bytes_of(state),
+        "frozen": bytes_of(frozen),
+        "batch": bytes_of(batch),
+        "memory": drawn.peak_hbm_bytes - whole + bytes_of(state) + sums,
+        "flops": counted["flops"] * config.optimizer.accumulate,
+        "flops_roofline": drawn.unfused_flops * config.optimizer.accumulate,
+        "reduced": itemsize * sum(parameters.values()) if devices > 1 else 0,
+        "gathered": itemsize * sum(leaf.size for leaf in gathered),
+    }
+
+
+def lines_of(report: dict[str, Any]) -> Iterator[str]:
+    """The report for people."""
+    devices, each = report["devices"], report["batch_per_device"]
+    kind = f" ({report['chip']})" if report["chip"] else ""
+    yield f"devices: {devices}{kind}, each with {each} of the {report['global_batch']} images of a batch"
+    yield "parameters: " + ", ".join(f"{name} {count:,}" for name, count in report["parameters"].items())
+    parts = ", ".join(f"{name} {_gib(report[name])}" for name in ("state", "frozen", "batch"))
+    room = f" of {_gib(report['chip_memory'])}" if report["chip_memory"] else ""
+    yield f"memory of a device: about {_gib(report['memory'])}{room} GiB ({parts}; the rest is activations and gradients)"
+    flops = report["flops"]
+    yield f"arithmetic of a device: {flops / 1e12:.4g} TFLOP a step, {flops / each / 1e9:.4g} GFLOP an image"
+    sent = [f"{report['reduced'] / 1e6:.4g} MB of gradients are summed over all devices"] if report["reduced"] else []
+    sent += [f"{report['gathered'] / 1e6:.4g} MB of parameters are gathered (training.fsdp)"] if report["gathered"] else []
+    yield f"traffic in a step: {'; '.join(sent) or 'none'}"
+
+
+def task_of_shapes(config: ConfigDict) -> Task:
+    """The task of a config, whose landmark network, if it names none, is one of zeros: its values are not compiled in.
+
+    Raises:
+      UserError: the config names weights that are not there.
+    """
+    if config.task != "unmask" or not config.losses.contour or config.landmark_net.weights:
+        return TASKS[config.task](config)
+    config, landmarks = config.copy_and_resolve_references(), config.copy_and_resolve_references()
+    landmarks.task = "landmarks"
+    image = jnp.zeros((1, config.data.size, config.data.size, 3))
+    shapes = jax.eval_shape(create_landmark_net(landmarks).init, jax.random.key(0), image)
+    with tempfile.TemporaryDirectory() as folder:
+        config.landmark_net.weights = str(Path(folder, "landmarks.safetensors"))
+        variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+        save_safetensors(config.landmark_net.weights, variables, landmarks)
+        return TASKS[config.task](config)
+
+
+def abstract_step(task: Task, config: ConfigDict, mesh: Mesh | AbstractMesh) -> tuple[jax.stages.Wrapped, tuple]:
+    """The training step, jitted as `training.loop` does it, and shapes, types and shardings of its arguments.
+
+    These are the state, the frozen networks, a batch and the run's random key.
+    """
+
+    def placed(tree: Tree, shardings: Tree) -> Tree:
+        return jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree, shardings
+        )
+
+    def alike(tree: Tree, sharding: NamedSharding) -> Tree:
+        return placed(tree, jax.tree.map(lambda _: sharding, tree))
+
+    key = jax.eval_shape(partial(jax.random.key, 0))
+    state = jax.eval_shape(partial(create_state, task, config, STEPS), key)
+    frozen = jax.eval_shape(lambda: task.frozen)
+    count, side = config.input.batch_size, config.data.size
+    batch = {
+        "real": jax.ShapeDtypeStruct((count, side, side, 3), jnp.uint8),
+        "masked": jax.ShapeDtypeStruct((count, side, side, 3), jnp.uint8),
+        "mask": jax.ShapeDtypeStruct((count, side, side, 1), jnp.uint8),
+        "landmarks": jax.ShapeDtypeStruct((count, 68, 2), jnp.float32),
+    }
+    whole, shardings = replicated(mesh), divided(mesh, state)
+    step = jax.jit(partial(train_step, task, config, STEPS, mesh=mesh), donate_argnums=0, out_shardings=(shardings, whole))
+    return step, (placed(state, shardings), alike(frozen, whole), alike(batch, batch_sharding(mesh)), alike(key, whole))
+
+
+def bytes_of(tree: Tree) -> int:
+    """What one device holds of a tree of shapes with shardings."""
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _without_sharding(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.3g}"
