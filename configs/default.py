@@ -177,6 +177,8 @@ def get_config() -> ConfigDict:
     training.remat = False
     # The run saves and ends after so many minutes, to go on when it is started again (exit code 75); 0: it has all the time.
     training.minutes = 0.0
+    # Peak of one device in `compute`, in TFLOP/s, for `flop_utilization` in the log; 0: as in runtime/chips.py, if it is there.
+    training.peak_tflops = 0.0
     # First and last step of a profiler trace, which is written to `profile/` for XProf or TensorBoard, such as (10, 12); ()
     # for none.
     training.profile = ()

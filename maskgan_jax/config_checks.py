@@ -91,6 +91,7 @@ ALLOWED = {
     "training.compute": _one_of("float32", "bfloat16"),
     "training.fsdp": _at_least(1),
     "training.minutes": _at_least(0),
+    "training.peak_tflops": _at_least(0),
     "training.profile": _Allowed(
         lambda steps: not steps or (len(steps) == 2 and _are_numbers(steps) and 0 < steps[0] <= steps[1]),
         "() or the first step and the last one, such as (10, 12)",

@@ -35,7 +35,8 @@ from maskgan_jax.config import load_config
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import write_json
 from maskgan_jax.models.convolutions import compiling_for
-from maskgan_jax.training.check import abstract_step, task_of_shapes
+from maskgan_jax.training.abstract import abstract_step
+from maskgan_jax.training.check import task_of_shapes
 from maskgan_jax.training.mesh import create_mesh
 from maskgan_jax.training.state import Task
 

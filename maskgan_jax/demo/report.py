@@ -93,6 +93,27 @@ def image(picture: np.ndarray, caption: str) -> str:
     return f'<figure><img alt="{words}" src="data:image/png;base64,{data}"><figcaption>{words}</figcaption></figure>'
 
 
+def bar(parts: Mapping[str, float], caption: str) -> str:
+    """A bar divided in proportion to its parts; the key below gives each part's number and percentage.
+
+    Args:
+      parts: {name: size}, not negative.
+      caption: below the bar, says what the sizes are.
+    """
+    whole, width = sum(parts.values()) or 1, 900
+    pieces, keys, left = [], [], 0.0
+    for number, (name, size) in enumerate(parts.items()):
+        colour = COLOURS[number % len(COLOURS)] if number < len(COLOURS) else "#999"
+        pieces.append(f'<rect x="{left:.2f}" y="0" width="{width * size / whole:.2f}" height="26" fill="{colour}"/>')
+        keys.append(f'<span style="color:{colour}">&#9644;</span> {escape(name)} {size:.1f} ({size / whole:.0%})')
+        left += width * size / whole
+    label = escape(caption)
+    return (
+        f'<figure><svg viewBox="0 0 {width} 26" role="img" aria-label="{label}">{"".join(pieces)}</svg>'
+        f"<figcaption>{' &nbsp; '.join(keys)}<br>{label}</figcaption></figure>"
+    )
+
+
 def line_chart(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], caption: str, x_label: str) -> str:
     """A chart of several lines; the y axis starts at 0.
 

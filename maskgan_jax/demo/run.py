@@ -16,7 +16,7 @@ from maskgan_jax.config import read_config
 from maskgan_jax.configs import default
 from maskgan_jax.data.build.landmarks import largest_face_landmarks
 from maskgan_jax.data.masks import draw_mask
-from maskgan_jax.demo.report import Section, folded, image, line_chart, paragraph, table, write_report
+from maskgan_jax.demo.report import Section, bar, folded, image, line_chart, paragraph, table, write_report
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import read_image, write_json, write_png
 from maskgan_jax.weights.fetch import weight_file
@@ -264,7 +264,7 @@ def _write_report(out: Path, config: ConfigDict, landmark_config: ConfigDict, sc
             + folded("All settings of the mask remover", config.to_json(indent=2))
             + folded("All settings of the landmark network", landmark_config.to_json(indent=2)),
         ),
-        Section("Training", _charts(out)),
+        Section("Training", _charts(out) + _wall_time(out)),
         Section(
             "Data",
             table(
@@ -318,6 +318,14 @@ def _charts(out: Path) -> str:
             "Error of the landmark network on the validation split, in distances between the eyes.",
             "step",
         )
+    )
+
+
+def _wall_time(out: Path) -> str:
+    """Where the time of both trainings went."""
+    return "".join(
+        bar(_read_json(out / run / "wall_time.json")["seconds"], f"Seconds of the training of the {network}.")
+        for run, network in ((UNMASK, "mask remover"), (LANDMARKS, "landmark network"))
     )
 
 

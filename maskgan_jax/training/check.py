@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Iterator
 from functools import partial
@@ -13,20 +12,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental.roofline import roofline
-from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from maskgan_jax.models.convolutions import compiling_for
 from maskgan_jax.models.landmark_net import create_landmark_net
 from maskgan_jax.networks.safetensors import save_safetensors
 from maskgan_jax.runtime.chips import Chip
+from maskgan_jax.training.abstract import STEPS, abstract_step, bytes_of, count_flops
 from maskgan_jax.training.loop import TASKS
-from maskgan_jax.training.mesh import batch_sharding, create_mesh, divided, replicated
-from maskgan_jax.training.state import Task, Tree
-from maskgan_jax.training.step import create_state, train_step
-
-# Of the run, for the learning rate; they are a constant in the program and change nothing else.
-STEPS = 100_000
+from maskgan_jax.training.mesh import create_mesh
+from maskgan_jax.training.state import Task
+from maskgan_jax.training.step import train_step
 
 
 def check(config: ConfigDict, devices: int, chip: Chip | None = None) -> dict[str, Any]:
@@ -43,7 +39,7 @@ def check(config: ConfigDict, devices: int, chip: Chip | None = None) -> dict[st
         frozen: networks that the losses look through.
         batch: the device's part of it.
         memory: all that lies in memory at the step's fullest moment, by jax.experimental.roofline, which fuses nothing.
-        flops: of the step, as XLA counts them before it optimizes: two for each multiply-add.
+        flops: of the step, see `count_flops`.
         flops_roofline: the same by jax.experimental.roofline.
         reduced: gradients that are summed over all devices.
         gathered: parameters that come from other devices (`training.fsdp`).
@@ -63,11 +59,8 @@ def check(config: ConfigDict, devices: int, chip: Chip | None = None) -> dict[st
     part = config.copy_and_resolve_references()
     part.optimizer.accumulate = part.training.fsdp = 1
     part.input.batch_size = config.input.batch_size // devices // config.optimizer.accumulate
-    alone = create_mesh(part, 1)
-    step, arguments = abstract_step(task, part, alone)
+    _, arguments = abstract_step(task, part, create_mesh(part, 1))
     with compiling_for("tpu"):  # The same formulations as for GPUs.
-        traced = step.trace(*arguments)
-        counted = traced.lower(lowering_platforms=("tpu",)).cost_analysis()
         _, drawn = roofline(partial(train_step, task, part, STEPS))(*jax.tree.map(_without_sharding, arguments))
     whole = bytes_of(arguments[0])
     sums = bytes_of(arguments[0].params) if config.optimizer.accumulate > 1 else 0
@@ -82,7 +75,7 @@ def check(config: ConfigDict, devices: int, chip: Chip | None = None) -> dict[st
         "frozen": bytes_of(frozen),
         "batch": bytes_of(batch),
         "memory": drawn.peak_hbm_bytes - whole + bytes_of(state) + sums,
-        "flops": counted["flops"] * config.optimizer.accumulate,
+        "flops": count_flops(task, part) * config.optimizer.accumulate,
         "flops_roofline": drawn.unfused_flops * config.optimizer.accumulate,
         "reduced": itemsize * sum(parameters.values()) if devices > 1 else 0,
         "gathered": itemsize * sum(leaf.size for leaf in gathered),
@@ -122,40 +115,6 @@ def task_of_shapes(config: ConfigDict) -> Task:
         variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
         save_safetensors(config.landmark_net.weights, variables, landmarks)
         return TASKS[config.task](config)
-
-
-def abstract_step(task: Task, config: ConfigDict, mesh: Mesh | AbstractMesh) -> tuple[jax.stages.Wrapped, tuple]:
-    """The training step, jitted as `training.loop` does it, and shapes, types and shardings of its arguments.
-
-    These are the state, the frozen networks, a batch and the run's random key.
-    """
-
-    def placed(tree: Tree, shardings: Tree) -> Tree:
-        return jax.tree.map(
-            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree, shardings
-        )
-
-    def alike(tree: Tree, sharding: NamedSharding) -> Tree:
-        return placed(tree, jax.tree.map(lambda _: sharding, tree))
-
-    key = jax.eval_shape(partial(jax.random.key, 0))
-    state = jax.eval_shape(partial(create_state, task, config, STEPS), key)
-    frozen = jax.eval_shape(lambda: task.frozen)
-    count, side = config.input.batch_size, config.data.size
-    batch = {
-        "real": jax.ShapeDtypeStruct((count, side, side, 3), jnp.uint8),
-        "masked": jax.ShapeDtypeStruct((count, side, side, 3), jnp.uint8),
-        "mask": jax.ShapeDtypeStruct((count, side, side, 1), jnp.uint8),
-        "landmarks": jax.ShapeDtypeStruct((count, 68, 2), jnp.float32),
-    }
-    whole, shardings = replicated(mesh), divided(mesh, state)
-    step = jax.jit(partial(train_step, task, config, STEPS, mesh=mesh), donate_argnums=0, out_shardings=(shardings, whole))
-    return step, (placed(state, shardings), alike(frozen, whole), alike(batch, batch_sharding(mesh)), alike(key, whole))
-
-
-def bytes_of(tree: Tree) -> int:
-    """What one device holds of a tree of shapes with shardings."""
-    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _without_sharding(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:

@@ -23,8 +23,10 @@ from maskgan_jax.data.pipeline import training_batches
 from maskgan_jax.errors import OutOfTime, UserError
 from maskgan_jax.networks.description import Variables, kind_of
 from maskgan_jax.networks.run_checkpoints import latest
+from maskgan_jax.runtime.chips import chip_of
 from maskgan_jax.runtime.distributed import must_stop
 from maskgan_jax.training import checkpoints, resuming
+from maskgan_jax.training.abstract import count_flops
 from maskgan_jax.training.gan import GAN
 from maskgan_jax.training.landmark_regression import LandmarkRegression
 from maskgan_jax.training.mesh import create_mesh, divided, replicated, shard_batch
@@ -33,6 +35,7 @@ from maskgan_jax.training.segmentation import Segmentation
 from maskgan_jax.training.state import Task, TrainState, mean_of
 from maskgan_jax.training.step import create_state, train_step
 from maskgan_jax.training.validation import create_validator, merged
+from maskgan_jax.training.wall_time import WallTime
 
 NOT_FINITE = (
     "nothing was saved after the last checkpoint: begin again in another --workdir, with a lower optimizer.learning_rate or "
@@ -49,19 +52,24 @@ TASKS: dict[str, Callable[[ConfigDict], Task]] = {
 def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> TrainState:
     """Trains what `config.task` names, from the latest checkpoint in `workdir` if there is one, and gives the last state.
 
-    The workdir gets `config.json`, `checkpoints/`, `best/`, `metrics.jsonl`, `events.*` (TensorBoard) and `pictures/`.
+    The workdir gets `config.json`, `checkpoints/`, `best/`, `metrics.jsonl`, `events.*` (TensorBoard), `pictures/` and
+    `wall_time.json`.
     resuming.py says which settings may change when a run goes on. It may go on with other devices and another number of
     processes, each of which calls this, after `distributed.join`.
 
-    Beside the terms of the loss, the norms of the gradients and the learning rate, `pictures_per_second` and `input_wait` are
-    logged. The latter is the fraction of the time, from 0 to 1, that the loop waited for records while the devices had nothing
-    left to do; waiting while they compute costs nothing. If they finish within one wait, all of it counts.
+    Beside the terms of the loss, the norms of the gradients and the learning rate, the speed is logged:
+      pictures_per_second: of all devices; and `images_per_second_per_device`.
+      input_wait: the fraction of the time, from 0 to 1, that the loop waited for records while the devices had nothing left to
+        do; waiting while they compute costs nothing. If they finish within one wait, all of it counts.
+      flop_utilization: the step's FLOPs (see `count_flops`) over what the devices could do in its time, if their peak is in
+        runtime/chips.py or given (`training.peak_tflops`).
 
     Raises:
       UserError: something is wrong with the config, the data or the workdir, a term of the loss or the state stopped being
         finite, or SIGTERM ended the run early.
     """
     workdir = Path(workdir)
+    wall_time = WallTime(workdir)
     kind_of(config.task)  # There is one.
     records = load_split(data_dir, "train")
     try:
@@ -82,7 +90,7 @@ def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> Trai
         digests["initial_variables"] = resuming.digest_tree(initial_variables)
     with checkpoints.locked(workdir):
         changes = resuming.check(config, task, digests, workdir)
-        return _run(config, task, initial_variables, digests, changes, mesh, records, validation, workdir)
+        return _run(config, task, initial_variables, digests, changes, mesh, records, validation, workdir, wall_time)
 
 
 def _run(
@@ -95,6 +103,7 @@ def _run(
     records: Records,
     validation: Records,
     workdir: Path,
+    wall_time: WallTime,
 ) -> TrainState:
     end = time.monotonic() + 60 * config.training.minutes if config.training.minutes else math.inf
     steps_per_epoch = max(1, len(records) // config.input.batch_size)
@@ -132,9 +141,13 @@ def _run(
                 print(f"from here on, {change}")
             resuming.write_config(config, digests, workdir, begins=start == 0)
         writer = MetricsFiles(workdir, start)
+        wall_time.go_on(start)
         validator = create_validator(task, validation, config, mesh)
         pending: list[jax.Array] = []
+        peak = _peak_flops(config)
+        flops = count_flops(task, config) if peak else 0.0
         since, waited = time.monotonic(), 0.0
+        wall_time.spent("start")
         profiled = config.training.profile
         name, hidden = f"train {config.task}", not is_first_process
         bar = tqdm(range(start, steps), name, initial=start, total=steps, unit="step", disable=hidden)
@@ -146,9 +159,13 @@ def _run(
             # their memory.
             asked = time.monotonic()
             batch = shard_batch(next(batches), mesh)
-            if not pending or pending[-1].is_ready():
+            is_idle = not pending or pending[-1].is_ready()
+            if is_idle:
                 waited += time.monotonic() - asked
+            wall_time.spent("input" if is_idle else "step")
             state, terms = step_of_run(length, state, frozen, batch, step_key)
+            if step == start:
+                wall_time.spent("compile")
             if pending:
                 jax.block_until_ready(pending[-1])
             if profiled and profiled[0] <= step + 1 == min(profiled[1], steps):
@@ -169,9 +186,13 @@ def _run(
                 means = _mean_of_finite([dict(zip(names, row, strict=True)) for row in jax.device_get(pending)], done)
                 seconds = time.monotonic() - since
                 rate = len(pending) * config.input.batch_size / seconds
-                writer.write(done, "train", {**means, "pictures_per_second": rate, "input_wait": waited / seconds})
+                speed = {"pictures_per_second": rate, "images_per_second_per_device": rate / mesh.size}
+                if peak:
+                    speed["flop_utilization"] = flops * rate / config.input.batch_size / (mesh.size * peak)
+                writer.write(done, "train", {**means, **speed, "input_wait": waited / seconds})
                 progress.set_postfix_str(f"{means[task.loss]:.3g}")
                 pending = []
+                wall_time.spent("step")
             # The terms of the last step are of the state before it.
             if (saves or validates) and not is_finite(state):
                 raise UserError(f"after step {done} the state of the run is not finite; {NOT_FINITE}")
@@ -181,9 +202,13 @@ def _run(
                 is_better = known is None or scores[task.criterion] < known[task.criterion]
                 if multihost_utils.broadcast_one_to_all(is_better):  # All processes save, or none.
                     checkpoints.save_best(best, done, task.results(state), scores)
+                wall_time.spent("validation")
             if saves:
                 best.wait_until_finished()  # Or a run killed now would go on from here without its best network.
                 checkpoints.save_state(saved, state, config, batches)
+                wall_time.spent("checkpoint")
+            if logs or stops:
+                wall_time.write(done)
             if stops:
                 saved.wait_until_finished()
                 if is_over and not is_terminated:
@@ -197,6 +222,8 @@ def _run(
         saved.wait_until_finished()
         best.wait_until_finished()
         writer.close()
+        wall_time.spent("checkpoint")
+        wall_time.write(done)
     return state
 
 
@@ -236,6 +263,12 @@ def begun_with(task: Task, state: TrainState, variables: Variables) -> TrainStat
     batch_stats = variables.get("batch_stats", {})
     state = state.replace(params={**state.params, task.network: variables["params"]}, batch_stats=batch_stats)
     return state.replace(ema=task.variables(state.params, batch_stats) if state.ema else {})
+
+
+def _peak_flops(config: ConfigDict) -> float | None:
+    """FLOP/s that one device could do; None if that is not known."""
+    chip = chip_of(jax.devices()[0].device_kind)
+    return config.training.peak_tflops * 1e12 or (chip and chip.peak(config.training.compute))
 
 
 def _check_records(records: Records, config: ConfigDict, data_dir: str | Path) -> None:

@@ -29,6 +29,7 @@ FREE = (
     "training.keep_epochs",
     "training.log_every",
     "training.minutes",
+    "training.peak_tflops",
     "training.pictures",
     "training.profile",
     "training.remat",

@@ -48,6 +48,29 @@ def test_a_folder_without_a_data_set(tmp_path, capsys):
     assert f"there is no data set in {tmp_path}" in error and "maskgan build" in error
 
 
+def test_check_needs_no_data(capsys):
+    small = ["--config.data.size=64", "--config.generator.width=4", "--config.discriminator.width=4"]
+    assert main(["train", "--config=configs/tpu.py", "--check=8", "--chip=NVIDIA H200", *small]) == 0
+    assert "devices: 8 (NVIDIA H200), each with 32 of the 256 images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--check=0"], "--check is 0; it must be"),
+        (["--check=7"], "a batch of 256 cannot be divided among 7 devices"),
+        (["--check=8", "--chip=abacus"], "there is no chip 'abacus' in the table; give one of NVIDIA H100"),
+        (["--check=8", "--workdir=run"], "--check reads no data and starts no run; leave out --data_dir"),
+        (["--chip=NVIDIA H200"], "--chip is for --check"),
+        (["--check=8", "--config.landmark_net.weights=nowhere"], "nowhere"),
+    ],
+)
+def test_check_of_what_cannot_be(given, message, capsys):
+    assert main(["train", "--config=configs/tpu.py", *given]) == 1
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
 @pytest.mark.parametrize("missing", ["--config=", "--data_dir=", "--workdir="])
 def test_flags_that_are_needed(missing, tmp_path, capsys):
     arguments = ["--config=configs/cpu.py", f"--data_dir={tmp_path}", f"--workdir={tmp_path}"]

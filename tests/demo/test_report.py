@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from maskgan_jax.demo.report import Section, folded, image, line_chart, paragraph, table, write_report
+from maskgan_jax.demo.report import Section, bar, folded, image, line_chart, paragraph, table, write_report
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import decode_image
 
@@ -56,6 +56,15 @@ def test_chart_is_to_scale_and_inside(scale):
         float(text.text) for text in chart.findall("text") if text.get("text-anchor") == "end" and text.text[0].isdigit()
     ]
     assert 4 <= len(numbers) <= 10 and numbers[0] == 0 and numbers[-1] >= scale * 0.999
+
+
+def test_bar_is_in_proportion():
+    html = bar({"one <": 1.0, "three": 3.0, "none": 0.0}, "a & b")
+    parts = ElementTree.fromstring(html[html.index("<svg") : html.index("</svg>") + 6]).findall("rect")
+    widths = [float(part.get("width")) for part in parts]
+    assert widths == [225, 675, 0] and [float(part.get("x")) for part in parts] == [0, 225, 900]
+    assert "one &lt; 1.0 (25%)" in html and "three 3.0 (75%)" in html and "a &amp; b" in html
+    assert "(0%)" in bar({"nothing": 0.0}, "empty")
 
 
 @pytest.mark.parametrize("lines", [{}, {"a": ([], [])}, {"a": ([0], [0.0])}])

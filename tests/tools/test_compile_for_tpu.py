@@ -9,7 +9,8 @@ import pytest
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.models.convolutions import compiling_for
-from maskgan_jax.training.check import abstract_step, task_of_shapes
+from maskgan_jax.training.abstract import abstract_step
+from maskgan_jax.training.check import task_of_shapes
 from maskgan_jax.training.mesh import create_mesh
 
 needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs the extra [tpu]")

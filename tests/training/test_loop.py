@@ -17,6 +17,7 @@ from maskgan_jax.files import read_image
 from maskgan_jax.networks.safetensors import load_safetensors
 from maskgan_jax.networks.stored import checkpoint_of, load_network
 from maskgan_jax.training import checkpoints, loop
+from maskgan_jax.training.abstract import count_flops
 from maskgan_jax.training.loop import train
 from maskgan_jax.training.step import train_step
 
@@ -67,7 +68,7 @@ def assert_identical(one, other):
 
 def assert_same_numbers(workdir, other):
     """The two runs have the same numbers at the same steps, each once; only the speed differs."""
-    timed = ("pictures_per_second", "input_wait")
+    timed = ("pictures_per_second", "images_per_second_per_device", "flop_utilization", "input_wait")
     numbers = [[{k: v for k, v in line.items() if k not in timed} for line in lines(w)] for w in (workdir, other)]
     assert numbers[0] == numbers[1]
     assert [line["step"] for line in numbers[0] if line["phase"] == "train"] == list(range(1, STEPS + 1))
@@ -94,6 +95,13 @@ def test_what_a_run_writes(uninterrupted, run_config):
     assert first["step"] == 1 and first["phase"] == "train"
     assert {"l1", "weighted_l1", "generator", "discriminator", "pictures_per_second"} <= set(first)
     assert all(0 <= line["input_wait"] < 1 for line in lines(workdir) if line["phase"] == "train")
+    # The peak of a CPU is not known.
+    assert first["images_per_second_per_device"] == first["pictures_per_second"] / jax.device_count()
+    assert "flop_utilization" not in first
+    times = json.loads((workdir / "wall_time.json").read_text())
+    assert [(start["from_step"], start["to_step"]) for start in times["starts"]] == [(0, STEPS)]
+    assert times["seconds"]["lost"] == 0
+    assert min(times["seconds"][part] for part in ("start", "compile", "step", "validation", "checkpoint")) > 0
     digests = read_digests(workdir / "config.json")
     assert digests.keys() == {"data"} and len(digests["data"]) == 64
 
@@ -145,8 +153,17 @@ def test_stopped_and_resumed_equals_uninterrupted(uninterrupted, data_dir, tmp_p
         patched.setattr(checkpoints, "save_state", stop_at_step_4)
         with pytest.raises(KeyboardInterrupt):
             train(run_config(), data_dir, tmp_path)
-    assert_identical(jax.device_get(train(run_config(), data_dir, tmp_path)), uninterrupted[1])
+    config = run_config()
+    config.training.peak_tflops = 0.5
+    assert_identical(jax.device_get(train(config, data_dir, tmp_path)), uninterrupted[1])
     assert_same_numbers(tmp_path, uninterrupted[0])
+    last = [line for line in lines(tmp_path) if line["phase"] == "train"][-1]
+    flops = count_flops(loop.TASKS[config.task](config), config)
+    utilization = flops / config.input.batch_size * last["images_per_second_per_device"] / 0.5e12
+    assert last["flop_utilization"] == pytest.approx(utilization) and "flop_utilization" not in lines(tmp_path)[0]
+    first, second = json.loads((tmp_path / "wall_time.json").read_text())["starts"]
+    assert (first["to_step"], second["from_step"], second["to_step"]) == (2, 2, STEPS)
+    assert first["seconds"]["lost"] > 0 == second["seconds"]["lost"]
 
 
 def test_a_run_ends_when_its_minutes_are_over_and_goes_on_later(uninterrupted, data_dir, tmp_path, run_config):

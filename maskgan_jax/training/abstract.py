@@ -1,0 +1,67 @@
+"""The training step by shapes alone, without data, parameters or devices."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
+from ml_collections import ConfigDict
+
+from maskgan_jax.models.convolutions import compiling_for
+from maskgan_jax.training.mesh import batch_sharding, create_mesh, divided, replicated
+from maskgan_jax.training.state import Task, Tree
+from maskgan_jax.training.step import create_state, train_step
+
+# Of the run, for the learning rate; they are a constant in the program and change nothing else.
+STEPS = 100_000
+
+
+def abstract_step(task: Task, config: ConfigDict, mesh: Mesh | AbstractMesh) -> tuple[jax.stages.Wrapped, tuple]:
+    """The training step, jitted as `training.loop` does it, and shapes, types and shardings of its arguments.
+
+    These are the state, the frozen networks, a batch and the run's random key.
+    """
+
+    def placed(tree: Tree, shardings: Tree) -> Tree:
+        return jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree, shardings
+        )
+
+    def alike(tree: Tree, sharding: NamedSharding) -> Tree:
+        return placed(tree, jax.tree.map(lambda _: sharding, tree))
+
+    key = jax.eval_shape(partial(jax.random.key, 0))
+    state = jax.eval_shape(partial(create_state, task, config, STEPS), key)
+    frozen = jax.eval_shape(lambda: task.frozen)
+    count, side = config.input.batch_size, config.data.size
+    batch = {
+        "real": jax.ShapeDtypeStruct((count, side, side, 3), jnp.uint8),
+        "masked": jax.ShapeDtypeStruct((count, side, side, 3), jnp.uint8),
+        "mask": jax.ShapeDtypeStruct((count, side, side, 1), jnp.uint8),
+        "landmarks": jax.ShapeDtypeStruct((count, 68, 2), jnp.float32),
+    }
+    whole, shardings = replicated(mesh), divided(mesh, state)
+    step = jax.jit(partial(train_step, task, config, STEPS, mesh=mesh), donate_argnums=0, out_shardings=(shardings, whole))
+    return step, (placed(state, shardings), alike(frozen, whole), alike(batch, batch_sharding(mesh)), alike(key, whole))
+
+
+def count_flops(task: Task, config: ConfigDict) -> float:
+    """FLOPs of a step, of all devices together, as XLA counts them before it optimizes.
+
+    Two for each multiply-add of a convolution or product, one for each number that anything else gives. They are counted as for
+    accelerators on all backends, also where a CPU takes a formulation with less arithmetic.
+    """
+    whole = config.copy_and_resolve_references()
+    # Parts of a batch have the same arithmetic, but XLA counts a loop as if it ran once.
+    whole.optimizer.accumulate = whole.training.fsdp = 1
+    step, arguments = abstract_step(task, whole, create_mesh(whole, 1))
+    with compiling_for("tpu"):
+        return step.trace(*arguments).lower(lowering_platforms=("tpu",)).cost_analysis()["flops"]
+
+
+def bytes_of(tree: Tree) -> int:
+    """What one device holds of a tree of shapes with shardings."""
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
