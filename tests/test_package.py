@@ -1,0 +1,91 @@
+"""The wheel: all that the checkout has is in it, and it works from an empty folder."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# Everything from a package index, about a gigabyte: a test on demand.
+INSTALLS_ALL = pytest.mark.skipif(
+    not os.environ.get("MASKGAN_TEST_INSTALL"), reason="installs all dependencies: set MASKGAN_TEST_INSTALL=1 to run it"
+)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """A wheel, built from a copy of what a release needs."""
+    folder = tmp_path_factory.mktemp("package")
+    source = folder / "source"
+    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    for name in ("maskgan_jax", "configs"):
+        shutil.copytree(ROOT / name, source / name, ignore=ignored)
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    run(sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", f"--wheel-dir={folder}", source)
+    (built,) = folder.glob("maskgan_jax-*-py3-none-any.whl")
+    return built
+
+
+def run(*command, **options):
+    done = subprocess.run([str(each) for each in command], capture_output=True, text=True, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def environment(folder):
+    """A fresh virtual environment; its Python."""
+    run(sys.executable, "-m", "venv", "--without-pip", folder)
+    return folder / "bin" / "python"
+
+
+def try_out(python, folder):
+    """Runs what needs configs, weights and other data of the package, far from the checkout."""
+    folder.mkdir()
+    # Nothing of this process's environment may lead to the checkout.
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    maskgan = python.parent / "maskgan"
+    where = run(python, "-c", "import maskgan_jax; print(maskgan_jax.__file__)", cwd=folder, env=clean).strip()
+    assert Path(where).is_relative_to(python.parents[1])
+    assert "TFLOP a step" in run(maskgan, "train", "--config=cpu", "--check=1", cwd=folder, env=clean)
+    portrait = Path(where).parent / "data" / "portrait.jpg"
+    # No mask is found on it; that the networks are there is the point.
+    run(maskgan, "unmask", portrait, "--out=out", cwd=folder, env=clean)
+    assert any((folder / "out").iterdir())
+
+
+def test_everything_is_in_the_wheel(wheel):
+    packed = {name for name in zipfile.ZipFile(wheel).namelist() if not name.split("/")[0].endswith(".dist-info")}
+    tracked = [path for path in (ROOT / "maskgan_jax").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    expected = {path.relative_to(ROOT).as_posix() for path in tracked if path.name != "README.md"}
+    expected |= {f"maskgan_jax/configs/{path.name}" for path in (ROOT / "configs").glob("*.py")}
+    assert {name for name in packed if not name.endswith("README.md")} == expected
+    assert sum(name.endswith(".safetensors") for name in packed) >= 4
+
+
+def test_the_wheel_works_elsewhere(wheel, tmp_path):
+    python = environment(tmp_path / "env")
+    run(sys.executable, "-m", "pip", f"--python={python}", "install", "--no-deps", "--no-index", wheel)
+    # Dependencies as they are here. Of a folder on this path, Python reads no .pth files: an editable checkout is not found.
+    site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
+    folders = {sysconfig.get_path("purelib"), *(path for path in sys.path if path.endswith("site-packages"))}
+    (site / "dependencies.pth").write_text("\n".join(folders))
+    try_out(python, tmp_path / "empty")
+
+
+@INSTALLS_ALL
+def test_pip_install_into_an_empty_environment(wheel, tmp_path):
+    python = environment(tmp_path / "env")
+    name = "constraints.txt" if sys.version_info < (3, 12) else "constraints-py312.txt"
+    # `promise` comes as source only, which needs setuptools in the environment.
+    constraints = f"--constraint={ROOT / name}"
+    pip = (sys.executable, "-m", "pip", f"--python={python}", "install", "--quiet", constraints)
+    run(*pip, "setuptools")
+    run(*pip, "--no-build-isolation", f"{wheel}[video]")
+    try_out(python, tmp_path / "empty")
+    run(sys.executable, "-m", "pip", f"--python={python}", "check")
