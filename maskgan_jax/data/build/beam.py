@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
+import importlib
 import io
 import logging
 import re
@@ -27,7 +28,9 @@ from maskgan_jax.data.build.storage import is_remote
 from maskgan_jax.data.masked_faces.masked_faces_dataset_builder import BeamBuilder, prepare
 from maskgan_jax.errors import UserError
 
-RUNNERS = ("DirectRunner", "DataflowRunner", "FlinkRunner", "SparkRunner")
+# By the name that people give; Beam knows Dask's by where it is only.
+RUNNERS = {name: name for name in ("DirectRunner", "DataflowRunner", "FlinkRunner", "SparkRunner")}
+RUNNERS["DaskRunner"] = "apache_beam.runners.dask.dask_runner.DaskRunner"
 
 
 def beam_config(runner: str, options: Sequence[str], folders: Sequence[str]) -> tfds.download.DownloadConfig:
@@ -39,15 +42,20 @@ def beam_config(runner: str, options: Sequence[str], folders: Sequence[str]) -> 
       folders: which the workers must be able to reach.
 
     Raises:
-      UserError: an unknown runner or option, an invalid value of an option, or a folder that the runner's workers cannot
-        reach.
+      UserError: an unknown runner or option, an invalid value of an option, a folder that the runner's workers cannot reach,
+        or Dask is not installed.
     """
     if runner not in RUNNERS:
         raise UserError(f"--runner={runner}: the runners are {', '.join(RUNNERS)}")
+    if runner == "DaskRunner":
+        try:
+            importlib.import_module(RUNNERS[runner].rpartition(".")[0])  # Only then Beam knows its options.
+        except ImportError as error:
+            raise UserError(f"DaskRunner takes Dask ({error}); install the extra [dask]") from error
     complaints = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaints), contextlib.redirect_stdout(io.StringIO()):
-            parsed = PipelineOptions([f"--{option}" for option in options], runner=runner)
+            parsed = PipelineOptions([f"--{option}" for option in options], runner=RUNNERS[runner])
             unknown = parsed.get_all_options(retain_unknown_options=True).keys() - parsed.get_all_options().keys()
     except SystemExit as error:
         # No complaint means that help was requested.
@@ -60,7 +68,7 @@ def beam_config(runner: str, options: Sequence[str], folders: Sequence[str]) -> 
     here = [folder for folder in folders if not is_remote(folder)]
     if runner == "DataflowRunner" and here:
         raise UserError(f"{here[0]} is on this machine, out of {runner}'s reach; give a folder in a cloud (gs://...)")
-    return tfds.download.DownloadConfig(beam_runner=runner, beam_options=parsed)
+    return tfds.download.DownloadConfig(beam_runner=RUNNERS[runner], beam_options=parsed)
 
 
 def find_faces(lists: FaceLists, photos: Sequence[int], config: ConfigDict, how: tfds.download.DownloadConfig) -> None:
@@ -153,7 +161,9 @@ def _try_record(face: FoundFace, data: ConfigDict, seed: int) -> dict[str, Any] 
 def _reported(how: tfds.download.DownloadConfig, what: str) -> Iterator[None]:
     """Prints what a pipeline does, and turns its errors into UserErrors, found by their text: most runners keep no more."""
     logging.getLogger("apache_beam.runners.dataflow").setLevel(logging.INFO)  # To print where to watch the job.
-    print(f"{what} with {how.beam_runner}", file=sys.stderr)
+    logging.getLogger("distributed").setLevel(logging.ERROR)  # Dask tells of every connection, and of every worker that ends.
+    runner = how.beam_runner.rpartition(".")[2]
+    print(f"{what} with {runner}", file=sys.stderr)
     try:
         yield
     except Exception as error:
@@ -162,4 +172,4 @@ def _reported(how: tfds.download.DownloadConfig, what: str) -> Iterator[None]:
         if known:
             raise UserError(known[0].partition(" [while running")[0]) from error
         reason = " ".join(f"{type(error).__name__}: {text}".split())
-        raise UserError(f"{how.beam_runner} failed ({reason:.300}); its log tells more") from error
+        raise UserError(f"{runner} failed ({reason:.300}); its log tells more") from error

@@ -1,4 +1,5 @@
 import filecmp
+import sys
 from pathlib import Path
 
 import cv2
@@ -58,6 +59,37 @@ def test_the_same_bytes_as_without_beam(config, sources, tmp_path):
     assert filecmp.cmpfiles(tmp_path / "here", tmp_path / "beam", names, shallow=False) == (names, [], [])
 
 
+@pytest.mark.parametrize("cluster", ["its own", "another"])
+def test_the_same_bytes_with_dask(config, tmp_path, cluster, capfd):
+    """Its workers are processes of their own, and find all they need."""
+    distributed = pytest.importorskip("distributed", reason="needs Dask: pip install 'maskgan_jax[dask]'")
+    folder = tmp_path / "faces"
+    for number in range(8):
+        write_png(folder / f"{number}.png", render_face(number, seed=5).image)
+    (folder / "1.png").write_bytes(b"")
+    (folder / "faces.csv").write_text("file,source,identity\n" + "".join(f"{n}.png,faces,person_{n % 4}\n" for n in range(8)))
+    sources = ["rendered=20", f"folder={folder}"]
+    card = build_data_set(sources, config, tmp_path / "here", workers=1)
+    assert sum(card["skipped"].values()) == 1
+    if cluster == "its own":
+        assert build_data_set(sources, config, tmp_path / "dask", runner="DaskRunner") == card
+    else:
+        with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as running:
+            address = [f"dask_client_address={running.scheduler_address}"]
+            assert build_data_set(sources, config, tmp_path / "dask", runner="DaskRunner", runner_options=address) == card
+            distributed.default_client().close()  # Beam leaves it open.
+    assert "finding faces with DaskRunner" in capfd.readouterr().err
+    names = tree(tmp_path / "here")
+    assert tree(tmp_path / "dask") == names
+    assert filecmp.cmpfiles(tmp_path / "here", tmp_path / "dask", names, shallow=False) == (names, [], [])
+
+
+def test_dask_is_not_installed(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "apache_beam.runners.dask.dask_runner", None)
+    with pytest.raises(UserError, match=r"DaskRunner takes Dask .*install the extra \[dask\]"):
+        beam_config("DaskRunner", [], [str(tmp_path)])
+
+
 def test_the_same_bytes_if_one_record_cannot_be_made(config, sources, tmp_path, monkeypatch, capfd):
     def fail(face, landmarks, *arguments):
         if face[0, 0, 0] % 3 == 0:
@@ -103,7 +135,7 @@ def test_pipeline_options():
 @pytest.mark.parametrize(
     ("runner", "options", "message"),
     [
-        ("direct", [], "--runner=direct: the runners are DirectRunner, DataflowRunner, FlinkRunner, SparkRunner$"),
+        ("direct", [], "--runner=direct: the runners are DirectRunner, DataflowRunner, FlinkRunner, SparkRunner, DaskRunner$"),
         ("DirectRunner", ["workers=3", "fast"], "Beam has no option fast, workers; "),
         ("DirectRunner", ["help"], "--beam_pipeline_options: see Beam's documentation of DirectRunner$"),
         ("DirectRunner", ["direct_num_workers=two"], "direct_num_workers: invalid int value: 'two'$"),
