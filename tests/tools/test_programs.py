@@ -21,6 +21,7 @@ WRONG = {
     "measure_records": ["--data_dir=/nowhere"],
     "measure_unmasking": ["photos", "/nowhere", "--out=/nowhere"],
     "retrain_shape_predictor": ["--data_dir=/nowhere", "--out=/nowhere.dat"],
+    "run_experiment": ["large_batches", "--data_dir=/nowhere", "--out=/nowhere"],
     "show_masks": ["--source=folder=/nowhere", "--out=/nowhere/masks.png"],
 }
 
