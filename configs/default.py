@@ -121,6 +121,8 @@ def get_config() -> ConfigDict:
     config.segmentation_net = segmentation_net = ConfigDict()
     # Channels of the first layer.
     segmentation_net.width = 16
+    # For 'unmask' with generator.architecture='yi': where the trained segmentation network is (workdir or .safetensors).
+    segmentation_net.weights = ""
 
     # ---- losses: weights of the terms of Eq. 3 ----
     config.losses = losses = ConfigDict()
@@ -135,6 +137,8 @@ def get_config() -> ConfigDict:
     # The terms from here on are beyond the paper. Feature matching (Wang et al. 2018): mean absolute difference of what the
     # discriminator's layers make of the generated and of the real image.
     losses.feature_matching = 0.0
+    # 1 - SSIM of the whole image.
+    losses.ssim = 0.0
     # ST-LPIPS with AlexNet, and with VGG-16, between the generated and the real image, in a window of half the side about a
     # random hidden pixel.
     losses.perceptual = 0.0

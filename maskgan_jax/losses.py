@@ -39,6 +39,7 @@ class Context:
       true: the same of `real`.
       real_landmarks: those that the frozen landmark network finds on `real`, `[B, 68, 2]`; None if there is no such network.
       networks: frozen networks, by the names of the terms that look through them.
+      weights: of the discriminators in the adversarial term, by their names.
     """
 
     generated: jax.Array
@@ -49,6 +50,7 @@ class Context:
     true: Mapping[str, Judgement] = dataclasses.field(default_factory=dict)
     real_landmarks: jax.Array | None = None
     networks: Mapping[str, Callable[..., jax.Array]] = dataclasses.field(default_factory=dict)
+    weights: Mapping[str, jax.Array | float] = dataclasses.field(default_factory=dict)
 
 
 def adversarial_loss(fake_logits: jax.Array) -> jax.Array:
@@ -111,6 +113,34 @@ def gradient_penalty(judge: Callable[[jax.Array], jax.Array], real: jax.Array) -
     return jnp.square(gradient).sum((1, 2, 3)).mean()
 
 
+def ssim_loss(generated: jax.Array, real: jax.Array) -> jax.Array:
+    """1 - SSIM (Wang et al. 2004) of images `[B, S, S, 3]` in [-1, 1], mean over pixels and channels.
+
+    As `metrics.image_quality.ssim`: a Gaussian window of 11 x 11 pixels, sigma 1.5, K1 = 0.01, K2 = 0.03, five pixels at each
+    edge left out.
+    """
+    kernel = jnp.exp(-jnp.square(jnp.arange(-5.0, 6.0)) / (2 * 1.5**2))
+    kernel /= kernel.sum()
+    side = generated.shape[1]
+
+    def blur(images: jax.Array) -> jax.Array:
+        for axis in (1, 2):
+            slices = [jax.lax.slice_in_dim(images, i, side - 10 + i, axis=axis) for i in range(11)]
+            images = sum(weight * part for weight, part in zip(kernel, slices, strict=True))
+        return images
+
+    mean_x, mean_y = blur(generated), blur(real)
+    variances = blur(jnp.square(generated)) + blur(jnp.square(real)) - jnp.square(mean_x) - jnp.square(mean_y)
+    covariance = blur(generated * real) - mean_x * mean_y
+    c1, c2 = 0.02**2, 0.06**2  # Of K1 and K2, for values that span 2.
+    similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    return 1 - (similarity / ((jnp.square(mean_x) + jnp.square(mean_y) + c1) * (variances + c2))).mean()
+
+
+def _adversarial(context: Context) -> jax.Array:
+    return sum(context.weights.get(name, 1.0) * adversarial_loss(fake.logits) for name, fake in context.fake.items())
+
+
 def _feature_matching(context: Context) -> jax.Array:
     return sum(feature_matching_loss(fake.layers, context.true[name].layers) for name, fake in context.fake.items())
 
@@ -118,11 +148,12 @@ def _feature_matching(context: Context) -> jax.Array:
 # The terms of Eq. 3 and those beyond the paper, by the names of their weights in the section `losses` of a config. ST-LPIPS is
 # told the two images, and gives a distance for each pair.
 TERMS: dict[str, Callable[[Context], jax.Array]] = {
-    "adversarial": lambda context: sum(adversarial_loss(fake.logits) for fake in context.fake.values()),
+    "adversarial": _adversarial,
     "l1": lambda context: l1_loss(context.generated, context.real),
     "contour": lambda context: contour_loss(context.networks["contour"](context.generated), context.real_landmarks),
     "masked": lambda context: masked_loss(context.generated, context.real, context.mask),
     "feature_matching": _feature_matching,
+    "ssim": lambda context: ssim_loss(context.generated, context.real),
     "perceptual": lambda context: context.networks["perceptual"](context.generated, context.real).mean(),
     "perceptual_vgg": lambda context: context.networks["perceptual_vgg"](context.generated, context.real).mean(),
 }

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import jax
@@ -7,6 +8,9 @@ import optax
 import pytest
 
 from maskgan_jax.losses import (
+    TERMS,
+    Context,
+    Judgement,
     adversarial_loss,
     contour_loss,
     discriminator_loss,
@@ -14,6 +18,7 @@ from maskgan_jax.losses import (
     gradient_penalty,
     l1_loss,
     masked_loss,
+    ssim_loss,
 )
 from maskgan_jax.models.landmark_net import LandmarkNet
 
@@ -196,6 +201,27 @@ def test_feature_matching_is_the_mean_over_layers_of_mean_differences(rng):
     expected = np.mean([np.abs(one - other).mean() for one, other in zip(ours, theirs, strict=True)])
     assert float(feature_matching_loss(ours, theirs)) == pytest.approx(expected, rel=1e-5)
     assert float(feature_matching_loss(ours, ours)) == 0
+
+
+def test_ssim_equals_scikit_image(rng):
+    structural_similarity = pytest.importorskip("skimage.metrics").structural_similarity
+    real = rng.uniform(-1, 1, (2, 24, 24, 3)).astype(np.float32)
+    generated = np.clip(real + 0.4 * rng.normal(size=real.shape), -1, 1).astype(np.float32)
+    settings = {"channel_axis": -1, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 2}
+    expected = np.mean([structural_similarity(one, other, **settings) for one, other in zip(generated, real, strict=True)])
+    assert 0.2 < expected < 0.95
+    assert float(ssim_loss(generated, real)) == pytest.approx(1 - expected, abs=1e-4)
+    assert float(ssim_loss(real, real)) == pytest.approx(0, abs=1e-5)
+
+
+def test_adversarial_term_is_weighted_by_discriminator(rng):
+    logits = {name: rng.normal(size=(2, 3, 3)).astype(np.float32) for name in ("one", "other")}
+    fake = {name: Judgement(value, []) for name, value in logits.items()}
+    one, other = (float(np.log1p(np.exp(-value)).mean()) for value in logits.values())
+    context = Context(None, None, None, None, fake)
+    assert float(TERMS["adversarial"](context)) == pytest.approx(one + other, rel=1e-5)
+    context = dataclasses.replace(context, weights={"one": 0.3, "other": 0.7})
+    assert float(TERMS["adversarial"](context)) == pytest.approx(0.3 * one + 0.7 * other, rel=1e-5)
 
 
 def test_gradient_penalty_of_a_linear_judge():

@@ -14,6 +14,7 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.models.patchgan import Discriminator, patch_discriminators
 from maskgan_jax.models.residual_unet import create_residual_unet
 from maskgan_jax.models.unet import create_unet
+from maskgan_jax.models.yi import create_yi, yi_discriminators
 
 
 class Architecture(NamedTuple):
@@ -21,7 +22,8 @@ class Architecture(NamedTuple):
 
     Attributes:
       create: (section `generator` of the config, type of the arithmetic) -> module. It maps masked faces `[B, S, S, 3]` and
-        masks `[B, S, S, 1]` (1 = hidden) to unmasked faces in [-1, 1], takes `train`, and has the attribute `inpaints`.
+        masks `[B, S, S, 1]` (1 = hidden) to unmasked faces in [-1, 1], takes `train`, and has the attribute `inpaints`; and
+        `parts` if there are networks in it that are trained before: {submodule: task}.
       discriminators: (config, module) -> the discriminators it is trained with, by their names in checkpoints.
     """
 
@@ -29,7 +31,11 @@ class Architecture(NamedTuple):
     discriminators: Callable[[ConfigDict, nn.Module], dict[str, Discriminator]] = patch_discriminators
 
 
-GENERATORS = {"unet": Architecture(create_unet), "residual": Architecture(create_residual_unet)}
+GENERATORS = {
+    "unet": Architecture(create_unet),
+    "residual": Architecture(create_residual_unet),
+    "yi": Architecture(create_yi, yi_discriminators),
+}
 
 
 def create_generator(config: ConfigDict) -> nn.Module:

@@ -59,10 +59,14 @@ class Discriminator(NamedTuple):
     Attributes:
       module: (condition, image) -> logits and layers, as `PatchGAN`.
       view: (image, masked, mask) -> condition and image; all `[B, S, S, C]`, in [-1, 1], masks 1 = hidden.
+      weight: of what it makes of the generated image, in the generator's adversarial term.
+      joins: the fraction of the run after which it takes part.
     """
 
     module: nn.Module
     view: Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+    weight: float = 1.0
+    joins: float = 0.0
 
 
 def create_discriminator(config: ConfigDict) -> PatchGAN:

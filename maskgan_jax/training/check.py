@@ -15,7 +15,8 @@ from jax.experimental.roofline import roofline
 from ml_collections import ConfigDict
 
 from maskgan_jax.models.convolutions import compiling_for
-from maskgan_jax.models.landmark_net import create_landmark_net
+from maskgan_jax.models.generators import create_generator
+from maskgan_jax.networks.description import KINDS
 from maskgan_jax.networks.safetensors import save_safetensors
 from maskgan_jax.runtime.chips import Chip
 from maskgan_jax.training.abstract import STEPS, abstract_step, bytes_of, count_flops
@@ -99,22 +100,31 @@ def lines_of(report: dict[str, Any]) -> Iterator[str]:
 
 
 def task_of_shapes(config: ConfigDict) -> Task:
-    """The task of a config, whose landmark network, if it names none, is one of zeros: its values are not compiled in.
+    """The task of a config; networks that it needs and does not name are of zeros: their values are not compiled in.
 
     Raises:
       UserError: the config names weights that are not there.
     """
-    if config.task != "unmask" or not config.losses.contour or config.landmark_net.weights:
-        return TASKS[config.task](config)
-    config, landmarks = config.copy_and_resolve_references(), config.copy_and_resolve_references()
-    landmarks.task = "landmarks"
-    image = jnp.zeros((1, config.data.size, config.data.size, 3))
-    shapes = jax.eval_shape(create_landmark_net(landmarks).init, jax.random.key(0), image)
+    needed = []
+    if config.task == "unmask":
+        needed = ["landmarks"] if config.losses.contour else []
+        needed += getattr(create_generator(config), "parts", {}).values()
+    config = config.copy_and_resolve_references()
     with tempfile.TemporaryDirectory() as folder:
-        config.landmark_net.weights = str(Path(folder, "landmarks.safetensors"))
-        variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-        save_safetensors(config.landmark_net.weights, variables, landmarks)
+        for task in needed:
+            section = config[KINDS[task].network]
+            if not section.weights:
+                section.weights = str(Path(folder, f"{task}.safetensors"))
+                _save_zeros(config, task, section.weights)
         return TASKS[config.task](config)
+
+
+def _save_zeros(config: ConfigDict, task: str, path: str) -> None:
+    config = config.copy_and_resolve_references()
+    config.task = task
+    image = jnp.zeros((1, config.data.size, config.data.size, 3))
+    shapes = jax.eval_shape(KINDS[task].create(config).init, jax.random.key(0), image)
+    save_safetensors(path, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes), config)
 
 
 def _without_sharding(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:

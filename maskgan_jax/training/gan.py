@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +19,7 @@ from maskgan_jax.losses import TERMS, Context, Judgement
 from maskgan_jax.metrics.image_quality import decibels
 from maskgan_jax.models.generators import create_discriminators, create_generator
 from maskgan_jax.models.st_lpips import load_st_lpips, st_lpips
-from maskgan_jax.networks.description import Variables, describe
+from maskgan_jax.networks.description import KINDS, Variables, describe
 from maskgan_jax.networks.stored import load_network
 from maskgan_jax.training.state import Task, Tree, mean_of
 
@@ -52,6 +53,7 @@ class GAN(Task):
         self.find_landmarks, landmark_net = load_landmark_net(config)
         self.frozen = {"landmark_net": landmark_net}
         self.frozen |= {name: load_st_lpips(network) for name, network in PERCEPTUAL.items() if config.losses[name]}
+        self.parts = load_parts(config, self.generator)
         self.terms = tuple(name for name in TERMS if self._is_computed(name))
         self.criterion = config.training.best_by
         self.st_lpips = load_st_lpips() if self.criterion == "st_lpips" else None
@@ -75,6 +77,10 @@ class GAN(Task):
         mask = image[..., :1]
         generator_key, discriminator_key = jax.random.split(key)
         variables = self.generator.init(generator_key, image, mask)
+        variables = {
+            kind: trees | {name: part[kind] for name, part in self.parts.items() if kind in part}
+            for kind, trees in variables.items()
+        }
         params = {"generator": variables["params"]}
         for number, (name, discriminator) in enumerate(self.discriminators.items()):
             # The first one keeps the key it has where it is alone: its runs begin as they always did.
@@ -91,6 +97,10 @@ class GAN(Task):
         the generator's. docs/losses.md says how that differs from the paper.
         """
         masked, real, mask = normalize(batch["masked"]), normalize(batch["real"]), binary_mask(batch["mask"])
+        weights = {
+            name: jnp.where(batch["progress"] >= each.joins, each.weight, 0.0) if each.joins else each.weight
+            for name, each in self.discriminators.items()
+        }
         generate, judge = partial(self._generate, batch_stats, masked, mask, key), partial(self._judge, masked, mask)
         if self.config.training.remat:
             generate = jax.checkpoint(generate, policy=KEEP_CONVOLUTIONS)
@@ -118,6 +128,9 @@ class GAN(Task):
                 pull_fake[name](cotangents[1])[0],
             )
             logged[name] = value
+            if self.discriminators[name].joins:
+                # Adam leaves parameters alone whose gradients have always been 0.
+                gradients[name] = jax.tree.map(lambda leaf, on=weights[name] > 0: jnp.where(on, leaf, 0), gradients[name])
             if weight := self.config.losses.gradient_penalty:
                 value, penalty = jax.value_and_grad(
                     lambda p, name=name: losses.gradient_penalty(lambda image: judge(name, p, image).logits, real)
@@ -129,7 +142,7 @@ class GAN(Task):
         real_landmarks = networks["contour"](real) if "contour" in networks else None
 
         def generator_loss(generated: jax.Array, fake: Mapping[str, Judgement]) -> tuple[jax.Array, dict[str, jax.Array]]:
-            context = Context(generated, real, masked, mask, fake, true, real_landmarks, networks)
+            context = Context(generated, real, masked, mask, fake, true, real_landmarks, networks, weights)
             values = {name: TERMS[name](context) for name in self.terms}
             return sum(self.config.losses[name] * value for name, value in values.items()), values
 
@@ -238,6 +251,29 @@ def load_landmark_net(config: ConfigDict) -> tuple[FindLandmarks | None, Variabl
         return (module.apply(variables, shrunk) + 0.5) * factor - 0.5
 
     return find_landmarks, network.variables
+
+
+def load_parts(config: ConfigDict, generator: nn.Module) -> dict[str, Variables]:
+    """The variables of networks within the generator that are trained before it, by the names of these parts.
+
+    Raises:
+      UserError: the config names none, or one for other faces.
+    """
+    parts = {}
+    for name, task in getattr(generator, "parts", {}).items():
+        section = KINDS[task].network
+        if not (path := config[section].weights):
+            raise UserError(
+                f"the generator {config.generator.architecture!r} needs a network that was trained for '{task}': give its "
+                f"workdir as --config.{section}.weights=DIR"
+            )
+        network = load_network(path, task)
+        for setting in ("size", "zoom"):
+            theirs, ours = getattr(network.description, setting), config.data[setting]
+            if theirs != ours:
+                raise UserError(f"the network {path} was trained with data.{setting}={theirs}, not {ours}; make them alike")
+        parts[name] = network.variables
+    return parts
 
 
 def load_generator(config: ConfigDict) -> Variables | None:

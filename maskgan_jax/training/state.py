@@ -66,7 +66,8 @@ class Task(abc.ABC):
         """Gradients in `params`, new `batch_stats`, and terms of the loss by name; all are means over the batch.
 
         Pure: it is jitted as a part of the training step. Beside what `Batch` names, `batch` has `number` `[B]`, which
-        counts the records of the whole batch, of which these may be a part.
+        counts the records of the whole batch, of which these may be a part; and `progress`, the fraction of the run that is
+        done.
         """
 
     @abc.abstractmethod

@@ -85,6 +85,7 @@ def train_step(
         frozen,
         batch,
         key,
+        progress=state.step / steps,
     )
     terms |= {f"gradient_norm_{name}": optax.tree.norm(gradient) for name, gradient in gradients.items()}
     terms["learning_rate"] = learning_rate(config, steps)(state.step)
@@ -102,7 +103,7 @@ def train_step(
 
 
 def _accumulated(
-    gradients_of: Gradients, parts: int, state: TrainState, frozen: Tree, batch: Batch, key: jax.Array
+    gradients_of: Gradients, parts: int, state: TrainState, frozen: Tree, batch: Batch, key: jax.Array, progress: jax.Array
 ) -> tuple[dict[str, Tree], Tree, dict[str, jax.Array]]:
     """The gradients of a batch, computed for one of `parts` equal parts after the other and averaged.
 
@@ -111,10 +112,11 @@ def _accumulated(
     """
     numbers = jnp.arange(len(jax.tree.leaves(batch)[0]))
     if parts == 1:
-        return gradients_of(state.params, state.batch_stats, frozen, {**batch, "number": numbers}, key)
+        return gradients_of(state.params, state.batch_stats, frozen, {**batch, "number": numbers, "progress": progress}, key)
 
     def add(total: Tree, part: tuple[Batch, jax.Array]) -> tuple[Tree, None]:
         records, number = part
+        records = {**records, "progress": progress}
         results = gradients_of(state.params, state.batch_stats, frozen, records, jax.random.fold_in(key, number))
         return jax.tree.map(jnp.add, total, results), None
 
@@ -122,7 +124,7 @@ def _accumulated(
     divided = jax.tree.map(lambda array: array.reshape(-1, parts, *array.shape[1:]).swapaxes(0, 1), dict(batch))
     # Consecutive within a part, and on from part to part: tasks that treat every other record in another way go on doing so.
     divided["number"] = numbers.reshape(parts, -1)
-    first = jax.tree.map(lambda array: array[0], divided)
+    first = {**jax.tree.map(lambda array: array[0], divided), "progress": progress}
     shapes = jax.eval_shape(gradients_of, state.params, state.batch_stats, frozen, first, key)
     nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     total, _ = jax.lax.scan(add, nothing, (divided, jnp.arange(parts)))

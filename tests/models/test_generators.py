@@ -5,21 +5,20 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.models.generators import GENERATORS, create_discriminators, create_generator
 from maskgan_jax.models.residual_unet import ResidualUNet
 from maskgan_jax.models.unet import UNet
+from maskgan_jax.models.yi import Yi
+
+MODULES = {"unet": UNet, "residual": ResidualUNet, "yi": Yi}
 
 
-@pytest.mark.parametrize(("name", "module"), [("unet", UNet), ("residual", ResidualUNet)])
-def test_generators_by_their_names(config, name, module):
+@pytest.mark.parametrize("name", GENERATORS)
+def test_generators_by_their_names(config, name):
     config.generator.update(architecture=name, inpaints=True)
-    assert isinstance(create_generator(config), module) and create_generator(config).inpaints
-
-
-def test_every_generator_is_tried_here():
-    assert set(GENERATORS) == {"unet", "residual"}
+    assert isinstance(create_generator(config), MODULES[name]) and create_generator(config).inpaints == (name != "yi")
 
 
 def test_an_architecture_that_is_not_there(config):
     config.generator.architecture = "cathedral"
-    with pytest.raises(UserError, match="generator.architecture is 'cathedral'; it must be one of unet, residual"):
+    with pytest.raises(UserError, match="generator.architecture is 'cathedral'; it must be one of unet, residual, yi"):
         create_generator(config)
 
 

@@ -64,6 +64,13 @@ def test_other_tasks(config, task):
     assert report["flops"] > 0 and report["memory"] > report["state"]
 
 
+def test_networks_that_are_missing_are_of_zeros(config):
+    config.losses.contour = 0.1
+    config.generator.update(architecture="yi", width=2)
+    report = check(config, 2)
+    assert report["parameters"].keys() == {"generator", "discriminator", "mask_discriminator"} and report["frozen"] > 0
+
+
 def test_what_cannot_be(config):
     with pytest.raises(UserError, match="a batch of 4 cannot be divided among 3 devices"):
         check(config, 3)

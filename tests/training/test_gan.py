@@ -12,6 +12,7 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.models.generators import create_generator
 from maskgan_jax.models.landmark_net import LandmarkNet, create_landmark_net
 from maskgan_jax.models.patchgan import create_discriminator
+from maskgan_jax.models.segmentation_net import create_segmentation_net
 from maskgan_jax.models.st_lpips import load_st_lpips, st_lpips
 from maskgan_jax.networks.safetensors import load_safetensors, save_safetensors
 from maskgan_jax.training.gan import GAN, load_landmark_net, windows_about
@@ -332,3 +333,69 @@ def test_norms_of_the_gradients(step):
         # Adam's first moment after one step is the gradient times 1 - b1.
         squares = sum(np.square(leaf).sum() for leaf in jax.tree.leaves(after.optimizer[name][0].mu))
         assert float(logged[f"gradient_norm_{name}"]) == pytest.approx(squares**0.5 / (1 - config.optimizer.b1), rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def yi_config(make_config, draw_variables, tmp_path_factory):
+    """The baseline with two discriminators and a network in it that was trained before."""
+    config = make_config()
+    config.task = "segmentation"
+    path = tmp_path_factory.mktemp("map") / "map.safetensors"
+    variables = draw_variables(create_segmentation_net(config), np.zeros((1, 64, 64, 3), np.float32))
+    save_safetensors(path, variables, config)
+    config.task = "unmask"
+    config.generator.update(architecture="yi", width=2)
+    config.segmentation_net.weights = str(path)
+    config.losses.update(ssim=10.0, masked=0.0)
+    return config
+
+
+def test_a_part_that_is_trained_before_and_a_discriminator_that_joins(yi_config, batch):
+    task = GAN(yi_config)
+    state = jax.jit(partial(create_state, task, yi_config, 10))(jax.random.key(0))
+    given = load_safetensors(yi_config.segmentation_net.weights)
+    step = jax.jit(partial(train_step, task, yi_config, 10))
+    first = state
+    for number in range(5):
+        before = state
+        state, logged = step(state, task.frozen, batch, jax.random.key(7))
+        joined = number >= 4  # Two fifths of ten steps are done.
+        kernels = [each.params["mask_discriminator"]["conv_0"]["kernel"] for each in (before, state)]
+        assert np.any(kernels[0] != kernels[1]) == joined
+        assert logged["mask_discriminator"] > 0 and logged["ssim"] > 0
+    assert np.any(first.params["discriminator"]["conv_0"]["kernel"] != state.params["discriminator"]["conv_0"]["kernel"])
+    assert np.any(first.params["generator"]["output"]["kernel"] != state.params["generator"]["output"]["kernel"])
+    jax.tree.map(np.testing.assert_array_equal, state.params["generator"]["map_net"], given["params"])
+    jax.tree.map(np.testing.assert_array_equal, state.batch_stats["map_net"], given["batch_stats"])
+
+
+def test_the_weight_of_a_discriminator_before_and_after_it_joins(yi_config, batch):
+    """The logged adversarial term, from the judgements themselves."""
+    task = GAN(yi_config)
+    params, batch_stats = jax.jit(task.init)(jax.random.key(0))
+    masked, real = (jnp.asarray(batch[name], jnp.float32) / 127.5 - 1 for name in ("masked", "real"))
+    generated = task.generator.apply({"params": params["generator"], "batch_stats": batch_stats}, masked)
+    shown = {"discriminator": generated, "mask_discriminator": jnp.where(batch["mask"] > 0, generated, masked)}
+    terms = {
+        name: float(jax.nn.softplus(-task.discriminators[name].module.apply({"params": params[name]}, masked, image)[0]).mean())
+        for name, image in shown.items()
+    }
+    gradients = jax.jit(
+        lambda progress: task.gradients(params, batch_stats, task.frozen, {**batch, "progress": progress}, jax.random.key(0))
+    )
+    for progress, weight in ((0.39, 0.0), (0.4, 0.7)):
+        expected = 0.3 * terms["discriminator"] + weight * terms["mask_discriminator"]
+        assert float(gradients(progress)[2]["adversarial"]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_parts_that_do_not_fit(yi_config):
+    config = yi_config.copy_and_resolve_references()
+    config.segmentation_net.weights = ""
+    with pytest.raises(
+        UserError, match=r"'yi' needs a network that was trained for 'segmentation'.*segmentation_net.weights=DIR"
+    ):
+        GAN(config)
+    config.segmentation_net.weights = yi_config.segmentation_net.weights
+    config.data.size = 128
+    with pytest.raises(UserError, match="was trained with data.size=64, not 128"):
+        GAN(config)
