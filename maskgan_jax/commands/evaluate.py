@@ -34,8 +34,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--method",
         default="ours",
-        choices=["ours", "input", "telea", "dlib"],
-        help="ours: the trained network; input: the masked image itself; telea: OpenCV's inpainting; dlib: its landmarks",
+        choices=["ours", "input", "telea", "navier_stokes", "dlib"],
+        help="ours: the trained network; input: the masked image itself; telea, navier_stokes: OpenCV's inpainting; dlib: its "
+        "landmarks",
     )
     parser.add_argument("--split", default="test", choices=["train", "validation", "test"], help="records to score on")
     parser.add_argument("--out", required=True, metavar="FILE.json", help="where the scores are written")

@@ -15,5 +15,14 @@ def telea(masked: np.ndarray, mask: np.ndarray, radius: float = 3) -> np.ndarray
     Returns:
       `[H, W, 3]` uint8; what is not hidden is as in `masked`.
     """
+    return _inpaint(masked, mask, radius, cv2.INPAINT_TELEA)
+
+
+def navier_stokes(masked: np.ndarray, mask: np.ndarray, radius: float = 3) -> np.ndarray:
+    """Inpainting by the Navier-Stokes equations (Bertalmio et al. 2001), by OpenCV; arguments and result as of `telea`."""
+    return _inpaint(masked, mask, radius, cv2.INPAINT_NS)
+
+
+def _inpaint(masked: np.ndarray, mask: np.ndarray, radius: float, method: int) -> np.ndarray:
     hidden = (mask.reshape(mask.shape[:2]) > 127).astype(np.uint8)
-    return cv2.inpaint(np.ascontiguousarray(masked), hidden, radius, cv2.INPAINT_TELEA)
+    return cv2.inpaint(np.ascontiguousarray(masked), hidden, radius, method)

@@ -16,12 +16,18 @@ from maskgan_jax.data.grid import labelled_grid
 from maskgan_jax.data.masked_faces.reader import load_split, readable, zoom_of
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import write_png
-from maskgan_jax.metrics.baselines import telea
+from maskgan_jax.metrics.baselines import navier_stokes, telea
 from maskgan_jax.metrics.scoring import Item, mean_scores, score_each, set_scores, without_features
 from maskgan_jax.models.lpips import PerceptualWeights
 from maskgan_jax.networks.face_network import FaceNetwork
 
-BASELINES = {"input": lambda record: record["masked"], "telea": lambda record: telea(record["masked"], record["mask"])}
+# What the scores of an image say of it.
+ORIGIN = ("source", "mask_type", "identity", "expression")
+BASELINES = {
+    "input": lambda record: record["masked"],
+    "telea": lambda record: telea(record["masked"], record["mask"]),
+    "navier_stokes": lambda record: navier_stokes(record["masked"], record["mask"]),
+}
 METHODS = ("ours", *BASELINES)
 
 # Faces smaller than this, in pixels, are shown enlarged.
@@ -45,17 +51,19 @@ def evaluate(
     """Scores a method on the records of a split.
 
     Args:
-      method: 'ours' (the generator of `workdir`), 'input' (the masked image as it is) or 'telea' (OpenCV, radius 3).
+      method: 'ours' (the generator of `workdir`), 'input' (the masked image as it is), 'telea' or 'navier_stokes' (OpenCV,
+        radius 3).
       data_dir: data set of `maskgan build`.
       workdir: folder of a training run, or an exported network; needed for 'ours'.
       split: 'train', 'validation' or 'test'.
       lpips_weights: to score LPIPS too.
       pictures: folder for the records' images, as PNG in `real`, `masked` and `mask`, and for the method's: in `ours` (raw)
-        and `put_back`, or in `telea`. A face has one name in all of them: a number, in the order of the split, and its id.
+        and `put_back`, or in one with the method's name. A face has one name in all of them: a number, in the order of the split, and its id.
       metrics: more scores, names of `face_quality.FACE_METRICS`.
 
     Returns:
-      The scores that `score_images` gives, with `method`, `split`, and the means `by_source` and `by_mask_type`. For 'ours'
+      The scores that `score_images` gives, with `method`, `split`, the means `by_source` and `by_mask_type`, and of every image
+      also its source, type of mask, identity and expression. For 'ours'
       these are of the generator's raw output, as in the paper, and `put_back` has the same for the images whose known pixels
       are put back. The baselines change only what is hidden: both would be the same.
 
@@ -75,7 +83,7 @@ def evaluate(
             if pictures is not None:
                 _write_images(Path(pictures), number, record, predictions)
             for name, prediction in predictions.items():
-                origins.append((name, {key: record[key] for key in ("source", "mask_type")}))
+                origins.append((name, {key: record[key] for key in ORIGIN}))
                 yield record["id"], prediction, record["real"], record["mask"], record["landmarks"]
 
     with tqdm(range(len(records)), desc=f"score {method}", unit="face") as numbers:

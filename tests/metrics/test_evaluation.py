@@ -1,5 +1,6 @@
 import json
 
+import cv2
 import numpy as np
 import pytest
 
@@ -44,10 +45,14 @@ def assert_scores(result, expected):
         assert result[name] == pytest.approx(expected[name], rel=1e-4)
 
 
-@pytest.mark.parametrize("method", ["input", "telea"])
+@pytest.mark.parametrize("method", ["input", "telea", "navier_stokes"])
 def test_baselines(method, data_dir, records):
     result = evaluate(method, data_dir)
-    fill = {"input": lambda r: r["masked"], "telea": lambda r: telea(r["masked"], r["mask"])}[method]
+    fill = {
+        "input": lambda r: r["masked"],
+        "telea": lambda r: telea(r["masked"], r["mask"]),
+        "navier_stokes": lambda r: cv2.inpaint(r["masked"], (r["mask"][..., 0] > 127).astype(np.uint8), 3, cv2.INPAINT_NS),
+    }[method]
     assert_scores(result, scored(records, map(fill, records)))
     assert (result["method"], result["split"]) == (method, "test")
     assert "put_back" not in result
@@ -66,6 +71,8 @@ def test_ours_is_scored_raw_and_with_the_known_pixels_put_back(ours, records, ge
 def test_means_by_source_and_mask_type(ours, records):
     assert set(ours["by_source"]) == {"rendered"}
     assert ours["by_source"]["rendered"] == {"n": 4, **{name: pytest.approx(ours[name]) for name in MEANS}}
+    for image, record in zip(ours["images"], records, strict=True):
+        assert [image[key] for key in ("identity", "expression")] == [record[key] for key in ("identity", "expression")]
     kinds = {record["id"]: record["mask_type"] for record in records}
     assert set(ours["by_mask_type"]) == set(kinds.values())
     for kind, means in ours["by_mask_type"].items():
@@ -147,7 +154,7 @@ def test_no_example_can_be_read(data_dir, generator_file, tmp_path, monkeypatch)
 
 
 def test_wrong_requests(data_dir, tmp_path, landmark_file):
-    with pytest.raises(UserError, match="there is no method 'magic'; choose one of ours, input, telea"):
+    with pytest.raises(UserError, match="there is no method 'magic'; choose one of ours, input, telea, navier_stokes"):
         evaluate("magic", data_dir)
     with pytest.raises(UserError, match="needs a workdir"):
         evaluate("ours", data_dir)
