@@ -26,8 +26,8 @@ from tqdm import tqdm
 
 from maskgan_jax.data.grid import labelled_grid
 from maskgan_jax.data.masked_faces.reader import load_split, readable, zoom_of
-from maskgan_jax.data.masks.geometry import SIX_MEAN, Homography, six_points
-from maskgan_jax.data.masks.templates import Template
+from maskgan_jax.data.masks.geometry import Homography, six_points
+from maskgan_jax.data.masks.random_templates import draw_template
 from maskgan_jax.data.points import eyes
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import write_json, write_png
@@ -52,18 +52,6 @@ COLUMNS = {
 }
 # Ages below these are one band, those from the one before it on.
 AGES = (13, 20, 40, 60)
-
-# Templates, in the frame of the face (`geometry`): right halves of outlines from the top of the nose to the chin.
-TEMPLATE_SHAPES = {
-    "rectangle": ((0, 0.16), (0.44, 0.2), (0.46, 0.66), (0, 0.72)),
-    "trapezoid": ((0, 0.06), (0.28, 0.1), (0.5, 0.36), (0.33, 0.78), (0, 0.88)),
-    "beak": ((0, -0.02), (0.16, 0.16), (0.5, 0.2), (0.48, 0.52), (0.2, 0.84), (0, 0.98)),
-    "bib": ((0, 0.2), (0.5, 0.14), (0.49, 0.6), (0.42, 1.0), (0, 1.0)),
-    "round": tuple((0.44 * np.sin(a), 0.5 - 0.38 * np.cos(a)) for a in np.linspace(0, np.pi, 12)),
-}
-PRINTS = ("plain", "stripes", "checks", "dots", "letters")
-# Of the images of templates: pixels to a width of the face, and where the top of the nose lies.
-TEMPLATE_SCALE, TEMPLATE_ORIGIN = 320, (240, 60)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -95,7 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, network in networks.items():
         if network.zoom != zoom:
             raise UserError(f"{name} is for faces with data.zoom={network.zoom:g}, those in {flags.data_dir} have {zoom:g}")
-    methods = BASELINES | {name: functools.partial(_redrawn, network) for name, network in networks.items()}
+    methods = {name: BASELINES[name] for name in ("input", "telea")}
+    methods |= {name: functools.partial(_redrawn, network) for name, network in networks.items()}
     records = load_split(flags.data_dir, flags.split)
     numbers = np.linspace(0, len(records) - 1, min(flags.faces, len(records))).astype(int)
     chosen = [record for _, record in readable(records, numbers)]
@@ -204,7 +193,7 @@ def with_foreign_mask(record: dict[str, Any], rng: np.random.Generator) -> dict[
 
 
 def with_template(record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-    """The record with a template of `draw_template`, warped by the six points of MaskTheFace, without light or blur."""
+    """The record with a random template, warped by the six points of MaskTheFace, without light or blur."""
     template = draw_template(rng)
     side = len(record["real"])
     fit = Homography(template.points, six_points(record["landmarks"]))
@@ -212,49 +201,6 @@ def with_template(record: dict[str, Any], rng: np.random.Generator) -> dict[str,
     places = fit.to_frame(pixels).astype(np.float32).reshape(side, side, 2)
     layer = cv2.remap(template.image, places, None, cv2.INTER_NEAREST)
     return _masked(record, layer[..., 3] > 0, layer[..., :3], "template")
-
-
-def draw_template(rng: np.random.Generator) -> Template:
-    """A flat face mask as an RGBA image: of one of `TEMPLATE_SHAPES` and `PRINTS`, with a smooth or jagged outline."""
-    name = str(rng.choice(list(TEMPLATE_SHAPES)))
-    right = np.array(TEMPLATE_SHAPES[name])
-    outline = np.vstack([right, (right * (-1, 1))[-2:0:-1]])
-    outline = outline + rng.normal(0, 0.015, outline.shape)
-    if rng.random() < 0.5:
-        # Points along the outline, every other one moved in.
-        ends = np.roll(outline, -1, axis=0)
-        steps = np.linspace(0, 1, int(rng.integers(4, 10)), endpoint=False)
-        outline = (outline[:, None] + steps[:, None] * (ends - outline)[:, None]).reshape(-1, 2)
-        outline[::2] += (outline.mean(axis=0) - outline[::2]) * rng.uniform(0.03, 0.12)
-    height, width = 420, 480
-    colours = rng.uniform(10, 250, (2, 3))
-    # From grey to vivid.
-    colour, other = colours.mean(axis=1, keepdims=True) + rng.random() * (colours - colours.mean(axis=1, keepdims=True))
-    printed = _print(str(rng.choice(PRINTS)), rng, height, width)
-    image = np.zeros((height, width, 4), np.uint8)
-    image[..., :3] = np.where(printed[..., None], other, colour)
-    alpha = np.zeros((height, width), np.uint8)
-    cv2.fillPoly(alpha, [np.rint(outline * TEMPLATE_SCALE + TEMPLATE_ORIGIN).astype(np.int32)], 255)
-    image[..., 3] = alpha
-    return Template(name, image, SIX_MEAN * TEMPLATE_SCALE + TEMPLATE_ORIGIN)
-
-
-def _print(name: str, rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Where a print of `PRINTS` has its second colour, `[height, width]` bool."""
-    y, x = np.mgrid[:height, :width]
-    period = int(rng.integers(16, 60))
-    if name == "stripes":
-        direction = rng.uniform(0, np.pi)
-        return (x * np.cos(direction) + y * np.sin(direction)) % period < period / 2
-    if name == "checks":
-        return (x // period + y // period) % 2 == 0
-    if name == "dots":
-        return np.hypot(x % period - period / 2, y % period - period / 2) < period / 4
-    printed = np.zeros((height, width), np.uint8)
-    if name == "letters":
-        text = "".join(chr(letter) for letter in rng.integers(65, 91, 5))
-        cv2.putText(printed, text, (70, 250), cv2.FONT_HERSHEY_DUPLEX, rng.uniform(2, 3.5), 255, int(rng.integers(4, 12)))
-    return printed > 0
 
 
 def _masked(record: dict[str, Any], mask: np.ndarray, colours: np.ndarray, mask_type: str) -> dict[str, Any]:

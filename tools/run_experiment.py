@@ -4,8 +4,10 @@
     python tools/run_experiment.py large_batches --data_dir=DATA --out=RUNS
 
 Each run has a folder in RUNS: the workdir of `maskgan train`, and `scores.json`, which `maskgan evaluate --step=last` made on
-the test split. SIGTERM ends the experiment after a checkpoint. When all runs are done, or with --report before that, tables of
-them are printed, and charts are written beside the runs.
+the test split; and for each --test=NAME=DIR, `scores_NAME.json` on that of another data set. SIGTERM ends the experiment
+after a checkpoint. When all runs are done, or with --report before that, what there is to report is printed.
+
+`paper`: every system of the paper's tables, on the data of configs/experiment.py; docs/results.md.
 
 `large_batches`: what a batch of 8 to 512 costs at equal epochs, and what scaling of the learning rate, warm-up and norms do
 about it. pix2pix at 64 px, width 16.
@@ -24,7 +26,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -32,8 +34,20 @@ from maskgan_jax.demo.report import line_chart
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import write_text
 
-# Flags of `maskgan train`, by the name of a run.
-Runs = dict[str, list[str]]
+
+class Run(NamedTuple):
+    """What is trained, and how it is scored.
+
+    Attributes:
+      train: flags of `maskgan train`; none for a method without training.
+      evaluate: flags of `maskgan evaluate`.
+    """
+
+    train: list[str]
+    evaluate: list[str]
+
+
+Runs = dict[str, Run]
 
 BATCHES = (8, 16, 32, 64, 128, 256, 512)
 # The batch that the learning rate is for.
@@ -43,8 +57,62 @@ SCALINGS = ("none", "sqrt", "linear")
 EPOCHS, WARMUP = 10, 0.5
 
 
-def large_batches(data_dir: Path) -> Runs:
+# Of the paper's experiment.
+PAPER_EPOCHS = 20.0
+PAPER_METRICS = "--metrics=contour,mouth,identity,expression"
+
+
+def paper(data_dir: Path, out: Path) -> Runs:
+    """Every system, with the same data, steps and seed; two seeds for the two that matter most.
+
+    At the size of configs/cpu.py (128 px, width 32), for as many epochs as two cores do in little more than an hour. What the
+    systems need comes first: the landmark network of C1, and the map module of `yi`.
+    """
+    del data_dir
+    length = [f"--config.training.epochs={PAPER_EPOCHS}", "--config.input.threads=2", "--config.training.keep=1"]
+    contour = f"--config.landmark_net.weights={out / 'landmarks'}"
+    size = ["--config.data.size=128", "--config.input.batch_size=16", "--config.optimizer.learning_rate=4e-4"]
+    zoom = "--config.data.zoom=1.0"
+    no_contour, no_masked = "--config.losses.contour=0.0", "--config.losses.masked=0.0"
+    runs = {
+        "landmarks": Run(["--config=landmarks"], []),
+        "map": Run(["--config=default_segmentation", "--config.segmentation_net.width=16", zoom], []),
+    }
+    runs |= {name: Run([], [f"--method={name}", PAPER_METRICS]) for name in ("input", "telea", "navier_stokes")}
+    systems = {
+        "pix2pix": ["--config=cpu", no_contour, no_masked],
+        "proposed": ["--config=cpu", contour],
+        "contour": ["--config=cpu", contour, no_masked],
+        "masked": ["--config=cpu", no_contour],
+        "yi": [
+            "--config=yi",
+            *size,
+            "--config.generator.width=16",
+            "--config.discriminator.width=32",
+            f"--config.segmentation_net.weights={out / 'map'}",
+        ],
+        "default": ["--config=fast_model", contour, zoom],
+    }
+    for name, flags in systems.items():
+        runs[name] = Run([*flags, *length], [PAPER_METRICS])
+    for name in ("pix2pix", "proposed"):
+        runs[f"{name}_seed1"] = Run([*systems[name], *length, "--config.seed=1"], [PAPER_METRICS])
+    return runs
+
+
+def report_paper(out: Path, scores: Mapping[str, dict[str, Any]]) -> Iterator[str]:
+    """The means on the test split; tools/make_report.py makes the tables of docs/results.md."""
+    columns = ("mse_masked", "psnr", "ssim", "st_lpips")
+    yield "| system | " + " | ".join(columns) + " |"
+    yield "|---|" + "--:|" * len(columns)
+    for name, of_run in scores.items():
+        if columns[0] in of_run:
+            yield f"| {name} | " + " | ".join(f"{of_run[column]:.4g}" for column in columns) + " |"
+
+
+def large_batches(data_dir: Path, out: Path) -> Runs:
     """Batches with every scaling: with warm-up and two seeds; with one, without warm-up, and with batch norm."""
+    del out
     splits = json.loads((data_dir / "card.json").read_text())["splits"]
     runs = {}
     variants = [("instance", True, 0), ("instance", True, 1), ("instance", False, 0), ("batch", True, 0)]
@@ -55,7 +123,7 @@ def large_batches(data_dir: Path) -> Runs:
             steps_per_epoch = splits["train"]["records"] // batch
             steps = EPOCHS * steps_per_epoch
             name = f"{norm}_{'warmup' if warmup else 'cold'}_{scaling}_{batch}_seed{seed}"
-            runs[name] = [
+            flags = [
                 "--config=pix2pix",
                 "--config.data.size=64",
                 "--config.generator.width=16",
@@ -74,6 +142,7 @@ def large_batches(data_dir: Path) -> Runs:
                 "--config.training.validation_records=256",
                 f"--config.seed={seed}",
             ]
+            runs[name] = Run(flags, [])
     return runs
 
 
@@ -120,7 +189,8 @@ def _cell(values: Sequence[float]) -> str:
 
 
 # Of an experiment: its runs for a data set, and the lines of its report.
-EXPERIMENTS: dict[str, tuple[Callable[[Path], Runs], Callable[[Path, Mapping[str, dict[str, Any]]], Iterator[str]]]] = {
+EXPERIMENTS: dict[str, tuple[Callable[[Path, Path], Runs], Callable[[Path, Mapping[str, dict[str, Any]]], Iterator[str]]]] = {
+    "paper": (paper, report_paper),
     "large_batches": (large_batches, report_large_batches),
 }
 
@@ -131,32 +201,50 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("experiment", choices=EXPERIMENTS)
     parser.add_argument("--data_dir", required=True, type=Path, metavar="DIR", help="data set made by `maskgan build`")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the runs")
+    parser.add_argument(
+        "--test",
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="score on the test split of this data set too; repeatable",
+    )
     parser.add_argument("--report", action="store_true", help="train nothing: report what is done")
     flags = parser.parse_args(arguments)
     if not (flags.data_dir / "card.json").is_file():
         raise UserError(f"there is no data set in {flags.data_dir}; make one with `maskgan build`")
+    tests = {"": flags.data_dir}
+    for test in flags.test:
+        name, _, folder = test.partition("=")
+        if not name or not (Path(folder) / "card.json").is_file():
+            raise UserError(f"--test={test}: give NAME=DIR, where DIR is a data set made by `maskgan build`")
+        tests[f"_{name}"] = Path(folder)
     runs_of, report = EXPERIMENTS[flags.experiment]
-    runs = runs_of(flags.data_dir)
+    runs = runs_of(flags.data_dir, flags.out)
     if not flags.report:
         for name in tqdm(runs, flags.experiment, unit="run"):
-            train_and_score(runs[name], flags.data_dir, flags.out / name)
+            train_and_score(runs[name], tests, flags.out / name)
     done = {name: flags.out / name / "scores.json" for name in runs if (flags.out / name / "scores.json").is_file()}
     print(f"{len(done)} of {len(runs)} runs are done")
     print("\n".join(report(flags.out, {name: json.loads(path.read_text()) for name, path in done.items()})))
 
 
-def train_and_score(options: Sequence[str], data_dir: Path, workdir: Path) -> None:
-    """One run; nothing if it has its scores.
+def train_and_score(run: Run, tests: Mapping[str, Path], workdir: Path) -> None:
+    """One run, as far as it is not done.
+
+    Args:
+      run: what to do.
+      tests: data sets by the ending of their scores' name; that without any is trained on.
+      workdir: of the run.
 
     Raises:
       UserError: a command failed, or SIGTERM ended it.
     """
-    scores = workdir / "scores.json"
-    if scores.is_file():
-        return
-    run = [f"--data_dir={data_dir}", f"--workdir={workdir}"]
-    _maskgan(["train", *options, *run])
-    _maskgan(["evaluate", *run, "--step=last", f"--out={scores}"])
+    missing = {name: folder for name, folder in tests.items() if not (workdir / f"scores{name}.json").is_file()}
+    if run.train and "" in missing:
+        _maskgan(["train", *run.train, f"--data_dir={tests['']}", f"--workdir={workdir}"])
+    trained = [f"--workdir={workdir}", "--step=last"] if run.train else []
+    for name, folder in missing.items():
+        _maskgan(["evaluate", *run.evaluate, *trained, f"--data_dir={folder}", f"--out={workdir / f'scores{name}.json'}"])
 
 
 def _maskgan(arguments: Sequence[str]) -> None:

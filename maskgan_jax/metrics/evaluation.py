@@ -58,7 +58,8 @@ def evaluate(
       split: 'train', 'validation' or 'test'.
       lpips_weights: to score LPIPS too.
       pictures: folder for the records' images, as PNG in `real`, `masked` and `mask`, and for the method's: in `ours` (raw)
-        and `put_back`, or in one with the method's name. A face has one name in all of them: a number, in the order of the split, and its id.
+        and `put_back`, or in one with the method's name. A face has one name in all of them: a number, in the order of the
+        split, and its id.
       metrics: more scores, names of `face_quality.FACE_METRICS`.
 
     Returns:

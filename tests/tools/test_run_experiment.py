@@ -20,17 +20,17 @@ def card(tmp_path):
 
 
 def test_large_batches_have_equal_epochs(tool, card):
-    runs = tool.large_batches(card)
+    runs = tool.large_batches(card, card)
     assert len(runs) == 19 * 4 and "instance_warmup_linear_512_seed1" in runs
-    for options in runs.values():
+    for options, _ in runs.values():
         config = load_config(options[0].partition("=")[2], options[1:])
         steps = config.training.validate_every
         assert steps == 10 * (4100 // config.input.batch_size) and config.training.epochs == 10
         assert config.optimizer.warmup < steps / 10 and config.optimizer.scaling_batch == 16
-    config = load_config("pix2pix", runs["batch_warmup_sqrt_64_seed0"][1:])
+    config = load_config("pix2pix", runs["batch_warmup_sqrt_64_seed0"].train[1:])
     assert (config.generator.norm, config.discriminator.norm, config.optimizer.warmup) == ("batch", "batch", 32)
     # They differ in what their names tell, and in nothing else.
-    assert len({tuple(options) for options in runs.values()}) == len(runs)
+    assert len({tuple(run.train) for run in runs.values()}) == len(runs)
 
 
 def test_report_of_large_batches(tool, tmp_path):
@@ -52,14 +52,19 @@ def test_report_of_large_batches(tool, tmp_path):
 def test_runs_are_trained_scored_and_not_done_again(tool, data_dir, tmp_path, monkeypatch, capsys):
     small = ["--config=pix2pix", "--config.data.size=64", "--config.generator.width=4", "--config.discriminator.width=4"]
     small += ["--config.input.batch_size=4", "--config.training.steps=1", "--config.training.pictures=1"]
-    monkeypatch.setitem(
-        tool.EXPERIMENTS, "small", (lambda _: {"a": small}, lambda _, scores: [f"{scores['a']['mse_masked']:.0f}"])
-    )
-    arguments = ["small", f"--data_dir={data_dir}", f"--out={tmp_path}"]
+    runs = {"telea": tool.Run([], ["--method=telea"]), "a": tool.Run(small, [])}
+
+    def report(_, scores):
+        return [f"{scores['a']['mse_masked']:.0f}"]
+
+    monkeypatch.setitem(tool.EXPERIMENTS, "small", (lambda *_: runs, report))
+    arguments = ["small", f"--data_dir={data_dir}", f"--out={tmp_path}", f"--test=again={data_dir}"]
     tool.main(arguments)
     scores = json.loads((tmp_path / "a" / "scores.json").read_text())
     assert scores["mse_masked"] > 0 and scores["split"] == "test"
-    assert f"1 of 1 runs are done\n{scores['mse_masked']:.0f}" in capsys.readouterr().out
+    assert json.loads((tmp_path / "a" / "scores_again.json").read_text()) == scores
+    assert json.loads((tmp_path / "telea" / "scores.json").read_text())["method"] == "telea"
+    assert f"2 of 2 runs are done\n{scores['mse_masked']:.0f}" in capsys.readouterr().out
 
     def fail(*_):
         raise AssertionError("it is done")
@@ -69,9 +74,41 @@ def test_runs_are_trained_scored_and_not_done_again(tool, data_dir, tmp_path, mo
 
 
 def test_a_run_that_fails(tool, data_dir, tmp_path, monkeypatch):
-    monkeypatch.setitem(tool.EXPERIMENTS, "bad", (lambda _: {"a": ["--config=nowhere"]}, lambda *_: []))
+    monkeypatch.setitem(tool.EXPERIMENTS, "bad", (lambda *_: {"a": tool.Run(["--config=nowhere"], [])}, lambda *_: []))
     with pytest.raises(UserError, match="ended with code 1; see above, then start again"):
         tool.main(["bad", f"--data_dir={data_dir}", f"--out={tmp_path}"])
+
+
+def test_the_papers_systems_differ_in_what_they_are_named_for(tool, tmp_path):
+    runs = tool.paper(tmp_path, tmp_path)
+    configs = {name: load_config(run.train[0].partition("=")[2], run.train[1:]) for name, run in runs.items() if run.train}
+    systems = {name: config for name, config in configs.items() if config.task == "unmask"}
+    assert systems.keys() == {
+        *("pix2pix", "proposed", "contour", "masked", "yi", "default"),
+        *("pix2pix_seed1", "proposed_seed1"),
+    }
+    for name, config in systems.items():
+        assert (config.data.size, config.input.batch_size, config.training.epochs, config.data.zoom) == (128, 16, 20, 1)
+        assert config.discriminator.width == 32 and config.seed == name.endswith("seed1")
+    weights = {name: (config.losses.contour > 0, config.losses.masked > 0) for name, config in systems.items()}
+    assert [weights[name] for name in ("pix2pix", "contour", "masked", "proposed")] == [
+        *((False, False), (True, False), (False, True), (True, True))
+    ]
+    assert systems["yi"].segmentation_net.weights == str(tmp_path / "map") and weights["yi"] == (False, False)
+    # What they need is trained before them.
+    assert list(runs)[:2] == ["landmarks", "map"] and runs["telea"].train == []
+
+
+def test_report_of_the_paper(tool, tmp_path):
+    scores = dict(zip(("mse_masked", "psnr", "ssim", "st_lpips"), (1234.5, 25.123, 0.9, 0.05), strict=True))
+    lines = list(tool.report_paper(tmp_path, {"landmarks": {"error": 1.0}, "pix2pix": scores}))
+    assert lines[2:] == ["| pix2pix | 1234 | 25.12 | 0.9 | 0.05 |"]
+
+
+@pytest.mark.parametrize("test", ["unseen", "unseen=/nowhere", "=/nowhere"])
+def test_a_test_set_that_is_not_there(tool, data_dir, tmp_path, test):
+    with pytest.raises(UserError, match="give NAME=DIR, where DIR is a data set"):
+        tool.main(["paper", f"--data_dir={data_dir}", f"--out={tmp_path}", f"--test={test}"])
 
 
 def test_no_data_set(tool, tmp_path):
