@@ -21,8 +21,8 @@ from maskgan_jax.metrics.scoring import Item, mean_scores, score_each, set_score
 from maskgan_jax.models.lpips import PerceptualWeights
 from maskgan_jax.networks.face_network import FaceNetwork
 
-# What the scores of an image say of it.
-ORIGIN = ("source", "mask_type", "identity", "expression")
+# What the scores of an image say of it, and where a record has it. `identity` and `expression` are names of scores.
+ORIGIN = {"source": "source", "mask_type": "mask_type", "person": "identity", "acted": "expression"}
 BASELINES = {
     "input": lambda record: record["masked"],
     "telea": lambda record: telea(record["masked"], record["mask"]),
@@ -64,7 +64,7 @@ def evaluate(
 
     Returns:
       The scores that `score_images` gives, with `method`, `split`, the means `by_source` and `by_mask_type`, and of every image
-      also its source, type of mask, identity and expression. For 'ours'
+      also its source, type of mask, person and acted expression. For 'ours'
       these are of the generator's raw output, as in the paper, and `put_back` has the same for the images whose known pixels
       are put back. The baselines change only what is hidden: both would be the same.
 
@@ -84,7 +84,7 @@ def evaluate(
             if pictures is not None:
                 _write_images(Path(pictures), number, record, predictions)
             for name, prediction in predictions.items():
-                origins.append((name, {key: record[key] for key in ORIGIN}))
+                origins.append((name, {name: record[key] for name, key in ORIGIN.items()}))
                 yield record["id"], prediction, record["real"], record["mask"], record["landmarks"]
 
     with tqdm(range(len(records)), desc=f"score {method}", unit="face") as numbers:

@@ -11,6 +11,8 @@ from maskgan_jax.files import find_images, read_image
 from maskgan_jax.metrics import evaluation
 from maskgan_jax.metrics.baselines import telea
 from maskgan_jax.metrics.evaluation import evaluate, write_examples
+from maskgan_jax.metrics.face_quality import FACE_METRICS
+from maskgan_jax.metrics.image_quality import METRICS
 from maskgan_jax.metrics.scoring import score_images
 from maskgan_jax.models.generators import create_generator
 from maskgan_jax.networks.face_network import FaceNetwork
@@ -68,11 +70,15 @@ def test_ours_is_scored_raw_and_with_the_known_pixels_put_back(ours, records, ge
     assert json.loads(json.dumps(ours, allow_nan=False)) == ours
 
 
+def test_what_is_said_of_an_image_has_no_name_of_a_score():
+    assert not evaluation.ORIGIN.keys() & {*METRICS, *FACE_METRICS}
+
+
 def test_means_by_source_and_mask_type(ours, records):
     assert set(ours["by_source"]) == {"rendered"}
     assert ours["by_source"]["rendered"] == {"n": 4, **{name: pytest.approx(ours[name]) for name in MEANS}}
     for image, record in zip(ours["images"], records, strict=True):
-        assert [image[key] for key in ("identity", "expression")] == [record[key] for key in ("identity", "expression")]
+        assert [image[key] for key in ("person", "acted")] == [record[key] for key in ("identity", "expression")]
     kinds = {record["id"]: record["mask_type"] for record in records}
     assert set(ours["by_mask_type"]) == set(kinds.values())
     for kind, means in ours["by_mask_type"].items():
