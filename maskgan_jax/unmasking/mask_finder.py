@@ -9,12 +9,13 @@ from maskgan_jax.data.align import FaceSquare, Window
 from maskgan_jax.data.points import CONTOUR, EYE_RIM, eyes
 from maskgan_jax.networks.face_network import FaceNetwork
 
-# How much wider than in training the squares are.
-WIDER = 10 / 9
 # Face masks reach into the rim of an eye where the network is as certain as this.
 CERTAIN = 0.9
-# What is hidden with this probability is redrawn: of a face mask nothing must be left, and a little more than it does no harm.
-LEAST_PROBABILITY = 0.25
+# What is hidden with this probability is redrawn: on the lower face and close to it, where nothing must be left of a face mask
+# and a little more than it does no harm; and beyond that, where ears and hair are to be kept.
+LEAST_PROBABILITY, LEAST_BEYOND = 0.04, 0.12
+# How close, as a fraction of the side of the aligned square.
+CLOSE = 0.06
 # Parts of a mask smaller than this fraction of the aligned square are not of a face mask.
 LEAST_PART = 0.002
 # Holes up to this fraction are prints and valves; larger ones, such as those of a ski mask, are not of the face mask.
@@ -29,11 +30,11 @@ class MaskFinder:
         self.network = network
 
     def square(self, landmarks: np.ndarray) -> FaceSquare:
-        """The network's square around a face, wider than in training and with the jaw in the middle.
+        """The network's square around a face, with the jaw in the middle.
 
         Of a face that is turned, the mask reaches farther to one side than the squares that faces are aligned to.
         """
-        square = FaceSquare.around(landmarks, self.network.size, self.network.zoom / WIDER)
+        square = FaceSquare.around(landmarks, self.network.size, self.network.zoom)
         jaw = square.to_aligned(landmarks[CONTOUR])[:, 0]
         return square.moved(((jaw.min() + jaw.max() + 1) / square.size - 1) / 2)
 
@@ -69,20 +70,19 @@ class MaskFinder:
         return lower_face_cover(found_mask(probability, points, 0.5), points)
 
     def least_cover(self, photo: np.ndarray, landmarks: np.ndarray) -> float:
-        """How much of the lower face is hidden, 0 to 1: the least in four views, as it is, mirrored, leveled and darkened.
+        """How much of the lower face is hidden, 0 to 1: the least in three views, mirrored, leveled and darkened.
 
         A bare face in odd light may be taken for a masked one, but rarely in all views. Face masks are found in all of them.
-        The views are as close as those in training, which give fewer false alarms than wider ones.
 
         Args:
           photo: `[H, W, 3]` RGB, uint8.
           landmarks: `[68, 2]` of the face in it.
         """
-        square = FaceSquare.around(landmarks, self.network.size, self.network.zoom)
+        square = self.square(landmarks)
         points, image = square.to_aligned(landmarks), square.cut_out(photo)
         least = 1.0
-        for view in (None, mirrored, leveled, darkened):
-            probability = self.network((view(image) if view else image)[None])[0]
+        for view in (mirrored, leveled, darkened):
+            probability = self.network(view(image)[None])[0]
             if view is mirrored:
                 probability = probability[:, ::-1]
             least = min(least, lower_face_cover(found_mask(probability, points, 0.5), points))
@@ -106,15 +106,19 @@ def darkened(image: np.ndarray) -> np.ndarray:
     return cv2.LUT(image, levels)
 
 
-def found_mask(probability: np.ndarray, landmarks: np.ndarray, least: float = LEAST_PROBABILITY) -> np.ndarray:
+def found_mask(probability: np.ndarray, landmarks: np.ndarray, least: float | None = None) -> np.ndarray:
     """The mask of an aligned face, without its eyes: `[S, S]` uint8, 255 = hidden.
 
     Args:
       probability: `[S, S]`, how likely each pixel is hidden, 0 to 1.
       landmarks: `[68, 2]`, (x, y) in pixels of the aligned face.
-      least: probability of what counts as hidden.
+      least: probability of what counts as hidden; by default that of what is to be redrawn.
     """
     shape = probability.shape
+    if least is None:
+        side = 2 * round(CLOSE * shape[0]) + 1
+        near = cv2.dilate(lower_face(landmarks, shape), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
+        least = np.where(near > 0, LEAST_PROBABILITY, LEAST_BEYOND)
     visible = np.where(probability > CERTAIN, eyes(landmarks, shape, EYE_RIM / 2), eyes(landmarks, shape))
     return cv2.bitwise_and(clean_mask((probability > least) & (visible == 0)), cv2.bitwise_not(visible))
 

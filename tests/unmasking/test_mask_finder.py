@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 from skimage import exposure
@@ -36,7 +37,7 @@ def test_the_square_has_the_jaw_in_its_middle():
     for number in range(8):
         landmarks = render_face(number, seed=0, size=320).landmarks
         square, plain = MaskFinder(Green()).square(landmarks), FaceSquare.around(landmarks, SIDE)
-        assert square.side == pytest.approx(plain.side * 10 / 9)
+        assert square.side == pytest.approx(plain.side)
         jaw = square.to_aligned(landmarks[:17])[:, 0]
         # Pixel centers are at integers: the left edge of the image is at -0.5.
         assert jaw.min() + 0.5 == pytest.approx(SIDE - (jaw.max() + 0.5))
@@ -59,7 +60,19 @@ def test_what_is_unlikely_but_possible_is_redrawn_and_does_not_make_a_mask():
     certain = finder.probability(photo, landmarks)
     mask = finder.mask(0.3 * certain, landmarks, square)
     assert finder.cover(0.3 * certain, landmarks) == 0 and ((mask > 0) & (certain > 0)).sum() > 0.95 * (certain > 0).sum()
-    assert not finder.mask(0.2 * certain, landmarks, square).any()
+    assert not finder.mask(0.03 * certain, landmarks, square).any()
+
+
+def test_beyond_the_face_more_must_be_certain():
+    landmarks = render_face(3, seed=0, size=200).landmarks
+    face = lower_face(landmarks, (200, 200)) > 0
+    near = cv2.dilate(face.astype(np.uint8), np.ones((25, 25), np.uint8)) > 0
+    doubtful = found_mask(np.full((200, 200), 0.08, np.float32), landmarks) > 0
+    assert doubtful[face].mean() > 0.97 and not doubtful[~near].any() and doubtful.sum() > 1.1 * face.sum()
+    beyond = found_mask(np.full((200, 200), 0.15, np.float32), landmarks) > 0
+    assert beyond[~near].mean() > 0.9  # Not the eyes.
+    # Where a number is given, it holds everywhere.
+    assert not found_mask(np.full((200, 200), 0.15, np.float32), landmarks, 0.5).any()
 
 
 def test_a_face_mask_may_reach_into_the_rim_of_an_eye_where_it_is_certain():
@@ -112,9 +125,9 @@ def everywhere(image):
 
 def test_the_least_cover_of_several_views():
     photo, landmarks = masked_face(3, 320), render_face(3, seed=0, size=320).landmarks
-    image = FaceSquare.around(landmarks, SIDE).cut_out(photo)
+    image = MaskFinder(Stub(everywhere)).square(landmarks).cut_out(photo)
     assert MaskFinder(Stub(everywhere)).least_cover(photo, landmarks) > 0.95
-    for view in (np.array, mirrored, leveled, darkened):
+    for view in (mirrored, leveled, darkened):
 
         def nothing_there(seen, view=view):
             return everywhere(seen) * (not np.array_equal(seen, view(image)))
@@ -126,7 +139,7 @@ def test_what_is_found_in_the_mirror_is_mirrored_back():
     """Seen the wrong way round, the mask would be on the other half of the face."""
     photo, landmarks = masked_face(3, 320), render_face(3, seed=0, size=320).landmarks
     half = np.where(np.arange(320)[:, None] < landmarks[33, 0], photo, np.uint8(0))  # It is not symmetrical.
-    square = FaceSquare.around(landmarks, SIDE)
+    square = MaskFinder(Green()).square(landmarks)
     left = np.arange(SIDE) < square.to_aligned(landmarks)[33, 0]
 
     def left_of_the_face(image):
