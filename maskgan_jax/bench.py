@@ -1,8 +1,9 @@
 """Speed and memory of training and inference on this machine, alone or compared with the same in PyTorch.
 
-Every contestant runs in a process of its own, so that their threads and memory do not interfere. All are warmed up first and
-then measured in turn, A B A B, while the others sleep, so that other load on the machine affects them equally. PyTorch has a
-contestant for each way to run it; the fastest after warm-up is measured.
+Every contestant runs in a process of its own, so that their threads and memory do not interfere. On CPUs all are warmed up
+first and then measured in turn, A B A B, while the others sleep, so that other load on the machine affects them equally. On a
+GPU, whose memory each takes, one is measured after the other. PyTorch has a contestant for each way to run it; the fastest
+counts.
 """
 
 from __future__ import annotations
@@ -31,17 +32,23 @@ from tqdm import tqdm
 from maskgan_jax.configs import default, default_model
 from maskgan_jax.errors import UserError
 from maskgan_jax.runtime.allocator import compute_in_main_thread
+from maskgan_jax.runtime.chips import chip_of
 
 # How many times PyTorch's images per second ours must reach.
 TARGET = 1.2
 # The largest difference between outputs, in [-1, 1], of the same weights in float32.
 MAX_DIFFERENCE = 1e-4
-# The ways to run PyTorch.
+# The ways to run PyTorch on CPUs and on a GPU.
 TORCH_VARIANTS = {
     "eager, channels_last": {"compiled": False, "channels_last": True},
     "eager, contiguous": {"compiled": False, "channels_last": False},
     "torch.compile, channels_last": {"compiled": True, "channels_last": True},
     "torch.compile, contiguous": {"compiled": True, "channels_last": False},
+}
+GPU_TORCH_VARIANTS = {
+    "eager, channels_last": {"compiled": False, "channels_last": True},
+    "torch.compile, channels_last": {"compiled": True, "channels_last": True},
+    "torch.compile, channels_last, CUDA graphs": {"compiled": True, "channels_last": True, "mode": "reduce-overhead"},
 }
 # Above this load average the machine is busy with something else. That slows PyTorch more than XLA, so ratios mean little.
 MAX_LOAD = 0.5
@@ -64,8 +71,9 @@ class Row:
 
     @property
     def name(self) -> str:
-        """Such as '128/pix2pix' and '128/inference-8'."""
-        return f"{self.size}/{self.work}" + (f"-{self.batch}" if self.is_inference else "")
+        """Such as '128/pix2pix', '256/pix2pix-64' and '128/inference-8'."""
+        is_usual = not self.is_inference and self.batch == TRAINING_BATCHES.get(self.size)
+        return f"{self.size}/{self.work}" + ("" if is_usual else f"-{self.batch}")
 
     @property
     def is_inference(self) -> bool:
@@ -73,14 +81,17 @@ class Row:
         return self.work in ("inference", "unmask")
 
 
+# On CPUs, by the side of the images.
+TRAINING_BATCHES = {128: 8, 256: 4}
 ROWS = (
     *(
-        Row(work, size, width, batch or training_batch)
-        for size, width, training_batch in ((128, 32, 8), (256, 64, 4))
+        Row(work, size, width, batch or TRAINING_BATCHES[size])
+        for size, width in ((128, 32), (256, 64))
         for work, batch in (("pix2pix", None), ("proposed", None), ("inference", 1), ("inference", 8))
     ),
     *(Row("unmask", 256, 32, batch) for batch in (1, 8)),
 )
+GPU_ROWS = tuple(Row(work, 256, 64, batch) for work in ("pix2pix", "inference") for batch in (1, 16, 64, 256))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,14 +103,18 @@ class Setup:
       config: networks, losses and arithmetic.
       folder: where ours leaves the generator for PyTorch's inference.
       variant: a way to run PyTorch; '' for ours.
-      cpu: run on the CPU even if JAX finds an accelerator.
+      compute: 'float32', 'tf32' or 'bfloat16'.
+      device: 'cpu', 'gpu', or '' for what JAX finds.
+      upsampling: on a GPU, `convolutions.GPU_UPSAMPLING`.
     """
 
     row: Row
     config: ConfigDict
     folder: Path
     variant: str
-    cpu: bool
+    compute: str
+    device: str
+    upsampling: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,18 +123,24 @@ class Ready:
 
     Attributes:
       run: does a number of steps.
+      device_peak: gives the most bytes that it had on the accelerator so far; None on CPUs.
       compile_seconds: from the first call, or for inference from loading the weights, to the first result; includes PyTorch's
         compilation. Neither framework uses a compilation cache.
       backend: what it runs on.
       step_bytes: XLA's arguments and temporaries of the training step.
       output: images of its generator, `[B, S, S, 3]` in [-1, 1]; for inference.
+      device: the accelerator's name.
+      flops: of a step on an accelerator; see `count_flops`.
     """
 
     run: Callable[[int], None]
+    device_peak: Callable[[], int | None]
     compile_seconds: float
     backend: str
     step_bytes: dict[str, int] | None = None
     output: np.ndarray | None = None
+    device: str | None = None
+    flops: float | None = None
 
 
 def measure(
@@ -127,6 +148,9 @@ def measure(
     *,
     against: str | None = None,
     compute: str = "float32",
+    device: str = "",
+    upsampling: str = "native",
+    peak: float | None = None,
     pairs: int = 7,
     seconds: float = 2.0,
     keep: Callable[[dict[str, Any]], None] = lambda result: None,
@@ -134,9 +158,12 @@ def measure(
     """Measures rows; the result can be written as JSON and goes into `format_table`.
 
     Args:
-      rows: some of `ROWS`, or others.
+      rows: some of `ROWS` and `GPU_ROWS`, or others.
       against: 'torch' or None.
-      compute: 'float32' or 'bfloat16', for both.
+      compute: 'float32', 'bfloat16' or, on a GPU, 'tf32', for both. On a GPU, 'float32' is without TF32.
+      device: 'cpu' or 'gpu'; by default 'cpu' with `against`, else what JAX finds.
+      upsampling: on a GPU, how transposed convolutions are computed: 'native' or 'phases'.
+      peak: FLOP/s of the device in this arithmetic, for its utilization; by default that of `runtime/chips.py`.
       pairs: how often each is measured.
       seconds: about how long each time; at least one step is done.
       keep: called with the result so far after each row.
@@ -147,10 +174,17 @@ def measure(
     if against == "torch" and not importlib.util.find_spec("torch"):
         raise UserError("PyTorch is not installed; install it with `pip install torch==2.13.0`, or leave out --against")
     results: dict[str, Any] = {}
+    device = device or ("cpu" if against else "")
     result = {"machine": _machine(against), "compute": compute, "target": TARGET, "pairs": pairs, "rows": results}
-    with tqdm(rows, unit="row") as progress:
+    if device == "gpu":
+        result["upsampling"] = upsampling
+    with tqdm(rows, unit="row") as progress, tempfile.TemporaryDirectory() as folder:
         for row in progress:
-            results[row.name] = _measure_row(row, against, compute, pairs, seconds, progress.set_description)
+            setup = Setup(row, _config(row, compute, Path(folder)), Path(folder), "", compute, device, upsampling)
+            measure_row = _measure_alone if device == "gpu" else _measure_row
+            results[row.name] = measure_row(setup, against, pairs, seconds, progress.set_description)
+            if device == "gpu":
+                _add_utilization(results[row.name], compute, peak)
             keep(result)
     return result
 
@@ -165,7 +199,9 @@ def format_table(result: dict[str, Any]) -> str:
     """The result as a table for the terminal; in a / b, b is PyTorch's."""
     compared = any("torch" in row for row in result["rows"].values())
     comparison = ["PyTorch", "ratio (range)", f"target {result['target']}"] if compared else []
-    lines = [["row", "images/s", *comparison, "step MB/image", "peak MB", "compile s"]]
+    on_device = any("flops" in row for row in result["rows"].values())
+    of_device = ["device MB", "FLOP utilization"] if on_device else []
+    lines = [["row", "images/s", *comparison, "step MB/image", "peak MB", *of_device, "compile s"]]
     if compared:
         lines[0] += ["difference", "PyTorch run as"]
     for name, row in result["rows"].items():
@@ -177,6 +213,10 @@ def format_table(result: dict[str, Any]) -> str:
             cells += [f"{row['ratio']:.2f} ({low:.2f}-{high:.2f})", "met" if row["met"] else "MISSED"]
         cells.append(f"{ours['step_bytes_per_image'] / 1e6:.1f}" if "step_bytes_per_image" in ours else "-")
         cells.append(" / ".join(_megabytes(contestant["peak_resident_bytes"]) for contestant in contestants))
+        if on_device:
+            cells.append(" / ".join(_megabytes(contestant.get("peak_device_bytes")) for contestant in contestants))
+            fractions = [contestant.get("flop_utilization") for contestant in contestants]
+            cells.append(" / ".join(f"{fraction:.1%}" if fraction else "-" for fraction in fractions))
         cells.append(" / ".join(f"{contestant['compile_seconds']:.1f}" for contestant in contestants))
         if compared:
             cells.append(f"{row['output_difference']:.1e}" if "output_difference" in row else "-")
@@ -214,11 +254,9 @@ def _threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _measure_row(
-    row: Row, against: str | None, compute: str, pairs: int, seconds: float, tell: Callable[[str], None]
-) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as processes:
-        setup = Setup(row, _config(row, compute, Path(folder)), Path(folder), "", cpu=against is not None)
+def _measure_row(setup: Setup, against: str | None, pairs: int, seconds: float, tell: Callable[[str], None]) -> dict[str, Any]:
+    row = setup.row
+    with contextlib.ExitStack() as processes:
 
         def start(name: str, variant: str) -> Contestant:
             tell(f"{row.name}: warming up {name}")
@@ -249,6 +287,57 @@ def _measure_row(
             if ours.facts["output"] is not None:
                 result["output_difference"] = float(np.abs(ours.facts["output"] - theirs.facts["output"]).max())
         return result
+
+
+def _measure_alone(
+    setup: Setup, against: str | None, pairs: int, seconds: float, tell: Callable[[str], None]
+) -> dict[str, Any]:
+    """As `_measure_row`, each contestant after the other has ended."""
+    row = setup.row
+
+    def measured(name: str, variant: str) -> dict[str, Any]:
+        tell(f"{row.name}: {name}")
+        with _contestant(dataclasses.replace(setup, variant=variant), name) as contestant:
+            report = contestant.report([row.batch / contestant.round(seconds) for _ in range(pairs)])
+            return {"variant": variant, **report, "output": contestant.facts["output"]}
+
+    ours = measured("maskgan", "")
+    result = {**dataclasses.asdict(row), "maskgan": ours}
+    if against:
+        tried, unavailable = [], {}
+        for variant, options in GPU_TORCH_VARIANTS.items():
+            try:
+                tried.append(measured(f"PyTorch, {variant}", variant))
+            except UserError as error:
+                if not options["compiled"]:
+                    raise
+                unavailable[variant] = str(error)
+        theirs = max(tried, key=lambda report: report["images_per_second"])
+        result["torch"] = {
+            **theirs,
+            "tried_images_per_second": {report["variant"]: report["images_per_second"] for report in tried},
+            "unavailable": unavailable,
+        }
+        ratio = ours["images_per_second"] / theirs["images_per_second"]
+        extremes = [min(ours["rounds"]) / max(theirs["rounds"]), max(ours["rounds"]) / min(theirs["rounds"])]
+        result |= {"ratio": ratio, "ratio_range": extremes, "met": ratio >= TARGET}
+        if ours["output"] is not None:
+            result["output_difference"] = float(np.abs(ours["output"] - theirs["output"]).max())
+        del result["torch"]["output"]
+    del ours["output"], ours["variant"]
+    return result
+
+
+def _add_utilization(result: dict[str, Any], compute: str, peak: float | None) -> None:
+    """Adds the FLOPs of a step, and the fraction that each contestant does of the device's peak, if that is known."""
+    ours = result["maskgan"]
+    result["flops"] = ours.pop("flops")
+    chip = chip_of(ours["device"])
+    # Volta and Turing compute float32 without TF32 in any case.
+    peak = peak or (chip and (getattr(chip, compute) or (chip.float32 if compute == "tf32" else None)))
+    if peak:
+        for contestant in (result[name] for name in ("maskgan", "torch") if name in result):
+            contestant["flop_utilization"] = contestant["images_per_second"] / result["batch"] * result["flops"] / peak
 
 
 def _fastest_torch(
@@ -285,7 +374,7 @@ def _config(row: Row, compute: str, folder: Path) -> ConfigDict:
     config.data.size = row.size
     config.input.batch_size = row.batch
     config.generator.width = config.discriminator.width = row.width
-    config.training.compute = compute
+    config.training.compute = "bfloat16" if compute == "bfloat16" else "float32"
     if row.work == "proposed":
         config.landmark_net.weights = str(folder / "landmarks.safetensors")
     else:
@@ -318,8 +407,9 @@ class Contestant:
             "rounds": list(rates),
             "compile_seconds": self.facts["compile_seconds"],
             "backend": self.facts["backend"],
-            "peak_resident_bytes": self._answer("peak"),
+            **self._answer("peak"),
         }
+        facts |= {name: self.facts[name] for name in ("device", "flops") if self.facts[name] is not None}
         if step := self.facts["step_bytes"]:
             facts |= {"step_bytes": step, "step_bytes_per_image": sum(step.values()) / self._batch}
         return facts
@@ -372,10 +462,10 @@ def _serve(setup: Setup, connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent ends it.
     try:
         ready = (_torch if setup.variant else _ours)(setup)
-        connection.send({**_timed(ready), **{f.name: getattr(ready, f.name) for f in dataclasses.fields(ready)[1:]}})
+        connection.send({**_timed(ready), **{f.name: getattr(ready, f.name) for f in dataclasses.fields(ready)[2:]}})
         while True:
             order = connection.recv()
-            connection.send(_peak_resident_bytes() if order == "peak" else _seconds_of(ready, order))
+            connection.send(_peaks(ready) if order == "peak" else _seconds_of(ready, order))
     except (EOFError, BrokenPipeError):
         return
     except Exception as error:
@@ -396,6 +486,12 @@ def _timed(ready: Ready) -> dict[str, float]:
     while time.perf_counter() - since < 0.5:
         times.append(_seconds_of(ready, 1))
     return {"step_seconds": statistics.median(times)}
+
+
+def _peaks(ready: Ready) -> dict[str, int | None]:
+    """The peak memory of this process, on the machine and, if it uses one, on the accelerator."""
+    on_device = ready.device_peak()
+    return {"peak_resident_bytes": _peak_resident_bytes()} | ({"peak_device_bytes": on_device} if on_device else {})
 
 
 def _peak_resident_bytes() -> int | None:
@@ -420,11 +516,37 @@ def _ours(setup: Setup) -> Ready:
     import jax
 
     compute_in_main_thread()
-    if setup.cpu:
+    if setup.device == "cpu" or _cpu_stands_in():
         jax.config.update("jax_platforms", "cpu")
+    elif setup.device == "gpu":
+        if jax.default_backend() != "gpu":
+            raise UserError("JAX finds no GPU here")
+        jax.config.update("jax_default_matmul_precision", "highest" if setup.compute == "float32" else "default")
     # Otherwise a second run would only measure reading the cache.
     jax.config.update("jax_enable_compilation_cache", False)
-    return _our_inference(setup) if setup.row.is_inference else _our_training(setup)
+    if not setup.row.is_inference:
+        return _our_training(setup)
+    return _our_inference_on_gpu(setup) if setup.device == "gpu" else _our_inference(setup)
+
+
+def _cpu_stands_in() -> bool:
+    """Whether the CPU is to play the accelerator, as in tests/test_accelerator.py."""
+    return os.environ.get("MASKGAN_ACCELERATOR") == "cpu"
+
+
+def _our_device_facts(setup: Setup, count_flops: Callable[[], float]) -> dict[str, Any]:
+    """What `Ready` has of a GPU; chooses its formulation, for which FLOPs are not counted."""
+    import jax
+
+    from maskgan_jax.models import convolutions
+
+    if setup.device != "gpu":
+        return {"device_peak": lambda: None}
+    device = jax.devices()[0]
+    flops = count_flops()
+    convolutions.GPU_UPSAMPLING = setup.upsampling
+    peak = lambda: (device.memory_stats() or {}).get("peak_bytes_in_use")  # noqa: E731
+    return {"device_peak": peak, "device": device.device_kind, "flops": flops}
 
 
 def _our_training(setup: Setup) -> Ready:
@@ -433,6 +555,7 @@ def _our_training(setup: Setup) -> Ready:
     import jax
 
     from maskgan_jax.models.landmark_net import create_landmark_net
+    from maskgan_jax.training.abstract import count_flops
     from maskgan_jax.training.gan import GAN
     from maskgan_jax.training.step import create_state, train_step
 
@@ -442,6 +565,7 @@ def _our_training(setup: Setup) -> Ready:
     steps = 10**6  # Long enough for the learning rate to stay.
     state = jax.jit(partial(create_state, task, setup.config, steps))(jax.random.key(0))
     frozen, key, batch = jax.device_put((task.frozen, jax.random.key(1), _batch(setup.row)))
+    of_device = _our_device_facts(setup, lambda: count_flops(task, setup.config))
     started = time.perf_counter()
     step = jax.jit(partial(train_step, task, setup.config, steps), donate_argnums=0).lower(state, frozen, batch, key).compile()
     state, _ = jax.block_until_ready(step(state, frozen, batch, key))
@@ -455,16 +579,53 @@ def _our_training(setup: Setup) -> Ready:
 
     memory = step.memory_analysis()
     step_bytes = {"arguments": memory.argument_size_in_bytes, "temporaries": memory.temp_size_in_bytes} if memory else None
-    return Ready(run, compile_seconds, jax.default_backend(), step_bytes)
+    return Ready(run, compile_seconds=compile_seconds, backend=jax.default_backend(), step_bytes=step_bytes, **of_device)
 
 
-def _our_inference(setup: Setup) -> Ready:
+def _our_inference_on_gpu(setup: Setup) -> Ready:
+    """In the arithmetic of the row, with images and results that stay on the GPU."""
     import jax
+
+    from maskgan_jax.images import binary_mask, denormalize, normalize
+    from maskgan_jax.models.convolutions import compiling_for
+    from maskgan_jax.models.generators import create_generator
+
+    variables = _stored_generator(setup)
+    module = create_generator(setup.config)
+    arguments = jax.device_put((variables, *_generator_inputs(setup)))
+
+    def output(variables: Any, masked: jax.Array, *masks: jax.Array) -> jax.Array:
+        return module.apply(variables, normalize(masked), *map(binary_mask, masks))
+
+    def function(*arguments: Any) -> jax.Array:
+        return denormalize(output(*arguments))
+
+    def count_flops() -> float:
+        """As `training.abstract.count_flops` does."""
+        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arguments)
+        with compiling_for("gpu"), jax.default_device(jax.devices("cpu")[0]):
+            return jax.jit(function).lower(*shapes).cost_analysis()["flops"]
+
+    of_device = _our_device_facts(setup, count_flops)
+    started = time.perf_counter()
+    infer = jax.jit(function).lower(*arguments).compile()
+    infer(*arguments).block_until_ready()
+    compile_seconds = time.perf_counter() - started
+
+    def run(count: int) -> None:
+        for _ in range(count):
+            result = infer(*arguments)
+        result.block_until_ready()
+
+    images = np.asarray(jax.jit(output)(*arguments), np.float32)
+    return Ready(run, compile_seconds=compile_seconds, backend=jax.default_backend(), output=images, **of_device)
+
+
+def _stored_generator(setup: Setup) -> Any:
+    """The variables of an untrained generator, which is left in the folder, for PyTorch too."""
     import safetensors.numpy
 
-    from maskgan_jax.images import binary_mask, normalize
     from maskgan_jax.models.generators import create_generator
-    from maskgan_jax.networks.face_network import FaceNetwork
     from maskgan_jax.networks.stored import load_network
     from maskgan_jax.pytorch.convert import generator_to_pytorch, residual_to_pytorch
 
@@ -474,9 +635,19 @@ def _our_inference(setup: Setup) -> Ready:
     is_residual = setup.config.generator.architecture == "residual"
     state = residual_to_pytorch(variables, setup.row.size) if is_residual else generator_to_pytorch(variables)
     safetensors.numpy.save_file(state, setup.folder / "torch.safetensors")
+    return variables
+
+
+def _our_inference(setup: Setup) -> Ready:
+    import jax
+
+    from maskgan_jax.images import binary_mask, normalize
+    from maskgan_jax.networks.face_network import FaceNetwork
+
+    _stored_generator(setup)
     inputs = _generator_inputs(setup)
     started = time.perf_counter()
-    network = FaceNetwork(weights, "unmask", setup.row.batch)
+    network = FaceNetwork(setup.folder / "generator.safetensors", "unmask", setup.row.batch)
     network(*inputs)
     compile_seconds = time.perf_counter() - started
 
@@ -489,7 +660,8 @@ def _our_inference(setup: Setup) -> Ready:
         for _ in range(count):
             network(*inputs)
 
-    return Ready(run, compile_seconds, jax.default_backend(), output=np.asarray(output(network.variables, *inputs)))
+    images = np.asarray(output(network.variables, *inputs))
+    return Ready(run, lambda: None, compile_seconds, jax.default_backend(), output=images)
 
 
 def _generator_inputs(setup: Setup) -> tuple[np.ndarray, ...]:
@@ -520,21 +692,29 @@ def _torch(setup: Setup) -> Ready:
     from maskgan_jax.pytorch import networks, training
 
     torch.set_num_threads(_threads())
-    options = TORCH_VARIANTS[setup.variant]
-    batch = _batch(setup.row)
-    generator = networks.create_generator(setup.config)
-    inputs = _generator_inputs(setup)
+    on_gpu = setup.device == "gpu" and not _cpu_stands_in()
+    if on_gpu and not torch.cuda.is_available():
+        raise UserError("PyTorch finds no GPU here")
+    device = "cuda" if on_gpu else "cpu"
+    if on_gpu:
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = setup.compute != "float32"
+    options = (GPU_TORCH_VARIANTS if setup.device == "gpu" else TORCH_VARIANTS)[setup.variant]
+    batch = {name: torch.as_tensor(array, device=device) for name, array in _batch(setup.row).items()}
+    generator = networks.create_generator(setup.config).to(device)
+    inputs = [torch.as_tensor(array, device=device) for array in _generator_inputs(setup)]
     if setup.row.is_inference:
         from safetensors.torch import load_file
 
         generator.load_state_dict(load_file(setup.folder / "torch.safetensors"))
         infer = training.create_inference(setup.config, generator, **options)
 
-        def step() -> np.ndarray:
-            return training.to_levels(infer(*inputs)).numpy()
+        def step() -> torch.Tensor:
+            levels = training.to_levels(infer(*inputs))
+            return levels if setup.device == "gpu" else levels.numpy()
     else:
-        landmark_net = networks.create_landmark_net(setup.config) if setup.row.work == "proposed" else None
-        discriminator = networks.create_discriminator(setup.config)
+        landmark_net = networks.create_landmark_net(setup.config).to(device) if setup.row.work == "proposed" else None
+        discriminator = networks.create_discriminator(setup.config).to(device)
         train_step = training.create_train_step(setup.config, generator, discriminator, landmark_net, **options)
 
         def step() -> dict[str, torch.Tensor]:
@@ -543,9 +723,13 @@ def _torch(setup: Setup) -> Ready:
     def run(count: int) -> None:
         for _ in range(count):
             step()
+        if on_gpu:
+            torch.cuda.synchronize()
 
     started = time.perf_counter()
     run(1)
     compile_seconds = time.perf_counter() - started
-    output = infer(*inputs).permute(0, 2, 3, 1).numpy() if setup.row.is_inference else None
-    return Ready(run, compile_seconds, "cpu", output=output)
+    output = infer(*inputs).permute(0, 2, 3, 1).float().cpu().numpy() if setup.row.is_inference else None
+    device_peak = torch.cuda.max_memory_allocated if on_gpu else lambda: None
+    name = torch.cuda.get_device_name() if on_gpu else None
+    return Ready(run, device_peak, compile_seconds, device, output=output, device=name)

@@ -39,6 +39,9 @@ def alone(result):
 def test_rows_have_names_of_their_own():
     names = [row.name for row in ROWS]
     assert len(set(names)) == len(names) == 10
+    assert {"256/pix2pix-1", "256/pix2pix-256", "256/inference-64"} < {row.name for row in bench.GPU_ROWS}
+    # Rows with the same name are the same.
+    assert len({*ROWS, *bench.GPU_ROWS}) == len({row.name for row in (*ROWS, *bench.GPU_ROWS)})
     assert {"128/pix2pix", "256/proposed", "128/inference-1", "256/inference-8", "256/unmask-1"} < set(names)
 
 
@@ -77,6 +80,64 @@ def test_tables(result, alone):
     pytest.importorskip("torch")
     lines = format_table(result).splitlines()
     assert "PyTorch" in lines[0] and all("met" in line or "MISSED" in line for line in lines[1:])
+
+
+@pytest.fixture(scope="module")
+def gpu_result():
+    """As on a GPU, for which the CPU stands in."""
+    against = "torch" if importlib.util.find_spec("torch") else None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench, "GPU_TORCH_VARIANTS", {name: bench.GPU_TORCH_VARIANTS[name] for name in (EAGER[0], COMPILED)})
+        patch.setenv("MASKGAN_ACCELERATOR", "cpu")
+        patch.setenv("CXX", "/nonexistent")
+        rows = [Row("pix2pix", 64, 4, 2), INFERENCE]
+        return measure(rows, against=against, device="gpu", upsampling="phases", peak=1e12, pairs=2, seconds=0.05)
+
+
+def test_on_a_gpu_the_fraction_of_its_peak_is_told(gpu_result):
+    assert json.loads(json.dumps(gpu_result)) == gpu_result and gpu_result["upsampling"] == "phases"
+    training, inference = gpu_result["rows"].values()
+    for row in (training, inference):
+        for ours in [row["maskgan"], *([row["torch"]] if "torch" in row else [])]:
+            expected = row["flops"] * ours["images_per_second"] / row["batch"] / 1e12
+            assert ours["flop_utilization"] == pytest.approx(expected) and 0 < expected < 1
+    # A step: the generator's pass, two of the discriminator, and twice as much backwards.
+    assert 3 * inference["flops"] < training["flops"] < 30 * inference["flops"]
+    header, *lines = format_table(gpu_result).splitlines()
+    assert "FLOP utilization" in header and "device MB" in header and all("%" in line for line in lines)
+
+
+def test_flops_are_those_of_the_convolutions(gpu_result):
+    """Of a U-Net of width 4 for two images of 64 px; two for each multiply-add within the image."""
+
+    def taps(side):
+        """How many of 4 taps meet the image, for all pixels of a side together; stride 2, padding 1."""
+        return 4 * side - 2
+
+    channels = [3, 4, 8, 16, 32, 32, 32]
+    down = sum(2 * taps(32 >> i) ** 2 * channels[i] * channels[i + 1] for i in range(6))
+    skips = [0, 32, 32, 16, 8, 4]  # Of each layer on the way up.
+    outputs = [32, 32, 16, 8, 4, 3]
+    inputs = [32, 32, 32, 16, 8, 4]
+    up = sum(2 * taps(1 << i) ** 2 * (inputs[i] + skips[i]) * outputs[i] for i in range(6))
+    assert 2 * (down + up) <= gpu_result["rows"][INFERENCE.name]["flops"] <= 1.25 * 2 * (down + up)
+
+
+def test_against_torch_on_a_gpu(gpu_result):
+    pytest.importorskip("torch")
+    for row in gpu_result["rows"].values():
+        ours, theirs = row["maskgan"]["images_per_second"], row["torch"]["images_per_second"]
+        assert row["ratio"] == pytest.approx(ours / theirs) and row["ratio_range"][0] <= row["ratio"] <= row["ratio_range"][1]
+        assert row["torch"]["variant"] == EAGER[0] and set(row["torch"]["unavailable"]) == {COMPILED}
+        assert "output" not in row["maskgan"] and "output" not in row["torch"]
+    assert gpu_result["rows"][INFERENCE.name]["output_difference"] < 1e-4
+
+
+def test_without_a_gpu(monkeypatch):
+    monkeypatch.delenv("MASKGAN_ACCELERATOR", raising=False)
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    with pytest.raises(UserError, match="maskgan failed: UserError: JAX finds no GPU here"):
+        measure([INFERENCE], device="gpu", pairs=1)
 
 
 def test_outputs_that_differ(alone):
@@ -121,7 +182,10 @@ def test_command(tmp_path, monkeypatch, capsys, alone):
     assert main(["bench", f"--out={out}", "--rows=256/inference-1,128/pix2pix", "--pairs=3", "--compute=bfloat16"]) == 0
     ((rows, options),) = asked
     assert [row.name for row in rows] == ["256/inference-1", "128/pix2pix"]
-    assert options == {"against": None, "compute": "bfloat16", "pairs": 3}
+    assert options == {
+        **{"against": None, "compute": "bfloat16", "pairs": 3},
+        **{"device": "", "upsampling": "native", "peak": None},
+    }
     assert json.loads(out.read_text()) == alone
     printed = capsys.readouterr().out
     assert str(out) in printed and TRAINING.name in printed and "load 3.0 at the start" in printed
@@ -172,11 +236,19 @@ def test_peak_memory_where_the_system_does_not_tell(monkeypatch):
         ("--pairs=0", "must be at least 1"),
         ("--rows=512/pix2pix", "there is no row '512/pix2pix'"),
         ("--rows=", "there is no row"),
+        ("--compute=tf32", "are for GPUs; give --device=gpu too"),
+        ("--upsampling=phases", "are for GPUs; give --device=gpu too"),
+        ("--peak=-1", "are for GPUs; give --device=gpu too"),
     ],
 )
 def test_bad_flags(flag, message, capsys):
     assert main(["bench", "--out=bench.json", flag]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_a_peak_that_is_none(capsys):
+    assert main(["bench", "--out=bench.json", "--device=gpu", "--peak=0"]) == 1
+    assert "give the TFLOP/s of the GPU" in capsys.readouterr().err
 
 
 def test_without_torch(monkeypatch, capsys):

@@ -1,10 +1,13 @@
-"""Compiles the training step for TPUs that need not be there: memory, arithmetic and traffic of each chip.
+"""Compiles the training step for TPUs or GPUs that need not be there: memory, arithmetic and traffic of each chip.
 
     pip install -e '.[tpu]'
     python tools/compile_for_tpu.py --topology=v5e:4x4 --config=configs/tpu.py --global_batch 256 1024 --out=tpu.json
 
+    python tools/compile_for_tpu.py --topology=gpu:1x8x1 --config=configs/tpu.py     # on a machine with one GPU, for eight
+
 The step is that of `maskgan train`, with its shardings and its donated state; libtpu compiles it as for the chips themselves,
-which takes minutes. Nothing is run, and so nothing here is a time. docs/scaling.md has results.
+which takes minutes. GPUs are mocked (`jax_mock_gpu_topology`: slices x machines x GPUs of each) by a CUDA build of JAX, which
+needs one GPU of their kind. Nothing is run, and so nothing here is a time. docs/scaling.md has results.
 
 FLOPs and bytes are XLA's own count for one chip: two for each multiplication and addition of a convolution, none for padding,
 one for each number that anything else gives; and the sizes of all that each fused operation reads and writes, whether that lies
@@ -41,8 +44,9 @@ from maskgan_jax.training.mesh import create_mesh
 from maskgan_jax.training.state import Task
 
 # Of a chip, in GiB, by JAX's name for it.
-MEMORY = {"TPU v4": 32, "TPU v5 lite": 16, "TPU v5": 95, "TPU v6 lite": 32}
+MEMORY = {"TPU v4": 32, "TPU v5 lite": 16, "TPU v5": 95, "TPU v6 lite": 32, "NVIDIA H100 80GB HBM3": 80, "NVIDIA H200": 141}
 EXAMPLES = "v5e:4x4, v5e:16x16, v5p:4x4x4 or v6e:8x8"
+GPU_EXAMPLES = "gpu:1x8x1 for 8 or gpu:4x8x1 for 32"
 # Without these libtpu asks Google's cloud, for a minute, which machine it is on, complains that it is on none, writes logs to
 # /tmp, and lets no second process compile.
 ENVIRONMENT = {
@@ -59,10 +63,10 @@ KINDS = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "ragged
 def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the flags, compiles for one batch after the other, prints and writes what comes out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--topology", required=True, help=f"chips and how they are connected: {EXAMPLES}")
+    parser.add_argument("--topology", required=True, help=f"chips and how they are connected: {EXAMPLES}; {GPU_EXAMPLES}")
     parser.add_argument("--config", required=True, metavar="FILE", help="a file such as configs/tpu.py")
     parser.add_argument("--global_batch", nargs="+", type=int, metavar="N", help="default: input.batch_size of the config")
-    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="of libtpu's compiler; repeatable")
+    parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="of the compiler; repeatable")
     parser.add_argument("--out", metavar="FILE", help="results as JSON")
     flags, overrides = parser.parse_known_args(arguments)
     configs = [load_config(flags.config, overrides)]
@@ -81,11 +85,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def describe(topology: str) -> list[jax.Device]:
-    """The chips of a TPU topology; programs can be compiled for them and not run.
+    """The chips of a topology; programs can be compiled for them and not run.
 
     Raises:
-      UserError: there is no such topology, or libtpu is not installed.
+      UserError: there is no such topology, libtpu is not installed, or JAX finds no GPU.
     """
+    if topology.startswith("gpu:"):
+        return _mocked_gpus(topology)
     if importlib.util.find_spec("libtpu") is None:
         raise UserError("compiling for TPUs takes libtpu; install it with pip install -e '.[tpu]'")
     for name, value in ENVIRONMENT.items():
@@ -98,6 +104,17 @@ def describe(topology: str) -> list[jax.Device]:
         raise UserError(f"there is no topology {topology} ({reason}); give one such as {EXAMPLES}") from error
 
 
+def _mocked_gpus(topology: str) -> list[jax.Device]:
+    if not re.fullmatch(r"gpu:[1-9]\d*x[1-9]\d*x[1-9]\d*", topology):
+        raise UserError(f"there is no topology {topology}; give slices, machines and GPUs of each, such as {GPU_EXAMPLES}")
+    # Read when the GPU's client is made, which is now.
+    jax.config.update("jax_mock_gpu_topology", topology.removeprefix("gpu:"))
+    try:
+        return jax.devices("gpu")
+    except RuntimeError as error:
+        raise UserError(f"{topology} takes a GPU and a CUDA build of JAX, which are not here") from error
+
+
 def compile_and_report(config: ConfigDict, chips: Sequence[jax.Device], options: Mapping[str, str]) -> dict[str, Any]:
     """Compiles the training step for the chips; returns what `lines_of` prints, sizes in bytes and per chip.
 
@@ -107,18 +124,19 @@ def compile_and_report(config: ConfigDict, chips: Sequence[jax.Device], options:
     task = task_of_shapes(config)
     batch, kind = config.input.batch_size, chips[0].device_kind
     # A chip may be two devices, its cores.
-    memory = MEMORY.get(kind, math.nan) * 2**30 * len({tuple(chip.coords) for chip in chips}) / len(chips)
+    places = {tuple(getattr(chip, "coords", [chip.id])) for chip in chips}
+    memory = MEMORY.get(kind, math.nan) * 2**30 * len(places) / len(chips)
     report = {"chip": kind, "chips": len(chips), "global_batch": batch, "batch_per_chip": batch // len(chips)}
     report |= {"remat": config.training.remat, "fsdp": config.training.fsdp, "memory_of_chip": memory}
     start = time.monotonic()
-    with compiling_for("tpu"):
+    with compiling_for(chips[0].platform):
         lowered = lower(task, config, create_mesh(config, chips))
     try:
         compiled = lowered.compile(compiler_options=dict(options))
     except jax.errors.JaxRuntimeError as error:
         status, _, reason = str(error).partition("\n")[0].partition(": ")
         if status == "INVALID_ARGUMENT" and options:
-            raise UserError(f"libtpu does not take --option: {reason}") from error
+            raise UserError(f"the compiler does not take --option: {reason}") from error
         if status != "RESOURCE_EXHAUSTED":
             raise
         return report | {"fits": False, "reason": reason}
@@ -168,6 +186,11 @@ class Instruction:
     line: str
 
     @property
+    def multiplies(self) -> bool:
+        """Whether it is a convolution or a matrix product: XLA's, cuDNN's or cuBLAS's."""
+        return self.opcode in ("convolution", "dot") or 'custom_call_target="__cu' in self.line
+
+    @property
     def called(self) -> str:
         """The function that it calls, or ''."""
         match = re.search(r"\b(?:calls|called_computation)=%?([\w.\-]+)", self.line)
@@ -191,12 +214,13 @@ def instructions(text: str) -> Iterator[Instruction]:
 
 
 def convolution_types(text: str) -> dict[str, int]:
-    """How many convolutions, and matrix products, which are the same to a TPU, a program has, by the types they multiply."""
+    """How many convolutions and matrix products a program has, by the types that they multiply."""
     program = {instruction.name: instruction for instruction in instructions(text)}
     counts: collections.Counter[str] = collections.Counter()
     for instruction in program.values():
-        if instruction.opcode in ("convolution", "dot"):
-            counts[" x ".join(sorted({program[name].tensors[0][0] for name in instruction.operands}))] += 1
+        if instruction.multiplies:
+            # cuDNN's and cuBLAS's may take what is added, too.
+            counts[" x ".join(sorted({program[name].tensors[0][0] for name in instruction.operands[:2]}))] += 1
     return dict(counts)
 
 
@@ -228,7 +252,7 @@ def find_collectives(text: str) -> list[Collective]:
     inside: dict[str, list[Instruction]] = collections.defaultdict(list)
     for instruction in program:
         inside[instruction.computation].append(instruction)
-    computing = {instruction.computation for instruction in program if instruction.opcode in ("convolution", "dot")}
+    computing = {instruction.computation for instruction in program if instruction.multiplies}
 
     def convolutions_until_done(start: Instruction) -> int:
         lines = inside[start.computation]
@@ -236,7 +260,7 @@ def find_collectives(text: str) -> list[Collective]:
         for line in lines[lines.index(start) + 1 :]:
             if line.opcode.endswith("-done") and start.name in line.operands:
                 return count
-            count += line.opcode in ("convolution", "dot") or line.called in computing
+            count += line.multiplies or line.called in computing
         return 0
 
     loops = set(re.findall(r"\bbody=%?([\w.\-]+)", text))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
+from collections.abc import Sequence
 from typing import Any
 
-from maskgan_jax.bench import MAX_DIFFERENCE, MAX_LOAD, ROWS, equal_outputs, format_table, measure
+from maskgan_jax.bench import GPU_ROWS, MAX_DIFFERENCE, MAX_LOAD, ROWS, Row, equal_outputs, format_table, measure
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import check_writable, write_json
 
@@ -22,15 +24,37 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--pairs", type=int, default=7, metavar="N", help="how often each is measured (default: 7)")
     parser.add_argument(
         "--rows",
-        default=",".join(row.name for row in ROWS),
         metavar="NAME,...",
-        help="what is measured (default: everything, %(default)s)",
+        help=f"what is measured (default: {_names(ROWS)}; with --device=gpu: {_names(GPU_ROWS)})",
     )
-    parser.add_argument("--compute", default="float32", choices=["float32", "bfloat16"], help="arithmetic in the networks")
+    parser.add_argument(
+        "--compute",
+        default="float32",
+        choices=["float32", "tf32", "bfloat16"],
+        help="arithmetic in the networks; tf32 is for --device=gpu, where float32 is without it",
+    )
+    parser.add_argument(
+        "--device", choices=["cpu", "gpu"], help="default: cpu with --against, else the accelerator that JAX finds, if any"
+    )
+    parser.add_argument(
+        "--upsampling",
+        default="native",
+        choices=["native", "phases"],
+        help="transposed convolutions on a GPU: XLA's own, or four phases as one convolution (models/convolutions.py)",
+    )
+    parser.add_argument(
+        "--peak", type=float, metavar="TFLOPS", help="of the GPU in this arithmetic, if runtime/chips.py does not know it"
+    )
     flags = parser.parse_args(arguments)
     if flags.pairs < 1:
         raise UserError(f"--pairs is {flags.pairs}; it must be at least 1")
-    by_name = {row.name: row for row in ROWS}
+    if flags.device != "gpu" and (flags.compute == "tf32" or flags.upsampling != "native" or flags.peak):
+        raise UserError("--compute=tf32, --upsampling and --peak are for GPUs; give --device=gpu too")
+    if flags.peak is not None and not 0 < flags.peak < math.inf:
+        raise UserError(f"--peak is {flags.peak:g}; give the TFLOP/s of the GPU, such as 989")
+    by_name = {row.name: row for row in (*ROWS, *GPU_ROWS)}
+    if flags.rows is None:
+        flags.rows = _names(GPU_ROWS if flags.device == "gpu" else ROWS)
     for name in flags.rows.split(","):
         if name not in by_name:
             raise UserError(f"--rows: there is no row {name!r}; choose among {', '.join(by_name)}")
@@ -45,7 +69,16 @@ def main(arguments: list[str]) -> None:
             print(format_table(result))
             raise
 
-    result = measure(rows, against=flags.against, compute=flags.compute, pairs=flags.pairs, keep=keep)
+    result = measure(
+        rows,
+        against=flags.against,
+        compute=flags.compute,
+        device=flags.device or "",
+        upsampling=flags.upsampling,
+        peak=1e12 * flags.peak if flags.peak else None,
+        pairs=flags.pairs,
+        keep=keep,
+    )
     print(format_table(result))
     if (load := result["machine"]["load_before"] or 0.0) > MAX_LOAD:
         print(f"the machine was busy with something else (load {load:.1f} at the start): the ratios mean little")
@@ -54,3 +87,7 @@ def main(arguments: list[str]) -> None:
         raise UserError(
             f"the same weights gave outputs that differ by more than {MAX_DIFFERENCE}; see the table's last columns"
         )
+
+
+def _names(rows: Sequence[Row]) -> str:
+    return ",".join(row.name for row in rows)

@@ -2,8 +2,8 @@
 
 XLA's own convolutions are right on GPUs and TPUs. On CPUs matrix products are faster nearly everywhere: over the 16 taps of the
 kernel where feature maps have few pixels (XLA would spend the time on moving the kernel about), by Winograd's algorithm, with
-about half of the arithmetic, where they have many. The choice is made in `formulation` and nowhere else; tests hold all
-formulations equal in value and gradient.
+about half of the arithmetic, where they have many. On a GPU, the way up can also be one convolution without stride or dilation
+('phases'). The choice is made in `formulation` and nowhere else; tests hold all formulations equal in value and gradient.
 
 A convolution of stride 2 and its transpose, a transposed convolution, consist of the same three linear functions, which are
 all that is written here: from the large map to the small one (`downsample`), back (`upsample`), and from both to the kernel
@@ -52,6 +52,9 @@ def compiling_for(backend: str) -> Iterator[None]:
         _other_backend.reset(token)
 
 
+# `upsample` on a GPU: 'native' or 'phases'. Only tools that measure both change it.
+GPU_UPSAMPLING = "native"
+
 # Pixels (of all images) of the smaller map up to which a CPU is fastest with one matrix product for each tap.
 TAPS_PIXELS = 512
 # Up to which the taps' products are made at once where the kernel is stored tap by tap: nothing is copied, but they are slower.
@@ -64,8 +67,10 @@ WINOGRAD_PIXELS = 1024
 WINOGRAD_CHANNELS = 32
 
 
-def formulation(pixels: int, large: int, small: int, swapped: bool, dtype: DTypeLike, prepared: bool = False) -> str:
-    """'native', 'taps' or 'winograd': what is fastest for a layer of stride 2.
+def formulation(
+    pixels: int, large: int, small: int, swapped: bool, dtype: DTypeLike, prepared: bool = False, up: bool = False
+) -> str:
+    """'native', 'taps', 'winograd' or, on the way up, 'phases': what is fastest for a layer of stride 2.
 
     Args:
       pixels: of the smaller map, over all images.
@@ -74,9 +79,10 @@ def formulation(pixels: int, large: int, small: int, swapped: bool, dtype: DType
       swapped: how the kernel is stored.
       dtype: of the arithmetic. bfloat16 is too coarse for Winograd's sums.
       prepared: for `convolve_prepared`, to which moving the kernel about costs nothing.
+      up: for `upsample`.
     """
-    if target_backend() != "cpu":
-        return "native"
+    if (backend := target_backend()) != "cpu":
+        return GPU_UPSAMPLING if up and backend == "gpu" else "native"
     if pixels <= TAPS_PIXELS or (large < 8 and (prepared or not swapped)):
         return "taps"
     can_transform = min(large, small) >= WINOGRAD_CHANNELS and dtype == jnp.float32
@@ -181,7 +187,7 @@ def _downsample(x: jax.Array, kernels: list[jax.Array], swapped: bool, way: str)
 def upsample(y: jax.Array, kernel: jax.Array, swapped: bool = False, way: str | None = None) -> jax.Array:
     """From the small map `[B, h, w, S]` to the large one `[B, 2h, 2w, L]`: the transpose of `downsample`."""
     batch, height, width, _ = y.shape
-    way = way or formulation(batch * height * width, *_channels(kernel, swapped), swapped, y.dtype)
+    way = way or formulation(batch * height * width, *_channels(kernel, swapped), swapped, y.dtype, up=True)
     if way == "taps":
         # As the kernel lies in memory, nothing of it is moved.
         kernel = _taps_that_count(kernel, height)
@@ -198,6 +204,8 @@ def _upsampling_kernels(kernel: jax.Array, height: int, width: int, swapped: boo
     """What `_upsample` multiplies with: the kernel as `way` has it, for a small map of this size; by taps only swapped."""
     if way == "native":
         return [(kernel if swapped else kernel.swapaxes(2, 3))[::-1, ::-1]]
+    if way == "phases":
+        return [_cell_kernel(kernel if swapped else kernel.swapaxes(2, 3))]
     if way == "taps":
         kernel = _taps_that_count(kernel.swapaxes(2, 3), height)
         return [kernel.reshape(-1, kernel.shape[-1])]
@@ -209,6 +217,9 @@ def _upsample(y: jax.Array, kernels: list[jax.Array], swapped: bool, way: str) -
         return jax.lax.conv_general_dilated(
             y, *kernels, (1, 1), ((2, 2), (2, 2)), lhs_dilation=(2, 2), dimension_numbers=DIMENSIONS
         )
+    if way == "phases":
+        cells = jax.lax.conv_general_dilated(y, *kernels, (1, 1), ((1, 1), (1, 1)), dimension_numbers=DIMENSIONS)
+        return _to_space(cells)[:, 1:-1, 1:-1]
     batch, height, width, _ = y.shape
     if way == "taps":
         taps = jnp.split(_matrix_first(*kernels, y.reshape(-1, y.shape[-1])), 4 if height == 1 else 16, axis=1)
@@ -398,6 +409,17 @@ def _spread(taps: Sequence[jax.Array]) -> jax.Array:
     return interleave(rows, 1)
 
 
+def _cell_kernel(kernel: jax.Array) -> jax.Array:
+    """The kernel `[2, 2, S, 4 L]` that gives the cells of `_to_space`, each with its corner in the middle of a small pixel.
+
+    Pixel a of a cell, in either direction, is met by tap a of the pixel of the small map after its corner, and by tap 2 + a of
+    the one before: so four 2x2 convolutions, one for each phase, are one. `kernel` is `[4, 4, S, L]`.
+    """
+    *_, small, large = kernel.shape
+    taps = kernel.reshape(2, 2, 2, 2, small, large)[::-1, :, ::-1]  # Before or after, phase; rows, then columns.
+    return taps.transpose(0, 2, 4, 1, 3, 5).reshape(2, 2, small, 4 * large)
+
+
 @functools.cache
 def _phase_matrix(outputs: int, up: bool) -> np.ndarray:
     """`[4 n^2, 16]`: the kernels of the 2x2 convolutions on cells that one of 4x4 taps is, transformed; by point, then phase.
@@ -425,7 +447,7 @@ def _prepared_formulation(x: jax.Array, features: int, transpose: bool) -> str:
     channels = x.shape[-1]
     pixels = math.prod(x.shape[:3]) // (1 if transpose else 4)
     large, small = (features, channels) if transpose else (channels, features)
-    return formulation(pixels, large, small, transpose, x.dtype, prepared=True)
+    return formulation(pixels, large, small, transpose, x.dtype, prepared=True, up=transpose)
 
 
 def prepared_kernels(x: jax.Array, kernel: jax.Array, transpose: bool) -> list[jax.Array]:

@@ -1,4 +1,4 @@
-"""The training step of maskgan_jax/training and the inference of `maskgan unmask` in PyTorch, as fast as it does them on CPUs.
+"""The training step of maskgan_jax/training and the inference of `maskgan unmask` in PyTorch, as fast as it does them.
 
 That is: one forward pass of the discriminator on the fake for both updates, no gradients but those of what is updated, fused
 Adam, activations in place, instance norm as `GroupNorm`. What is faster at one size and slower at another is left to the
@@ -100,16 +100,18 @@ def create_train_step(
     *,
     compiled: bool = False,
     channels_last: bool = True,
-) -> Callable[[dict[str, np.ndarray]], Tensors]:
+    mode: str | None = None,
+) -> Callable[[dict[str, np.ndarray] | Tensors], Tensors]:
     """The training step: updates both networks from a batch, and gives the terms of the loss by name.
 
     Args:
       config: `losses`, `optimizer` (Adam's rate is constant) and `training.compute` are read.
-      generator: in training mode, like the next.
+      generator: in training mode, like the next; on the device to train on.
       discriminator: the other one that is trained.
       landmark_net: the frozen network of C1, or None to leave C1 out.
       compiled: with `torch.compile`, forward and backward passes as one graph.
       channels_last: memory format of kernels and feature maps.
+      mode: of `torch.compile`.
     """
     networks = [set_memory_format(network, channels_last) for network in (generator, discriminator)]
     if landmark_net is not None:
@@ -121,10 +123,10 @@ def create_train_step(
     if compiled:
         # Otherwise the graph breaks at each `autograd.grad`, and all gradients are computed at either.
         torch._dynamo.config.trace_autograd_ops = True
-        gradients = torch.compile(gradients, fullgraph=True)
+        gradients = torch.compile(gradients, fullgraph=True, mode=mode)
 
-    def step(batch: dict[str, np.ndarray]) -> Tensors:
-        terms, *of_networks = gradients({name: torch.from_numpy(array) for name, array in batch.items()})
+    def step(batch: dict[str, np.ndarray] | Tensors) -> Tensors:
+        terms, *of_networks = gradients({name: torch.as_tensor(array) for name, array in batch.items()})
         for network, optimizer, of_network in zip(networks, optimizers, of_networks, strict=True):
             for parameter, gradient in zip(network.parameters(), of_network, strict=True):
                 parameter.grad = gradient
@@ -136,7 +138,12 @@ def create_train_step(
 
 
 def create_inference(
-    config: ConfigDict, generator: nn.Module, *, compiled: bool = False, channels_last: bool = True
+    config: ConfigDict,
+    generator: nn.Module,
+    *,
+    compiled: bool = False,
+    channels_last: bool = True,
+    mode: str | None = None,
 ) -> Callable[..., torch.Tensor]:
     """Inference: masked faces `[B, S, S, 3]` uint8 to unmasked ones `[B, 3, S, S]` in [-1, 1], for `to_levels`.
 
@@ -147,6 +154,7 @@ def create_inference(
       generator: with the weights to use.
       compiled: with `torch.compile`, weights frozen.
       channels_last: memory format of kernels and feature maps.
+      mode: of `torch.compile`.
     """
     set_memory_format(generator, channels_last).eval().requires_grad_(False)
 
@@ -156,10 +164,10 @@ def create_inference(
 
     if compiled:
         torch._inductor.config.freezing = True
-        generate = torch.compile(generate, fullgraph=True)
+        generate = torch.compile(generate, fullgraph=True, mode=mode)
 
     @torch.inference_mode()
-    def infer(*inputs: np.ndarray) -> torch.Tensor:
-        return generate(*map(torch.from_numpy, inputs))
+    def infer(*inputs: np.ndarray | torch.Tensor) -> torch.Tensor:
+        return generate(*map(torch.as_tensor, inputs))
 
     return infer

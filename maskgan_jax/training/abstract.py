@@ -57,7 +57,8 @@ def count_flops(task: Task, config: ConfigDict) -> float:
     whole = config.copy_and_resolve_references()
     # Parts of a batch have the same arithmetic, but XLA counts a loop as if it ran once.
     whole.optimizer.accumulate = whole.training.fsdp = 1
-    step, arguments = abstract_step(task, whole, create_mesh(whole, 1))
+    # An accelerator's client cannot count; that of the CPU does it for any platform.
+    step, arguments = abstract_step(task, whole, create_mesh(whole, jax.local_devices(backend="cpu")[:1]))
     with compiling_for("tpu"):
         return step.trace(*arguments).lower(lowering_platforms=("tpu",)).cost_analysis()["flops"]
 

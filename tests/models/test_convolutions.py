@@ -52,19 +52,21 @@ LAYERS = {
     "convolve_stride_1": (functools.partial(convolve, stride=1), functools.partial(convolved, stride=1), 2),
     "transpose_convolve": (transpose_convolve, transpose_convolved, 1),
 }
-WAYS = ["native", "taps", "winograd"]
+WAYS = ["native", "taps", "phases", "winograd"]
 # Winograd's algorithm takes long to compile; three shapes meet tiles of both sides, whole ones and parts.
-WAYS_AND_SHAPES = [(way, shape) for way in ("native", "taps") for shape in SHAPES]
+WAYS_AND_SHAPES = [(way, shape) for way in ("native", "taps", "phases") for shape in SHAPES]
 WAYS_AND_SHAPES += [("winograd", shape) for shape in ((3, 2), (4, 4), (6, 6))]
 
 
 @pytest.fixture
 def only(monkeypatch):
-    """A function that has every layer computed in one way; at stride 1 natively where that way is not for it."""
+    """A function that has every layer computed in one way; natively where that way is not for it."""
 
     def choose(way):
-        monkeypatch.setattr(convolutions, "formulation", lambda *_, **__: way)
-        monkeypatch.setattr(convolutions, "dense_formulation", lambda *_: "native" if way == "taps" else way)
+        monkeypatch.setattr(
+            convolutions, "formulation", lambda *_, up=False, **__: "native" if way == "phases" and not up else way
+        )
+        monkeypatch.setattr(convolutions, "dense_formulation", lambda *_: way if way == "winograd" else "native")
 
     return choose
 
@@ -105,7 +107,9 @@ def test_equals_the_definition_in_value_and_gradients(name, way, shape, only):
         assert np.vdot(kernel_gradient, direction) == pytest.approx(np.vdot(cotangent, reference(x, direction)), abs=1e-2)
 
 
-@pytest.mark.parametrize(("way", "shape"), [("native", (8, 8)), ("taps", (2, 2)), ("winograd", (6, 6))], ids=str)
+@pytest.mark.parametrize(
+    ("way", "shape"), [("native", (8, 8)), ("taps", (2, 2)), ("phases", (3, 2)), ("winograd", (6, 6))], ids=str
+)
 @pytest.mark.parametrize("name", LAYERS)
 def test_equals_pytorch_in_value_and_gradients(name, way, shape, only):
     torch = pytest.importorskip("torch")
@@ -143,7 +147,9 @@ def by_xla(name):
     return plain
 
 
-@pytest.mark.parametrize(("way", "side"), [("native", 1), ("native", 8), ("taps", 1), ("taps", 4), ("winograd", 4)])
+@pytest.mark.parametrize(
+    ("way", "side"), [("native", 1), ("native", 8), ("taps", 1), ("taps", 4), ("phases", 1), ("phases", 4), ("winograd", 4)]
+)
 @pytest.mark.parametrize("name", LAYERS)
 def test_gradients_by_hand_equal_automatic_differentiation(name, way, side, only):
     only(way)
@@ -232,6 +238,19 @@ def test_which_formulation_is_taken(monkeypatch, backend, pixels, large, small, 
 def test_which_formulation_is_taken_for_inference(monkeypatch, backend, pixels, large, small, swapped, expected):
     monkeypatch.setattr(convolutions.jax, "default_backend", lambda: backend)
     assert formulation(pixels, large, small, swapped, jnp.float32, prepared=True) == expected
+
+
+@pytest.mark.parametrize(("backend", "chosen"), [("gpu", "phases"), ("tpu", "native")])
+def test_phases_can_be_chosen_for_gpus_and_only_for_the_way_up(monkeypatch, backend, chosen):
+    monkeypatch.setattr(convolutions, "GPU_UPSAMPLING", "phases")
+    layer = Conv(5, transpose=True)
+    x = jnp.zeros((1, 4, 4, 3))
+    with convolutions.compiling_for(backend):
+        assert formulation(16, 5, 3, True, jnp.float32, up=True) == chosen
+        assert formulation(16, 5, 3, True, jnp.float32) == "native"
+        program = jax.make_jaxpr(jax.grad(lambda v: layer.apply(v, x).sum()))({"params": {"kernel": jnp.zeros((4, 4, 3, 5))}})
+    dilated = "lhs_dilation=(2, 2)" in str(program)
+    assert dilated == (chosen == "native")
 
 
 @pytest.mark.parametrize(

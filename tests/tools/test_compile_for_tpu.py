@@ -93,6 +93,54 @@ def test_types_of_convolutions(tool):
     assert tool.convolution_types(PROGRAM) == {"bf16": 1, "f32": 1}
 
 
+# As a CUDA build of JAX writes them.
+GPU_PROGRAM = """
+HloModule jit_train_step, is_scheduled=true
+
+%gemm_fusion_dot (p.1: bf16[8,16], p.2: bf16[16,4]) -> bf16[8,4] {
+  %p.1 = bf16[8,16]{1,0} parameter(0)
+  %p.2 = bf16[16,4]{1,0} parameter(1)
+  ROOT %dot.1 = bf16[8,4]{1,0} dot(%p.1, %p.2), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+}
+
+ENTRY %main (a: f32[4,4,4,16], b: bf16[2,8,8,4], c: bf16[16,4,4,4], d: bf16[8,16], e: bf16[16,4]) -> bf16[8,4] {
+  %a = f32[4,4,4,16]{3,2,1,0} parameter(0)
+  %b = bf16[2,8,8,4]{3,2,1,0} parameter(1)
+  %c = bf16[16,4,4,4]{3,2,1,0} parameter(2)
+  %d = bf16[8,16]{1,0} parameter(3)
+  %e = bf16[16,4]{1,0} parameter(4)
+  %all-reduce-start.1 = f32[4,4,4,16]{3,2,1,0} all-reduce-start(%a), channel_id=1, replica_groups=[1,8]<=[8], to_apply=%add
+  %cudnn-conv.1 = (bf16[2,4,4,16]{3,2,1,0}, u8[1024]{0}) custom-call(%b, %c), window={size=4x4 pad=1_1x1_1 stride=2x2}, dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convForward"
+  %cublas-gemm.1 = (bf16[8,4]{1,0}, s8[1024]{0}) custom-call(%d, %e, %a), custom_call_target="__cublas$lt$matmul"
+  %gemm_fusion.1 = bf16[8,4]{1,0} fusion(%d, %e), kind=kCustom, calls=%gemm_fusion_dot
+  %all-reduce-done.1 = f32[4,4,4,16]{3,2,1,0} all-reduce-done(%all-reduce-start.1)
+  ROOT %copy.1 = bf16[8,4]{1,0} copy(%gemm_fusion.1)
+}
+"""  # noqa: E501
+
+
+def test_a_program_for_gpus(tool):
+    (reduced,) = tool.find_collectives(GPU_PROGRAM)
+    assert (reduced.kind, reduced.asynchronous, reduced.overlapping) == ("all-reduce", True, 3)
+    assert reduced.tensors == (("f32", (4, 4, 4, 16)),)
+    assert tool.convolution_types(GPU_PROGRAM) == {"bf16": 3}
+
+
+@pytest.mark.parametrize("topology", ["gpu:8", "gpu:0x8x1", "gpu:1x8xall"])
+def test_no_topology_of_gpus(tool, topology):
+    with pytest.raises(UserError, match="there is no topology gpu:.*such as gpu:1x8x1"):
+        tool.main([f"--topology={topology}", "--config=tpu"])
+
+
+@pytest.mark.skipif(jax.default_backend() == "gpu", reason="there is a GPU")
+def test_without_a_gpu(tool):
+    try:
+        with pytest.raises(UserError, match="gpu:1x8x1 takes a GPU and a CUDA build of JAX, which are not here"):
+            tool.main(["--topology=gpu:1x8x1", "--config=tpu"])
+    finally:
+        jax.config.update("jax_mock_gpu_topology", "")
+
+
 def test_without_libtpu(tool, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install -e '.\[tpu\]'"):

@@ -1,6 +1,7 @@
 import jax
 import pytest
 
+from maskgan_jax.training import abstract
 from maskgan_jax.training.abstract import abstract_step, bytes_of, count_flops
 from maskgan_jax.training.loop import TASKS
 from maskgan_jax.training.mesh import create_mesh
@@ -55,3 +56,12 @@ def test_the_step_can_be_traced(config, compute):
         lambda leaf: (leaf.shape, leaf.dtype), arguments[0]
     )
     assert all(term.shape == () for term in terms.values())
+
+
+def test_flops_are_counted_by_the_cpus_client(config, monkeypatch):
+    """That of an accelerator raises NotImplementedError; without devices, the default one would be asked."""
+    meshes = []
+    monkeypatch.setattr(abstract, "create_mesh", lambda *arguments: meshes.append(create_mesh(*arguments)) or meshes[-1])
+    count_flops(TASKS["landmarks"](config), config)
+    ((device,),) = [mesh.devices.flatten() for mesh in meshes]
+    assert device.platform == "cpu"

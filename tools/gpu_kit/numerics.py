@@ -20,6 +20,8 @@ from maskgan_jax.errors import exit_code
 from maskgan_jax.training.gan import GAN
 
 BATCH = 4
+# How a step may compute: training.compute, and JAX's precision of float32 products.
+ARITHMETIC = {"float32": ("float32", "highest"), "tf32": ("float32", "default"), "bfloat16": ("bfloat16", "default")}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -28,15 +30,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--config", default="pix2pix", help="a config file; settings: --config.KEY=VALUE")
     flags, overrides = parser.parse_known_args(arguments)
     config = load_config(flags.config, overrides)
-    cpu = jax.devices("cpu")[0]
-    with jax.default_device(cpu), jax.default_matmul_precision("highest"):
-        expected = _gradients(config, "float32")
-    for arithmetic, precision in (("float32", "highest"), ("tf32", "default"), ("bfloat16", "default")):
-        with jax.default_matmul_precision(precision):
-            found = _gradients(config, "bfloat16" if arithmetic == "bfloat16" else "float32")
-        errors = {name: _relative(found[name], expected[name]) for name in expected}
+    expected = gradients_on_cpu(config)
+    for arithmetic in ARITHMETIC:
+        errors = errors_of_gradients(config, arithmetic, expected)
         device = jax.devices()[0].device_kind
         print(json.dumps({"config": flags.config, "device": device, "arithmetic": arithmetic, **errors}), flush=True)
+
+
+def gradients_on_cpu(config: ConfigDict) -> dict[str, list[np.ndarray]]:
+    """What `errors_of_gradients` compares with: the gradients of a step on the machine's CPU, in float32."""
+    with jax.default_device(jax.devices("cpu")[0]), jax.default_matmul_precision("highest"):
+        return _gradients(config, "float32")
+
+
+def errors_of_gradients(config: ConfigDict, arithmetic: str, expected: dict[str, list[np.ndarray]]) -> dict[str, float]:
+    """`relative_error` of the gradients that the accelerator computes in one of `ARITHMETIC`, for each network."""
+    compute, precision = ARITHMETIC[arithmetic]
+    with jax.default_matmul_precision(precision):
+        found = _gradients(config, compute)
+    return {name: relative_error(found[name], expected[name]) for name in expected}
 
 
 def _gradients(config: ConfigDict, compute: str) -> dict[str, list[np.ndarray]]:
@@ -67,7 +79,7 @@ def _gradients(config: ConfigDict, compute: str) -> dict[str, list[np.ndarray]]:
     }
 
 
-def _relative(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
+def relative_error(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> float:
     """The norm of the difference over the norm of what is expected, all arrays together."""
     difference = sum(float(np.square(f.astype(np.float64) - e).sum()) for f, e in zip(found, expected, strict=True))
     return (difference / sum(float(np.square(e, dtype=np.float64).sum()) for e in expected)) ** 0.5
