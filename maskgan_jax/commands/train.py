@@ -22,8 +22,8 @@ def main(arguments: list[str]) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("--config", required=True, metavar="FILE", help="a file such as configs/cpu.py")
-    parser.add_argument("--data_dir", required=True, metavar="DIR", help="data set made by `maskgan build`")
-    parser.add_argument("--workdir", required=True, metavar="DIR", help="folder for checkpoints, metrics and images")
+    parser.add_argument("--data_dir", required=True, metavar="DIR", help="data set made by `maskgan build`; a folder or a URL")
+    parser.add_argument("--workdir", required=True, metavar="DIR", help="folder or URL for checkpoints, metrics and images")
     several = parser.add_argument_group("several processes", "one run by several processes, each started with the same flags")
     several.add_argument(
         "--distributed", action="store_true", help="this is one of them; SLURM, Open MPI, Cloud TPU or Kubernetes tells which"

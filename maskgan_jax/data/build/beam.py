@@ -23,9 +23,9 @@ from maskgan_jax.data.build.card import Tally
 from maskgan_jax.data.build.face_lists import FaceLists, Usable
 from maskgan_jax.data.build.make_record import FoundFace, find_face, try_record
 from maskgan_jax.data.build.sources import Skipped
-from maskgan_jax.data.build.storage import is_remote
 from maskgan_jax.data.masked_faces.masked_faces_dataset_builder import BeamBuilder, prepare
 from maskgan_jax.errors import UserError
+from maskgan_jax.storage import is_remote
 
 RUNNERS = ("DirectRunner", "DataflowRunner", "FlinkRunner", "SparkRunner")
 
