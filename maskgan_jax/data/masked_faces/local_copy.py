@@ -1,4 +1,7 @@
-"""Copies of data sets in buckets on this machine's disk: array_record reads files only."""
+"""Copies of data sets in buckets on this machine's disk.
+
+array_record 0.8 reads no `s3://` URLs. It can read `gs://` ones, with requests for each record, in random order, every epoch.
+"""
 
 from __future__ import annotations
 
