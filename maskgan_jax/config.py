@@ -18,7 +18,7 @@ from maskgan_jax import configs
 from maskgan_jax.config_checks import check_values, flat
 from maskgan_jax.configs import default
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import write_json
+from maskgan_jax.storage import path_of, reaching, save_text
 
 # Fields that hold a dict of the user's own keys.
 _FREE_DICTS = ("data.masks", "data.mask_patterns", "data.splits")
@@ -121,14 +121,19 @@ def _override(config: ConfigDict, argument: str) -> ConfigDict:
 
 
 def save_config(path: str | Path, config: ConfigDict, digests: Mapping[str, str] | None = None) -> None:
-    """Writes the config as JSON, which `read_config` and people can read, and digests of what it was used with, if given."""
-    write_json(path, config.to_dict() | ({"digests": dict(digests)} if digests else {}))
+    """Writes the config as JSON, which `read_config` and people can read, and digests of what it was used with, if given.
+
+    Raises:
+      UserError: the file, which may be in a bucket, cannot be written.
+    """
+    values = config.to_dict() | ({"digests": dict(digests)} if digests else {})
+    save_text(path_of(path), json.dumps(values, indent=2) + "\n")
 
 
 def read_digests(path: str | Path) -> dict[str, str]:
     """The digests in a file of `save_config`; {} if it has none. Raises UserError as `read_config` does."""
     read_config(path)
-    return json.loads(Path(path).read_text(encoding="utf-8")).get("digests", {})
+    return json.loads(_read_text(path)).get("digests", {})
 
 
 def read_config(path: str | Path) -> ConfigDict:
@@ -138,11 +143,16 @@ def read_config(path: str | Path) -> ConfigDict:
       UserError: no such file, or it is not a saved config.
     """
     try:
-        return parse_config(Path(path).read_text(encoding="utf-8"))
+        return parse_config(_read_text(path))
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror}); is it in the folder of a training run?") from error
     except ValueError as error:
         raise UserError(f"{path} is not a saved config ({error})") from error
+
+
+def _read_text(path: str | Path) -> str:
+    with reaching(path):
+        return path_of(path).read_text(encoding="utf-8")
 
 
 def parse_config(text: str) -> ConfigDict:

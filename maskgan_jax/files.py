@@ -106,7 +106,9 @@ def check_writable(path: str | os.PathLike) -> None:
 
 
 def _named(path: str | os.PathLike) -> Path:
-    """`path`. Raises UserError if it is empty, `.` or `/`, which cannot be replaced."""
+    """`path`. Raises UserError if it is empty, `.` or `/`, which cannot be replaced, or a URL."""
+    if "://" in os.fspath(path):
+        raise UserError(f"cannot write to {os.fspath(path)}, which is a URL; give a path on this machine")
     if not Path(path).name:
         raise UserError(f"cannot write to {os.fspath(path)!r}, which has no name in it; give the name of what is to be written")
     return Path(path)

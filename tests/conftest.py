@@ -2,8 +2,12 @@
 
 import importlib.util
 import os
+import socket
+import subprocess
 import sys
-from collections.abc import Callable
+import time
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +21,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+from etils import epath
+from etils.epath.backend import fsspec_backend
 from ml_collections import ConfigDict
 
 from maskgan_jax.configs.default import get_config, splits
@@ -120,6 +126,87 @@ def load_tool() -> Callable[[str], ModuleType]:
         return module
 
     return load
+
+
+# ---- buckets: real protocols, spoken by emulators of object stores on this machine ----
+
+
+def serve(*command: str) -> Iterator[str]:
+    """Runs a server, to which a free port is given, until it is not needed any more; yields its address."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = subprocess.Popen([sys.executable, *command, str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(200):
+            time.sleep(0.1)
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except OSError:
+                assert server.poll() is None
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture(scope="session")
+def gs_server() -> Iterator[str]:
+    """The address of an emulator of Google's storage."""
+    for package in ("gcsfs", "gcp_storage_emulator"):
+        pytest.importorskip(package, reason="needs an emulator: pip install 'maskgan_jax[gcs,test_buckets]'")
+    yield from serve(str(Path(__file__).with_name("gcs_emulator.py")))
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of an emulator of Amazon's storage."""
+    for package in ("s3fs", "moto", "flask_cors"):
+        pytest.importorskip(package, reason="needs an emulator: pip install 'maskgan_jax[s3,test_buckets]'")
+    yield from serve("-m", "moto.server", "-H", "127.0.0.1", "-p")
+
+
+@pytest.fixture(params=["gs", "s3"])
+def bucket(request, monkeypatch, tmp_path) -> Iterator[epath.Path]:
+    """The URL of an empty folder in a bucket; processes that are started reach it, too. Copies have a cache of their own."""
+    address = request.getfixturevalue(f"{request.param}_server")
+    of_kind = {
+        "gs": {
+            "STORAGE_EMULATOR_HOST": address,  # Read by gcsfs, the next by tensorstore.
+            "TENSORSTORE_GCS_HTTP_URL": address,
+            "GOOGLE_AUTH_TOKEN_FOR_TESTING": "token",
+            "GOOGLE_CLOUD_PROJECT": "project",
+            "NO_GCE_CHECK": "true",
+        },
+        "s3": {
+            "AWS_ENDPOINT_URL": address,
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        },
+    }
+    for name, value in of_kind[request.param].items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MASKGAN_CACHE", str(tmp_path / "cache"))
+    fsspec_backend._get_filesystem.cache_clear()
+    store = fsspec_backend.fs(f"{request.param}://")
+    if request.param == "s3" and not store.exists("bucket"):
+        store.mkdir("bucket")
+    yield epath.Path(f"{request.param}://bucket/{uuid.uuid4().hex}")
+    fsspec_backend._get_filesystem.cache_clear()
+
+
+@pytest.fixture
+def data_in_bucket(bucket, data_dir) -> epath.Path:
+    """The URL of `data_dir` in a bucket."""
+    upload(data_dir, bucket / "data")
+    return bucket / "data"
+
+
+def upload(folder: Path, to: epath.Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            (to / path.relative_to(folder)).write_bytes(path.read_bytes())
 
 
 # ---- a trained network of each kind, for what reads, writes and runs them ----

@@ -1,4 +1,5 @@
 import errno
+import functools
 import io
 import json
 import os
@@ -459,3 +460,11 @@ def test_find_pictures_where_there_are_none(tmp_path):
 
 def test_former_name_of_read_image():
     assert files.read_picture is files.read_image
+
+
+def test_results_are_not_written_to_urls(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for write in (check_writable, functools.partial(write_json, value=1)):
+        with pytest.raises(UserError, match="cannot write to gs://bucket/x.json, which is a URL; give a path on this machine"):
+            write("gs://bucket/x.json")
+    assert not list(tmp_path.iterdir())

@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
     add_metric_flags(parser)
     options = parser.parse_args(arguments)
     if options.workdir:
-        options.workdir = checkpoint_of(Path(options.workdir), options.step)
+        options.workdir = checkpoint_of(options.workdir, options.step)
     task = read_description(options.workdir)[0].task if options.workdir else "unmask"
     if options.method == "dlib":
         task = "landmarks"

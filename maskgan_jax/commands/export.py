@@ -49,12 +49,13 @@ def main(arguments: list[str]) -> None:
     # JAX takes seconds to start; a mistyped flag should not.
     from maskgan_jax.networks.face_network import pretrained
     from maskgan_jax.networks.stored import checkpoint_of, load_network, read_description
+    from maskgan_jax.storage import is_remote, path_of
 
-    path = pretrained(flags.pretrained) if flags.pretrained else Path(flags.workdir)
-    if path.is_dir():  # A file holds one network, whatever --step says.
+    path = pretrained(flags.pretrained) if flags.pretrained else path_of(flags.workdir)
+    if is_remote(path) or path.is_dir():  # A file holds one network, whatever --step says.
         path = checkpoint_of(path, flags.step)
     network = load_network(path, read_description(path)[0].task)
-    if Path(flags.out).resolve() == Path(path).resolve():
+    if not is_remote(path) and Path(flags.out).resolve() == path.resolve():
         raise UserError(f"{flags.out} is the network itself; give another --out")
     # Each format's packages are imported only when it is asked for.
     room = "networks" if flags.format == "safetensors" else "export"

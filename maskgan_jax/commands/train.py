@@ -23,8 +23,8 @@ def main(arguments: list[str]) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("--config", required=True, metavar="FILE", help="a file such as configs/cpu.py")
-    parser.add_argument("--data_dir", metavar="DIR", help="data set made by `maskgan build`")
-    parser.add_argument("--workdir", metavar="DIR", help="folder for checkpoints, metrics and images")
+    parser.add_argument("--data_dir", metavar="DIR", help="data set made by `maskgan build`; a folder or a URL")
+    parser.add_argument("--workdir", metavar="DIR", help="folder or URL for checkpoints, metrics and images")
     parser.add_argument(
         "--check",
         metavar="N",

@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> int:
     if flags.step != "best":
         from maskgan_jax.networks.stored import checkpoint_of
 
-        flags.weights = checkpoint_of(Path(flags.weights), flags.step)
+        flags.weights = checkpoint_of(flags.weights, flags.step)
     if flags.camera is not None:
         return _camera(flags)
     if flags.aligned:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from pathlib import Path
@@ -11,12 +12,15 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore as ts
+from etils import epath
 
 from maskgan_jax.errors import UserError
+from maskgan_jax.networks import buckets
 from maskgan_jax.networks.description import Variables
+from maskgan_jax.storage import is_remote, steps_in
 
 
-def read_best(workdir: Path) -> Variables:
+def read_best(workdir: Path | epath.Path) -> Variables:
     """The variables (NumPy) of the best network of a run.
 
     Raises:
@@ -38,7 +42,7 @@ def read_best(workdir: Path) -> Variables:
         ) from error
 
 
-def read_checkpoint(folder: Path, network: str) -> Variables:
+def read_checkpoint(folder: Path | epath.Path, network: str) -> Variables:
     """The variables (NumPy) of a network in a checkpoint of a run; their moving average, if there is one.
 
     Args:
@@ -60,24 +64,31 @@ def read_checkpoint(folder: Path, network: str) -> Variables:
     return state["ema"] or {"params": state["params"][network], "batch_stats": state["batch_stats"]}
 
 
-def latest(folder: Path) -> Path | None:
-    """The checkpoint of the last step in a folder of them; None if there is none. Unfinished ones have longer names."""
-    steps = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
-    return folder / str(max(steps)) if steps else None
+def latest(folder: Path | epath.Path) -> Path | epath.Path | None:
+    """The whole checkpoint of the last step in a folder of them; None if there is none."""
+    steps = steps_in(folder)
+    return folder / str(steps[-1]) if steps else None
 
 
-def read_tree(folder: Path) -> Any:
+def read_tree(folder: Path | epath.Path) -> Any:
     """A stored tree as NumPy arrays. Raises whatever Orbax does, if it is damaged."""
-    folder = folder.absolute()  # Orbax wants it so.
+    folder = for_orbax(folder)
     read_through(folder)
     handler = ocp.StandardCheckpointHandler()
     target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), handler.metadata(folder).tree)
     return handler.restore(folder, args=ocp.args.StandardRestore(target))
 
 
+def for_orbax(folder: Path | epath.Path) -> Path | epath.Path:
+    """A folder as Orbax wants it: absolute if it is local; for one at `s3://`, Orbax learns what that is."""
+    if os.fspath(folder).startswith("s3://"):
+        buckets.teach_orbax_s3()
+    return folder if is_remote(folder) else folder.absolute()
+
+
 def read_through(folder: os.PathLike) -> None:
     """Fails if a file of a stored tree is missing or cut short; Orbax would leave tracebacks of its threads behind."""
-    store = ts.KvStore.open({"driver": "ocdbt", "base": {"driver": "file", "path": f"{os.fspath(folder)}/"}}).result()
+    store = ts.KvStore.open({"driver": "ocdbt", "base": buckets.key_value_store(folder)}).result()
     for key in store.list().result():
         store.read(key).result()
 
@@ -94,4 +105,4 @@ def room_for(folder: os.PathLike, tree: Any) -> tuple[float, float]:
     """
     # A tenth more is for the files' own needs.
     needed = 1.1 * sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + 1e6
-    return needed, shutil.disk_usage(folder).free
+    return needed, math.inf if is_remote(folder) else shutil.disk_usage(folder).free

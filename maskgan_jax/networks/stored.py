@@ -10,10 +10,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.networks.description import Description, Variables, describe
 from maskgan_jax.networks.safetensors import load_safetensors, read_header
+from maskgan_jax.storage import is_remote, path_of, reaching, steps_in
 
 
 class StoredNetwork(NamedTuple):
@@ -29,12 +31,17 @@ def read_description(path: str | Path) -> tuple[Description, dict[str, Any]]:
     """The description of a network and its config, as saved.
 
     Args:
-      path: the workdir of a training run, one of its checkpoints (`checkpoints/STEP`), or a .safetensors file.
+      path: the workdir of a training run or one of its checkpoints (`checkpoints/STEP`), both perhaps in a bucket, or a
+        .safetensors file.
 
     Raises:
-      UserError: there is no network, or one that was exported for other programs.
+      UserError: there is no network, or one that was exported for other programs; or the bucket cannot be reached.
     """
-    path = Path(path)
+    with reaching(path):
+        return _read_description(path_of(path))
+
+
+def _read_description(path: Path | epath.Path) -> tuple[Description, dict[str, Any]]:
     if not path.exists():
         raise UserError(
             f"there is no network at {path}; give the workdir of a `maskgan train` run or an exported .safetensors file"
@@ -45,13 +52,16 @@ def read_description(path: str | Path) -> tuple[Description, dict[str, Any]]:
             "`maskgan export --format=safetensors`"
         )
     if not path.is_dir():
+        if is_remote(path):
+            raise UserError(f"{path} is a file in a bucket; copy it to a disk, and give that file")
         return read_header(path)
     saved = (workdir_of(path) or path) / "config.json"
     try:
         config = json.loads(saved.read_text(encoding="utf-8"))
         return describe(config), config
     except OSError as error:
-        raise UserError(f"cannot read {saved} ({error.strerror}); is it in the folder of a training run?") from error
+        reason = error.strerror or "it is not there"  # In a bucket.
+        raise UserError(f"cannot read {saved} ({reason}); is it in the folder of a training run?") from error
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{saved} is not a saved config ({error})") from error
 
@@ -66,7 +76,7 @@ def load_network(path: str | Path, task: str) -> StoredNetwork:
     Raises:
       UserError: there is no network, it is another one, what is stored does not fit its description, or is not finite.
     """
-    path = Path(path)
+    path = path_of(path)
     description, config = read_description(path)
     if description.task != task:
         raise UserError(f"{path} holds a network trained for '{description.task}', but one for '{task}' is needed")
@@ -93,27 +103,30 @@ def load_network(path: str | Path, task: str) -> StoredNetwork:
     return StoredNetwork(description, module, variables, config)
 
 
-def workdir_of(checkpoint: Path) -> Path | None:
+def workdir_of(checkpoint: Path | epath.Path) -> Path | epath.Path | None:
     """The workdir of a run of which this is a checkpoint, `checkpoints/STEP`; None if it is none."""
     is_checkpoint = checkpoint.name.isdigit() and checkpoint.parent.name == "checkpoints" and checkpoint.is_dir()
     return checkpoint.parent.parent if is_checkpoint else None
 
 
-def checkpoint_of(workdir: Path, step: str) -> Path:
+def checkpoint_of(workdir: str | Path | epath.Path, step: str) -> Path | epath.Path:
     """The path of the network that a run had after a step: its workdir for 'best', else one of its checkpoints.
 
     Args:
-      workdir: of the run.
+      workdir: of the run; a folder or a URL.
       step: 'best', 'last', or the number of a step whose checkpoint was kept.
 
     Raises:
       UserError: there is no such checkpoint, or the path is no run's.
     """
+    workdir = path_of(workdir)
     if step == "best":
         return workdir
-    if not workdir.is_dir():
+    with reaching(workdir):
+        is_folder = workdir.is_dir()
+    if not is_folder:
         raise UserError(f"--step={step} is for the workdir of a run, and {workdir} is none; leave it out")
-    steps = sorted(int(path.name) for path in (workdir / "checkpoints").glob("*") if path.name.isdigit())
+    steps = steps_in(workdir / "checkpoints")
     if not steps:
         raise UserError(f"{workdir} holds no checkpoint yet; `maskgan train` saves the first one after an epoch")
     if step == "last":

@@ -20,6 +20,7 @@ from pathlib import Path
 from maskgan_jax.errors import exit_code
 from maskgan_jax.runtime import signals
 from maskgan_jax.runtime.parent import end_with_parent
+from maskgan_jax.storage import path_of, steps_in
 
 # How long a process that fails waits for the others, which may be about to report the same failure.
 SHUTDOWN_SECONDS = 10
@@ -55,9 +56,8 @@ def run_supervised(program: str, workdir: str | Path, work: Callable[..., None],
         lost = "this process of the run was killed (by the system, if memory ran out)"
     else:
         lost = "the run lost a process, another or this one (the lines above tell more)"
-    steps = [int(path.name) for path in Path(workdir).glob("checkpoints/*") if path.name.isdigit()]
-    if steps:
-        then = f"the checkpoint of step {max(steps)} is whole: start all processes again to go on from there"
+    if steps := steps_in(path_of(workdir) / "checkpoints"):
+        then = f"the checkpoint of step {steps[-1]} is whole: start all processes again to go on from there"
     else:
         then = "there is no checkpoint yet: start all processes again"
     print(f"\n{program}: error: {lost}; {then}", file=sys.stderr)

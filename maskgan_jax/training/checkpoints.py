@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-import shutil
+import uuid
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,25 +18,41 @@ import grain
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import tensorstore as ts
+from etils import epath
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers
 
 from maskgan_jax.errors import UserError
+from maskgan_jax.networks.buckets import key_value_store
 from maskgan_jax.networks.description import Variables
-from maskgan_jax.networks.run_checkpoints import first_line, read_through, room_for
+from maskgan_jax.networks.run_checkpoints import first_line, for_orbax, read_through, room_for
 from maskgan_jax.runtime import lock
+from maskgan_jax.storage import Unreachable, is_remote, move, reaching
 from maskgan_jax.training.state import TrainState
+
+# This run's name in a bucket.
+_RUN = uuid.uuid4().hex
 
 
 @contextlib.contextmanager
-def locked(workdir: Path) -> Iterator[None]:
+def locked(workdir: Path | epath.Path) -> Iterator[None]:
     """Makes the workdir, if need be, and keeps other runs out of it while the block lasts; a killed run keeps none out.
+
+    In a bucket, where nothing ends with the process that made it, the run that begins last has the workdir: `.lock` names it,
+    and another run that is still at work there ends before it saves its next checkpoint.
 
     Raises:
       UserError: it is a file or cannot be made, or another run is at work in it.
     """
     if jax.process_index() > 0:  # The processes of one run share the workdir.
+        yield
+        return
+    if is_remote(workdir):
+        with reaching(workdir):
+            (workdir / ".lock").write_text(_RUN)
+        _check_ours(workdir)  # By tensorstore, which may have other credentials.
         yield
         return
     busy = f"another run is at work in {workdir}; wait for its end, or give another --workdir"
@@ -49,34 +65,70 @@ def locked(workdir: Path) -> Iterator[None]:
         yield
 
 
-def open_checkpoints(workdir: Path, keep: int = 1, kept_steps: Collection[int] = ()) -> ocp.CheckpointManager:
+def _check_ours(workdir: Path | epath.Path) -> None:
+    """Raises UserError if another run has begun in a workdir in a bucket."""
+    if jax.process_index() == 0 and is_remote(workdir):
+        with storing(workdir):
+            found = ts.KvStore.open(key_value_store(workdir / ".lock")).result().read("").result().value
+        if found != _RUN.encode():
+            raise UserError(
+                f"another run has begun in {workdir} (.lock names it), or the folder was deleted; this run ends, and saves "
+                "nothing more"
+            )
+
+
+@contextlib.contextmanager
+def storing(folder: Path | epath.Path) -> Iterator[None]:
+    """Turns errors of Orbax and tensorstore that name a folder in a bucket into Unreachable; they have no own types."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, UserError) or not is_remote(folder) or str(folder) not in str(error):
+            raise
+        raise Unreachable(
+            f"cannot use {folder} ({first_line(error)}); the checkpoints that were complete are whole: check the network, your "
+            "credentials and your rights there, and start again to go on"
+        ) from error
+
+
+def open_checkpoints(workdir: Path | epath.Path, keep: int = 1, kept_steps: Collection[int] = ()) -> ocp.CheckpointManager:
     """The checkpoints to resume from: the `keep` latest, and those of `kept_steps`. They are saved in the background."""
-    options = _options("checkpoints", keep, kept_steps)
-    return ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
+    folder = workdir / "checkpoints"
+    with reaching(folder):
+        return ocp.CheckpointManager(for_orbax(folder), options=_options(folder, keep, kept_steps))
 
 
-def open_best(workdir: Path) -> ocp.CheckpointManager:
+def open_best(workdir: Path | epath.Path) -> ocp.CheckpointManager:
     """The best checkpoint by validation, alone."""
-    return ocp.CheckpointManager(
-        (workdir / "best").absolute(),
-        options=_options("best", 1),
-        item_handlers={"network": ocp.StandardCheckpointHandler(), "scores": ocp.JsonCheckpointHandler()},
-    )
+    folder = workdir / "best"
+    handlers = {"network": ocp.StandardCheckpointHandler(), "scores": ocp.JsonCheckpointHandler()}
+    with reaching(folder):
+        return ocp.CheckpointManager(for_orbax(folder), options=_options(folder, 1), item_handlers=handlers)
 
 
-def _options(name: str, keep: int, kept_steps: Collection[int] = ()) -> ocp.CheckpointManagerOptions:
+def _options(folder: Path | epath.Path, keep: int, kept_steps: Collection[int] = ()) -> ocp.CheckpointManagerOptions:
     policies = (checkpoint_managers.LatestN(keep), checkpoint_managers.CustomSteps(sorted(kept_steps)))
+    # A folder is renamed when it is whole; in a bucket that would be a copy of each file, and an object says that it is whole.
+    of_bucket = {}
+    if is_remote(folder):
+        of_bucket["atomicity_options"] = ocp.options.AtomicityOptions(ocp.options.AtomicityMode.COMMIT_FILE)
     return ocp.CheckpointManagerOptions(
+        **of_bucket,
         preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
         # What a run that was killed left half-written.
         cleanup_tmp_directories=True,
         # Barriers of the two managers must not be mistaken for each other.
-        multiprocessing_options=ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=name),
+        multiprocessing_options=ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=folder.name),
     )
 
 
 def save_state(manager: ocp.CheckpointManager, state: TrainState, config: ConfigDict, iterator: grain.DatasetIterator) -> None:
-    """Saves the state after `state.step` steps, config and iterator with it; raises UserError on a full disk."""
+    """Saves the state after `state.step` steps, config and iterator with it.
+
+    Raises:
+      UserError: the disk is full, the bucket cannot be reached, or another run has begun there.
+    """
+    _check_ours(manager.directory.parent)
     _check_space(manager, state)
     manager.save(
         int(state.step),
@@ -142,8 +194,10 @@ def _put_aside(manager: ocp.CheckpointManager, step: int, reason: str) -> None:
     folder = manager.directory.parent / "checkpoints.damaged"
     if jax.process_index() == 0:
         folder.mkdir(exist_ok=True)
-        shutil.rmtree(folder / str(step), ignore_errors=True)
-        (manager.directory / str(step)).rename(folder / str(step))
+        if (folder / str(step)).exists():
+            (folder / str(step)).rmtree()
+        with reaching(folder):
+            move(manager.directory / str(step), folder / str(step))
         print(f"the checkpoint of step {step} is damaged ({reason}) and was moved to {folder}; going on from the one before it")
     multihost_utils.sync_global_devices("put aside")
     manager.reload()
@@ -159,7 +213,8 @@ def _check_space(manager: ocp.CheckpointManager, tree: Any) -> None:
 
 
 def save_best(manager: ocp.CheckpointManager, step: int, variables: Variables, scores: dict[str, float]) -> None:
-    """Saves the best network so far in place of the last best one; raises UserError on a full disk."""
+    """Saves the best network so far in place of the last best one. Raises UserError as `save_state` does."""
+    _check_ours(manager.directory.parent)
     _check_space(manager, variables)
     last = manager.latest_step()
     # A run that was stopped may have left one of a step that comes again now; Orbax would keep that and skip this.

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -25,6 +26,7 @@ from maskgan_jax.networks.description import Variables, kind_of
 from maskgan_jax.networks.run_checkpoints import latest
 from maskgan_jax.runtime.chips import chip_of
 from maskgan_jax.runtime.distributed import must_stop
+from maskgan_jax.storage import path_of
 from maskgan_jax.training import checkpoints, resuming
 from maskgan_jax.training.abstract import count_flops
 from maskgan_jax.training.gan import GAN
@@ -52,6 +54,7 @@ TASKS: dict[str, Callable[[ConfigDict], Task]] = {
 def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> TrainState:
     """Trains what `config.task` names, from the latest checkpoint in `workdir` if there is one, and gives the last state.
 
+    Both folders may be URLs (`gs://`, `s3://`).
     The workdir gets `config.json`, `checkpoints/`, `best/`, `metrics.jsonl`, `events.*` (TensorBoard), `pictures/` and
     `wall_time.json`.
     resuming.py says which settings may change when a run goes on. It may go on with other devices and another number of
@@ -68,7 +71,7 @@ def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> Trai
       UserError: something is wrong with the config, the data or the workdir, a term of the loss or the state stopped being
         finite, or SIGTERM ended the run early.
     """
-    workdir = Path(workdir)
+    workdir = path_of(workdir)
     wall_time = WallTime(workdir)
     kind_of(config.task)  # There is one.
     records = load_split(data_dir, "train")
@@ -102,7 +105,7 @@ def _run(
     mesh: Mesh,
     records: Records,
     validation: Records,
-    workdir: Path,
+    workdir: Path | epath.Path,
     wall_time: WallTime,
 ) -> TrainState:
     end = time.monotonic() + 60 * config.training.minutes if config.training.minutes else math.inf
@@ -125,6 +128,7 @@ def _run(
     batches = training_batches(records, config, process_index=jax.process_index(), process_count=jax.process_count())
 
     with (
+        checkpoints.storing(workdir),
         checkpoints.open_checkpoints(workdir, config.training.keep, kept_steps) as saved,
         checkpoints.open_best(workdir) as best,
         contextlib.ExitStack() as stack,
@@ -140,7 +144,7 @@ def _run(
             for change in changes:
                 print(f"from here on, {change}")
             resuming.write_config(config, digests, workdir, begins=start == 0)
-        writer = MetricsFiles(workdir, start)
+        writer = stack.enter_context(contextlib.closing(MetricsFiles(workdir, start)))
         wall_time.go_on(start)
         validator = create_validator(task, validation, config, mesh)
         pending: list[jax.Array] = []
@@ -154,7 +158,7 @@ def _run(
         progress = stack.enter_context(bar)
         for step in progress:
             if profiled and step + 1 == profiled[0]:
-                jax.profiler.start_trace(str(workdir / "profile"))
+                jax.profiler.start_trace(str(writer.folder / "profile"))
             # The devices are still at the last step. They get the next one before they finish, but no more: batches would fill
             # their memory.
             asked = time.monotonic()
@@ -171,6 +175,7 @@ def _run(
             if profiled and profiled[0] <= step + 1 == min(profiled[1], steps):
                 jax.block_until_ready(terms)
                 jax.profiler.stop_trace()
+                writer.flush()
             terms.copy_to_host_async()
             pending.append(terms)
             done = step + 1
@@ -208,7 +213,7 @@ def _run(
                 checkpoints.save_state(saved, state, config, batches)
                 wall_time.spent("checkpoint")
             if logs or stops:
-                wall_time.write(done)
+                writer.write_json("wall_time.json", wall_time.as_json(done))
             if stops:
                 saved.wait_until_finished()
                 if is_over and not is_terminated:
@@ -221,9 +226,8 @@ def _run(
                 since, waited = time.monotonic(), 0.0
         saved.wait_until_finished()
         best.wait_until_finished()
-        writer.close()
         wall_time.spent("checkpoint")
-        wall_time.write(done)
+        writer.write_json("wall_time.json", wall_time.as_json(done))
     return state
 
 

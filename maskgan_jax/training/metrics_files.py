@@ -3,55 +3,105 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 from tensorboardX import SummaryWriter
+from tqdm import tqdm
 
-from maskgan_jax.files import write_png, write_text
+from maskgan_jax.files import write_json, write_png, write_text
+from maskgan_jax.storage import Unreachable, is_remote, reaching
 
 
 class MetricsFiles:
-    """`metrics.jsonl`, TensorBoard event files and `pictures/` in the folder of a run; written by process 0 alone."""
+    """`metrics.jsonl`, TensorBoard event files and `pictures/` in the folder of a run; written by process 0 alone.
 
-    def __init__(self, workdir: Path, start: int):
+    Nothing can be appended to a file in a bucket. If the workdir is there, the files are written to a temporary folder, and
+    those that have changed are copied at each flush.
+
+    Attributes:
+      folder: where the files are written: the workdir, or the temporary folder.
+    """
+
+    def __init__(self, workdir: Path | epath.Path, start: int):
         """Opens the files in `workdir`, and drops what was written after step `start`: that part of the run comes again."""
         self.first = jax.process_index() == 0
+        self.workdir = self.folder = workdir
+        if is_remote(workdir):
+            self.temporary = tempfile.TemporaryDirectory(prefix="maskgan-")
+            self.folder = Path(self.temporary.name)
+            self.copied: dict[Path, int] = {}
         if not self.first:
             return
-        self.workdir = workdir
-        path = workdir / "metrics.jsonl"
         kept = []
-        if path.exists():
-            for line in path.read_text().splitlines():
-                try:
-                    if json.loads(line)["step"] <= start:
-                        kept.append(line + "\n")
-                except ValueError:  # The last line of a run that was killed while it wrote.
-                    continue
+        with reaching(workdir):
+            before = workdir / "metrics.jsonl"
+            lines = before.read_text().splitlines() if before.exists() else []
+        for line in lines:
+            try:
+                if json.loads(line)["step"] <= start:
+                    kept.append(line + "\n")
+            except ValueError:  # The last line of a run that was killed while it wrote.
+                continue
+        path = self.folder / "metrics.jsonl"
         write_text(path, "".join(kept))
         self.lines = path.open("a")
-        self.board = SummaryWriter(str(workdir), purge_step=start + 1)
+        self.board = SummaryWriter(str(self.folder), purge_step=start + 1)
 
     def write(self, step: int, phase: str, values: dict[str, float]) -> None:
-        """Writes values as of `step`, under `phase` ('train' or 'validation')."""
+        """Writes values as of `step`, under `phase` ('train' or 'validation'), and flushes."""
         if not self.first:
             return
         self.lines.write(json.dumps({"step": step, "phase": phase, **values}) + "\n")
         self.lines.flush()
         for name, value in values.items():
             self.board.add_scalar(f"{phase}/{name}", value, step)
+        self.flush()
 
     def draw(self, step: int, image: np.ndarray) -> None:
-        """Writes an image `[H, W, 3]` uint8 as of `step`."""
+        """Writes an image `[H, W, 3]` uint8 as of `step`, and flushes."""
         if not self.first:
             return
-        write_png(self.workdir / "pictures" / f"step_{step:08d}.png", image)
+        write_png(self.folder / "pictures" / f"step_{step:08d}.png", image)
         self.board.add_image("pictures", image, step, dataformats="HWC")
+        if is_remote(self.workdir):
+            # Each flush copies whole files: TensorBoard's, of which there may be many, ends before it becomes large.
+            self.board.close()
+            self.board = SummaryWriter(str(self.folder), filename_suffix=f".{step}")
+        self.flush()
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Writes a file of its own, in place of the last one of this name, and flushes."""
+        if self.first:
+            write_json(self.folder / name, value)
+            self.flush()
+
+    def flush(self) -> None:
+        """Copies what has changed to the bucket, if the workdir is in one; if it cannot be reached, at the next flush."""
+        try:
+            self._copy()
+        except Unreachable as error:
+            tqdm.write(f"{error}; the run goes on, and tries again")
 
     def close(self) -> None:
-        """Closes the files."""
+        """Closes the files. Raises UserError if a bucket cannot be reached."""
         if self.first:
             self.lines.close()
             self.board.close()
+        self._copy()
+
+    def _copy(self) -> None:
+        if self.folder is self.workdir:
+            return
+        if self.first:
+            self.board.flush()
+        for path in self.folder.rglob("*"):
+            if path.is_file() and (version := path.stat().st_mtime_ns) != self.copied.get(path):
+                target = self.workdir / path.relative_to(self.folder)
+                with reaching(target):
+                    target.write_bytes(path.read_bytes())
+                self.copied[path] = version

@@ -12,11 +12,14 @@ from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 from ml_collections import ConfigDict
 
 from maskgan_jax.config import changed_settings, read_config, read_digests, save_config
+from maskgan_jax.data.masked_faces.local_copy import local_folder
 from maskgan_jax.data.masked_faces.reader import config_of, digest_of
 from maskgan_jax.errors import UserError
+from maskgan_jax.storage import reaching
 from maskgan_jax.training.state import Task, Tree
 
 # What a run computes does not follow from these.
@@ -49,7 +52,7 @@ TOLD = {
 def with_data_of(config: ConfigDict, data_dir: str | Path) -> tuple[ConfigDict, list[str]]:
     """A copy of the config whose section `data` is that of the data set, which was built with it; the settings that differ."""
     true = config.copy_and_resolve_references()
-    if (Path(data_dir) / "config.json").exists():  # It may have been left behind.
+    if (local_folder(data_dir) / "config.json").exists():  # It may have been left behind.
         with true.unlocked():
             true.data = config_of(data_dir).data
     return true, list(changed_settings(config, true))
@@ -73,12 +76,13 @@ def digest_tree(tree: Tree) -> str:
     return digest.hexdigest()
 
 
-def has_checkpoints(workdir: Path) -> bool:
+def has_checkpoints(workdir: Path | epath.Path) -> bool:
     """Whether a run in this folder has anything to go on from, or a result."""
-    return any(workdir.glob("checkpoints/*")) or any(workdir.glob("best/*"))
+    with reaching(workdir):
+        return any(workdir.glob("checkpoints/*")) or any(workdir.glob("best/*"))
 
 
-def check(config: ConfigDict, task: Task, now: dict[str, str], workdir: Path) -> list[str]:
+def check(config: ConfigDict, task: Task, now: dict[str, str], workdir: Path | epath.Path) -> list[str]:
     """Compares a run with what it was begun with, if it was.
 
     Args:
@@ -122,7 +126,7 @@ def _counts(key: str, task: Task, before: dict[str, Any]) -> bool:
     return section in (*task.sections, "task", "seed", "input", "optimizer", "training") and not key.endswith(".weights")
 
 
-def write_config(config: ConfigDict, now: dict[str, str], workdir: Path, *, begins: bool) -> None:
+def write_config(config: ConfigDict, now: dict[str, str], workdir: Path | epath.Path, *, begins: bool) -> None:
     """Writes `config.json`, unless it says the same already; what a run began with is kept when it goes on."""
     path = workdir / "config.json"
     if path.exists() and not begins:

@@ -1,4 +1,4 @@
-"""Where the time of a run went, over all its starts: `wall_time.json` in its workdir, written by process 0 alone."""
+"""Where the time of a run went, over all its starts: `wall_time.json` in its workdir."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from etils import epath
 
-from maskgan_jax.files import write_json
+from maskgan_jax.storage import reaching
 
 # What a start of a run spends its time on: until the first step, with what it loads and restores; compiling the step; waiting
 # for records while the devices have nothing to do; steps; validation, with its pictures; checkpoints, as far as the steps wait
@@ -21,9 +22,9 @@ PARTS = ("start", "compile", "input", "step", "validation", "checkpoint")
 class WallTime:
     """The time of this start of a run, and what is known of earlier ones."""
 
-    def __init__(self, workdir: Path):
+    def __init__(self, workdir: Path | epath.Path):
         """Starts the clock."""
-        self.path = workdir / "wall_time.json"
+        self._before = workdir / "wall_time.json"
         self._last = time.monotonic()
         self._seconds = dict.fromkeys(PARTS, 0.0)
         self._began = _now()
@@ -33,8 +34,9 @@ class WallTime:
     def go_on(self, step: int) -> None:
         """The run goes on after `step`: what earlier starts did beyond that is done again, and was lost."""
         self._from = step
-        if self.path.exists():
-            self._earlier = [_without(step, start) for start in json.loads(self.path.read_text())["starts"]]
+        with reaching(self._before):
+            before = self._before.read_text() if self._before.exists() else '{"starts": []}'
+        self._earlier = [_without(step, start) for start in json.loads(before)["starts"]]
 
     def spent(self, part: str) -> None:
         """All the time since the last call was spent on this one of PARTS."""
@@ -42,19 +44,18 @@ class WallTime:
         self._seconds[part] += now - self._last
         self._last = now
 
-    def write(self, step: int) -> None:
-        """Writes the file, as of `step`."""
-        if jax.process_index() != 0:
-            return
+    def as_json(self, step: int) -> dict[str, Any]:
+        """What `wall_time.json` says as of `step`: `seconds` of all starts, see `total`, and of each of the `starts`."""
         this = {
             "began": self._began,
             "written": _now(),
+            "devices": jax.device_count(),
             "from_step": self._from,
             "to_step": step,
-            "devices": jax.device_count(),
+            "seconds": {**self._seconds, "lost": 0.0},
         }
-        starts = [*self._earlier, {**this, "seconds": {**self._seconds, "lost": 0.0}}]
-        write_json(self.path, {"seconds": total(starts), "starts": starts})
+        starts = [*self._earlier, this]
+        return {"seconds": total(starts), "starts": starts}
 
 
 def total(starts: list[dict[str, Any]]) -> dict[str, float]:

@@ -8,9 +8,11 @@ import grain
 import jax
 import numpy as np
 import pytest
+from etils import epath
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.networks.run_checkpoints import read_best
+from maskgan_jax.storage import steps_in
 from maskgan_jax.training import checkpoints
 from maskgan_jax.training.state import TrainState
 
@@ -123,7 +125,7 @@ def test_best_network_of_an_earlier_step_replaces_a_later_one(tmp_path):
 
 
 def test_full_disk_says_what_is_needed(tmp_path, config, monkeypatch):
-    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda folder: SimpleNamespace(free=999_000))
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=999_000))
     with (
         checkpoints.open_checkpoints(tmp_path, 3) as manager,
         pytest.raises(UserError, match="needs 2 MB, 0 MB free; the ones"),
@@ -148,3 +150,37 @@ def test_killed_run_leaves_no_lock(tmp_path):
     process.communicate()
     with checkpoints.locked(tmp_path):
         pass
+
+
+def test_in_a_bucket_the_run_that_begins_last_has_the_workdir(bucket, config, monkeypatch):
+    with checkpoints.locked(bucket), checkpoints.open_checkpoints(bucket) as manager:
+        checkpoints.save_state(manager, state_at(1), config, numbers())
+        manager.wait_until_finished()
+        with monkeypatch.context() as other:
+            other.setattr(checkpoints, "_RUN", "another")
+            with checkpoints.locked(bucket):
+                pass
+        with pytest.raises(UserError, match="another run has begun in .*; this run ends, and saves nothing more"):
+            checkpoints.save_state(manager, state_at(2), config, numbers())
+    assert steps_in(bucket / "checkpoints") == [1]
+
+
+def test_in_a_bucket_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(bucket, config, capfd):
+    with checkpoints.locked(bucket), checkpoints.open_checkpoints(bucket, 3) as manager:
+        for step in (1, 2):
+            checkpoints.save_state(manager, state_at(step), config, numbers())
+    for folder in ("d", "ocdbt.process_0/d"):
+        (bucket / "checkpoints" / "2" / "state" / folder).rmtree()
+    with checkpoints.open_checkpoints(bucket, 3) as manager:
+        assert checkpoints.restore_state(manager, state_at(0), numbers()).step == 1
+    assert "the checkpoint of step 2 is damaged" in capfd.readouterr().out
+    assert steps_in(bucket / "checkpoints") == [1] and (bucket / "checkpoints.damaged" / "2" / "state").is_dir()
+
+
+def test_errors_with_a_bucket_are_one_sentence():
+    folder = epath.Path("gs://bucket/run")
+    with pytest.raises(UserError, match="^cannot use gs://bucket/run .Error writing gs://bucket/run/d: PERMISSION_DENIED.; "):
+        with checkpoints.storing(folder):
+            raise ValueError("Error writing gs://bucket/run/d: PERMISSION_DENIED\nmore")
+    with pytest.raises(ValueError, match="a mistake"), checkpoints.storing(folder):
+        raise ValueError("a mistake")

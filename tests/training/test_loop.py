@@ -11,11 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from maskgan_jax.__main__ import main
 from maskgan_jax.config import read_config, read_digests, save_config
 from maskgan_jax.errors import OutOfTime, UserError
 from maskgan_jax.files import read_image
 from maskgan_jax.networks.safetensors import load_safetensors
 from maskgan_jax.networks.stored import checkpoint_of, load_network
+from maskgan_jax.storage import steps_in
 from maskgan_jax.training import checkpoints, loop
 from maskgan_jax.training.abstract import count_flops
 from maskgan_jax.training.loop import train
@@ -23,22 +25,25 @@ from maskgan_jax.training.step import train_step
 
 STEPS = 6
 
-# Trains with the config and into the workdir of the command line, and kills itself once the numbers of step 5 are written.
-KILLED_AT_STEP_5 = """
+# Trains with the config and into the workdir of the command line; sends itself a signal once the numbers of a step are written.
+SIGNALLED = """
 import os, signal, sys
 from maskgan_jax.config import read_config
+from maskgan_jax.errors import exit_code
+from maskgan_jax.runtime.signals import stop_on_sigterm
 from maskgan_jax.training import loop
 
 write = loop.MetricsFiles.write
+config, data_dir, workdir, when, name = sys.argv[1:]
 
 def write_and_die(self, step, phase, values):
     write(self, step, phase, values)
-    if step == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
+    if step == int(when):
+        os.kill(os.getpid(), signal.Signals[name])
 
 loop.MetricsFiles.write = write_and_die
-config, data_dir, workdir = sys.argv[1:]
-loop.train(read_config(config), data_dir, workdir)
+stop_on_sigterm()
+sys.exit(exit_code("train", lambda: loop.train(read_config(config), data_dir, workdir) and 0))
 """
 
 
@@ -55,6 +60,11 @@ def run_config(make_config):
         return config
 
     return make
+
+
+def signalled(*arguments):
+    """A training that sends itself a signal: config, data set, workdir, after which step, and which signal."""
+    return subprocess.run([sys.executable, "-c", SIGNALLED, *map(str, arguments)], capture_output=True, text=True)
 
 
 def lines(workdir):
@@ -185,8 +195,7 @@ def test_a_run_ends_when_its_minutes_are_over_and_goes_on_later(uninterrupted, d
 def test_killed_and_resumed_equals_uninterrupted(uninterrupted, data_dir, tmp_path, run_config):
     workdir = tmp_path / "run"
     save_config(tmp_path / "config.json", run_config())
-    command = [sys.executable, "-c", KILLED_AT_STEP_5, str(tmp_path / "config.json"), str(data_dir), str(workdir)]
-    killed = subprocess.run(command, capture_output=True, text=True)
+    killed = signalled(tmp_path / "config.json", data_dir, workdir, 5, "SIGKILL")
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert lines(workdir)[-1]["step"] == 5 and (workdir / "checkpoints" / "2").is_dir()
     # As if it had been killed in the middle of a line.
@@ -194,6 +203,34 @@ def test_killed_and_resumed_equals_uninterrupted(uninterrupted, data_dir, tmp_pa
         file.write('{"step": 6, "pha')
     assert_identical(jax.device_get(train(run_config(), data_dir, workdir)), uninterrupted[1])
     assert_same_numbers(workdir, uninterrupted[0])
+
+
+def test_killed_and_resumed_in_a_bucket_equals_uninterrupted(uninterrupted, bucket, data_in_bucket, tmp_path, run_config):
+    """Data set and workdir in a bucket; ended by SIGTERM, then killed, then with half a checkpoint."""
+    workdir = bucket / "run"
+    save_config(tmp_path / "config.json", run_config())
+    ended = signalled(tmp_path / "config.json", data_in_bucket, workdir, 3, "SIGTERM")
+    assert ended.returncode == 1 and "the checkpoint of step 4 is saved: start again to go on from there" in ended.stderr
+    # All that was written has arrived, although the run was not complete.
+    assert [line["step"] for line in lines(workdir) if line["phase"] == "train"] == [1, 2, 3, 4]
+    assert steps_in(workdir / "checkpoints") == [2, 4]
+    killed = signalled(tmp_path / "config.json", data_in_bucket, workdir, 5, "SIGKILL")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert lines(workdir)[-1]["step"] == 5  # At once, not when the run ends.
+    half = workdir / "checkpoints" / "5"
+    (half / "state" / "manifest.ocdbt").write_bytes((workdir / "checkpoints" / "4" / "state" / "manifest.ocdbt").read_bytes())
+    assert half.exists() and steps_in(workdir / "checkpoints") == [2, 4]
+    state = jax.device_get(train(run_config(), data_in_bucket, workdir))
+    assert_identical(state, uninterrupted[1])
+    assert_same_numbers(workdir, uninterrupted[0])
+    assert steps_in(workdir / "checkpoints") == [4, 6] and not half.exists()
+    assert read_config(workdir / "config.json").to_dict() == read_config(uninterrupted[0] / "config.json").to_dict()
+    assert sorted(path.name for path in (workdir / "pictures").iterdir()) == [f"step_{step:08d}.png" for step in (2, 4, 6)]
+    assert list(workdir.glob("events.*"))
+    out = tmp_path / "last.safetensors"
+    assert main(["export", f"--workdir={workdir}", "--step=last", f"--out={out}"]) == 0
+    assert_identical(load_safetensors(out)["params"], state.params["generator"])
+    assert_identical(load_network(workdir, "unmask").variables, load_network(uninterrupted[0], "unmask").variables)
 
 
 def test_waiting_for_records_is_told(data_dir, tmp_path, run_config, monkeypatch):

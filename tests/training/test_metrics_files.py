@@ -1,10 +1,33 @@
+import contextlib
 import json
 
 import numpy as np
 import pytest
 
-from maskgan_jax.files import read_image
+from maskgan_jax.files import decode_image, read_image
 from maskgan_jax.training.metrics_files import MetricsFiles
+
+
+def test_in_a_bucket_everything_arrives_at_each_flush(bucket, monkeypatch, capfd):
+    files = MetricsFiles(bucket, 0)
+    files.write(1, "train", {"l1": 0.5})
+    assert lines(bucket) == [{"step": 1, "phase": "train", "l1": 0.5}]
+    image = np.zeros((4, 6, 3), np.uint8)
+    files.draw(1, image)
+    np.testing.assert_array_equal(decode_image((bucket / "pictures" / "step_00000001.png").read_bytes()), image)
+    events = {path.name: path.read_bytes() for path in bucket.glob("events.*")}
+    assert any(b"pictures" in content and b"train/l1" in content for content in events.values())
+    # A bucket that cannot be reached for a while costs nothing.
+    with monkeypatch.context() as patched:
+        patched.setattr(type(bucket), "write_bytes", lambda *_: open("/nowhere"))
+        files.write(2, "train", {"l1": 0.4})
+    assert len(lines(bucket)) == 1 and "cannot reach" in capfd.readouterr().out
+    files.write(3, "train", {"l1": 0.3})
+    assert len(lines(bucket)) == 3
+    files.close()
+    with contextlib.closing(MetricsFiles(bucket, 2)) as files:
+        files.write(3, "train", {"l1": 0.2})
+    assert [line["l1"] for line in lines(bucket)] == [0.5, 0.4, 0.2]
 
 
 @pytest.fixture

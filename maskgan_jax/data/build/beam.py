@@ -24,9 +24,9 @@ from maskgan_jax.data.build.card import Tally
 from maskgan_jax.data.build.face_lists import FaceLists, Usable
 from maskgan_jax.data.build.make_record import FoundFace, find_face, try_record
 from maskgan_jax.data.build.sources import Skipped
-from maskgan_jax.data.build.storage import is_remote
 from maskgan_jax.data.masked_faces.masked_faces_dataset_builder import BeamBuilder, prepare
 from maskgan_jax.errors import UserError
+from maskgan_jax.storage import is_remote
 
 # By the name that people give; Beam knows Dask's by where it is only.
 RUNNERS = {name: name for name in ("DirectRunner", "DataflowRunner", "FlinkRunner", "SparkRunner")}

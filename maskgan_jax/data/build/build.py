@@ -28,13 +28,13 @@ from maskgan_jax.data.build.face_lists import ITEMS_PER_LIST, FaceLists, Usable
 from maskgan_jax.data.build.make_record import FoundFace, check_fit, detect_face, mapped, try_record
 from maskgan_jax.data.build.sources import Photo, Skipped, list_all_photos
 from maskgan_jax.data.build.splits import check_splits, split_photos
-from maskgan_jax.data.build.storage import is_remote, reaching
 from maskgan_jax.data.masked_faces import reader as masked_faces
 from maskgan_jax.data.masked_faces.masked_faces_dataset_builder import Builder, prepare
 from maskgan_jax.data.masks import check_masks
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing, write_json, write_png
 from maskgan_jax.runtime.lock import locked
+from maskgan_jax.storage import copy_files, is_remote, move, reaching
 
 # Prefix of the folders of unfinished builds, running or killed.
 UNFINISHED = ".unfinished-"
@@ -105,8 +105,9 @@ def build_data_set(
     check_masks(config.data)
     with _unfinished(data_dir, overwrite) as folder, tempfile.TemporaryDirectory() as temporary:
         here = Path(temporary)
-        # In a cloud only if Beam's workers need them there: every access is a request.
-        lists = FaceLists(here / "lists" if is_remote(data_dir) and not runner else folder / "lists")
+        # In a cloud only if Beam's workers need it there: every access is a request.
+        work = epath.Path(here) if is_remote(data_dir) and not runner else folder
+        lists = FaceLists(work / "lists")
         photos, skipped, of_sources = _list_photos(sources, config, lists)
         check_splits(config.data.splits, of_sources)
         find_faces(lists, photos, config)
@@ -117,7 +118,7 @@ def build_data_set(
         used = {photo.place for part in splits.values() for photo in part}
         unused = [Skipped(photo.id, photo.source, "not in any split") for photo in usable if photo.place not in used]
         _check_any(splits, skipped + unused)
-        tally = write_records(folder / "built", splits, lists, config)
+        tally = write_records(work / "built", splits, lists, config)
         _report(tally.left_out.values(), len(used))
         skipped += tally.left_out.values()
         written = {
@@ -136,7 +137,10 @@ def build_data_set(
         _check_any(records, examples)
         write_png(here / SHEET, contact_sheet(records))
         for name in BESIDE:
-            epath.Path(here / name).copy(folder / "built" / name)
+            epath.Path(here / name).copy(work / "built" / name)
+        if work != folder:
+            with reaching(data_dir):
+                copy_files(work / "built", folder / "built")
     return card
 
 
@@ -236,7 +240,7 @@ def _unfinished_in_cloud(data_dir: epath.Path, overwrite: bool) -> Iterator[epat
             for name in BESIDE:
                 (built / name).replace(data_dir / name)
             (built / finished.name / last).replace(folder / last.name)
-            (built / finished.name).rename(finished)
+            move(built / finished.name, finished)
             (folder / last.name).replace(finished / last)
     finally:
         with reaching(data_dir):

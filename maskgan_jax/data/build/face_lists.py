@@ -15,7 +15,7 @@ from etils import epath
 
 from maskgan_jax.data.build.make_record import FoundFace
 from maskgan_jax.data.build.sources import Photo, Skipped
-from maskgan_jax.data.build.storage import reaching, save_text
+from maskgan_jax.storage import reaching, save_text
 
 # Also a Beam worker's unit of work: about half a minute.
 ITEMS_PER_LIST = 500

@@ -21,12 +21,12 @@ from ml_collections import ConfigDict
 
 from maskgan_jax.data.align import AlignedFace, FaceSquare, align
 from maskgan_jax.data.build.sources import Photo, Skipped
-from maskgan_jax.data.build.storage import Unreachable
 from maskgan_jax.data.masks import Compression, DrawnMask, draw_mask, fit_mask
 from maskgan_jax.data.rendered.faces import pose_face
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import decode_image, jpeg_quality
 from maskgan_jax.runtime.parent import end_with_parent
+from maskgan_jax.storage import Unreachable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -15,10 +15,10 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from maskgan_jax.data.build.storage import is_remote, reaching, walk
 from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import IMAGE_SUFFIXES, decode_image, is_image_name
+from maskgan_jax.storage import is_remote, reaching, walk
 
 RENDERED_FACES = 1000
 KDEF_ANGLES = ("FL", "HL", "S", "HR", "FR")

@@ -23,10 +23,10 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from maskgan_jax.data.build.card import Tally
 from maskgan_jax.data.build.sources import Skipped
-from maskgan_jax.data.build.storage import is_remote, reaching, save_text
 from maskgan_jax.data.masked_faces.reader import NAME, VERSION
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing
+from maskgan_jax.storage import is_remote, reaching, save_text
 
 if TYPE_CHECKING:
     import apache_beam as beam

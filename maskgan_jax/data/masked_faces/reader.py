@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from maskgan_jax.config import read_config
-from maskgan_jax.data.build.storage import is_remote
+from maskgan_jax.data.masked_faces.local_copy import local_folder
 from maskgan_jax.errors import UserError
 
 NAME = "masked_faces"
@@ -105,10 +105,10 @@ def readable(records: Sequence[dict[str, Any]], numbers: Iterable[int]) -> Itera
 
 
 def load_split(data_dir: str | Path, split: str) -> Records:
-    """Opens one split of the data set that `maskgan build` made in `data_dir`.
+    """Opens one split of the data set that `maskgan build` made in `data_dir`, a folder or the URL of a bucket's.
 
     Raises:
-      UserError: there is no data set, or one in a cloud, of another format or without this split; or a file cannot be opened.
+      UserError: there is no data set, or one of another format or without this split; or a file cannot be opened or copied.
     """
     # Imported here: it takes a second, and processes that make records do not need it.
     import tensorflow_datasets as tfds
@@ -142,7 +142,7 @@ def digest_of(data_dir: str | Path) -> str:
     compressed record there, so this changes, too, when the data set is rebuilt from other photos or with other masks.
 
     Raises:
-      UserError: there is no data set, one in a cloud, or one of another version; or its files cannot be read.
+      UserError: there is no data set, or one of another version; or its files cannot be read.
     """
     folder = _folder_of(data_dir)
     if (stored := folder / METADATA).exists():
@@ -164,7 +164,7 @@ def config_of(data_dir: str | Path) -> ConfigDict:
     Raises:
       UserError: it is missing or is no saved config.
     """
-    path = Path(data_dir) / "config.json"
+    path = local_folder(data_dir) / "config.json"
     if not path.exists():
         raise UserError(f"{data_dir} has no config.json, so its settings are unknown; {_rebuild(data_dir)}")
     return read_config(path)
@@ -172,14 +172,12 @@ def config_of(data_dir: str | Path) -> ConfigDict:
 
 def zoom_of(data_dir: str | Path) -> float:
     """The `data.zoom` that the data set in `data_dir` was built with; 1.0 if it has no config.json."""
-    return config_of(data_dir).data.zoom if (Path(data_dir) / "config.json").exists() else 1.0
+    return config_of(data_dir).data.zoom if (local_folder(data_dir) / "config.json").exists() else 1.0
 
 
 def _folder_of(data_dir: str | Path) -> Path:
-    """The folder of the records. Raises UserError if there is none of this version on this machine."""
-    if is_remote(data_dir):
-        raise UserError(f"{data_dir} is in a cloud; copy the data set to a disk first, and give that folder")
-    folder = Path(data_dir) / NAME / VERSION
+    """The folder of the records on this machine. Raises UserError if there is none of this version."""
+    folder = local_folder(data_dir) / NAME / VERSION
     if not folder.is_dir():
         if others := sorted(path.name for path in folder.parent.glob("*.*.*/")):
             raise UserError(

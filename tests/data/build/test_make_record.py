@@ -11,11 +11,11 @@ from maskgan_jax.data.build import make_record as records
 from maskgan_jax.data.build.build import build_data_set
 from maskgan_jax.data.build.make_record import FoundFace, check_fit, detect_face, mapped, try_record
 from maskgan_jax.data.build.sources import Photo, Skipped
-from maskgan_jax.data.build.storage import Unreachable
 from maskgan_jax.data.masked_faces.reader import digest_of, load_split
 from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import write_png
+from maskgan_jax.storage import Unreachable
 
 PHOTO = Photo("rendered/000003", "rendered", "", "", (3, 0))
 

@@ -188,9 +188,12 @@ def test_numbers_of_records(data_dir):
     assert not records.damaged
 
 
-def test_a_data_set_in_a_cloud():
-    with pytest.raises(UserError, match="gs://bucket/data is in a cloud; copy the data set to a disk first"):
-        load_split("gs://bucket/data", "train")
+def test_a_data_set_in_a_bucket(data_dir, data_in_bucket):
+    for there, here in zip(load_split(data_in_bucket, "train"), load_split(data_dir, "train"), strict=True):
+        assert there["id"] == here["id"] and np.array_equal(there["masked"], here["masked"])
+    assert digest_of(str(data_in_bucket)) == digest_of(data_dir)
+    with pytest.raises(UserError, match="there is no data set in .*/none; make one with maskgan build"):
+        load_split(data_in_bucket.parent / "none", "train")
 
 
 def test_digest_travels_with_the_records(data_dir, tmp_path):

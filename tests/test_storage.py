@@ -7,16 +7,17 @@ import pytest
 from etils import epath
 from etils.epath import backend
 from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import _registry
 
 from maskgan_jax.config import load_config
 from maskgan_jax.data.build.build import build_data_set
 from maskgan_jax.data.build.face_lists import FaceLists
 from maskgan_jax.data.build.sources import Photo, Skipped, list_photos
-from maskgan_jax.data.build.storage import is_remote, reaching, walk
 from maskgan_jax.data.masked_faces.masked_faces_dataset_builder import Builder
 from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import encode_png
+from maskgan_jax.storage import is_remote, move, path_of, reaching, save_text, steps_in, walk
 
 
 class Bucket(MemoryFileSystem):
@@ -52,6 +53,7 @@ def cloud():
     Bucket.store.clear()
     for name in Bucket.protocol:
         fsspec.register_implementation(name, "gcsfs.GCSFileSystem", clobber=True)
+        _registry.pop(name)  # Where the class still is.
     backend.fsspec_backend._get_filesystem.cache_clear()
 
 
@@ -117,14 +119,14 @@ def test_a_build_that_fails_in_a_cloud_leaves_what_was_there(cloud, config, monk
 
 
 def test_a_build_that_dies_while_it_moves_into_a_cloud_does_not_look_finished(cloud, config, monkeypatch):
-    rename = Bucket.rename
+    copy = Bucket.cp_file
 
     def die(self, path1, path2, **options):
-        rename(self, path1, path2, **options)
-        if path2 == str(cloud / "masked_faces"):
+        copy(self, path1, path2, **options)
+        if "/folder/masked_faces/" in path2 and "train" in path2:
             raise ConnectionError("the network is gone")
 
-    monkeypatch.setattr(Bucket, "rename", die)
+    monkeypatch.setattr(Bucket, "cp_file", die)
     with pytest.raises(UserError, match="the network is gone"):
         build_data_set(["rendered=4"], config, cloud, workers=1)
     assert any("masked_faces-train" in name for name in Bucket.store)
@@ -222,7 +224,7 @@ def test_files_are_written_again_when_a_worker_does_its_work_again(cloud, tmp_pa
 
 
 def test_a_cloud_that_cannot_be_reached():
-    with pytest.raises(UserError, match=r"cannot reach gs://b/f \(ImportError: no gcsfs\); it takes gcsfs") as caught:
+    with pytest.raises(UserError, match=r"cannot reach gs://b/f \(ImportError: no gcsfs\); pip install 'm") as caught:
         with reaching("gs://b/f"):
             raise ImportError("no\ngcsfs")
     assert "\n" not in str(caught.value)
@@ -230,3 +232,48 @@ def test_a_cloud_that_cannot_be_reached():
         with reaching("/b/f"):
             raise ImportError
     assert is_remote("s3://b") and not is_remote(Path("/gs/b"))
+
+
+def test_a_build_in_a_bucket(bucket, config, tmp_path):
+    """By the protocols of Google and Amazon: the same files as here, also when a data set is replaced."""
+    build_data_set(["rendered=4"], config, tmp_path / "here", workers=1)
+    for overwrite in (False, True):
+        build_data_set(["rendered=4"], config, bucket / "data", workers=1, overwrite=overwrite)
+    names = local_copy(bucket / "data", tmp_path / "there")
+    assert names == sorted(str(p.relative_to(tmp_path / "here")) for p in (tmp_path / "here").rglob("*") if p.is_file())
+    assert filecmp.cmpfiles(tmp_path / "here", tmp_path / "there", names, shallow=False) == (names, [], [])
+
+
+def test_paths():
+    assert path_of("a/b") == Path("a/b")
+    with pytest.raises(
+        UserError, match="az://bucket/a cannot be used; give a folder, or a URL that begins with gs:// or s3://"
+    ):
+        path_of("az://bucket/a")
+
+
+def test_a_package_that_is_missing(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"^s3://bucket/a takes the package s3fs; install it with pip install 'm.*\[s3\]'$"):
+        path_of("s3://bucket/a")
+
+
+def test_in_a_bucket_a_checkpoint_is_whole_when_it_is_committed(bucket):
+    assert steps_in(bucket) == []
+    for name in ("3/state/a", "3/commit_success.txt", "12/commit_success.txt", "5/state/commit_success.txt", "x/y"):
+        (bucket / name).write_text("a")
+    assert steps_in(bucket) == [3, 12]
+
+
+def test_a_folder_in_a_bucket_is_moved(bucket):
+    for name in ("a/x", "a/b/y"):
+        (bucket / name).write_text(name)
+    move(bucket / "a", bucket / "to" / "there")
+    assert (bucket / "to" / "there" / "b" / "y").read_text() == "a/b/y" and (bucket / "to" / "there" / "x").exists()
+    assert not (bucket / "a").exists()
+
+
+def test_a_bucket_that_is_not_there(bucket):
+    missing = epath.Path(str(bucket).replace("//bucket", "//nothing"))
+    with pytest.raises(UserError, match=f"^cannot reach {missing}/a .*; check the URL, the network and your credentials$"):
+        save_text(missing / "a", "text")

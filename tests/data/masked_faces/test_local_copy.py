@@ -1,0 +1,113 @@
+import contextlib
+import filecmp
+from types import SimpleNamespace
+
+import pytest
+
+from maskgan_jax.data.masked_faces import local_copy
+from maskgan_jax.data.masked_faces.local_copy import local_folder
+from maskgan_jax.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def forgetful():
+    """As in a new process."""
+    local_copy._copied.cache_clear()
+
+
+@pytest.fixture
+def copied(monkeypatch, tmp_path):
+    """The files that are copied from now on; KeyboardInterrupt comes instead of the one whose number is put into `stop_at`."""
+    names, replacing = [], local_copy.replacing
+
+    @contextlib.contextmanager
+    def noted(path):
+        if len(names) == stop_at[0]:
+            raise KeyboardInterrupt
+        with replacing(path) as temporary:
+            yield temporary
+        names.append(str(path.relative_to(tmp_path / "cache" / "data")).partition("/")[2])
+
+    stop_at = [-1]
+    monkeypatch.setattr(local_copy, "replacing", noted)
+    return names, stop_at
+
+
+def test_a_folder_is_not_copied(data_dir):
+    assert local_folder(str(data_dir)) == data_dir
+
+
+def test_a_copy_is_made_once(data_dir, data_in_bucket, copied, tmp_path, capfd):
+    copied, _ = copied
+    folder = local_folder(data_in_bucket)
+    assert folder.is_relative_to(tmp_path / "cache" / "data")
+    # Not the contact sheet and the like.
+    assert (
+        sorted(copied) == ["config.json", *sorted(n for n in copied if n.startswith("masked_faces/2.0.0/"))]
+        and len(copied) == 7
+    )
+    assert filecmp.cmpfiles(data_dir, folder, copied, shallow=False) == (copied, [], [])
+    assert f"copy {data_in_bucket}" in capfd.readouterr().err  # The progress.
+    copied.clear()
+    local_copy._copied.cache_clear()
+    assert local_folder(f"{data_in_bucket}/") == folder and not copied
+
+
+def test_a_data_set_that_has_changed_is_copied_again(data_in_bucket):
+    before = local_folder(data_in_bucket)
+    text = (data_in_bucket / "config.json").read_text()
+    (data_in_bucket / "config.json").write_text(text[:-1] + " ")  # Of the same size.
+    local_copy._copied.cache_clear()
+    after = local_folder(data_in_bucket)
+    assert after != before
+    assert (before / "config.json").read_text() == text != (after / "config.json").read_text()
+
+
+def test_an_interrupted_copy_goes_on(data_in_bucket, copied, monkeypatch):
+    monkeypatch.setattr(local_copy, "THREADS", 1)
+    names, stop_at = copied
+    stop_at[0] = 3
+    with pytest.raises(KeyboardInterrupt):
+        local_folder(data_in_bucket)
+    stop_at[0] = -1
+    folder = local_folder(data_in_bucket)
+    assert len(names) == len(set(names)) == 7
+    assert [path.name for path in folder.parent.iterdir() if path.suffix != ".lock"] == [folder.name]
+
+
+@pytest.mark.parametrize(("damage", "message"), [(lambda chunk: chunk[1:], "bytes instead of"), (bytes.swapcase, "damaged")])
+def test_a_file_that_arrives_damaged_is_refused(data_in_bucket, monkeypatch, damage, message):
+    store = type(local_copy.fsspec.filesystem(str(data_in_bucket).partition(":")[0]))
+    opened = store.open
+
+    def damaged(self, path, mode="rb", **options):
+        file = opened(self, path, mode, **options)
+        read = file.read
+        file.read = lambda *size: damage(read(*size))
+        return file
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "open", damaged)
+        with pytest.raises(UserError, match=f"{data_in_bucket}/.* arrived .*{message}.*; start again"):
+            local_folder(data_in_bucket)
+    assert local_folder(data_in_bucket).is_dir()
+
+
+def test_a_full_disk_says_what_is_needed(data_in_bucket, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
+    with pytest.raises(UserError, match=f"a copy of {data_in_bucket} needs [01] MB in .*, where 0 MB are free; free some"):
+        local_folder(data_in_bucket)
+
+
+def test_digests_that_buckets_know():
+    """Of an empty file: Google's MD5 and CRC32C, Amazon's ETag, which is an MD5 unless the file came in parts."""
+    pytest.importorskip("google_crc32c", reason="comes with gcsfs: pip install 'maskgan_jax[gcs]'")
+    md5 = bytes.fromhex("d41d8cd98f00b204e9800998ecf8427e")
+    for info, expected in (
+        ({"md5Hash": "1B2M2Y8AsgTpgAmY7PhCfg=="}, md5),
+        ({"crc32c": "AAAAAA=="}, bytes(4)),
+        ({"ETag": '"d41d8cd98f00b204e9800998ecf8427e"'}, md5),
+    ):
+        algorithm, value = local_copy._digest(info)
+        assert value == expected == algorithm().digest()
+    assert local_copy._digest({"ETag": '"d41d8cd98f00b204e9800998ecf8427e-8"'})[1] == b""
