@@ -60,7 +60,7 @@ def test_report_needs_no_other_file(finished):
     report = (out / "report.html").read_text()
     for text in (*headings[1:], *(cell for row in rows for cell in row[1:]), "C2", "rendered"):
         assert text in report
-    assert report.count('src="data:image/png;base64,') == 3 and report.count("<svg") == 4
+    assert report.count('src="data:image/png;base64,') == 3 and report.count("<svg") == 6
     assert not re.search(r"""(src|href)=["']?http|url\(|<script|<link""", report)
     assert (out / "examples.png").stat().st_size > 1000
 
