@@ -1,6 +1,6 @@
 """The network that finds the mask on a face, for `maskgan unmask`: from drawn masks, on faces that are badly aligned too.
 
-maskgan build --config=configs/fast_model.py --source=folder=DIR --data_dir=DATA
+maskgan build --config=configs/default_segmentation.py --source=folder=DIR --data_dir=DATA
 maskgan train --config=configs/default_segmentation.py --data_dir=DATA --workdir=SEGMENTATION
 """
 

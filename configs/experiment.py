@@ -1,4 +1,4 @@
-"""The data of the paper's experiment at 128 px, from photos that can be had: docs/results.md.
+"""The data of the paper's experiment at 128 px, from photos that can be had.
 
 maskgan build --config=configs/experiment.py --source=folder=DIR --data_dir=DATA
 python tools/run_experiment.py paper --data_dir=DATA --out=RUNS

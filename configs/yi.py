@@ -1,6 +1,7 @@
 """The baseline "Yi" of the paper's tables (Ud Din et al. 2020). Otherwise as configs/paper.py.
 
-maskgan train --config=configs/default_segmentation.py --config.data.size=256 --data_dir=DATA --workdir=MAP
+maskgan train --config=configs/default_segmentation.py --config.data.size=256 --config.data.zoom=1.0 \
+    --config.segmentation_net.width=16 --data_dir=DATA --workdir=MAP
 maskgan train --config=configs/yi.py --data_dir=DATA --workdir=RUN --config.segmentation_net.weights=MAP
 """
 

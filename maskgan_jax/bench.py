@@ -470,7 +470,8 @@ def _serve(setup: Setup, connection: Connection) -> None:
         return
     except Exception as error:
         # Some exceptions cannot be sent as they are.
-        connection.send(RuntimeError(f"{type(error).__name__}: {error}"))
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        connection.send(RuntimeError(f"{kind}{error}"))
 
 
 def _seconds_of(ready: Ready, steps: int) -> float:

@@ -142,7 +142,10 @@ def _adversarial(context: Context) -> jax.Array:
 
 
 def _feature_matching(context: Context) -> jax.Array:
-    return sum(feature_matching_loss(fake.layers, context.true[name].layers) for name, fake in context.fake.items())
+    return sum(
+        jnp.where(context.weights.get(name, 1.0) > 0, feature_matching_loss(fake.layers, context.true[name].layers), 0.0)
+        for name, fake in context.fake.items()
+    )
 
 
 # The terms of Eq. 3 and those beyond the paper, by the names of their weights in the section `losses` of a config. ST-LPIPS is

@@ -50,7 +50,7 @@ def path_of(path: str | os.PathLike) -> Path | epath.Path:
         raise UserError(f"{os.fspath(path)} cannot be used; give a folder, or a URL that begins with gs:// or s3://")
     package, extra = PACKAGES[scheme]
     if importlib.util.find_spec(package) is None:
-        raise UserError(f"{os.fspath(path)} takes the package {package}; install it with pip install 'maskgan_jax[{extra}]'")
+        raise UserError(f"{os.fspath(path)} needs the package {package}; install it with pip install 'maskgan_jax[{extra}]'")
     return epath.Path(path)
 
 

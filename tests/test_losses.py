@@ -224,6 +224,16 @@ def test_adversarial_term_is_weighted_by_discriminator(rng):
     assert float(TERMS["adversarial"](context)) == pytest.approx(0.3 * one + 0.7 * other, rel=1e-5)
 
 
+def test_feature_matching_leaves_out_a_discriminator_that_has_not_joined(rng):
+    layers = {name: [rng.normal(size=(1, 2, 2, 3)).astype(np.float32)] for name in ("one", "other")}
+    fake, true = ({name: Judgement(None, [k * x for x in of]) for name, of in layers.items()} for k in (1, 0))
+    sizes = {name: float(np.abs(of[0]).mean()) for name, of in layers.items()}
+    context = Context(None, None, None, None, fake, true)
+    assert float(TERMS["feature_matching"](context)) == pytest.approx(sum(sizes.values()), rel=1e-5)
+    context = dataclasses.replace(context, weights={"one": 0.3, "other": 0.0})
+    assert float(TERMS["feature_matching"](context)) == pytest.approx(sizes["one"], rel=1e-5)
+
+
 def test_gradient_penalty_of_a_linear_judge():
     """Its gradient is its kernel, wherever it is applied: the penalty is the sum of the squares of what each pixel meets."""
     rng = np.random.default_rng(0)

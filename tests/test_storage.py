@@ -254,7 +254,7 @@ def test_paths():
 
 def test_a_package_that_is_missing(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"^s3://bucket/a takes the package s3fs; install it with pip install 'm.*\[s3\]'$"):
+    with pytest.raises(UserError, match=r"^s3://bucket/a needs the package s3fs; install it with pip install 'm.*\[s3\]'$"):
         path_of("s3://bucket/a")
 
 

@@ -38,13 +38,12 @@ from maskgan_jax.config import load_config
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import write_json
 from maskgan_jax.models.convolutions import compiling_for
+from maskgan_jax.runtime.chips import chip_of
 from maskgan_jax.training.abstract import abstract_step
 from maskgan_jax.training.check import task_of_shapes
 from maskgan_jax.training.mesh import create_mesh
 from maskgan_jax.training.state import Task
 
-# Of a chip, in GiB, by JAX's name for it.
-MEMORY = {"TPU v4": 32, "TPU v5 lite": 16, "TPU v5": 95, "TPU v6 lite": 32, "NVIDIA H100 80GB HBM3": 80, "NVIDIA H200": 141}
 EXAMPLES = "v5e:4x4, v5e:16x16, v5p:4x4x4 or v6e:8x8"
 GPU_EXAMPLES = "gpu:1x8x1 for 8 or gpu:4x8x1 for 32"
 # Without these libtpu asks Google's cloud, for a minute, which machine it is on, complains that it is on none, writes logs to
@@ -125,7 +124,8 @@ def compile_and_report(config: ConfigDict, chips: Sequence[jax.Device], options:
     batch, kind = config.input.batch_size, chips[0].device_kind
     # A chip may be two devices, its cores.
     places = {tuple(getattr(chip, "coords", [chip.id])) for chip in chips}
-    memory = MEMORY.get(kind, math.nan) * 2**30 * len(places) / len(chips)
+    known = chip_of(kind)
+    memory = (known.memory if known else math.nan) * len(places) / len(chips)
     report = {"chip": kind, "chips": len(chips), "global_batch": batch, "batch_per_chip": batch // len(chips)}
     report |= {"remat": config.training.remat, "fsdp": config.training.fsdp, "memory_of_chip": memory}
     start = time.monotonic()

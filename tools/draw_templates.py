@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from maskgan_jax.data.masks.random_templates import write_templates
 from maskgan_jax.errors import UserError, exit_code
@@ -23,6 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags = parser.parse_args(arguments)
     if flags.count < 1 or flags.seed < 0:
         raise UserError("--count must be at least 1, and --seed at least 0")
+    if "://" in flags.out:
+        raise UserError(f"{flags.out} is a URL; give a folder on a disk")
+    if (Path(flags.out) / "masks.cfg").exists():
+        raise UserError(f"{flags.out} has templates already (masks.cfg); give another folder")
     write_templates(flags.out, flags.count, flags.seed)
     print(f"{flags.count} templates are in {flags.out}")
 

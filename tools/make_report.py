@@ -1,6 +1,6 @@
-"""Makes docs/results.md of the scores of `tools/run_experiment.py paper`: the tables of the paper, with intervals.
+"""Makes a page of tables of the scores of `tools/run_experiment.py paper`: the tables of the paper, with intervals.
 
-    python tools/make_report.py RUNS --out=docs/results.md
+    python tools/make_report.py RUNS --out=results.md
 
 Intervals are of 95 %: percentiles of the means of 2,000 bootstrap samples, of people rather than of images, as those of one
 person are alike. The samples are the same for all systems, so that differences are paired.
@@ -45,7 +45,7 @@ class Scores(NamedTuple):
     Attributes:
       values: {score: `[N]`}, NaN where there is none.
       people: `[N]`, a number for each person.
-      labels: {'source', 'mask_type' and 'acted', the expression: `[N]` strings}.
+      labels: {'id', 'source', 'mask_type' and 'acted', the expression: `[N]` strings}.
     """
 
     values: dict[str, np.ndarray]
@@ -58,8 +58,8 @@ def read_scores(path: Path, output: str) -> Scores | None:
 
     Args:
       path: the file.
-      output: 'raw', what the generator drew, or 'composite', with the known pixels put back. Methods without a generator have
-        only the latter, which stands for both.
+      output: 'raw', what the generator drew, or 'composite', which has the known pixels of the photo. Methods without a
+        generator have only the latter, which stands for both.
 
     Raises:
       UserError: it is no such file.
@@ -69,9 +69,9 @@ def read_scores(path: Path, output: str) -> Scores | None:
         if "mse_masked" not in scores:
             return None
         images = scores.get("put_back", scores)["images"] if output == "composite" else scores["images"]
-        names = [name for name in (*COLUMNS, *MORE_COLUMNS) if name in images[0]]
+        names = [*COLUMNS, *(name for name in MORE_COLUMNS if name in images[0])]
         values = {name: np.array([np.nan if image[name] is None else image[name] for image in images], float) for name in names}
-        labels = {name: np.array([image[name] for image in images]) for name in ("source", "mask_type", "acted")}
+        labels = {name: np.array([image[name] for image in images]) for name in ("id", "source", "mask_type", "acted")}
         people = np.unique([image["person"] or image["id"] for image in images], return_inverse=True)[1]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(f"{path} has no scores of `maskgan evaluate` ({type(error).__name__}: {error})") from error
@@ -151,7 +151,8 @@ def report(runs: Path) -> str:
     """The whole page.
 
     Raises:
-      UserError: there are no scores, or `pix2pix`, with which the systems are compared, has none.
+      UserError: there are no scores, `pix2pix`, with which the systems are compared, has none, or a system has those of other
+        images.
     """
 
     def read(file: str, output: str) -> dict[str, Scores]:
@@ -161,6 +162,11 @@ def report(runs: Path) -> str:
     raw, composite = read("scores.json", "raw"), read("scores.json", "composite")
     if "pix2pix" not in raw:
         raise UserError(f"{runs} has no pix2pix/scores.json, with which the systems are compared; run the experiment first")
+    for name, scores in raw.items():
+        if not np.array_equal(scores.labels["id"], raw["pix2pix"].labels["id"]):
+            raise UserError(
+                f"{runs / name / 'scores.json'} is of other images than pix2pix/scores.json; delete it and score again"
+            )
     endings = sorted({path.name for path in runs.glob("*/scores_*.json")})
     others = {name.removeprefix("scores_").removesuffix(".json"): read(name, "composite") for name in endings}
     images, people = len(raw["pix2pix"].people), raw["pix2pix"].people.max() + 1
@@ -168,7 +174,7 @@ def report(runs: Path) -> str:
         ["# The paper's experiment", "", f"{images} test images of {people} people. Made by `tools/make_report.py`."],
         ["", "## Table 2: what the generator draws", ""],
         table(raw, COLUMNS),
-        ["", "## The same with the known pixels put back", ""],
+        ["", "## Table 2: the composite", ""],
         table(composite, COLUMNS),
         ["", "## More scores, of the composite", ""],
         table(composite, MORE_COLUMNS),

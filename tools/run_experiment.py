@@ -7,7 +7,7 @@ Each run has a folder in RUNS: the workdir of `maskgan train`, and `scores.json`
 the test split; and for each --test=NAME=DIR, `scores_NAME.json` on that of another data set. SIGTERM ends the experiment
 after a checkpoint. When all runs are done, or with --report before that, what there is to report is printed.
 
-`paper`: every system of the paper's tables, on the data of configs/experiment.py; docs/results.md.
+`paper`: every system of the paper's tables, on the data of configs/experiment.py; tools/make_report.py makes its tables.
 
 `large_batches`: what a batch of 8 to 512 costs at equal epochs, and what scaling of the learning rate, warm-up and norms do
 about it. pix2pix at 64 px, width 16.
@@ -101,7 +101,7 @@ def paper(data_dir: Path, out: Path) -> Runs:
 
 
 def report_paper(out: Path, scores: Mapping[str, dict[str, Any]]) -> Iterator[str]:
-    """The means on the test split; tools/make_report.py makes the tables of docs/results.md."""
+    """The means on the test split; tools/make_report.py has more."""
     columns = ("mse_masked", "psnr", "ssim", "st_lpips")
     yield "| system | " + " | ".join(columns) + " |"
     yield "|---|" + "--:|" * len(columns)
@@ -113,7 +113,9 @@ def report_paper(out: Path, scores: Mapping[str, dict[str, Any]]) -> Iterator[st
 def large_batches(data_dir: Path, out: Path) -> Runs:
     """Batches with every scaling: with warm-up and two seeds; with one, without warm-up, and with batch norm."""
     del out
-    splits = json.loads((data_dir / "card.json").read_text())["splits"]
+    splits = read_json(data_dir / "card.json").get("splits", {})
+    if "train" not in splits:
+        raise UserError(f"{data_dir / 'card.json'} tells of no training split; build the data set again")
     runs = {}
     variants = [("instance", True, 0), ("instance", True, 1), ("instance", False, 0), ("batch", True, 0)]
     for norm, warmup, seed in variants:
@@ -155,7 +157,7 @@ def report_large_batches(out: Path, scores: Mapping[str, dict[str, Any]]) -> Ite
             table.setdefault((norm, warmup, each, int(batch)), []).append(of_run["mse_masked"])
     for norm, warmup in dict.fromkeys(key[:2] for key in table):
         how = "with" if warmup == "warmup" else "without"
-        yield f"\n{norm} norm, {how} warm-up: MSE in the mask (the largest less the smallest of the seeds)\n"
+        yield f"\n{norm} norm, {how} warm-up: MSE in the mask (range over seeds)\n"
         yield "| batch | " + " | ".join(SCALINGS) + " |"
         yield "|--:|" + "--:|" * len(SCALINGS)
         for batch in BATCHES:
@@ -225,7 +227,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             train_and_score(runs[name], tests, flags.out / name)
     done = {name: flags.out / name / "scores.json" for name in runs if (flags.out / name / "scores.json").is_file()}
     print(f"{len(done)} of {len(runs)} runs are done")
-    print("\n".join(report(flags.out, {name: json.loads(path.read_text()) for name, path in done.items()})))
+    print("\n".join(report(flags.out, {name: read_json(path) for name, path in done.items()})))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What is in a file. Raises UserError if it is damaged."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error}); delete it and start again") from error
 
 
 def train_and_score(run: Run, tests: Mapping[str, Path], workdir: Path) -> None:

@@ -61,9 +61,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _check(flags: argparse.Namespace, config: ConfigDict) -> None:
-    if flags.data_dir or flags.workdir or flags.distributed or flags.coordinator:
+    if any((flags.data_dir, flags.workdir, flags.distributed, flags.coordinator, flags.processes, flags.process is not None)):
         raise UserError(
-            "--check reads no data and starts no run; leave out --data_dir, --workdir and the flags of several processes"
+            "--check reads no data and starts no run; leave out --data_dir, --workdir, and flags of several processes"
         )
     if flags.check < 1:
         raise UserError(f"--check is {flags.check}; it must be a number of devices, at least 1")

@@ -22,7 +22,7 @@ EXCITED = 3
 RATIO = 16
 # Dilations of the bottleneck's convolutions (assumed).
 DILATIONS = (2, 4, 8, 16)
-# Channels of the map module: those of configs/default_segmentation.py.
+# Channels of the map module, as `segmentation_net.width`.
 MAP_WIDTH = 16
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 
@@ -9,7 +10,7 @@ class Chip(NamedTuple):
     """An accelerator, as JAX counts them.
 
     Attributes:
-      name: as JAX calls it (`device_kind`), or what that begins with.
+      name: as JAX calls it (`device_kind`), or the words that it begins with.
       memory: bytes.
       bfloat16: peak of dense matrix products, FLOP/s (of NVIDIA's figures "with sparsity", half).
       tf32: the same for what NVIDIA's GPUs make of float32, unless told otherwise; None where there is no such type.
@@ -23,9 +24,9 @@ class Chip(NamedTuple):
     float32: float | None
 
     def peak(self, compute: str) -> float | None:
-        """FLOP/s that a run can reach whose `training.compute` is 'bfloat16' or 'float32', with JAX's default precision.
+        """FLOP/s that a run can reach whose `training.compute` is 'bfloat16' or 'float32'; None if there is no figure.
 
-        Which for float32 is TF32 on NVIDIA's GPUs, and one product in bfloat16 on TPUs; None if there is no figure.
+        With JAX's default precision, a product of float32 is one of TF32 on NVIDIA's GPUs, and one of bfloat16 on TPUs.
         """
         if compute == "float32":
             return self.tf32 or self.float32 or self.bfloat16
@@ -38,7 +39,9 @@ _GIB, _TERA = 2**30, 1e12
 # comes after it.
 CHIPS = (
     Chip("NVIDIA H100 PCIe", 80 * _GIB, 756 * _TERA, 378 * _TERA, 51 * _TERA),
+    Chip("NVIDIA H100 NVL", 94 * _GIB, 835 * _TERA, 417 * _TERA, 60 * _TERA),
     Chip("NVIDIA H100", 80 * _GIB, 989 * _TERA, 494 * _TERA, 67 * _TERA),
+    Chip("NVIDIA H200 NVL", 141 * _GIB, 835 * _TERA, 417 * _TERA, 60 * _TERA),
     Chip("NVIDIA H200", 141 * _GIB, 989 * _TERA, 494 * _TERA, 67 * _TERA),
     Chip("NVIDIA A100-SXM4-80GB", 80 * _GIB, 312 * _TERA, 156 * _TERA, 19.5 * _TERA),
     Chip("NVIDIA A100 80GB", 80 * _GIB, 312 * _TERA, 156 * _TERA, 19.5 * _TERA),
@@ -46,6 +49,8 @@ CHIPS = (
     Chip("NVIDIA L40S", 48 * _GIB, 362 * _TERA, 183 * _TERA, 91.6 * _TERA),
     Chip("NVIDIA L4", 24 * _GIB, 121 * _TERA, 60 * _TERA, 30.3 * _TERA),
     Chip("Tesla T4", 16 * _GIB, None, None, 8.1 * _TERA),
+    Chip("Tesla V100-SXM2-32GB", 32 * _GIB, None, None, 15.7 * _TERA),
+    Chip("Tesla V100-PCIE", 16 * _GIB, None, None, 14 * _TERA),
     Chip("Tesla V100", 16 * _GIB, None, None, 15.7 * _TERA),
     Chip("TPU v4", 32 * _GIB, 275 * _TERA, None, None),
     Chip("TPU v5 lite", 16 * _GIB, 197 * _TERA, None, None),
@@ -56,4 +61,4 @@ CHIPS = (
 
 def chip_of(device_kind: str) -> Chip | None:
     """The chip that JAX calls so (`jax.devices()[0].device_kind`); None for one that is not in the table."""
-    return next((chip for chip in CHIPS if device_kind.startswith(chip.name)), None)
+    return next((chip for chip in CHIPS if re.match(rf"{chip.name}\b", device_kind)), None)

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from maskgan_jax.models.convolutions import compiling_for
 from maskgan_jax.models.generators import create_generator
-from maskgan_jax.networks.description import KINDS
+from maskgan_jax.networks.description import KINDS, kind_of
 from maskgan_jax.networks.safetensors import save_safetensors
 from maskgan_jax.runtime.chips import Chip
 from maskgan_jax.training.abstract import STEPS, abstract_step, bytes_of, count_flops
@@ -103,8 +103,9 @@ def task_of_shapes(config: ConfigDict) -> Task:
     """The task of a config; networks that it needs and does not name are of zeros: their values are not compiled in.
 
     Raises:
-      UserError: the config names weights that are not there.
+      UserError: there is no such task, or the config names weights that are not there.
     """
+    kind_of(config.task)  # There is one.
     needed = []
     if config.task == "unmask":
         needed = ["landmarks"] if config.losses.contour else []

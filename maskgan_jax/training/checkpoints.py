@@ -52,7 +52,7 @@ def locked(workdir: Path | epath.Path) -> Iterator[None]:
     if is_remote(workdir):
         with reaching(workdir):
             (workdir / ".lock").write_text(_RUN)
-        _check_ours(workdir)  # By tensorstore, which may have other credentials.
+        check_ours(workdir)  # By tensorstore, which may have other credentials.
         yield
         return
     busy = f"another run is at work in {workdir}; wait for its end, or give another --workdir"
@@ -65,7 +65,7 @@ def locked(workdir: Path | epath.Path) -> Iterator[None]:
         yield
 
 
-def _check_ours(workdir: Path | epath.Path) -> None:
+def check_ours(workdir: Path | epath.Path) -> None:
     """Raises UserError if another run has begun in a workdir in a bucket."""
     if jax.process_index() == 0 and is_remote(workdir):
         with storing(workdir):
@@ -128,7 +128,7 @@ def save_state(manager: ocp.CheckpointManager, state: TrainState, config: Config
     Raises:
       UserError: the disk is full, the bucket cannot be reached, or another run has begun there.
     """
-    _check_ours(manager.directory.parent)
+    check_ours(manager.directory.parent)
     _check_space(manager, state)
     manager.save(
         int(state.step),
@@ -214,7 +214,7 @@ def _check_space(manager: ocp.CheckpointManager, tree: Any) -> None:
 
 def save_best(manager: ocp.CheckpointManager, step: int, variables: Variables, scores: dict[str, float]) -> None:
     """Saves the best network so far in place of the last best one. Raises UserError as `save_state` does."""
-    _check_ours(manager.directory.parent)
+    check_ours(manager.directory.parent)
     _check_space(manager, variables)
     last = manager.latest_step()
     # A run that was stopped may have left one of a step that comes again now; Orbax would keep that and skip this.

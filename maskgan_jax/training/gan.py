@@ -50,6 +50,7 @@ class GAN(Task):
         self.config = config
         self.generator = create_generator(config)
         self.discriminators = create_discriminators(config, self.generator)
+        self.joins = {name: each.joins for name, each in self.discriminators.items()}
         self.find_landmarks, landmark_net = load_landmark_net(config)
         self.frozen = {"landmark_net": landmark_net}
         self.frozen |= {name: load_st_lpips(network) for name, network in PERCEPTUAL.items() if config.losses[name]}
@@ -128,15 +129,14 @@ class GAN(Task):
                 pull_fake[name](cotangents[1])[0],
             )
             logged[name] = value
-            if self.discriminators[name].joins:
-                # Adam leaves parameters alone whose gradients have always been 0.
-                gradients[name] = jax.tree.map(lambda leaf, on=weights[name] > 0: jnp.where(on, leaf, 0), gradients[name])
             if weight := self.config.losses.gradient_penalty:
                 value, penalty = jax.value_and_grad(
                     lambda p, name=name: losses.gradient_penalty(lambda image: judge(name, p, image).logits, real)
                 )(params[name])
                 gradients[name] = jax.tree.map(lambda one, other: one + weight * other, gradients[name], penalty)
                 logged["gradient_penalty"] = logged.get("gradient_penalty", 0.0) + value
+            if self.discriminators[name].joins:
+                gradients[name] = jax.tree.map(lambda leaf, on=weights[name] > 0: jnp.where(on, leaf, 0), gradients[name])
 
         networks = self.networks(frozen, mask, jax.random.fold_in(key, 1))
         real_landmarks = networks["contour"](real) if "contour" in networks else None
@@ -257,7 +257,7 @@ def load_parts(config: ConfigDict, generator: nn.Module) -> dict[str, Variables]
     """The variables of networks within the generator that are trained before it, by the names of these parts.
 
     Raises:
-      UserError: the config names none, or one for other faces.
+      UserError: the config names none, or one for other faces or with other layers.
     """
     parts = {}
     for name, task in getattr(generator, "parts", {}).items():
@@ -272,6 +272,13 @@ def load_parts(config: ConfigDict, generator: nn.Module) -> dict[str, Variables]
             theirs, ours = getattr(network.description, setting), config.data[setting]
             if theirs != ours:
                 raise UserError(f"the network {path} was trained with data.{setting}={theirs}, not {ours}; make them alike")
+        image = jnp.zeros((1, config.data.size, config.data.size, 3))
+        expected = jax.eval_shape(generator.init, jax.random.key(0), image)["params"][name]
+        if jax.tree.map(jnp.shape, expected) != jax.tree.map(jnp.shape, network.variables["params"]):
+            raise UserError(
+                f"the network {path} has other layers than {name!r} of the generator {config.generator.architecture!r}, whose "
+                f"config names how it is trained: configs/{config.generator.architecture}.py"
+            )
         parts[name] = network.variables
     return parts
 

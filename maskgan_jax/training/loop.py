@@ -144,7 +144,7 @@ def _run(
             for change in changes:
                 print(f"from here on, {change}")
             resuming.write_config(config, digests, workdir, begins=start == 0)
-        writer = stack.enter_context(contextlib.closing(MetricsFiles(workdir, start)))
+        writer = stack.enter_context(MetricsFiles(workdir, start, partial(checkpoints.check_ours, workdir)))
         wall_time.go_on(start)
         validator = create_validator(task, validation, config, mesh)
         pending: list[jax.Array] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from etils import epath
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from maskgan_jax.errors import UserError
 from maskgan_jax.files import write_json, write_png, write_text
 from maskgan_jax.storage import Unreachable, is_remote, reaching
 
@@ -27,8 +29,12 @@ class MetricsFiles:
       folder: where the files are written: the workdir, or the temporary folder.
     """
 
-    def __init__(self, workdir: Path | epath.Path, start: int):
-        """Opens the files in `workdir`, and drops what was written after step `start`: that part of the run comes again."""
+    def __init__(self, workdir: Path | epath.Path, start: int, check: Callable[[], None] = lambda: None):
+        """Opens the files in `workdir`, and drops what was written after step `start`: that part of the run comes again.
+
+        `check` is called before anything is copied to a bucket, and raises UserError if the workdir is another run's by now.
+        """
+        self.check = check
         self.first = jax.process_index() == 0
         self.workdir = self.folder = workdir
         if is_remote(workdir):
@@ -87,8 +93,22 @@ class MetricsFiles:
         except Unreachable as error:
             tqdm.write(f"{error}; the run goes on, and tries again")
 
+    def __enter__(self) -> MetricsFiles:
+        """Itself; `close` is called at the end."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Closes the files; an error that is on its way is not replaced by another one."""
+        try:
+            self.close()
+        except UserError as error:
+            if kind is None:
+                raise
+            if isinstance(error, Unreachable):
+                tqdm.write(str(error))
+
     def close(self) -> None:
-        """Closes the files. Raises UserError if a bucket cannot be reached."""
+        """Closes the files. Raises UserError if a bucket cannot be reached, or is another run's by now."""
         if self.first:
             self.lines.close()
             self.board.close()
@@ -97,6 +117,7 @@ class MetricsFiles:
     def _copy(self) -> None:
         if self.folder is self.workdir:
             return
+        self.check()
         if self.first:
             self.board.flush()
         for path in self.folder.rglob("*"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.struct
@@ -47,6 +47,7 @@ class Task(abc.ABC):
       loss: the term that tells best how training goes.
       criterion: the validation metric whose smallest value makes a checkpoint the best.
       frozen: variables of networks that are used but not trained, by name.
+      joins: fractions of the run before which networks get no gradients, by their names; 0 for those without one.
     """
 
     network: str
@@ -54,6 +55,7 @@ class Task(abc.ABC):
     loss: str
     criterion: str
     frozen: Tree
+    joins: Mapping[str, float] = {}
 
     @abc.abstractmethod
     def init(self, key: jax.Array) -> tuple[dict[str, Tree], Tree]:

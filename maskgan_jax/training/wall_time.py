@@ -36,7 +36,12 @@ class WallTime:
         self._from = step
         with reaching(self._before):
             before = self._before.read_text() if self._before.exists() else '{"starts": []}'
-        self._earlier = [_without(step, start) for start in json.loads(before)["starts"]]
+        try:
+            self._earlier = [_without(step, start) for start in json.loads(before)["starts"]]
+            total(self._earlier)
+        except (ValueError, LookupError, TypeError):
+            print(f"{self._before} is damaged; the time of earlier starts is not known")  # The run does not need it to go on.
+            self._earlier = []
 
     def spent(self, part: str) -> None:
         """All the time since the last call was spent on this one of PARTS."""

@@ -61,6 +61,7 @@ def test_check_needs_no_data(capsys):
         (["--check=7"], "a batch of 256 cannot be divided among 7 devices"),
         (["--check=8", "--chip=abacus"], "there is no chip 'abacus' in the table; give one of NVIDIA H100"),
         (["--check=8", "--workdir=run"], "--check reads no data and starts no run; leave out --data_dir"),
+        (["--check=1", "--process=0"], "--check reads no data and starts no run"),
         (["--chip=NVIDIA H200"], "--chip is for --check"),
         (["--check=8", "--config.landmark_net.weights=nowhere"], "nowhere"),
     ],

@@ -25,6 +25,8 @@ def test_peaks_of_the_data_sheets(kind, bfloat16, float32, gigabytes):
 
 def test_unknown_chips():
     assert chip_of("cpu") is None and chip_of("NVIDIA L999") is not CHIPS[0]
+    # Others than those whose names they begin with.
+    assert chip_of("NVIDIA L40") is None and chip_of("TPU v5e") is None and chip_of("TPU v5p") is None
 
 
 def test_every_name_is_found_as_itself():

@@ -73,7 +73,7 @@ def test_report(tool, runs, tmp_path, capsys):
     tool.main([str(runs), f"--out={tmp_path / 'results.md'}"])
     text = (tmp_path / "results.md").read_text()
     assert "60 test images of 10 people" in text and "landmarks" not in text
-    raw, composite = text.split("## The same with")
+    raw, composite = text.split("## Table 2: the composite")
     assert "| pix2pix | 1235 (" in raw and "| proposed | 1135 (" in raw
     assert "| pix2pix | 1185 (" in composite
     # Paired, the difference is far surer than the means are.
@@ -97,3 +97,18 @@ def test_a_file_of_something_else(tool, runs, content):
 def test_nothing_to_report(tool, tmp_path):
     with pytest.raises(UserError, match="run the experiment first"):
         tool.report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda images: images[:-1], "proposed/scores.json is of other images than pix2pix"),
+        (lambda images: [{k: v for k, v in image.items() if k != "st_lpips"} for image in images], "has no scores.*st_lpips"),
+    ],
+)
+def test_scores_that_cannot_be_compared(tool, runs, change, message):
+    path = runs / "proposed" / "scores.json"
+    scores = json.loads(path.read_text())
+    path.write_text(json.dumps({**scores, "images": change(scores["images"])}))
+    with pytest.raises(UserError, match=message):
+        tool.report(runs)

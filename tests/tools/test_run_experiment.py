@@ -114,3 +114,13 @@ def test_a_test_set_that_is_not_there(tool, data_dir, tmp_path, test):
 def test_no_data_set(tool, tmp_path):
     with pytest.raises(UserError, match="there is no data set in"):
         tool.main(["large_batches", f"--data_dir={tmp_path / 'none'}", f"--out={tmp_path}"])
+
+
+def test_damaged_files(tool, data_dir, tmp_path):
+    (tmp_path / "card.json").write_text("{}")
+    with pytest.raises(UserError, match="tells of no training split"):
+        tool.main(["large_batches", f"--data_dir={tmp_path}", f"--out={tmp_path}"])
+    (tmp_path / "pix2pix").mkdir()
+    (tmp_path / "pix2pix" / "scores.json").write_text("{")
+    with pytest.raises(UserError, match="scores.json is damaged"):
+        tool.main(["paper", f"--data_dir={data_dir}", f"--out={tmp_path}", "--report"])

@@ -77,3 +77,9 @@ def test_what_cannot_be(config):
     config.training.fsdp = 3
     with pytest.raises(UserError, match="2 devices cannot be divided into groups of 3"):
         check(config, 2)
+
+
+def test_there_is_no_such_task(config):
+    config.task = "nonsense"
+    with pytest.raises(UserError, match="there is no task 'nonsense'"):
+        check(config, 1)

@@ -362,6 +362,8 @@ def test_a_part_that_is_trained_before_and_a_discriminator_that_joins(yi_config,
         joined = number >= 4  # Two fifths of ten steps are done.
         kernels = [each.params["mask_discriminator"]["conv_0"]["kernel"] for each in (before, state)]
         assert np.any(kernels[0] != kernels[1]) == joined
+        # Adam begins here: its first step is of the learning rate.
+        assert np.abs(kernels[0] - kernels[1]).max() <= 1.01 * logged["learning_rate"]
         assert logged["mask_discriminator"] > 0 and logged["ssim"] > 0
     assert np.any(first.params["discriminator"]["conv_0"]["kernel"] != state.params["discriminator"]["conv_0"]["kernel"])
     assert np.any(first.params["generator"]["output"]["kernel"] != state.params["generator"]["output"]["kernel"])
@@ -388,7 +390,7 @@ def test_the_weight_of_a_discriminator_before_and_after_it_joins(yi_config, batc
         assert float(gradients(progress)[2]["adversarial"]) == pytest.approx(expected, rel=1e-4)
 
 
-def test_parts_that_do_not_fit(yi_config):
+def test_parts_that_do_not_fit(yi_config, draw_variables, tmp_path):
     config = yi_config.copy_and_resolve_references()
     config.segmentation_net.weights = ""
     with pytest.raises(
@@ -398,4 +400,13 @@ def test_parts_that_do_not_fit(yi_config):
     config.segmentation_net.weights = yi_config.segmentation_net.weights
     config.data.size = 128
     with pytest.raises(UserError, match="was trained with data.size=64, not 128"):
+        GAN(config)
+    config.data.size = 64
+    config.task = "segmentation"
+    config.segmentation_net.width = 24
+    variables = draw_variables(create_segmentation_net(config), np.zeros((1, 64, 64, 3), np.float32))
+    config.segmentation_net.weights = str(tmp_path / "wide.safetensors")
+    save_safetensors(config.segmentation_net.weights, variables, config)
+    config.task = "unmask"
+    with pytest.raises(UserError, match="wide.safetensors has other layers than 'map_net'.*configs/yi.py"):
         GAN(config)

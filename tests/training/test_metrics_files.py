@@ -4,7 +4,10 @@ import json
 import numpy as np
 import pytest
 
+from maskgan_jax.errors import UserError
 from maskgan_jax.files import decode_image, read_image
+from maskgan_jax.storage import Unreachable
+from maskgan_jax.training import metrics_files
 from maskgan_jax.training.metrics_files import MetricsFiles
 
 
@@ -62,3 +65,28 @@ def test_what_comes_again_is_dropped(open_files, tmp_path):
     files.write(3, "train", {"l1": 30.0})
     files.close()
     assert [line["l1"] for line in lines(tmp_path)] == [1.0, 2.0, 30.0]
+
+
+def test_an_error_on_its_way_is_not_replaced(tmp_path, monkeypatch, capsys):
+    def out_of_reach(self):
+        raise Unreachable("cannot reach the bucket")
+
+    monkeypatch.setattr(MetricsFiles, "_copy", out_of_reach)
+    with pytest.raises(UserError, match="not finite"), MetricsFiles(tmp_path, 0):
+        raise UserError("not finite")
+    assert "cannot reach the bucket" in "".join(capsys.readouterr())
+    with pytest.raises(UserError, match="cannot reach the bucket"), MetricsFiles(tmp_path, 0):
+        pass
+
+
+def test_nothing_is_copied_to_a_workdir_that_is_another_runs_by_now(tmp_path, monkeypatch):
+    monkeypatch.setattr(metrics_files, "is_remote", lambda path: True)
+    bucket = tmp_path / "bucket"
+    bucket.mkdir()
+
+    def taken():
+        raise UserError("another run has begun")
+
+    with pytest.raises(UserError, match="another run has begun"), MetricsFiles(bucket, 0, taken) as files:
+        files.write(1, "train", {"l1": 1.0})
+    assert not list(bucket.iterdir())

@@ -85,3 +85,13 @@ def test_a_start_of_which_nothing_is_left(tmp_path, clock):
     written = a_start(tmp_path, clock, 10, 90, step=80)
     assert written["starts"][0]["seconds"]["lost"] == 30
     assert written["seconds"]["lost"] == 30 + 70
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "{}", "[]", '{"starts": [{}]}', '{"starts": [{"from_step": 0, "to_step": 1, "seconds": {}}]}']
+)
+def test_a_damaged_file_does_not_end_the_run(tmp_path, capsys, text):
+    (tmp_path / "wall_time.json").write_text(text)
+    times = WallTime(tmp_path)
+    times.go_on(4)
+    assert len(times.as_json(5)["starts"]) == 1 and "wall_time.json is damaged" in capsys.readouterr().out

@@ -72,6 +72,7 @@ def _gradients(config: ConfigDict, compute: str) -> dict[str, list[np.ndarray]]:
     mask = np.zeros((BATCH, side, side, 1), np.uint8)
     mask[:, side // 2 :, side // 4 : 3 * side // 4] = 255
     batch = {"real": images[0], "masked": images[1], "mask": mask, "landmarks": np.zeros((BATCH, 68, 2), np.float32)}
+    batch["progress"] = np.float32(1)
     gradients, _, terms = jax.jit(task.gradients)(params, batch_stats, task.frozen, batch, jax.random.key(1))
     return {
         "terms": [np.asarray(terms[name]) for name in ("generator", "discriminator")],

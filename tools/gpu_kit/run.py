@@ -383,10 +383,16 @@ def _training(kit: Kit, step: str, name: str, fraction: float, *flags: str) -> I
     small = (*SMALL_DATA, *SMALL_NETWORKS) if kit.small else ()
     train = (*maskgan("train"), data, f"--workdir={run}", landmarks, *flags, *small)
     yield Command(f"train_{name}", train, trains=fraction)
+    _keep(kit, step, name, run)
     out = f"--out={kit.results(step) / name}.json"
     evaluate = (*maskgan("evaluate"), data, f"--workdir={run}", "--step=last", out)
     yield Command(f"evaluate_{name}", evaluate, repeats=True)
-    for file in ("config.json", "metrics.jsonl"):
+    _keep(kit, step, name, run)
+
+
+def _keep(kit: Kit, step: str, name: str, run: Path) -> None:
+    """Puts what a training has written so far among the results: also of one whose time was over before it was scored."""
+    for file in ("config.json", "metrics.jsonl", "wall_time.json"):
         if (run / file).is_file():
             shutil.copyfile(run / file, kit.results(step) / f"{name}_{file}")
 

@@ -28,7 +28,7 @@ from maskgan_jax.data.masked_faces.masked_faces_dataset_builder import BeamBuild
 from maskgan_jax.errors import UserError
 from maskgan_jax.storage import is_remote
 
-# By the name that people give; Beam knows Dask's by where it is only.
+# By the names that people give; Beam has no short one for Dask's.
 RUNNERS = {name: name for name in ("DirectRunner", "DataflowRunner", "FlinkRunner", "SparkRunner")}
 RUNNERS["DaskRunner"] = "apache_beam.runners.dask.dask_runner.DaskRunner"
 

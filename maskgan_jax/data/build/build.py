@@ -150,7 +150,9 @@ def _beam_build() -> ModuleType:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "apache_beam":
             raise
-        raise UserError("--runner needs Apache Beam, which is not installed; pip install 'maskgan_jax[beam]'") from error
+        raise UserError(
+            "--runner needs Apache Beam, which is not installed; pip install 'maskgan_jax[beam]', or [dask] for Dask"
+        ) from error
     return beam_build
 
 

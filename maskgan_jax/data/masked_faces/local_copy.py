@@ -49,8 +49,8 @@ def _copied(url: str) -> Path:
     with reaching(url):
         store, root = fsspec.url_to_fs(url)
         found = store.find(root, detail=True)
-    # The rest of what `maskgan build` writes is for people.
-    files = {name.removeprefix(f"{root}/"): info for name, info in found.items()}
+    # Empty objects whose names end with a slash are a console's folders. The rest of what `maskgan build` writes is for people.
+    files = {name.removeprefix(f"{root}/"): info for name, info in found.items() if not name.endswith("/")}
     files = {name: info for name, info in files.items() if name == "config.json" or name.startswith("masked_faces/")}
     if not any(name.startswith("masked_faces/") for name in files):
         raise UserError(f"there is no data set in {url}; make one with maskgan build --data_dir={url}")
@@ -125,14 +125,14 @@ def _chunks(store: fsspec.AbstractFileSystem, path: str, source: str) -> Iterato
 
 def _digest(info: dict[str, Any]) -> tuple[Any, bytes]:
     """The algorithm and the value of the digest that a bucket knows of a file; the value is empty if it knows none."""
-    if "md5Hash" in info:  # Of Google.
+    if "md5Hash" in info:  # Google Cloud Storage.
         return hashlib.md5, base64.b64decode(info["md5Hash"])
-    if "crc32c" in info:  # Of Google, for objects that were composed of others.
+    if "crc32c" in info:  # Google Cloud Storage, for objects composed of others.
         import google_crc32c
 
         return google_crc32c.Checksum, base64.b64decode(info["crc32c"])
     tag = info.get("ETag", "").strip('"')
-    # Of Amazon: the MD5, unless the object was uploaded in parts ('...-8') or encrypted with a key of one's own.
+    # S3: the MD5, unless the object was uploaded in parts ('...-8') or encrypted with a key of one's own.
     return hashlib.md5, bytes.fromhex(tag) if len(tag) == 32 else b""
 
 

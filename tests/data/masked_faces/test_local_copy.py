@@ -2,6 +2,7 @@ import contextlib
 import filecmp
 from types import SimpleNamespace
 
+import fsspec
 import pytest
 
 from maskgan_jax.data.masked_faces import local_copy
@@ -111,3 +112,15 @@ def test_digests_that_buckets_know():
         algorithm, value = local_copy._digest(info)
         assert value == expected == algorithm().digest()
     assert local_copy._digest({"ETag": '"d41d8cd98f00b204e9800998ecf8427e-8"'})[1] == b""
+
+
+def test_folders_that_a_console_made(data_in_bucket):
+    """They are empty objects whose names end with a slash."""
+    store, root = fsspec.url_to_fs(str(data_in_bucket))
+    for name in ("masked_faces/", "masked_faces/2.0.0/"):
+        if "s3" in store.protocol:  # s3fs would take the slash away.
+            bucket, _, key = f"{root}/{name}".partition("/")
+            store.call_s3("put_object", Bucket=bucket, Key=key, Body=b"")
+        else:
+            store.pipe_file(f"{root}/{name}", b"")
+    assert (local_folder(data_in_bucket) / "masked_faces" / "2.0.0" / "features.json").is_file()
