@@ -136,7 +136,7 @@ def test_against_torch_on_a_gpu(gpu_result):
 def test_without_a_gpu(monkeypatch):
     monkeypatch.delenv("MASKGAN_ACCELERATOR", raising=False)
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    with pytest.raises(UserError, match="maskgan failed: UserError: JAX finds no GPU here"):
+    with pytest.raises(UserError, match="maskgan failed: JAX finds no GPU here"):
         measure([INFERENCE], device="gpu", pairs=1)
 
 
@@ -148,7 +148,7 @@ def test_outputs_that_differ(alone):
 
 
 def test_a_process_that_fails():
-    with pytest.raises(UserError, match="maskgan failed: UserError: the generator takes square RGB images"):
+    with pytest.raises(UserError, match="maskgan failed: the generator takes square RGB images"):
         measure([Row("inference", 48, 4, 2)], pairs=1)
 
 

@@ -84,5 +84,5 @@ def test_without_apache_beam(capsys, monkeypatch, tmp_path):
     monkeypatch.delitem(sys.modules, "maskgan_jax.data.build.beam", raising=False)
     monkeypatch.delattr("maskgan_jax.data.build.beam", raising=False)
     assert main(["build", "--source=rendered=2", f"--data_dir={tmp_path}", "--runner=DirectRunner"]) == 1
-    wanted = "--runner needs Apache Beam, which is not installed; pip install 'maskgan_jax[beam]'"
+    wanted = "--runner needs Apache Beam, which is not installed; pip install 'maskgan_jax[beam]', or [dask] for Dask"
     assert capsys.readouterr().err == f"maskgan build: error: {wanted}\n"
