@@ -21,6 +21,7 @@ COMMANDS = {
     "score": "score any method's pictures against the real ones, matched by file name",
     "unmask": "remove the masks from photos and videos",
     "export": "write a trained network to one file",
+    "javascript": "fetch the JavaScript libraries that study and page need",
     "bench": "measure training and inference on this machine, against PyTorch if you like",
 }
 
