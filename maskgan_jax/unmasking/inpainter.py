@@ -14,8 +14,8 @@ from maskgan_jax.networks.face_network import FaceNetwork
 from maskgan_jax.unmasking.compositing import RIM
 from maskgan_jax.unmasking.face import Face
 
-# A photo has one colour, such as grey or sepia, if its pixels differ by less than so many levels, on average, from one that follows
-# from their lightness: compression leaves a little. Fewer visible pixels than this fraction of the square cannot tell.
+# A photo has one colour, such as grey or sepia, if its pixels differ by less than so many levels, on average, from one that
+# follows from their lightness: compression leaves a little. Less than this fraction of the square cannot tell.
 LEAST_CHROMA = 2.2
 LEAST_VISIBLE = 0.1
 # Of the lightness, in that colour: sepia is cut off where it would be brighter than white.
