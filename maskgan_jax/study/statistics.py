@@ -49,7 +49,7 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 def bradley_terry(wins: np.ndarray, prior: float = 0.0, steps: int = 500) -> np.ndarray:
     """Scores s of Bradley and Terry's model, in which i is chosen over j with the probability 1 / (1 + exp(s_j - s_i)).
 
-    By the iteration of Newman (2023, JMLR 24), which goes to the maximum of the likelihood.
+    By the iteration of Newman (2023, JMLR 24), one score after the other, to the maximum of the likelihood.
 
     Args:
       wins: `[..., n, n]`, how often i was chosen over j; any number of tables at once.
@@ -65,16 +65,17 @@ def bradley_terry(wins: np.ndarray, prior: float = 0.0, steps: int = 500) -> np.
     wins = wins + prior * compared
     strengths = np.ones(wins.shape[:-1])
     for _ in range(steps):
-        of_both = strengths[..., :, None] + strengths[..., None, :]
-        won = (wins * strengths[..., None, :] / of_both).sum(-1)
-        lost = (np.swapaxes(wins, -1, -2) / of_both).sum(-1)
-        renewed = np.divide(won, lost, out=np.ones_like(won), where=lost > 0)
-        renewed /= np.exp(np.log(np.maximum(renewed, 1e-300)).mean(-1, keepdims=True))
-        done = np.allclose(renewed, strengths, rtol=1e-10)
-        strengths = renewed
-        if done:
+        before = strengths.copy()
+        for i in range(strengths.shape[-1]):
+            of_both = strengths[..., i, None] + strengths
+            won = (wins[..., i, :] * strengths / of_both).sum(-1)
+            lost = (wins[..., :, i] / of_both).sum(-1)
+            strengths[..., i] = np.divide(won, lost, out=np.ones_like(won), where=lost > 0)
+        strengths = np.maximum(strengths, 1e-300)
+        strengths /= np.exp(np.log(strengths).mean(-1, keepdims=True))
+        if np.allclose(strengths, before, rtol=1e-9):
             break
-    return np.log(np.maximum(strengths, 1e-300))
+    return np.log(strengths)
 
 
 def bootstrap_weights(
