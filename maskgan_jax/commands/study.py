@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
@@ -82,6 +83,7 @@ def _add_simulate(commands) -> None:
     )
     parser.add_argument("--db", metavar="FILE", help="where the study is written")
     parser.add_argument("--raters", type=int, default=20, help="how many (default: 20)")
+    parser.add_argument("--careless", type=int, default=0, help="so many of them answer at random (default: 0)")
     parser.add_argument("--faces", type=int, default=120, help="how many there are to choose from (default: 120)")
     parser.add_argument(
         "--power",
@@ -146,24 +148,25 @@ def _serve(options: argparse.Namespace) -> None:
         raise UserError("--images has a method twice; give each another name")
     check_writable(options.db)
     lock = Path(f"{options.db}-lock")
-    try:
-        with locked(lock, f"another `maskgan study serve` uses {options.db}; end it, or give another --db"):
-            images = find_images(dict(options.images), options.real, options.masked, options.mask)
-            database = open_study(
-                options.db,
-                images,
-                tasks=options.tasks,
-                repeats=options.repeats,
-                seed=options.seed,
-                exclusion=options.exclude,
-                expressions=options.expressions,
-                consent=options.consent,
-            )
-            token = None if options.host in LOOPBACK else database.secret
-            with signals.sigterm_interrupts():
-                serve(create_app(database, images, options.host), options.host, options.port, token)
-    except OSError as error:
-        raise UserError(f"cannot lock {lock} ({error.strerror}); check the folder's permissions") from error
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(lock, f"another `maskgan study serve` uses {options.db}; end it, or give another --db"))
+        except OSError as error:
+            raise UserError(f"cannot lock {lock} ({error.strerror}); check the folder's permissions") from error
+        images = find_images(dict(options.images), options.real, options.masked, options.mask)
+        database = open_study(
+            options.db,
+            images,
+            tasks=options.tasks,
+            repeats=options.repeats,
+            seed=options.seed,
+            exclusion=options.exclude,
+            expressions=options.expressions,
+            consent=options.consent,
+        )
+        app = create_app(database, images, options.host)
+        with signals.sigterm_interrupts():
+            serve(app, options.host, options.port, None if options.host in LOOPBACK else database.secret)
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -202,5 +205,6 @@ def _simulate(options: argparse.Namespace) -> None:
         repeats=options.repeats,
         seed=options.seed,
         exclusion=options.exclude,
+        careless=options.careless,
     )
     print(f"{options.raters} simulated raters have answered; the study is in {options.db}")

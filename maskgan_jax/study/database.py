@@ -226,7 +226,7 @@ class Database:
 
     @contextlib.contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        with _errors(self.path), contextlib.closing(sqlite3.connect(self.path, timeout=10, isolation_level=None)) as connection:
+        with _errors(self.path), contextlib.closing(_open(self.path)) as connection:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
             yield connection
@@ -246,6 +246,11 @@ class Database:
 
 
 _TRIAL = "task, face, methods, repeat"
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """A connection to a file that is there: otherwise, SQLite would make an empty one."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=10, isolation_level=None)
 
 
 def _trial(row: Sequence[Any]) -> Trial:

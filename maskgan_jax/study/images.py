@@ -121,6 +121,8 @@ def _inside(folder: str | os.PathLike) -> dict[str, Path]:
     root = Path(folder).resolve()
     files = {name: path.resolve() for name, path in images_by_name(folder).items()}
     for name, path in files.items():
+        if not name.isprintable():
+            raise UserError(f"the name {name!r} in {folder} has characters that cannot be shown; rename the file")
         if not path.is_relative_to(root):
             raise UserError(f"{name} in {folder} is a link to a file elsewhere; only files in the given folders are shown")
     return files

@@ -40,19 +40,16 @@ def machine_tables(images: Images, faces: Mapping[str, str]) -> dict:
     given: dict[str, list[tuple[str, str]]] = {method: [] for method in images.methods}
     for face in tqdm(images.faces, desc="classify", unit="face"):
         real = images.read(face, REAL)
+        nothing = np.zeros(real.shape[:2], bool)
         try:
-            said = {method: _named(images.read(face, method), real) for method in images.methods}
-        except NoFaceError:  # In the real image: the same for all methods.
+            landmarks = FacePair(real, real, nothing).landmarks
+        except NoFaceError:
             continue
-        for method, expression in said.items():
-            given[method].append((faces[face], expression))
+        for method in images.methods:
+            probabilities = FacePair(images.read(face, method), real, nothing, landmarks).expressions[0]
+            given[method].append((faces[face], EXPRESSIONS[int(probabilities[_CHOICES].argmax())]))
     judged = len(given[REAL])
     if not judged:
         raise UserError("dlib finds a face in none of the real images; leave out --machine")
     accuracy = {method: 100 * float(np.mean([true == said for true, said in of])) for method, of in given.items()}
     return {"rater": NAME, "faces": judged, "accuracy": accuracy, "table5": expression_table(given)}
-
-
-def _named(image: np.ndarray, real: np.ndarray) -> str:
-    pair = FacePair(image, real, np.zeros(real.shape[:2], bool))
-    return EXPRESSIONS[int(pair.expressions[0][_CHOICES].argmax())]

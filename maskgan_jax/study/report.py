@@ -269,7 +269,7 @@ def _plot(values: Mapping[str, tuple[float, Sequence[float]]], label: str) -> np
             axes.plot(ends, [place, place], color=COLOURS[0], linewidth=2.5, solid_capstyle="round", alpha=0.55)
         if value is not None:
             axes.plot(value, place, "o", color=COLOURS[0], markersize=7)
-    axes.set_yticks(range(len(values)), list(values))
+    axes.set_yticks(range(len(values)), list(values), parse_math=False)
     axes.invert_yaxis()
     axes.set_xlabel(label)
     axes.grid(axis="x", color="#e3e5e9")

@@ -72,7 +72,7 @@ def open_study(
     ):
         if was != given:
             raise UserError(
-                f"the study in {path} began with other {what.removeprefix('--')}; give the same {what} to go on with it, or "
-                "another --db for another study"
+                f"the study in {path} began with other {what}; give the same {what} to go on with it, or another --db for "
+                "another study"
             )
     return database

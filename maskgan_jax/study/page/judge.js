@@ -87,6 +87,7 @@ export class JudgePlugin {
         }
       };
       asked = question;
+      choices.dataset.painted = start;
     };
     let asked = questions[0];
     const press = (event) => {

@@ -34,12 +34,14 @@ const TASKS = {
   },
 };
 
-/** A page of text: a heading, paragraphs. Whatever comes from the server is text, never HTML. */
+/** Text as HTML: whatever comes from the server is text. */
+function escaped(text) {
+  return Object.assign(document.createElement("p"), { textContent: text }).innerHTML;
+}
+
+/** A page of text: a heading, paragraphs. */
 function page(title, paragraphs) {
-  const box = document.createElement("div");
-  box.append(Object.assign(document.createElement("h1"), { textContent: title }));
-  for (const text of paragraphs) box.append(Object.assign(document.createElement("p"), { textContent: text }));
-  return box.innerHTML;
+  return `<h1>${escaped(title)}</h1>${paragraphs.map((text) => `<p>${escaped(text)}</p>`).join("")}`;
 }
 
 function show(title, paragraphs) {
@@ -87,19 +89,20 @@ async function load(paths) {
 
 /** Consent and the rater's id, until the server has taken them. */
 async function join(answers, consent) {
-  const suggested = Array.from(crypto.getRandomValues(new Uint8Array(5)), (byte) => "bcdfghjkmnpqrstvwxz"[byte % 19]).join("");
+  let name = Array.from(crypto.getRandomValues(new Uint8Array(5)), (byte) => "bcdfghjkmnpqrstvwxz"[byte % 19]).join("");
   let session;
   let wrong = "";
   const jsPsych = initJsPsych({ display_element: display });
   const form = {
     type: jsPsychSurveyHtmlForm,
     html: () => `${page("Welcome", consent)}
-      <p><label><input type="checkbox" required> I have read this, I am of age, and I take part.</label></p>
+      <p><label><input type="checkbox" required ${wrong && "checked"}> I have read this, I am of age, and I take part.</label></p>
       <p><label for="rater">Your id (keep it, or take one that you were given; not your name)</label>
-      <input id="rater" name="rater" value="${suggested}" required pattern="[A-Za-z0-9_\\-]{1,32}" maxlength="32"
+      <input id="rater" name="rater" value="${name}" required pattern="[A-Za-z0-9_\\-]{1,32}" maxlength="32"
         title="1 to 32 letters, digits, hyphens and underscores" autocomplete="off" autocapitalize="none" spellcheck="false"
         aria-describedby="wrong"></p>
-      <p id="wrong" role="alert">${page("", [wrong]).replace(/<h1><\/h1>/, "")}</p>`,
+      <p id="wrong" role="alert">${escaped(wrong)}</p>`,
+    autofocus: () => (wrong ? "rater" : ""),
     button_label: "Begin",
     data: { form: true },
   };
@@ -107,11 +110,12 @@ async function join(answers, consent) {
     type: jsPsychCallFunction,
     async: true,
     func: async (done) => {
-      const { rater } = jsPsych.data.get().filter({ form: true }).last(1).values()[0].response;
+      name = jsPsych.data.get().filter({ form: true }).last(1).values()[0].response.rater;
       try {
-        session = await request("/session", { key: answers.key, rater });
+        session = await request("/session", { key: answers.key, rater: name });
       } catch (error) {
-        wrong = error instanceof Refusal ? error.message : "there is no connection; try again";
+        const why = error instanceof Refusal ? error.message : "there is no connection; try again";
+        wrong = `${why[0].toUpperCase()}${why.slice(1)}.`;
       }
       done();
     },
