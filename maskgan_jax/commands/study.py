@@ -147,7 +147,7 @@ def _serve(options: argparse.Namespace) -> None:
     if len(set(names)) < len(names):
         raise UserError("--images has a method twice; give each another name")
     check_writable(options.db)
-    lock = Path(f"{options.db}-lock")
+    lock = Path(f"{Path(options.db).resolve()}-lock")
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(locked(lock, f"another `maskgan study serve` uses {options.db}; end it, or give another --db"))

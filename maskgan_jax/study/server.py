@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hmac
 import importlib.resources
+import logging
 from pathlib import Path
 
 import cv2
@@ -177,6 +178,7 @@ def serve(app: flask.Flask, host: str, port: int, token: str | None) -> None:
         raise UserError(
             f"cannot listen on {host} port {port} ({getattr(error, 'strerror', None) or error}); give another --port or --host"
         ) from error
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # It warns of every request that waits for a moment.
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{server.effective_port}/" + (f"?token={token}" if token else "")
     print(f"the study is at {address}\nCtrl-C ends it; the same command goes on with it", flush=True)
