@@ -93,7 +93,7 @@ class Rater:
         self.context = browser.new_context(**options)
         self.page, self.touch = self.context.new_page(), options.get("has_touch", False)
         self.page.set_default_timeout(20_000)
-        self.complaints, self.requests, self.given, self.painted = [], [], [], 0
+        self.complaints, self.requests, self.given, self.took, self.painted = [], [], [], [], 0
         self.page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
@@ -125,10 +125,13 @@ class Rater:
         painted = "(performance.timeOrigin + Number(document.querySelector('.choices')?.dataset.painted))"
         ready = f"{painted} > {self.painted} && performance.timeOrigin + performance.now() > {painted} + {FASTEST + 20}"
         self.painted = self.until(f"{ready} && {painted}")
+        since = f"performance.timeOrigin + performance.now() - {self.painted}"
+        before = self.page.evaluate(since)
         if self.touch:
             self.page.locator(".choices button", has_text=re.compile(f"^{label}")).tap()
         else:
             self.page.keyboard.press(key)
+        self.took.append((before, self.page.evaluate(since)))
 
     def rate(self, number, practice=False):
         """Expression and quality, others for each number."""
@@ -181,9 +184,12 @@ def test_a_session_by_keyboard(browser, serve, tmp_path):
     (answers,) = server.answers().values()
     assert [answer.given for answer in answers] == rater.given
     assert [answer.trial for answer in answers] == Database(server.db).design.trials(0)
-    for answer in answers:
-        assert answer.scale == 1
-        assert all(FASTEST <= milliseconds < 20_000 for milliseconds in answer.milliseconds.values())
+    assert {answer.scale for answer in answers} == {1}
+    # Times run from the painted image to the key; those of practice are not stored.
+    took = [*rater.took[4:14], *rater.took[15:17], *rater.took[19:]]
+    stored = [milliseconds for answer in answers for milliseconds in answer.milliseconds.values()]
+    for (before, after), milliseconds in zip(took, stored, strict=True):
+        assert FASTEST < before - 1 <= milliseconds <= after + 1
     # Nothing was kept from the page by its policy, and no request tells a name or leaves the server.
     assert rater.complaints == []
     assert all(url.startswith(server.address) for url in rater.requests)
