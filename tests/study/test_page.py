@@ -89,10 +89,11 @@ def serve(study_images, tmp_path):
 class Rater:
     """A person at a browser."""
 
-    def __init__(self, browser, server, **options):
+    def __init__(self, browser, server, script="", **options):
         self.context = browser.new_context(**options)
         self.page, self.touch = self.context.new_page(), options.get("has_touch", False)
         self.page.set_default_timeout(20_000)
+        self.page.add_init_script(script)
         self.complaints, self.requests, self.given, self.took, self.painted = [], [], [], [], 0
         self.page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
@@ -278,7 +279,9 @@ def test_a_server_that_dies_and_a_connection_that_is_lost(browser, serve):
 
 def test_two_raters_at_once(browser, serve):
     server = serve("--tasks=real=2", "--repeats=0")
-    raters = [Rater(browser, server), Rater(browser, server, **PHONE)]
+    # The second one's browser has no room for anything.
+    full = "Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError'); }"
+    raters = [Rater(browser, server), Rater(browser, server, full, **PHONE)]
     raters[0].join("anna")
     raters[0].page.get_by_role("button", name="Practise").wait_for()
     raters[1].join("anna")
@@ -297,6 +300,7 @@ def test_two_raters_at_once(browser, serve):
     for rater, name in zip(raters, ("anna", "bert"), strict=True):
         rater.is_thanked()
         assert [answer.given for answer in server.answers()[name]] == rater.given
+        assert [complaint for complaint in rater.complaints if "400" not in complaint] == []
         rater.context.close()
     trials = [Database(server.db).design.trials(number) for number in (0, 1)]
     assert trials[0] != trials[1]

@@ -18,56 +18,52 @@ export async function request(path, body) {
   return value;
 }
 
-/** The browser's storage, or memory where it is switched off: then a reload loses what was not sent. */
-function openStorage() {
-  try {
-    localStorage.setItem("maskgan", "");
-    localStorage.removeItem("maskgan");
-    return localStorage;
-  } catch {
-    const items = new Map();
-    return {
-      getItem: (name) => items.get(name) ?? null,
-      setItem: (name, value) => items.set(name, value),
-      removeItem: (name) => items.delete(name),
-      key: (place) => [...items.keys()][place],
-      get length() {
-        return items.size;
-      },
-    };
-  }
-}
-
 export class Answers {
   /** `study` tells studies at one address apart; `show` gets a sentence on the connection, or "". */
   constructor(study, show) {
-    this.storage = openStorage();
     this.prefix = `maskgan ${study} `;
     this.show = show;
     this.sending = false;
+    // All that is kept. The browser's storage has the same, unless it is full or switched off: then a reload loses it.
+    this.items = new Map();
+    try {
+      for (const [name, value] of Object.entries(localStorage)) if (name.startsWith(this.prefix)) this.items.set(name, value);
+    } catch {}
     addEventListener("online", () => this.send());
+  }
+
+  keep(name, value) {
+    this.items.set(this.prefix + name, value);
+    try {
+      localStorage.setItem(this.prefix + name, value);
+    } catch {}
+  }
+
+  drop(name) {
+    this.items.delete(this.prefix + name);
+    try {
+      localStorage.removeItem(this.prefix + name);
+    } catch {}
   }
 
   /** This browser's key in the study, made when it is first asked for. */
   get key() {
-    const name = `${this.prefix}key`;
-    let key = this.storage.getItem(name);
-    if (!key) {
-      key = Array.from(crypto.getRandomValues(new Uint8Array(24)), (byte) => byte.toString(16).padStart(2, "0")).join("");
-      this.storage.setItem(name, key);
+    if (!this.items.has(`${this.prefix}key`)) {
+      const bytes = crypto.getRandomValues(new Uint8Array(24));
+      this.keep("key", Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(""));
     }
-    return key;
+    return this.items.get(`${this.prefix}key`);
   }
 
   /** The answers that the server has not stored yet. */
   get waiting() {
-    const names = Array.from({ length: this.storage.length }, (_, place) => this.storage.key(place));
-    return names.filter((name) => name.startsWith(`${this.prefix}answer `)).map((name) => JSON.parse(this.storage.getItem(name)));
+    const entries = [...this.items].filter(([name]) => name.startsWith(`${this.prefix}answer `));
+    return entries.map(([, value]) => JSON.parse(value));
   }
 
   /** Keeps an answer and sends it. Each has an item of its own, so that two tabs do not overwrite each other's. */
   add(answer) {
-    this.storage.setItem(`${this.prefix}answer ${answer.trial}`, JSON.stringify(answer));
+    this.keep(`answer ${answer.trial}`, JSON.stringify(answer));
     this.send();
   }
 
@@ -78,7 +74,7 @@ export class Answers {
     try {
       for (let batch; (batch = this.waiting.slice(0, 100)).length; ) {
         const { stored, refused } = await request("/answers", { key: this.key, answers: batch });
-        for (const trial of [...stored, ...Object.keys(refused)]) this.storage.removeItem(`${this.prefix}answer ${trial}`);
+        for (const trial of [...stored, ...Object.keys(refused)]) this.drop(`answer ${trial}`);
         if (!stored.length && !Object.keys(refused).length) throw new Error("nothing was stored");
       }
       this.show("");
