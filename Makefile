@@ -24,7 +24,9 @@ NEWEST_TESTS := tests/test_end_to_end.py tests/training/test_checkpoints.py test
 demo: weights
 	.venv/bin/maskgan demo --out=demo
 
+# What the tests of web pages serve; they are skipped without it.
 test: lint weights
+	-@if command -v npm >/dev/null; then .venv/bin/maskgan javascript; fi
 	.venv/bin/pytest -n 2
 
 # Not editable, so that files missing from the package show; PYTHONSAFEPATH keeps the checkout itself from being imported.
@@ -47,7 +49,7 @@ $(INSTALLED): setup.cfg pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c '$(VERSION_CHECK)'
 	$(PYTHON) -m venv --clear .venv
 	.venv/bin/python -m pip install --quiet --constraint=$(CONSTRAINTS) pip setuptools
-	.venv/bin/python -m pip install --quiet --constraint=$(CONSTRAINTS) --no-build-isolation --editable '.[test,gcs,s3,test_buckets]'
+	.venv/bin/python -m pip install --quiet --constraint=$(CONSTRAINTS) --no-build-isolation --editable '.[test,test_browser,gcs,s3,test_buckets]'
 	touch $@
 
 # Fetches only what is missing from the cache, which outlives .venv.
