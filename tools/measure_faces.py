@@ -1,6 +1,6 @@
 """Measures how well faces, and the masks on them, are found in photos; see docs/unmasking.md.
 
-    python tools/measure_faces.py PHOTOS [--first=N]            # faces, and those that count as masked
+    python tools/measure_faces.py PHOTOS [--first=N]            # faces, and masks that would be removed
     python tools/measure_faces.py PHOTOS --changed [--first=N]  # the largest face of each photo, after changes to the photo
 
 With --changed, photos are turned, cut so close that the cheeks are cut off, squeezed, made sepia, and shrunk into a large one.
@@ -52,15 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measure(photos: Sequence[Path], unmasker: Unmasker) -> None:
-    """Prints the numbers of photos without a face, of faces, and of those that count as masked; and the photos of these."""
-    counts = {"photos": len(photos), "photos without a face": 0, "faces": 0, "masked faces": 0}
+    """Prints the numbers of photos without a face, of faces, and of those whose masks would be removed; and the photos of these."""
+    counts = {"photos": len(photos), "photos without a face": 0, "faces": 0, "masks to be removed": 0}
     masked = []
     for path in tqdm(photos, unit="photo"):
         faces = unmasker.find(read_image(path))
         counts["photos without a face"] += not faces
         counts["faces"] += len(faces)
-        masked += [path.name for face in faces if face.masked]
-    counts["masked faces"] = len(masked)
+        masked += [path.name for face in faces if face.masked and not face.left_out]
+    counts["masks to be removed"] = len(masked)
     for name, count in counts.items():
         print(f"{name:24}{count:6}")
     if len(masked) < 20:
