@@ -17,7 +17,7 @@ import numpy as np
 from maskgan_jax.errors import UserError
 from maskgan_jax.export.functions import Signature, signature
 from maskgan_jax.files import replacing
-from maskgan_jax.models.convolutions import enlarging_kernel
+from maskgan_jax.models.convolutions import cell_kernel, enlarging_kernel
 from maskgan_jax.models.landmark_net import LandmarkNet
 from maskgan_jax.models.normalization import EPSILON
 from maskgan_jax.models.residual_unet import SCALES, Noise, ResidualUNet
@@ -30,13 +30,18 @@ OPSET = 14
 TO_CHANNELS_FIRST, TO_CHANNELS_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
 
 
-def save_onnx(path: str | Path, network: StoredNetwork, batch: int | None = None) -> None:
+def save_onnx(
+    path: str | Path, network: StoredNetwork, batch: int | None = None, *, half: bool = False, transposed: bool = True
+) -> None:
     """Writes `network` as an ONNX file that takes and gives what `signature` names.
 
     Args:
       path: the file.
       network: what to export.
       batch: a fixed batch, or None for any.
+      half: store the weights as float16, in half the size; the arithmetic is float32 all the same.
+      transposed: whether what goes up is a transposed convolution. Without, it is an ordinary one and a rearrangement of its
+        channels, for runtimes whose transposed convolutions are slow, such as those of browsers.
 
     Raises:
       UserError: the package onnx is not installed, or the file cannot be written.
@@ -47,18 +52,36 @@ def save_onnx(path: str | Path, network: StoredNetwork, batch: int | None = None
         raise UserError("ONNX needs the package onnx: pip install 'maskgan_jax[onnx]'") from error
     if type(network.module) not in DRAW:
         raise UserError(f"a {type(network.module).__name__} cannot be written as ONNX; --format=stablehlo takes any network")
-    graph = _Graph(network)
+    graph = _Graph(network, transposed)
     DRAW[type(network.module)](graph, network)
     model = graph.model(onnx, signature(network), batch)
+    if half:
+        store_as_half(model)
     onnx.checker.check_model(model, full_check=True)
     with replacing(path) as temporary:
         temporary.write_bytes(model.SerializeToString())
 
 
+def store_as_half(model: Any) -> None:
+    """Makes the float32 weights of an `onnx.ModelProto` float16, each cast to float32 before it is used."""
+    import onnx
+
+    casts = []
+    for weight in model.graph.initializer:
+        array = onnx.numpy_helper.to_array(weight)
+        if array.dtype == np.float32 and array.size > 1:
+            casts.append(onnx.helper.make_node("Cast", [f"{weight.name}.half"], [weight.name], to=onnx.TensorProto.FLOAT))
+            weight.CopyFrom(onnx.numpy_helper.from_array(array.astype(np.float16), f"{weight.name}.half"))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
 class _Graph:
     """An ONNX graph in the making; values are known by their names."""
 
-    def __init__(self, network: StoredNetwork):
+    def __init__(self, network: StoredNetwork, transposed: bool):
+        self._transposed = transposed
         self._params, self._statistics = network.variables["params"], network.variables["batch_stats"]
         self._norm = getattr(network.module, "norm", "batch")
         self._nodes: list[tuple[str, list[str], str, dict[str, Any]]] = []
@@ -86,12 +109,24 @@ class _Graph:
         kernel = np.asarray(params["kernel"], np.float32)
         if kernel.shape[0] == 3:
             kernel = np.asarray(enlarging_kernel(kernel))
+        if up and not self._transposed:
+            return self._conv_to_cells(x, layer, kernel)
         # ONNX has [out, in, ...], and transposed [in, out, ...].
         inputs = [x, self.weight(f"{layer}.weight", kernel.transpose((2, 3, 0, 1) if up else (3, 2, 0, 1)))]
         if "bias" in params:
             inputs.append(self.weight(f"{layer}.bias", params["bias"]))
         attributes = {"kernel_shape": [4, 4], "strides": [2, 2], "pads": [1, 1, 1, 1]}
         return self.add("ConvTranspose" if up else "Conv", *inputs, **attributes)
+
+    def _conv_to_cells(self, x: str, layer: str, kernel: np.ndarray) -> str:
+        """The transposed convolution with a kernel `[4, 4, C, D]` as one that gives cells of 2x2 pixels as channels."""
+        kernel = np.asarray(cell_kernel(kernel))
+        x = self.add("Conv", x, self.weight(f"{layer}.weight", kernel.transpose(3, 2, 0, 1)), pads=[1, 1, 1, 1])
+        x = self.add("DepthToSpace", x, blocksize=2)
+        edges = (self.weight(name, np.array(value, np.int64)) for name, value in (("first", [1, 1]), ("last", [-1, -1])))
+        x = self.add("Slice", x, *edges, self.weight("sides", np.array([2, 3], np.int64)))
+        bias = self.params(layer).get("bias")
+        return x if bias is None else self.add("Add", x, self.weight(f"{layer}.bias", np.reshape(bias, (-1, 1, 1))))
 
     def norm(self, x: str, layer: str) -> str:
         """`models.normalization.Normalization` with fixed statistics."""
