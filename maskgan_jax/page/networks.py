@@ -45,7 +45,7 @@ class PageNetwork:
 def export_networks(folder: Path) -> dict[str, PageNetwork]:
     """Writes the detector and the networks of the package into `folder`, each as NAME.onnx.
 
-    Weights are float16, arithmetic is float32. Nothing is a transposed convolution.
+    Weights are float16, arithmetic is float32.
 
     Raises:
       UserError: the package onnx or the detector's weights are missing, or the folder cannot be written.
@@ -53,7 +53,7 @@ def export_networks(folder: Path) -> dict[str, PageNetwork]:
     _export_detector(folder / "detector.onnx")
     networks = {"detector": PageNetwork()}
     for name, (file, task) in NETWORKS.items():
-        save_onnx(folder / f"{name}.onnx", load_network(pretrained(file), task), 1, half=True, transposed=False)
+        save_onnx(folder / f"{name}.onnx", load_network(pretrained(file), task), half=True, browser=True)
         network = FaceNetwork(pretrained(file), task, batch_size=1)
         image = test_image(network.size)
         result = network(image[None], test_mask(network.size)[None])[0]
@@ -90,6 +90,11 @@ def _export_detector(path: Path) -> None:
         raise UserError("the page needs the package onnx: pip install 'maskgan_jax[onnx]'") from error
     model = onnx.load(weight_file("centerface.onnx"))
     graph = model.graph
+    used = {name for node in graph.node for name in node.input}
+    for weight in [weight for weight in graph.initializer if weight.name not in used]:  # Left over from its training.
+        graph.initializer.remove(weight)
+    for value in [value for value in graph.input if value.name not in used]:
+        graph.input.remove(value)
     weights = {weight.name for weight in graph.initializer}
     (picture,) = (value for value in graph.input if value.name not in weights)
     names = {**_DETECTOR_OUTPUTS, picture.name: "picture"}

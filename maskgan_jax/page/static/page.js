@@ -135,7 +135,7 @@ async function work(mask) {
     edit(false);
     compare(0);
     say(summary(result));
-    Object.assign(document.body.dataset, { milliseconds: Math.round(result.milliseconds), photo: "done" });
+    Object.assign(document.body.dataset, { milliseconds: Math.round(result.milliseconds), networks: Math.round(result.networkMilliseconds), photo: "done" });
   } catch (error) {
     if (working === photo) {
       document.body.dataset.photo = "failed";
@@ -147,9 +147,9 @@ async function work(mask) {
   }
 }
 
-function summary({ faces, milliseconds }) {
+function summary({ faces, milliseconds, networkMilliseconds }) {
   const redrawn = faces.filter((face) => face.redrawn).length;
-  const time = `${Math.round(milliseconds)} ms`;
+  const time = `${Math.round(milliseconds)} ms, ${Math.round(networkMilliseconds)} of them in the networks`;
   if (!faces.length) return `No face was found (${time}). Faces must be upright and at least about 30 pixels wide.`;
   if (!redrawn) return `No mask was found (${time}): the photo is as it was. You can paint one.`;
   return `${redrawn} ${redrawn === 1 ? "face" : "faces"} redrawn in ${time}.`;

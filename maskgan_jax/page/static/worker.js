@@ -1,7 +1,7 @@
 /** All computing, in a thread of its own, so that the page stays responsive. One message is answered at a time. */
 import { composite } from "./compositing.js";
 import { emptyImage } from "./images.js";
-import { loadNetworks } from "./networks.js";
+import { loadNetworks, stopwatch } from "./networks.js";
 import { Inpainter } from "./inpainter.js";
 import { Unmasker } from "./unmasker.js";
 
@@ -40,6 +40,7 @@ async function load({ wanted }) {
 /** `pixels`: RGBA of a photo; `mask`: if given, what is to be redrawn. */
 async function unmask({ width, height, pixels, mask }) {
   const start = performance.now();
+  const startOfNetworks = stopwatch.milliseconds;
   const photo = withoutAlpha(pixels, width, height);
   const { result, faces, redrawn } = await unmasker.unmask(photo, mask && { width, height, channels: 1, data: mask });
   withAlpha(result, pixels);
@@ -48,6 +49,7 @@ async function unmask({ width, height, pixels, mask }) {
     redrawn: redrawn.data,
     faces: faces.map(({ box, cover, masked, after, landmarks }) => ({ box, cover, masked, redrawn: Boolean(after), landmarks })),
     milliseconds: performance.now() - start,
+    networkMilliseconds: stopwatch.milliseconds - startOfNetworks,
     transfer: [pixels.buffer, redrawn.data.buffer],
   };
 }
