@@ -24,9 +24,9 @@ export function clamp(value, low, high) {
   return value < low ? low : value > high ? high : value;
 }
 
-/** What writes a number into an array of the same type as `data`: bytes are rounded and kept in their range. */
-function storing(data) {
-  return data instanceof Uint8Array ? (value) => (value <= 0 ? 0 : value >= 255 ? 255 : (value + 0.5) | 0) : (value) => value;
+/** The pixels of an image, to be written: numbers that are stored as bytes are rounded and kept in their range. */
+function written({ data }) {
+  return data instanceof Uint8Array ? new Uint8ClampedArray(data.buffer) : data;
 }
 
 /** A part of an image. */
@@ -68,7 +68,7 @@ function resize(image, width, height, weightsOf) {
   const across = weightsOf(image.width, width);
   const down = weightsOf(image.height, height);
   const result = emptyImage(width, height, channels, data.constructor);
-  const store = storing(result.data);
+  const pixels = written(result);
   const row = new Float32Array(image.width * channels);
   down.forEach(([first, weights], y) => {
     row.fill(0);
@@ -81,7 +81,7 @@ function resize(image, width, height, weightsOf) {
       for (let c = 0; c < channels; c++) {
         let sum = 0;
         for (let k = 0; k < factors.length; k++) sum += factors[k] * row[(left + k) * channels + c];
-        result.data[(y * width + x) * channels + c] = store(sum);
+        pixels[(y * width + x) * channels + c] = sum;
       }
     }
   });
@@ -122,26 +122,24 @@ export function gaussianBlur(image, sigma) {
       const from = (y * width + reflect(x, width)) * channels;
       for (let c = 0; c < channels; c++) padded[(x + radius) * channels + c] = data[from + c];
     }
-    const start = y * length;
     for (let i = 0; i < length; i++) {
       let value = kernel[radius] * padded[i + radius * channels];
-      for (let k = 0; k < radius; k++) {
-        value += kernel[k] * (padded[i + k * channels] + padded[i + (side - 1 - k) * channels]);
+      for (let k = 0, a = i, b = i + 2 * radius * channels; k < radius; k++, a += channels, b -= channels) {
+        value += kernel[k] * (padded[a] + padded[b]);
       }
-      rows[start + i] = value;
+      rows[y * length + i] = value;
     }
   }
   const result = emptyImage(width, height, channels, data.constructor);
-  const store = storing(result.data);
-  const line = new Float32Array(length);
+  const pixels = written(result);
+  const starts = new Int32Array(side);
   for (let y = 0; y < height; y++) {
-    line.fill(0);
-    for (let k = 0; k < side; k++) {
-      const start = reflect(y + k - radius, height) * length;
-      const weight = kernel[k];
-      for (let i = 0; i < length; i++) line[i] += weight * rows[start + i];
+    for (let k = 0; k < side; k++) starts[k] = reflect(y + k - radius, height) * length;
+    for (let i = 0; i < length; i++) {
+      let value = kernel[radius] * rows[y * length + i];
+      for (let k = 0; k < radius; k++) value += kernel[k] * (rows[starts[k] + i] + rows[starts[side - 1 - k] + i]);
+      pixels[y * length + i] = value;
     }
-    for (let i = 0; i < length; i++) result.data[y * length + i] = store(line[i]);
   }
   return result;
 }
@@ -163,59 +161,58 @@ const CUBIC = Array.from({ length: 32 }, (_, i) => {
  * (BORDER_REPLICATE); else it is over 2x2 pixels, and there is 0 beyond the edge.
  */
 export function warpAffine(image, m, width, height, cubic) {
-  const { channels, data } = image;
-  const result = emptyImage(width, height, channels, data.constructor);
-  const store = storing(result.data);
-  const across = image.width;
-  const last = [image.width - 1, image.height - 1];
-  for (let y = 0; y < height; y++) {
+  const result = emptyImage(width, height, image.channels, image.data.constructor);
+  const sample = (cubic ? sampleCubic : sampleLinear)(image, written(result));
+  for (let y = 0, to = 0; y < height; y++) {
     const startX = m[0][1] * y + m[0][2];
     const startY = m[1][1] * y + m[1][2];
-    for (let x = 0; x < width; x++) {
-      const to = (y * width + x) * channels;
-      const sourceX = m[0][0] * x + startX;
-      const sourceY = m[1][0] * x + startY;
-      if (!cubic) {
-        if (sourceX <= -1 || sourceY <= -1 || sourceX >= last[0] + 1 || sourceY >= last[1] + 1) continue;
-        const left = Math.floor(sourceX);
-        const top = Math.floor(sourceY);
-        const right = sourceX - left;
-        const below = sourceY - top;
-        for (let c = 0; c < channels; c++) {
-          let value = 0;
-          for (let k = 0; k < 4; k++) {
-            const u = left + (k & 1);
-            const v = top + (k >> 1);
-            if (u < 0 || v < 0 || u > last[0] || v > last[1]) continue;
-            value += (k & 1 ? right : 1 - right) * (k >> 1 ? below : 1 - below) * data[(v * across + u) * channels + c];
-          }
-          result.data[to + c] = store(value);
-        }
-        continue;
-      }
-      const fixedX = Math.round(sourceX * 32);
-      const fixedY = Math.round(sourceY * 32);
-      const left = (fixedX >> 5) - 1;
-      const top = (fixedY >> 5) - 1;
-      const horizontal = CUBIC[fixedX & 31];
-      const vertical = CUBIC[fixedY & 31];
-      const inside = left >= 0 && top >= 0 && left + 3 <= last[0] && top + 3 <= last[1];
-      for (let c = 0; c < channels; c++) {
-        let value = 0;
-        for (let j = 0; j < 4; j++) {
-          const row = (inside ? top + j : clamp(top + j, 0, last[1])) * across;
-          let sum = 0;
-          for (let i = 0; i < 4; i++) {
-            const column = inside ? left + i : clamp(left + i, 0, last[0]);
-            sum += horizontal[i] * data[(row + column) * channels + c];
-          }
-          value += vertical[j] * sum;
-        }
-        result.data[to + c] = store(value);
-      }
-    }
+    for (let x = 0; x < width; x++, to += image.channels) sample(m[0][0] * x + startX, m[1][0] * x + startY, to);
   }
   return result;
+}
+
+/** What writes the colour at a place (x, y) of an image to `pixels`, from index `to` on. */
+function sampleLinear({ width, height, channels, data }, pixels) {
+  return (x, y, to) => {
+    if (x <= -1 || y <= -1 || x >= width || y >= height) return;
+    const left = Math.floor(x);
+    const top = Math.floor(y);
+    for (let c = 0; c < channels; c++) {
+      let value = 0;
+      for (let k = 0; k < 4; k++) {
+        const u = left + (k & 1);
+        const v = top + (k >> 1);
+        if (u < 0 || v < 0 || u >= width || v >= height) continue;
+        value += (1 - Math.abs(x - u)) * (1 - Math.abs(y - v)) * data[(v * width + u) * channels + c];
+      }
+      pixels[to + c] = value;
+    }
+  };
+}
+
+function sampleCubic({ width, height, channels, data }, pixels) {
+  const columns = [0, 0, 0, 0];
+  const rows = [0, 0, 0, 0];
+  return (x, y, to) => {
+    const fixedX = Math.round(x * 32);
+    const fixedY = Math.round(y * 32);
+    const across = CUBIC[fixedX & 31];
+    const down = CUBIC[fixedY & 31];
+    for (let k = 0; k < 4; k++) {
+      columns[k] = clamp((fixedX >> 5) - 1 + k, 0, width - 1) * channels;
+      rows[k] = clamp((fixedY >> 5) - 1 + k, 0, height - 1) * width * channels;
+    }
+    const [first, second, third, fourth] = columns;
+    for (let c = 0; c < channels; c++) {
+      let value = 0;
+      for (let k = 0; k < 4; k++) {
+        const at = rows[k] + c;
+        const row = across[0] * data[at + first] + across[1] * data[at + second] + across[2] * data[at + third];
+        value += down[k] * (row + across[3] * data[at + fourth]);
+      }
+      pixels[to + c] = value;
+    }
+  };
 }
 
 /** A colour image in grey, as `cv2.cvtColor(..., COLOR_RGB2GRAY)`. */

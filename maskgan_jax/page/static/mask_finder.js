@@ -27,9 +27,9 @@ export class MaskFinder {
     return square.moved(((Math.min(...jaw) + Math.max(...jaw) + 1) / square.size - 1) / 2);
   }
 
-  /** How likely each pixel of the network's square is hidden. */
-  async probability(photo, landmarks) {
-    return this.network.probability(this.square(landmarks).cutOut(photo));
+  /** How likely each pixel of the network's square is hidden; `image` is what that square cuts out of the photo. */
+  async probability(image) {
+    return this.network.probability(image);
   }
 
   /** The mask in another square around the same face. */
@@ -52,10 +52,9 @@ export class MaskFinder {
   }
 
   /** How much of the lower face is hidden: the least in three views, mirrored, leveled and darkened. */
-  async leastCover(photo, landmarks) {
+  async leastCover(image, landmarks) {
     const square = this.square(landmarks);
     const points = square.toAligned(landmarks);
-    const image = square.cutOut(photo);
     let least = 1;
     for (const view of [mirrored, leveled, darkened]) {
       let probability = await this.network.probability(view(image));

@@ -35,11 +35,11 @@ function tail(x) {
 function pcg64() {
   let state = START;
   let other = new Uint16Array(8);
-  let kept = -1;
+  let second = -1;
   return () => {
-    if (kept >= 0) {
-      const value = kept;
-      kept = -1;
+    if (second >= 0) {
+      const value = second;
+      second = -1;
       return value;
     }
     let carry = 0;
@@ -57,13 +57,21 @@ function pcg64() {
     let turn = state[7] >>> 10;
     if (turn >= 32) [low, high, turn] = [high, low, turn - 32];
     if (turn) [low, high] = [((low >>> turn) | (high << (32 - turn))) >>> 0, ((high >>> turn) | (low << (32 - turn))) >>> 0];
-    kept = high;
+    second = high;
     return low;
   };
 }
 
+/** What was drawn last: of more numbers, the first are the same. */
+let kept = new Float32Array(0);
+
 /** `np.random.default_rng(0).standard_normal(count, np.float32)`. */
 export function standardNormal(count) {
+  if (kept.length < count) kept = drawNormal(count);
+  return kept.slice(0, count);
+}
+
+function drawNormal(count) {
   const next = pcg64();
   const uniform = () => (next() >>> 8) / 2 ** 24;
   const draw = () => {

@@ -96,7 +96,8 @@ function fill(image, states, times, width, at, radius) {
         weights += weight;
       }
     }
-    const filled = sum / weights + (across + down) / (Math.sqrt(across * across + down * down) + 1e-20);
+    // OpenCV adds a half before it rounds.
+    const filled = sum / weights + (across + down) / (Math.sqrt(across * across + down * down) + 1e-20) + 0.5;
     image.data[((y - 1) * image.width + x - 1) * 3 + c] = Math.min(Math.max(rint(filled), 0), 255);
   }
 }

@@ -65,10 +65,11 @@ export class Unmasker {
   /** A face by its landmarks. `views`: whether all views must show the mask, which keeps bare faces from being redrawn. */
   async locate(photo, landmarks, views = true) {
     const square = this.inpainter.square(landmarks);
-    const probability = await this.maskFinder.probability(photo, landmarks);
+    const image = this.maskFinder.square(landmarks).cutOut(photo);
+    const probability = await this.maskFinder.probability(image);
     const mask = this.maskFinder.mask(probability, landmarks, square);
     let cover = this.maskFinder.cover(probability, landmarks);
-    if (views && cover >= LEAST_COVER) cover = Math.min(cover, await this.maskFinder.leastCover(photo, landmarks));
+    if (views && cover >= LEAST_COVER) cover = Math.min(cover, await this.maskFinder.leastCover(image, landmarks));
     const masked = cover >= LEAST_COVER;
     return { landmarks, square, cover, masked, mask, before: square.cutOut(photo), after: null, probability, rest: [] };
   }
