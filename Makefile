@@ -47,7 +47,7 @@ $(INSTALLED): setup.cfg pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c '$(VERSION_CHECK)'
 	$(PYTHON) -m venv --clear .venv
 	.venv/bin/python -m pip install --quiet --constraint=$(CONSTRAINTS) pip setuptools
-	.venv/bin/python -m pip install --quiet --constraint=$(CONSTRAINTS) --no-build-isolation --editable '.[test,gcs,s3,test_buckets]'
+	.venv/bin/python -m pip install --quiet --constraint=$(CONSTRAINTS) --no-build-isolation --editable '.[test,test_browser,gcs,s3,test_buckets]'
 	touch $@
 
 # Fetches only what is missing from the cache, which outlives .venv.

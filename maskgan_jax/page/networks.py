@@ -21,6 +21,8 @@ NETWORKS = {
     "generator": ("unmask", "unmask"),
     "fast": ("unmask_fast", "unmask"),
 }
+# Those of the self-test; `fast` is loaded only when a camera is used.
+TESTED = ("landmarks", "segmentation", "generator")
 # CenterFace's outputs, by the numbers that they have in its file.
 _DETECTOR_OUTPUTS = {"537": "heat", "538": "sizes", "539": "offsets", "540": "points"}
 # Side of the blocks over which the results of the self-test are averaged, in pixels.
@@ -34,7 +36,7 @@ class PageNetwork:
     Attributes:
       size: side of the faces it takes, in pixels; None for the detector.
       zoom: of their squares; None for the detector.
-      expected: what the network gives for `test_image`, as `summary` sums it up; None for the detector.
+      expected: what the network gives for `test_image`, as `summary` sums it up; None if it is not in the self-test.
     """
 
     size: int | None = None
@@ -53,12 +55,16 @@ def export_networks(folder: Path) -> dict[str, PageNetwork]:
     _export_detector(folder / "detector.onnx")
     networks = {"detector": PageNetwork()}
     for name, (file, task) in NETWORKS.items():
-        save_onnx(folder / f"{name}.onnx", load_network(pretrained(file), task), half=True, browser=True)
-        network = FaceNetwork(pretrained(file), task, batch_size=1)
-        image = test_image(network.size)
-        result = network(image[None], test_mask(network.size)[None])[0]
-        networks[name] = PageNetwork(network.size, network.zoom, summary(result))
+        stored = load_network(pretrained(file), task)
+        save_onnx(folder / f"{name}.onnx", stored, half=True, browser=True)
+        expected = _expected(pretrained(file), task) if name in TESTED else None
+        networks[name] = PageNetwork(stored.description.size, stored.description.zoom, expected)
     return networks
+
+
+def _expected(path: Path, task: str) -> list[float]:
+    network = FaceNetwork(path, task, batch_size=1)
+    return summary(network(test_image(network.size)[None], test_mask(network.size)[None])[0])
 
 
 def test_image(size: int) -> np.ndarray:

@@ -61,7 +61,7 @@ def chromium() -> Iterator[Any]:
     program = os.environ.get("MASKGAN_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
     if not program:
         pytest.skip("needs Chromium: apt-get install chromium, or its path in MASKGAN_CHROMIUM")
-    flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    flags = ["--use-fake-device-for-media-stream"]
     # As root, as in containers, its sandbox does not work.
     flags += ["--no-sandbox"] if os.geteuid() == 0 else []
     with playwright.sync_playwright() as api:
@@ -72,7 +72,7 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def run_javascript() -> Callable[..., Any]:
-    """What runs JavaScript with the page's modules in Node.js: a function body that gets `input` and returns a value for JSON."""
+    """What runs a function body, which gets `input` and returns a value for JSON, with the page's modules in Node.js."""
     if not shutil.which("node"):
         pytest.skip("needs Node.js: apt-get install nodejs")
 

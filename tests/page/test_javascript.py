@@ -171,7 +171,9 @@ def test_telea(run_javascript, as_image, photo):
 def test_noise(run_javascript):
     """It is NumPy's, far into the sequence too."""
     noise = run_javascript(
-        "import { standardNormal } from './random.js';", "standardNormal(100); return standardNormal(input.count);", count=200_000
+        "import { standardNormal } from './random.js';",
+        "standardNormal(100); return standardNormal(input.count);",
+        count=200_000,
     )
     expected = np.random.default_rng(0).standard_normal(200_000, np.float32)
     np.testing.assert_allclose(noise, expected, atol=1e-6)

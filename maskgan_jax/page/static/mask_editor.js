@@ -10,9 +10,12 @@ export class MaskEditor {
   #stroke = null;
   #cursor = null;
 
-  /** `onChange` is called after each stroke, undo and redo. `brush` gives { size, erase }, the size in pixels of the screen. */
-  constructor(canvas, brush, onChange) {
-    Object.assign(this, { canvas, brush, onChange });
+  /**
+   * `ring` is an element that shows where the brush is. `brush` gives { size, erase }, the size in pixels of the screen. `onChange`
+   * is called after each stroke, undo and redo.
+   */
+  constructor(canvas, ring, brush, onChange) {
+    Object.assign(this, { canvas, ring, brush, onChange });
     this.#context = canvas.getContext("2d", { willReadFrequently: true });
     canvas.tabIndex = 0;
     canvas.addEventListener("pointerdown", (event) => {
@@ -21,11 +24,12 @@ export class MaskEditor {
       this.#begin(this.#place(event));
     });
     canvas.addEventListener("pointermove", (event) => {
+      this.#show(this.#place(event));
       if (this.#stroke && event.isPrimary) for (const each of event.getCoalescedEvents?.() ?? [event]) this.#draw(this.#place(each));
     });
     for (const kind of ["pointerup", "pointercancel"]) canvas.addEventListener(kind, () => this.#end());
     canvas.addEventListener("keydown", (event) => this.#key(event));
-    canvas.addEventListener("blur", () => (this.#cursor = null));
+    for (const kind of ["pointerleave", "blur"]) canvas.addEventListener(kind, () => (ring.hidden = true));
   }
 
   get canUndo() {
@@ -137,9 +141,18 @@ export class MaskEditor {
     this.#cursor ??= [width / 2, height / 2];
     const distance = (KEY_STEP * (event.shiftKey ? 5 : 1) * width) / this.canvas.getBoundingClientRect().width;
     if (step) this.#cursor = this.#cursor.map((x, k) => Math.min(Math.max(x + step[k] * distance, 0), [width, height][k]));
-    if (step && !event.ctrlKey) return this.onCursor?.(this.#cursor);
+    this.#show(this.#cursor);
+    if (step) return;
     this.#begin(this.#cursor);
     this.#end();
-    this.onCursor?.(this.#cursor);
+  }
+
+  /** Shows the brush at a place of the canvas, from where the keyboard moves it on. */
+  #show(place) {
+    this.#cursor = place;
+    const side = `${this.brush().size}px`;
+    const [left, top] = [place[0] / this.canvas.width, place[1] / this.canvas.height].map((part) => `${100 * part}%`);
+    Object.assign(this.ring.style, { left, top, width: side, height: side });
+    this.ring.hidden = false;
   }
 }

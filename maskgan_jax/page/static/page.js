@@ -79,6 +79,7 @@ let photo = null; // { width, height, pixels, type, name }, as it came.
 let result = null; // { pixels, redrawn, faces }
 const editor = new MaskEditor(
   $("mask"),
+  $("brush"),
   () => ({ size: Number($("brush-size").value), erase: document.querySelector("[name=brush]:checked").value === "erase" }),
   () => {
     $("undo").disabled = !editor.canUndo;
@@ -131,7 +132,6 @@ async function work(mask) {
     if (!mask) editor.set({ width: photo.width, height: photo.height, data: result.redrawn });
     listFaces();
     $("tools").hidden = false;
-    $("download").disabled = !result.faces.some((face) => face.redrawn);
     edit(false);
     compare(0);
     say(summary(result));
@@ -176,7 +176,8 @@ function draw(canvas, pixels) {
 function busy(is) {
   $("spinner").hidden = !is;
   document.body.dataset.photo = is ? "working" : document.body.dataset.photo;
-  for (const id of ["redraw", "download"]) $(id).disabled = is;
+  $("redraw").disabled = is;
+  $("download").disabled = is || !result?.faces.some((face) => face.redrawn);
 }
 
 // ---- comparing ----
