@@ -1,6 +1,6 @@
 /** The alignment of FFHQ and StyleGAN2: an upright square around eyes and mouth, cut out of the photo, and put back. */
 import {
-  clamp, copyImage, crop, emptyImage, gaussianBlur, histograms, quantile, reflect, resizeArea, resizeLinear, rint, warpAffine,
+  clamp, crop, emptyImage, gaussianBlur, histograms, quantile, reflect, resizeArea, resizeLinear, rint, warpAffine,
 } from "./images.js";
 import { fillConvexPoly } from "./morphology.js";
 import { LEFT_EYE, RIGHT_EYE, mean } from "./points.js";
@@ -180,20 +180,26 @@ function padded(photo, [left, top, right, bottom], blur) {
   const small = resizeArea(result, Math.ceil(width / scale), Math.ceil(height / scale));
   const blurred = resizeLinear(gaussianBlur(small, blur / scale), width, height);
   // 0 on the photo's edge, growing to 1 on the new edge and falling inside the photo.
-  const outside = (x, y) =>
-    Math.max(1 - Math.min(x / left, (width - 1 - x) / right), 1 - Math.min(y / top, (height - 1 - y) / bottom));
-  const blend = (other) => {
-    for (let y = 0, i = 0; y < height; y++) {
+  const outside = (length, before, after) =>
+    Float32Array.from({ length }, (_, i) => 1 - Math.min(i / before, (length - 1 - i) / after));
+  const across = outside(width, left, right);
+  const down = outside(height, top, bottom);
+  /** Blends with other pixels, which are these or of one colour, by `weight` of that. */
+  const blend = (pixels, colour, weight) => {
+    for (let y = 0; y < height; y++) {
       for (let x = 0; x < width; x++) {
-        const weight = other.weight(outside(x, y));
-        for (let c = 0; c < channels; c++, i++) {
-          if (weight) result.data[i] = rint(result.data[i] + weight * (other.value(i, c) - result.data[i]));
+        const part = clamp(weight(Math.max(across[x], down[y])), 0, 1);
+        if (!part) continue;
+        const i = (y * width + x) * channels;
+        for (let c = 0; c < channels; c++) {
+          const other = pixels ? pixels[i + c] : colour[c];
+          result.data[i + c] = rint(result.data[i + c] + part * (other - result.data[i + c]));
         }
       }
     }
   };
-  blend({ weight: (distance) => clamp(distance * 3 + 1, 0, 1), value: (i) => blurred.data[i] });
-  const median = histograms(copyImage(result), undefined, 4).map((counts) => rint(quantile(counts, 0.5)));
-  blend({ weight: (distance) => clamp(distance, 0, 1), value: (i, c) => median[c] });
+  blend(blurred.data, null, (distance) => distance * 3 + 1);
+  const median = histograms(result, undefined, 4).map((counts) => rint(quantile(counts, 0.5)));
+  blend(null, median, (distance) => distance);
   return result;
 }

@@ -30,10 +30,14 @@ export class FaceNetwork {
   }
 
   picture(image) {
-    return [Float32Array.from(image.data, (level) => level / 127.5 - 1), [1, this.size, this.size, 3]];
+    const values = new Float32Array(image.data);
+    for (let i = 0; i < values.length; i++) values[i] = values[i] / 127.5 - 1;
+    return [values, [1, this.size, this.size, 3]];
   }
 
   mask(mask) {
-    return [Float32Array.from(mask.data, (level) => (level > 127 ? 1 : 0)), [1, this.size, this.size, 1]];
+    const values = new Float32Array(mask.data);
+    for (let i = 0; i < values.length; i++) values[i] = values[i] > 127 ? 1 : 0;
+    return [values, [1, this.size, this.size, 1]];
   }
 }

@@ -51,7 +51,7 @@ export function grain(known, visible, drawn, redrawn, scale) {
   const { width, height } = visible;
   const result = emptyImage(width, height, 1, Float32Array);
   const noise = { ...result, data: standardNormal(width * height) };
-  let layers = [...[known, drawn].map((image) => ({ ...result, data: Float32Array.from(grey(image).data) })), noise];
+  let layers = [...[known, drawn].map((image) => ({ ...result, data: new Float32Array(grey(image).data) })), noise];
   for (let sigma = 1; sigma <= Math.max(Math.min(2 * scale, COARSEST), 1); sigma *= 2) {
     // Blurs add up by their squares.
     const blurred = layers.map((layer) => gaussianBlur(layer, Math.sqrt(sigma ** 2 - Math.floor(sigma / 2) ** 2)));

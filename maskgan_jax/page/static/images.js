@@ -40,10 +40,10 @@ export function crop(image, x, y, width, height) {
   return result;
 }
 
-/** The weights with which each of `to` pixels of a row is made from `from` pixels: [first, [weights...]] for each. */
+/** The weights with which each of `to` pixels of a row is made from `from` pixels, as `weightLists` gives them. */
 function areaWeights(from, to) {
   const scale = from / to;
-  return Array.from({ length: to }, (_, i) => {
+  return weightLists(to, (i) => {
     const low = i * scale;
     const high = Math.min((i + 1) * scale, from);
     const first = Math.floor(low + 1e-6);
@@ -56,11 +56,23 @@ function areaWeights(from, to) {
 
 function linearWeights(from, to) {
   const scale = from / to;
-  return Array.from({ length: to }, (_, i) => {
+  return weightLists(to, (i) => {
     const place = clamp((i + 0.5) * scale - 0.5, 0, from - 1);
-    const first = Math.min(Math.floor(place), from - 1);
+    const first = Math.floor(place);
     return first + 1 < from ? [first, [1 - (place - first), place - first]] : [first, [1]];
   });
+}
+
+/**
+ * For each pixel i the first of those it is made from, `firsts[i]`, and their weights: `weights` from `starts[i]` to `starts[i + 1]`.
+ * `of` gives both for one pixel.
+ */
+function weightLists(count, of) {
+  const lists = Array.from({ length: count }, (_, i) => of(i));
+  const starts = new Int32Array(count + 1);
+  lists.forEach(([, weights], i) => (starts[i + 1] = starts[i] + weights.length));
+  const firsts = Int32Array.from(lists, ([first]) => first);
+  return { firsts, starts, weights: Float32Array.from(lists.flatMap(([, weights]) => weights)) };
 }
 
 function resize(image, width, height, weightsOf) {
@@ -70,21 +82,22 @@ function resize(image, width, height, weightsOf) {
   const result = emptyImage(width, height, channels, data.constructor);
   const pixels = written(result);
   const row = new Float32Array(image.width * channels);
-  down.forEach(([first, weights], y) => {
+  for (let y = 0, to = 0; y < height; y++) {
     row.fill(0);
-    weights.forEach((weight, k) => {
-      const start = (first + k) * image.width * channels;
-      for (let i = 0; i < row.length; i++) row[i] += weight * data[start + i];
-    });
+    for (let k = down.starts[y], from = down.firsts[y] * row.length; k < down.starts[y + 1]; k++, from += row.length) {
+      const weight = down.weights[k];
+      for (let i = 0; i < row.length; i++) row[i] += weight * data[from + i];
+    }
     for (let x = 0; x < width; x++) {
-      const [left, factors] = across[x];
-      for (let c = 0; c < channels; c++) {
+      for (let c = 0; c < channels; c++, to++) {
         let sum = 0;
-        for (let k = 0; k < factors.length; k++) sum += factors[k] * row[(left + k) * channels + c];
-        pixels[(y * width + x) * channels + c] = sum;
+        for (let k = across.starts[x], from = across.firsts[x] * channels + c; k < across.starts[x + 1]; k++, from += channels) {
+          sum += across.weights[k] * row[from];
+        }
+        pixels[to] = sum;
       }
     }
-  });
+  }
   return result;
 }
 

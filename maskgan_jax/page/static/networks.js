@@ -22,7 +22,7 @@ export const stopwatch = { milliseconds: 0 };
  * threads, differences }.
  */
 export async function loadNetworks(site, report, wanted) {
-  const hasGpu = wanted !== "wasm" && Boolean(await gpuAdapter());
+  const hasGpu = wanted !== "wasm" && (await findGpu(wanted === "webgpu"));
   const { script, wasm } = RUNTIMES[hasGpu ? "webgpu" : "wasm"];
   const warn = (warning) => report({ warning });
   const names = ["detector", "landmarks", "segmentation", "generator"];
@@ -79,11 +79,13 @@ export async function loadNetworks(site, report, wanted) {
   return { ...networks, fast, backend, differences, threads: ort.env.wasm.numThreads };
 }
 
-async function gpuAdapter() {
+/** Whether WebGPU has a graphics processor to run on, or `software` that stands in for one and is slower than WebAssembly. */
+async function findGpu(software) {
   try {
-    return await navigator.gpu?.requestAdapter();
+    const adapter = await navigator.gpu?.requestAdapter();
+    return Boolean(adapter && (software || !adapter.info.isFallbackAdapter));
   } catch {
-    return null;
+    return false;
   }
 }
 

@@ -305,9 +305,7 @@ $("camera").addEventListener("click", async () => {
   compare(0);
   $("slider").hidden = true;
   $("caption").textContent = "";
-  await ready;
-  say("The camera is on; nothing is recorded.");
-  await live();
+  await ready.then(live, () => stopCamera());
 });
 
 /** Works on one frame after another until the camera stops. */
@@ -321,6 +319,7 @@ async function live() {
       if (!camera.running) return;
       for (const name of ["before", "after"]) if ($(name).width !== width) Object.assign($(name), { width, height });
       $("after").getContext("2d").putImageData(new ImageData(answer.pixels, width, height), 0, 0);
+      if (!rate) say("The camera is on; nothing is recorded.");
       const now = performance.now();
       rate = rate ? 0.8 * rate + 0.2 * (1000 / (now - last)) : 1000 / (now - last);
       last = now;

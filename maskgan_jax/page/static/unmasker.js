@@ -78,7 +78,7 @@ export class Unmasker {
   async withRest(photo, face, others) {
     if (!face.after) return face;
     const { width, height } = photo;
-    const taken = redrawnMask(photo, others);
+    const taken = others.some((other) => other.after) ? redrawnMask(photo, others) : null;
     const edges = [[0, 0], [width, 0], [width, height], [0, height]].map((corner) => corner.map((x) => x - 0.5));
     const rest = [];
     for (const way of [-1, 1]) {
@@ -88,7 +88,8 @@ export class Unmasker {
       const within = (corners) => new FaceSquare(square.toAligned(corners), size).inside(whole);
       let mask = this.maskFinder.mask(face.probability, face.landmarks, square);
       mask = combined((hidden, drawn) => (drawn ? 0 : hidden), mask, within(face.square.moved(-way * OVERLAP).corners));
-      mask = combined((hidden, inside, other) => (inside && !other ? hidden : 0), mask, within(edges), square.cutOut(taken));
+      mask = combined((hidden, inside) => (inside ? hidden : 0), mask, within(edges));
+      if (taken) mask = combined((hidden, other) => (other ? 0 : hidden), mask, square.cutOut(taken));
       const hidden = mask.data.reduce((sum, level) => sum + level, 0) / mask.data.length;
       if (hidden > 255 * LEAST_REST) {
         const other = { ...face, square, mask, before: square.cutOut(photo), rest: [] };
