@@ -10,7 +10,7 @@ const FOREHEAD = 0.2;
 const EYE_MARGIN = 0.04;
 /** Skin differs from the median of the drawn skin by no more than this many levels. */
 const TONE = 40;
-/** Texture is measured in blocks of so many standard deviations of the blur that takes it away, by their median if there are enough. */
+/** Texture is measured in blocks of so many standard deviations of the blur that takes it away, if there are enough: their median. */
 const BLOCK = 4;
 const LEAST_BLOCKS = 12;
 /** Coarser texture, by the standard deviation of that blur in pixels, is not grain. */

@@ -250,7 +250,7 @@ export function quantile(histogram, q) {
   return low + (level(Math.ceil(place)) - low) * (place - Math.floor(place));
 }
 
-/** How often each level occurs in each channel, of the pixels for which `where` (index -> bool) holds, every `step`th row and column. */
+/** How often each level occurs in each channel: of the pixels (by index) for which `where` holds, in every `step`th row and column. */
 export function histograms(image, where = () => true, step = 1) {
   const { width, height, channels, data } = image;
   const counts = Array.from({ length: channels }, () => new Uint32Array(256));

@@ -82,7 +82,8 @@ export class MaskEditor {
 
   #place(event) {
     const box = this.canvas.getBoundingClientRect();
-    return [((event.clientX - box.left) * this.canvas.width) / box.width, ((event.clientY - box.top) * this.canvas.height) / box.height];
+    const [x, y] = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+    return [x * this.canvas.width, y * this.canvas.height];
   }
 
   #begin(place) {

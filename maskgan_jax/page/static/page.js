@@ -34,8 +34,9 @@ function ask(kind, message = {}, transfer = []) {
 
 // ---- what is said ----
 
+/** Says what goes on, to screen readers too. */
 function say(text) {
-  $("status").textContent = text;
+  if ($("status").textContent !== text) $("status").textContent = text;
 }
 
 function warn(text) {
@@ -51,7 +52,8 @@ function fail(error) {
 function showProgress({ loaded, total }) {
   $("progress").hidden = loaded >= total;
   $("progress").value = loaded / total;
-  say(loaded < total ? `Loading the networks: ${megabytes(loaded)} of ${megabytes(total)} MB` : "Trying out the networks …");
+  say(loaded < total ? "Loading the networks …" : "Trying out the networks …");
+  $("sizes").textContent = loaded < total ? `${megabytes(loaded)} of ${megabytes(total)} MB` : "";
 }
 
 // ---- loading ----
@@ -135,7 +137,8 @@ async function work(mask) {
     edit(false);
     compare(0);
     say(summary(result));
-    Object.assign(document.body.dataset, { milliseconds: Math.round(result.milliseconds), networks: Math.round(result.networkMilliseconds), photo: "done" });
+    const [milliseconds, networks] = [result.milliseconds, result.networkMilliseconds].map(Math.round);
+    Object.assign(document.body.dataset, { milliseconds, networks, photo: "done" });
   } catch (error) {
     if (working === photo) {
       document.body.dataset.photo = "failed";

@@ -93,7 +93,7 @@ export class Unmasker {
       const hidden = mask.data.reduce((sum, level) => sum + level, 0) / mask.data.length;
       if (hidden > 255 * LEAST_REST) {
         const other = { ...face, square, mask, before: square.cutOut(photo), rest: [] };
-        const isThin = Math.max(...rowMaxima(distanceTransform(mask), size)) <= THIN * size;
+        const isThin = distanceTransform(mask).reduce((a, b) => Math.max(a, b)) <= THIN * size;
         rest.push(isThin ? this.inpainter.fill(other) : await this.inpainter.redraw(other));
       }
     }
@@ -118,6 +118,3 @@ async function each(items, work) {
   return results;
 }
 
-function rowMaxima(values, width) {
-  return Array.from({ length: values.length / width }, (_, y) => values.subarray(y * width, (y + 1) * width).reduce((a, b) => Math.max(a, b)));
-}

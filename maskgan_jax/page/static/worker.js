@@ -2,7 +2,6 @@
 import { composite } from "./compositing.js";
 import { emptyImage } from "./images.js";
 import { loadNetworks, stopwatch } from "./networks.js";
-import { Inpainter } from "./inpainter.js";
 import { Unmasker } from "./unmasker.js";
 
 /** Between the frames of a camera in which faces are looked for anew, they are followed by their landmarks. */
@@ -56,19 +55,18 @@ async function unmask({ width, height, pixels, mask }) {
 
 /** A frame of a camera, by the network for 128 px; without grain, which would flicker, and what lies beside the squares. */
 async function frame({ width, height, pixels }) {
-  video ??= { count: 0, faces: [], inpainter: new Inpainter(await networks.fast()) };
-  video.unmasker ??= Object.assign(new Unmasker(networks), { inpainter: video.inpainter });
+  video ??= { count: 0, faces: [], unmasker: new Unmasker({ ...networks, generator: await networks.fast() }) };
+  const { aligner, inpainter } = video.unmasker;
   const photo = withoutAlpha(pixels, width, height);
   if (video.count++ % DETECT_EVERY === 0 || !video.faces.length) video.faces = await video.unmasker.find(photo);
   else {
     for (const [i, face] of video.faces.entries()) {
-      const { aligner } = video.unmasker;
-      const square = unmasker.aligner.squareAround(face.landmarks);
-      video.faces[i] = await video.unmasker.locate(photo, await aligner.landmarks(photo, square, 1), false);
+      const landmarks = await aligner.landmarks(photo, aligner.squareAround(face.landmarks), 1);
+      video.faces[i] = await video.unmasker.locate(photo, landmarks, false);
     }
   }
   const drawn = [];
-  for (const face of video.faces) drawn.push(face.masked ? await video.inpainter.redraw(face) : face);
+  for (const face of video.faces) drawn.push(face.masked ? await inpainter.redraw(face) : face);
   withAlpha(composite(photo, drawn), pixels);
   return { pixels, transfer: [pixels.buffer] };
 }
