@@ -54,7 +54,8 @@ def address(site) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="session")
+# Not for the session: while it runs, this thread has an event loop, which asyncio in other tests would meet.
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
     """The system's Chromium, with a camera that it makes up."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'maskgan_jax[test_browser]'")

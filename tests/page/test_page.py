@@ -215,6 +215,23 @@ def test_a_file_that_is_no_photo(page, name, kind, data, words):
     page.wait_for_selector(f"#warnings li:has-text('{words}')")
 
 
+@pytest.mark.parametrize(
+    "kind, event, field", [("paste", "ClipboardEvent", "clipboardData"), ("drop", "DragEvent", "dataTransfer")]
+)
+def test_pasting_and_dropping(page, kind, event, field):
+    page.evaluate(
+        f"""document.body.dataset.photo = '';
+            const data = new DataTransfer();
+            const canvas = document.createElement("canvas");
+            canvas.toBlob((blob) => {{
+              data.items.add(new File([blob], "{kind}.png", {{ type: "image/png" }}));
+              document.dispatchEvent(new {event}("{kind}", {{ {field}: data, bubbles: true, cancelable: true }}));
+            }});"""
+    )
+    page.wait_for_selector("body[data-photo=done]")
+    assert page.inner_text("#caption") == f"{kind}.png, 300 × 150"
+
+
 def test_nobody_in_the_photo(page):
     open_photo(page, "grey.png", encode_png(np.full((120, 160, 3), 128, np.uint8)))
     assert "No face was found" in page.inner_text("#status")
