@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": "score a trained model, or a baseline, on a split of a data set",
     "score": "score any method's pictures against the real ones, matched by file name",
     "unmask": "remove the masks from photos and videos",
+    "study": "let people judge the results: a web page, its report, simulated raters",
     "export": "write a trained network to one file",
     "page": "write or serve a site that removes masks in the browser",
     "javascript": "fetch the JavaScript libraries that study and page need",

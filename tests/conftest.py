@@ -1,5 +1,6 @@
 """What many tests share: a small config, a small data set and small networks, each made once."""
 
+import csv
 import importlib.util
 import os
 import socket
@@ -27,11 +28,13 @@ from ml_collections import ConfigDict
 
 from maskgan_jax.configs.default import get_config, splits
 from maskgan_jax.data.build.build import build_data_set
+from maskgan_jax.files import write_png
 from maskgan_jax.models.generators import create_generator
 from maskgan_jax.models.landmark_net import create_landmark_net
 from maskgan_jax.networks.description import KINDS, Variables
 from maskgan_jax.networks.safetensors import save_safetensors
 from maskgan_jax.networks.stored import load_network
+from maskgan_jax.study.design import EXPRESSIONS
 
 SIDE = 64
 
@@ -126,6 +129,31 @@ def load_tool() -> Callable[[str], ModuleType]:
         return module
 
     return load
+
+
+# ---- images for a study with people ----
+
+
+@pytest.fixture(scope="session")
+def study_images(tmp_path_factory) -> Path:
+    """A folder with `real`, `ours`, `masked` and `mask` of 24 plain "faces" at 64 px, and `expressions.csv`."""
+    folder = tmp_path_factory.mktemp("faces")
+    rows = []
+    for number in range(24):
+        rng = np.random.default_rng(number)
+        real = np.uint8(rng.integers(0, 200, 3) + np.linspace(0, 50, SIDE)[:, None, None] + np.zeros((SIDE, SIDE, 1)))
+        mask = np.zeros((SIDE, SIDE), np.uint8)
+        mask[SIDE // 2 :, 10:-10] = 255
+        images = {"real": real, "mask": mask}
+        for method, colour in (("ours", (200, 150, 130)), ("masked", (90, 160, 220))):
+            images[method] = real.copy()
+            images[method][mask > 0] = colour
+        for method, image in images.items():
+            write_png(folder / method / f"secret-name-{number:02}.png", image)
+        rows.append([f"secret-name-{number:02}.jpg", EXPRESSIONS[number % 5]])
+    with open(folder / "expressions.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["file", "expression"], *rows])
+    return folder
 
 
 # ---- buckets: real protocols, spoken by emulators of object stores on this machine ----

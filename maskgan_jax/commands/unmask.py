@@ -7,6 +7,7 @@ from pathlib import Path
 
 from maskgan_jax.runtime.allocator import compute_in_main_thread
 from maskgan_jax.unmasking.batch import unmask_each
+from maskgan_jax.unmasking.face import LEAST_WIDTH
 from maskgan_jax.unmasking.inputs import Job, find_jobs
 from maskgan_jax.unmasking.outputs import EXTRAS, Outputs
 from maskgan_jax.weights.fetch import weight_file
@@ -49,7 +50,10 @@ def main(arguments: list[str]) -> int:
     def fast(job: Job) -> bool:
         return flags.fast if flags.fast is not None else job.is_video and not flags.weights
 
-    unmaskers = {chosen: Unmasker.from_pretrained(flags.weights, fast=chosen) for chosen in set(map(fast, jobs))}
+    unmaskers = {
+        chosen: Unmasker.from_pretrained(flags.weights, fast=chosen, least_width=flags.min_face, most_faces=flags.faces)
+        for chosen in set(map(fast, jobs))
+    }
     shown = []
 
     def unmask(job: Job) -> str:
@@ -92,6 +96,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--mask", metavar="DIR", help="masks of the same names and sizes, 255 = hidden (or one file): nothing else changes"
     )
+    parser.add_argument(
+        "--faces", type=_faces, metavar="all|largest|N", help="redraw all faces, or the N largest of each input (default: all)"
+    )
+    parser.add_argument(
+        "--min_face",
+        type=_pixels,
+        default=LEAST_WIDTH,
+        metavar="PIXELS",
+        help=f"leave narrower faces alone (default: {LEAST_WIDTH})",
+    )
     parser.add_argument("--camera", type=int, metavar="N", help="unmask what camera N sees, until Ctrl-C")
     parser.add_argument("--overwrite", action="store_true", help="replace results that are there already")
     parser.add_argument("--side_by_side", action="store_true", help="also write before and after in one image or video")
@@ -104,6 +118,22 @@ def _parser() -> argparse.ArgumentParser:
         "--no_label", dest="label", action="store_false", help="do not label the results as synthetic in their metadata"
     )
     return parser
+
+
+def _faces(value: str) -> int | None:
+    """How many faces `--faces` asks for; None for all."""
+    if value == "all":
+        return None
+    number = 1 if value == "largest" else int(value) if value.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{value!r} is neither all, largest nor a number from 1")
+    return number
+
+
+def _pixels(value: str) -> int:
+    if not value.isdecimal() or not int(value):
+        raise argparse.ArgumentTypeError(f"{value!r} is no number of pixels from 1")
+    return int(value)
 
 
 def _check(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:
@@ -121,7 +151,7 @@ def _check(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:
         parser.error("--step is of the run that --weights names; give both")
     if flags.aligned or flags.camera is not None:
         what = "--aligned" if flags.aligned else "--camera"
-        for flag in (*EXTRAS, "metadata", *(["mask"] if flags.camera is not None else [])):
+        for flag in (*EXTRAS, "metadata", *(["mask"] if flags.camera is not None else ["faces", "min_face"])):
             if getattr(flags, flag) != parser.get_default(flag):
                 parser.error(f"--{flag} does not go with {what}; leave one of them out")
 
@@ -143,6 +173,8 @@ def _camera(flags: argparse.Namespace) -> int:
     from maskgan_jax.unmasking.unmasker import Unmasker
     from maskgan_jax.unmasking.video import unmask_camera
 
-    unmasker = Unmasker.from_pretrained(flags.weights, fast=flags.fast is not False)
+    unmasker = Unmasker.from_pretrained(
+        flags.weights, fast=flags.fast is not False, least_width=flags.min_face, most_faces=flags.faces
+    )
     print(unmask_camera(flags.camera, unmasker, path, label=flags.label))
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from tqdm import tqdm
 from maskgan_jax.data.grid import labelled_grid
 from maskgan_jax.data.masked_faces.reader import load_split, readable, zoom_of
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import write_png
+from maskgan_jax.files import replacing, write_png
 from maskgan_jax.metrics.baselines import navier_stokes, telea
 from maskgan_jax.metrics.scoring import Item, mean_scores, score_each, set_scores, without_features
 from maskgan_jax.models.lpips import PerceptualWeights
@@ -59,7 +60,7 @@ def evaluate(
       lpips_weights: to score LPIPS too.
       pictures: folder for the records' images, as PNG in `real`, `masked` and `mask`, and for the method's: in `ours` (raw)
         and `put_back`, or in one with the method's name. A face has one name in all of them: a number, in the order of the
-        split, and its id.
+        split, and its id. `real/faces.csv` tells who the faces are and what they express.
       metrics: more scores, names of `face_quality.FACE_METRICS`.
 
     Returns:
@@ -78,11 +79,13 @@ def evaluate(
     records = load_split(data_dir, split)
     generator = _generator(workdir, data_dir) if method == "ours" else None
     origins: list[tuple[str, dict[str, str]]] = []
+    faces: list[dict[str, str]] = []
 
     def items(every: Iterable[Record]) -> Iterator[Item]:
         for number, (record, predictions) in enumerate(_predicted(method, generator, every)):
             if pictures is not None:
-                _write_images(Path(pictures), number, record, predictions)
+                file = _write_images(Path(pictures), number, record, predictions)
+                faces.append({"file": file} | {key: record[key] for key in ("source", "identity", "expression")})
             for name, prediction in predictions.items():
                 origins.append((name, {name: record[key] for name, key in ORIGIN.items()}))
                 yield record["id"], prediction, record["real"], record["mask"], record["landmarks"]
@@ -90,6 +93,8 @@ def evaluate(
     with tqdm(range(len(records)), desc=f"score {method}", unit="face") as numbers:
         scored = items(record for _, record in readable(records, numbers))
         scores = list(score_each(scored, lpips_weights=lpips_weights, metrics=metrics))
+    if faces:
+        _write_table(Path(pictures) / "real" / "faces.csv", faces)
     images: dict[str, list[dict[str, Any]]] = {}
     for (name, origin), score in zip(origins, scores, strict=True):
         images.setdefault(name, []).append(score | origin)
@@ -144,11 +149,21 @@ def _predicted(method: str, generator: FaceNetwork | None, records: Iterable[Rec
             yield record, {"ours": raw, "put_back": np.where(record["mask"] > 127, raw, record["masked"])}
 
 
-def _write_images(folder: Path, number: int, record: Record, predictions: Predictions) -> None:
+def _write_images(folder: Path, number: int, record: Record, predictions: Predictions) -> str:
+    """Writes the images of a record; returns their file name."""
     name = f"{number:05}_{re.sub('[^A-Za-z0-9-]+', '_', record['id'])[-100:]}.png"
     for kind, image in ({kind: record[kind] for kind in ("real", "masked", "mask")} | predictions).items():
         if kind != "input":  # Which is `masked`.
             write_png(folder / kind / name, image)
+    return name
+
+
+def _write_table(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """Writes the table of a folder of photos, as the source `folder` of `maskgan build` reads it."""
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
 
 
 def _summary(images: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -10,6 +10,10 @@ from maskgan_jax.data.align import FaceSquare
 
 # A face wears a mask if it covers this fraction of what lies between the bridge of the nose, the jaw and the chin.
 LEAST_COVER = 0.3
+# A face narrower than this, in pixels, shows too little to go by.
+LEAST_WIDTH = 16
+# Why a face is left alone, even if it wears a mask.
+TOO_SMALL, LESS_LARGE = "too small", "smaller than those asked for"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +32,7 @@ class Face:
       after: the same without the face mask, or None if it was left alone.
       probability: `[P, P]` float32, how likely each pixel of the mask finder's own square is hidden.
       rest: what the face mask hides beside the square, drawn in other squares.
+      left_out: why it is left alone, even if it wears a mask; '' if it is not.
     """
 
     box: np.ndarray
@@ -40,6 +45,7 @@ class Face:
     after: np.ndarray | None = None
     probability: np.ndarray | None = None
     rest: tuple[Face, ...] = ()
+    left_out: str = ""
 
     @property
     def masked(self) -> bool:

@@ -14,8 +14,12 @@ from maskgan_jax.networks.face_network import FaceNetwork
 from maskgan_jax.unmasking.compositing import RIM
 from maskgan_jax.unmasking.face import Face
 
-# A photo is grey if its channels differ by fewer levels than this on average: compression leaves a little.
-LEAST_CHROMA = 2.0
+# A photo has one colour, such as grey or sepia, if its pixels differ by less than so many levels, on average, from one that
+# follows from their lightness: compression leaves a little. Less than this fraction of the square cannot tell.
+LEAST_CHROMA = 2.2
+LEAST_VISIBLE = 0.1
+# Of the lightness, in that colour: sepia is cut off where it would be brighter than white.
+POWERS = 7
 
 
 class Inpainter:
@@ -40,12 +44,27 @@ class Inpainter:
         return dataclasses.replace(face, mask=mask, after=telea(face.before, mask))
 
     def draw(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """An aligned face `[S, S, 3]` uint8, redrawn by a mask `[S, S]` uint8, 255 = hidden; in grey if what is visible is."""
+        """An aligned face `[S, S, 3]` uint8, redrawn by a mask `[S, S]` uint8, 255 = hidden; in one colour if the rest is."""
         drawn = self.generator(image[None], mask[None, ..., None])[0]
-        visible = image[mask == 0].astype(np.int16)
-        if len(visible) and np.ptp(visible, axis=-1).mean() < LEAST_CHROMA:
-            drawn = cv2.cvtColor(cv2.cvtColor(drawn, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-        return drawn
+        visible = image[mask == 0]
+        shades = one_coloured(visible) if len(visible) > LEAST_VISIBLE * mask.size else None
+        return drawn if shades is None else shades[cv2.cvtColor(drawn, cv2.COLOR_RGB2GRAY)]
+
+
+def one_coloured(pixels: np.ndarray) -> np.ndarray | None:
+    """The shades of what has only one colour: `[256, 3]` uint8, by their lightness; None if there are more colours.
+
+    Args:
+      pixels: `[N, 3]` RGB, uint8; at least one.
+    """
+    lightness = cv2.cvtColor(pixels[None], cv2.COLOR_RGB2GRAY)[0].astype(np.float64)
+    # How far each channel is from grey, as a smooth function of the lightness.
+    levels = np.clip(np.arange(256.0), lightness.min(), lightness.max())
+    powers = np.vander(lightness / 255, POWERS)
+    tint, *_ = np.linalg.lstsq(powers, pixels - lightness[:, None], rcond=None)
+    if np.abs(pixels - lightness[:, None] - powers @ tint).mean() >= LEAST_CHROMA:
+        return None
+    return np.rint(np.clip(np.arange(256.0)[:, None] + np.vander(levels / 255, POWERS) @ tint, 0, 255)).astype(np.uint8)
 
 
 def grown(mask: np.ndarray, landmarks: np.ndarray) -> np.ndarray:

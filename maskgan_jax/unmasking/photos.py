@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def unmask_photo(job: Job, unmasker: Unmasker, outputs: Outputs) -> tuple[str, l
     mask = read_mask(job, photo.rgb.shape[:2])
     result, faces = unmasker.unmask(photo.rgb, mask)
     if not faces:
-        raise UserError(f"{job.path}: no face found; a larger, sharper or upright picture may help")
+        raise UserError(f"{job.path}: no face found; a sharper picture, or more around the face, may help")
     redrawn = any(face.redrawn for face in faces)
     if mask is not None and not redrawn:
         raise UserError(f"{job.path}: the given region is on none of the faces that were found")
@@ -93,11 +94,17 @@ def _delete(path: Path) -> None:
 
 def _line(job: Job, faces: Sequence[Face], notes: Sequence[str]) -> str:
     redrawn = sum(face.redrawn for face in faces)
-    bare = len(faces) - redrawn
     parts = [f"{redrawn} mask{'s' * (redrawn != 1)} removed"] if redrawn else ["left as it is"]
-    if bare:
-        parts.append(f"{bare} face{'s' * (bare != 1)} without a mask")
+    others = Counter(_why_left(face) for face in faces if not face.redrawn)
+    parts += [f"{count} face{'s' * (count != 1)} {why}" for why, count in others.items()]
     return f"{job.path}: {', '.join((*parts, *notes))}"
+
+
+def _why_left(face: Face) -> str:
+    """What a face is that was left alone: for the line, and for the JSON file."""
+    if face.left_out:
+        return face.left_out
+    return "with a mask outside the given region" if face.masked else "without a mask"
 
 
 def _write_extras(
@@ -135,6 +142,7 @@ def _description(
             "masked": face.masked,
             "cover": round(face.cover, 4),
             "done": "mask removed" if face.redrawn else "left alone",
+            "left_out": face.left_out or None,
             "alignment": face.square.corners.round(2).tolist(),
             "landmarks": face.landmarks.round(1).tolist(),
         }

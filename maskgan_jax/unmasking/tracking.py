@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 
@@ -9,9 +10,11 @@ import cv2
 import numpy as np
 
 from maskgan_jax.data.align import FaceSquare
-from maskgan_jax.unmasking.detection import Detection, detect_faces
-from maskgan_jax.unmasking.face import Face
-from maskgan_jax.unmasking.unmasker import Unmasker
+from maskgan_jax.errors import UserError
+from maskgan_jax.unmasking.detection import SAME_FACE, Detection, detect_close_up, detect_faces, overlap
+from maskgan_jax.unmasking.face import LESS_LARGE, TOO_SMALL, Face
+from maskgan_jax.unmasking.face_aligner import is_face, is_face_upright
+from maskgan_jax.unmasking.unmasker import CERTAIN, Unmasker
 
 # Seconds between searches for new faces; in between, the landmark network follows the ones that are known.
 SEARCH_SECONDS = 0.4
@@ -19,8 +22,6 @@ SEARCH_SECONDS = 0.4
 MISSED_SEARCHES = 2
 # Side at which frames are searched.
 SEARCHED_SIDE = 512
-# Two boxes that overlap by this fraction of their union (IoU) are of one face.
-SAME_FACE = 0.3
 # Squares of a face in two frames that follow each other differ by less than this fraction of the side, or it is lost.
 MOST_MOTION = 0.3
 # If all pixels change by more than this on average from one frame to the next, in levels, it is another scene.
@@ -68,9 +69,14 @@ class _Track:
     # noise, and all positions with it, the more the farther they are from the frame's corner.
     unit: float
     landmarks_filter: OneEuroFilter
+    landmarks: np.ndarray
     probability: np.ndarray | None = None
     face: Face | None = None
     missed: int = 0
+    # Whether it is a face for sure: at a low score, only if the next frame shows it too.
+    confirmed: bool = False
+    # Whether it is to be redrawn.
+    chosen: bool = False
 
 
 class Tracker:
@@ -79,6 +85,7 @@ class Tracker:
     def __init__(self, unmasker: Unmasker, frames_per_second: float):
         """A tracker before the first frame."""
         self._aligner, self._mask_finder, self._inpainter = unmasker.aligner, unmasker.mask_finder, unmasker.inpainter
+        self._least_width, self._most_faces = unmasker.least_width, unmasker.most_faces
         self._frame_seconds = 1 / frames_per_second
         self._tracks: list[_Track] = []
         self._time: float | None = None
@@ -104,25 +111,41 @@ class Tracker:
         self._thumbnail = thumbnail
         if now >= self._next_search - self._seconds / 2:
             self._search(frame)
-            self._next_search = now + SEARCH_SECONDS
+            is_sure = all(track.confirmed for track in self._tracks)
+            self._next_search = now + (SEARCH_SECONDS if is_sure else 0)
         self._tracks = [track for track in self._tracks if self._follow(track, frame)]
-        faces = [track.face for track in self._tracks]
-        return sorted(faces, key=lambda face: -np.prod(face.box[2:] - face.box[:2]))
+        self._choose()
+        faces = [self._redraw(track, frame) for track in self._tracks if track.confirmed]
+        return sorted(faces, key=lambda face: -_area(face.box))
 
     def _search(self, frame: np.ndarray) -> None:
         """Looks for faces: new ones get a track, and tracks without a face are dropped."""
         known = list(self._tracks)
-        for found in detect_faces(frame, (SEARCHED_SIDE,)):
-            same = next((track for track in known if _overlap(track.found.box, found.box) > SAME_FACE), None)
+        for found in detect_faces(frame, (SEARCHED_SIDE,)) or detect_close_up(frame):
+            same = next((track for track in known if overlap(track.found.box, found.box) > SAME_FACE), None)
             if same:
                 known.remove(same)
                 same.found, same.missed = found, 0
+                same.confirmed = True
             else:
-                _, square = self._aligner(frame, self._aligner.first_square(found))
-                self._tracks.append(_Track(found, square, square.side, OneEuroFilter(LEAST_CUTOFF, CUTOFF_PER_SPEED)))
+                with contextlib.suppress(UserError):  # Its points span no square.
+                    landmarks, square = self._aligner(frame, self._aligner.first_square(found))
+                    if is_face(found, landmarks) or is_face_upright(frame, landmarks):
+                        filter_ = OneEuroFilter(LEAST_CUTOFF, CUTOFF_PER_SPEED)
+                        certain = found.score >= CERTAIN
+                        self._tracks.append(_Track(found, square, square.side, filter_, landmarks, confirmed=certain))
         for track in known:
             track.missed += 1
         self._tracks = [track for track in self._tracks if track.missed < MISSED_SEARCHES]
+
+    def _choose(self) -> None:
+        """Chooses the faces to be redrawn. Once chosen they stay so, or two of about the same size would take turns."""
+        chosen = sum(track.chosen for track in self._tracks)
+        for track in sorted(self._tracks, key=lambda track: -_area(track.found.box)):
+            left, _, right, _ = track.found.box
+            if track.confirmed and not track.chosen and right - left >= self._least_width:
+                track.chosen = self._most_faces is None or chosen < self._most_faces
+                chosen += track.chosen
 
     def _follow(self, track: _Track, frame: np.ndarray) -> bool:
         """Brings a track to the frame; whether its face is still there."""
@@ -132,12 +155,12 @@ class Tracker:
         if not np.abs(moved).max() < MOST_MOTION * before.side:
             return False
         track.found = track.found._replace(box=track.found.box + np.tile(moved.mean(axis=0), 2))
-        smooth = track.landmarks_filter(landmarks / track.unit, self._seconds) * track.unit
-        track.face = self._redraw(track, frame, smooth)
+        track.landmarks = track.landmarks_filter(landmarks / track.unit, self._seconds) * track.unit
         return True
 
-    def _redraw(self, track: _Track, frame: np.ndarray, landmarks: np.ndarray) -> Face:
-        last = track.face
+    def _redraw(self, track: _Track, frame: np.ndarray) -> Face:
+        """The face of a track in the frame."""
+        last, landmarks = track.face, track.landmarks
         square = self._inpainter.square(landmarks)
         image = square.cut_out(frame)
         probability = self._mask_finder.probability(frame, landmarks)
@@ -149,19 +172,19 @@ class Tracker:
             probability = track.probability + weight * (probability - track.probability)
         track.probability = probability
         mask, cover = self._mask_finder.mask(probability, landmarks, square), self._mask_finder.cover(probability, landmarks)
-        face = Face(track.found.box, track.found.score, landmarks, square, cover, mask, image)
-        if not face.masked:
+        left, _, right, _ = track.found.box
+        left_out = "" if track.chosen else TOO_SMALL if right - left < self._least_width else LESS_LARGE
+        track.face = face = Face(track.found.box, track.found.score, landmarks, square, cover, mask, image, left_out=left_out)
+        if not face.masked or face.left_out:
             return face
         face = self._inpainter.redraw(face)
         if last is not None and last.redrawn:
             both = (last.mask > 0) & (face.mask > 0)
             mixed = last.after + weight * (face.after.astype(np.float32) - last.after)
             face = dataclasses.replace(face, after=np.where(both[..., None], np.rint(mixed).astype(np.uint8), face.after))
+        track.face = face
         return face
 
 
-def _overlap(box: np.ndarray, other: np.ndarray) -> float:
-    """The intersection of two boxes over their union."""
-    sides = np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2])
-    intersection = np.prod(np.maximum(sides, 0))
-    return float(intersection / (np.prod(box[2:] - box[:2]) + np.prod(other[2:] - other[:2]) - intersection))
+def _area(box: np.ndarray) -> float:
+    return float(np.prod(box[2:] - box[:2]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +15,9 @@ from maskgan_jax.data.align import FaceSquare, Window
 from maskgan_jax.errors import UserError
 from maskgan_jax.networks.face_network import FaceNetwork, pretrained
 from maskgan_jax.unmasking.compositing import composite, nearest_faces, redrawn_mask
-from maskgan_jax.unmasking.detection import Detection, detect_faces
-from maskgan_jax.unmasking.face import LEAST_COVER, Face
-from maskgan_jax.unmasking.face_aligner import FaceAligner
+from maskgan_jax.unmasking.detection import Detection, are_same_face, detect_close_up, detect_faces, detect_turned
+from maskgan_jax.unmasking.face import LEAST_COVER, LEAST_WIDTH, LESS_LARGE, TOO_SMALL, Face
+from maskgan_jax.unmasking.face_aligner import FaceAligner, is_face, is_face_upright
 from maskgan_jax.unmasking.inpainter import Inpainter
 from maskgan_jax.unmasking.mask_finder import MaskFinder, lower_face_cover
 
@@ -27,8 +28,8 @@ LEAST_REST = 0.0015
 OVERLAP = 0.03
 # What is nowhere wider than this to either side, as a fraction of the side, is filled without the generator.
 THIN = 1 / 50
-# A face narrower than this, in pixels, shows too little to go by.
-LEAST_WIDTH = 16
+# If no face is as certain as this, the photo may lie on a side.
+CERTAIN = 0.75
 
 
 class Unmasker:
@@ -38,21 +39,33 @@ class Unmasker:
       aligner: finds landmarks and squares.
       mask_finder: finds the masks.
       inpainter: draws what is under them.
+      least_width: faces narrower than this, in pixels of the photo, are left alone.
+      most_faces: of the others, at most so many are redrawn, the largest; None for all.
     """
 
-    def __init__(self, generator: FaceNetwork, landmark_net: FaceNetwork, segmentation_net: FaceNetwork):
-        """Of three trained networks; each has squares of its own."""
+    def __init__(
+        self,
+        generator: FaceNetwork,
+        landmark_net: FaceNetwork,
+        segmentation_net: FaceNetwork,
+        *,
+        least_width: float = LEAST_WIDTH,
+        most_faces: int | None = None,
+    ):
+        """Of three trained networks; each has squares of its own. The rest is described above."""
+        self.least_width, self.most_faces = least_width, most_faces
         self.aligner = FaceAligner(landmark_net)
         self.mask_finder = MaskFinder(segmentation_net)
         self.inpainter = Inpainter(generator)
 
     @classmethod
-    def from_pretrained(cls, weights: str | Path | None = None, *, fast: bool = False) -> Unmasker:
+    def from_pretrained(cls, weights: str | Path | None = None, *, fast: bool = False, **options: Any) -> Unmasker:
         """The networks that come with the package (MODEL_CARD.md); or, of `weights`, another generator.
 
         Args:
           weights: workdir of a `maskgan train` run or a file of `maskgan export`; None for the package's.
           fast: take the package's generator for 128 px instead of the one for 256 px: coarser, and several times faster.
+          **options: `least_width` and `most_faces`.
 
         Raises:
           UserError: there is no such network.
@@ -61,6 +74,7 @@ class Unmasker:
             FaceNetwork(weights or pretrained("unmask_fast" if fast else "unmask"), "unmask", batch_size=1),
             FaceNetwork(pretrained("landmarks"), "landmarks", batch_size=1),
             FaceNetwork(pretrained("segmentation"), "segmentation", batch_size=1),
+            **options,
         )
 
     def __call__(self, photos: np.ndarray | Sequence[np.ndarray]) -> np.ndarray | list[np.ndarray]:
@@ -97,29 +111,58 @@ class Unmasker:
             mask = _checked_mask(mask, photo.shape[:2])
         faces = self.find(photo)
         if mask is None:
-            faces = [self.inpainter.redraw(face) if face.masked else face for face in faces]
+            faces = [self.inpainter.redraw(face) if face.masked and not face.left_out else face for face in faces]
             result = composite(photo, faces, grain=True)
             faces = [self._with_rest(result, face, [other for other in faces if other is not face]) for face in faces]
             if any(face.rest for face in faces):
                 result = composite(photo, faces, grain=True)
             return result, faces
         nearest = nearest_faces(mask, faces)
-        faces = [self._redrawn(face, mask, (nearest == number) * np.uint8(255)) for number, face in enumerate(faces)]
+        faces = [
+            face if face.left_out else self._redrawn(face, mask, (nearest == number) * np.uint8(255))
+            for number, face in enumerate(faces)
+        ]
         return composite(photo, faces, nearest, grain=True), faces
 
     def find(self, photo: np.ndarray) -> list[Face]:
-        """The faces in a photo `[H, W, 3]` RGB, uint8, with their landmarks and masks; the largest first."""
-        return [self._locate(photo, found) for found in detect_faces(photo) if found.box[2] - found.box[0] >= LEAST_WIDTH]
+        """The faces in a photo `[H, W, 3]` RGB, uint8, with their landmarks and masks; the largest first.
 
-    def _locate(self, photo: np.ndarray, found: Detection) -> Face:
-        landmarks, _ = self.aligner(photo, self.aligner.first_square(found))
+        Upright faces first; if there are none, such as fill the photo; and without any that is certain, turned ones.
+        """
+        found = self._aligned(photo, detect_faces(photo)) or self._aligned(photo, detect_close_up(photo))
+        if max((face.score for face, _ in found), default=0) < CERTAIN:
+            found += self._aligned(photo, detect_turned(photo))
+        kept: list[tuple[Detection, np.ndarray]] = []
+        for face, landmarks in sorted(found, key=lambda found: -found[0].score):
+            if not any(are_same_face(face.box, other.box) for other, _ in kept):
+                kept.append((face, landmarks))
+        kept.sort(key=lambda found: -np.prod(found[0].box[2:] - found[0].box[:2]))
+        faces = []
+        for face, landmarks in kept:
+            left_out = "" if self.most_faces is None or len(faces) < self.most_faces else LESS_LARGE
+            if face.box[2] - face.box[0] < self.least_width:
+                left_out = TOO_SMALL
+            faces.append(self._with_mask(photo, face, landmarks, left_out))
+        return faces
+
+    def _aligned(self, photo: np.ndarray, found: Sequence[Detection]) -> list[tuple[Detection, np.ndarray]]:
+        """Those detections that are faces, and their landmarks."""
+        faces = []
+        for face in found:
+            with contextlib.suppress(UserError):  # Their points span no square.
+                landmarks, _ = self.aligner(photo, self.aligner.first_square(face))
+                if is_face(face, landmarks) or is_face_upright(photo, landmarks):
+                    faces.append((face, landmarks))
+        return faces
+
+    def _with_mask(self, photo: np.ndarray, found: Detection, landmarks: np.ndarray, left_out: str) -> Face:
         square = self.inpainter.square(landmarks)
         image = square.cut_out(photo)
         probability = self.mask_finder.probability(photo, landmarks)
         mask, cover = self.mask_finder.mask(probability, landmarks, square), self.mask_finder.cover(probability, landmarks)
         if cover >= LEAST_COVER:
             cover = min(cover, self.mask_finder.least_cover(photo, landmarks))
-        return Face(found.box, found.score, landmarks, square, cover, mask, image, probability=probability)
+        return Face(found.box, found.score, landmarks, square, cover, mask, image, probability=probability, left_out=left_out)
 
     def _with_rest(self, photo: np.ndarray, face: Face, others: Sequence[Face]) -> Face:
         """A face with what its mask hides beside its square, drawn where it was redrawn already in `photo`.

@@ -19,6 +19,10 @@ from maskgan_jax.unmasking.unmasker import Unmasker
         (["PHOTO", "--metadata=some"], "--metadata"),
         (["PHOTO", "--over"], "--over"),
         (["PHOTO", "--fast", "--weights=RUN"], "--fast chooses between the package's networks"),
+        (["PHOTO", "--faces=0"], "'0' is neither all, largest nor a number from 1"),
+        (["PHOTO", "--faces=some"], "'some' is neither all, largest nor a number from 1"),
+        (["PHOTO", "--min_face=-1"], "'-1' is no number of pixels from 1"),
+        (["PHOTO", "--aligned", "--faces=2"], "--faces does not go with --aligned"),
         (["PHOTO", "--mask="], "--mask is empty"),
         (["PHOTO", "--weights="], "--weights is empty"),
         (["PHOTO", ""], "an INPUT is empty"),
@@ -102,7 +106,7 @@ def test_which_network_redraws_photos_and_videos(flags, expected, tmp_path, monk
         took[job.path.name] = unmasker
         return ("done", []) if job.path.suffix == ".jpg" else "done"
 
-    monkeypatch.setattr(Unmasker, "from_pretrained", lambda weights, *, fast: fast)
+    monkeypatch.setattr(Unmasker, "from_pretrained", lambda weights, *, fast, **_: fast)
     monkeypatch.setattr("maskgan_jax.unmasking.photos.unmask_photo", note)
     monkeypatch.setattr("maskgan_jax.unmasking.video.unmask_video", note)
     monkeypatch.setattr("maskgan_jax.commands.unmask.weight_file", lambda name: name)

@@ -1,3 +1,4 @@
+import csv
 import json
 
 import cv2
@@ -115,6 +116,10 @@ def test_pictures_for_other_methods(data_dir, records, tmp_path, monkeypatch):
     evaluate("telea", data_dir, pictures=tmp_path)
     evaluate("input", data_dir, pictures=tmp_path)
     names = [path.name for path in find_images(tmp_path / "real")]
+    with open(tmp_path / "real" / "faces.csv", newline="") as file:
+        faces = list(csv.DictReader(file))
+    assert [face["file"] for face in faces] == names
+    assert [face["expression"] for face in faces] == [record["expression"] for record in records]
     for folder in tmp_path.iterdir():
         assert [path.name for path in find_images(folder)] == names
     bright = [np.clip(record["masked"].astype(int) + 20, 0, 255) for record in records]

@@ -17,6 +17,7 @@ WRONG = {
     "make_report": ["/nowhere", "--out=/nowhere/results.md"],
     "measure_build": ["--source=ffhq=/nowhere"],
     "measure_exports": ["--out=/proc/nowhere"],
+    "measure_faces": ["/nowhere"],
     "measure_gradients": ["--config=default", "--data_dir=/nowhere", "--workdir=/nowhere", "--config.losses.contour=0.0"],
     "measure_mask_realism": ["--real=/nowhere", "--source=rendered=9", "--out=/nowhere/realism.json"],
     "measure_overheads": ["--config=default", "--data_dir=/nowhere", "--config.losses.contour=0.0"],

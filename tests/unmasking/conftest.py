@@ -1,5 +1,7 @@
 """A mask remover whose networks are simple functions, so that tests know what it must do."""
 
+import copy
+
 import cv2
 import numpy as np
 import pytest
@@ -7,6 +9,8 @@ from tqdm import tqdm
 
 from maskgan_jax.__main__ import main
 from maskgan_jax.data.rendered.faces import render_face
+from maskgan_jax.demo.run import PORTRAIT
+from maskgan_jax.files import read_image
 from maskgan_jax.unmasking.inputs import find_jobs
 from maskgan_jax.unmasking.mask_finder import lower_face
 from maskgan_jax.unmasking.outputs import Outputs
@@ -83,6 +87,12 @@ def portrait() -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
+def astronaut() -> np.ndarray:
+    """The package's photo of a person, `[512, 512, 3]`."""
+    return read_image(PORTRAIT)
+
+
+@pytest.fixture(scope="session")
 def couple() -> np.ndarray:
     """Two faces beside each other, of which the larger one, on the right, wears a mask, `[400, 700, 3]`."""
     picture = np.full((400, 700, 3), 128, np.uint8)
@@ -101,7 +111,13 @@ def crowd() -> np.ndarray:
 @pytest.fixture
 def run(unmasker, monkeypatch, capsys):
     """What runs `maskgan unmask` with that mask remover: arguments -> exit code, standard output, error output."""
-    monkeypatch.setattr(Unmasker, "from_pretrained", lambda weights=None, fast=False: unmasker)
+
+    def load(weights=None, fast=False, **options):
+        chosen = copy.copy(unmasker)
+        vars(chosen).update(options)
+        return chosen
+
+    monkeypatch.setattr(Unmasker, "from_pretrained", load)
 
     def call(*arguments):
         tqdm._instances.clear()  # Bars of tests that failed on purpose would push this one's down.

@@ -4,7 +4,15 @@ import pytest
 
 from maskgan_jax.data.points import LEFT_EYE, RIGHT_EYE
 from maskgan_jax.data.rendered.faces import render_face
-from maskgan_jax.unmasking.detection import Detection, _distinct, detect_faces
+from maskgan_jax.unmasking.detection import (
+    Detection,
+    _distinct,
+    are_same_face,
+    detect_close_up,
+    detect_faces,
+    detect_turned,
+    overlap,
+)
 
 
 @pytest.mark.parametrize("size", [100, 320, 1800])
@@ -39,6 +47,67 @@ def test_masked_faces_are_found(portrait, couple):
 
 def test_small_faces_of_a_large_photo_are_found(crowd):
     assert len(detect_faces(crowd)) > 180
+
+
+@pytest.mark.parametrize("width", [40, 56, 80])
+def test_faces_of_few_pixels_in_a_very_wide_photo_are_found(width):
+    photo = np.full((1000, 6000, 3), 150, np.uint8)
+    faces = [cv2.resize(render_face(i, seed=0, size=256).image, (2 * width, 2 * width)) for i in range(5)]
+    for i in range(20):
+        x, y = 60 + i % 10 * 580, 60 + i // 10 * 500
+        photo[y : y + 2 * width, x : x + 2 * width] = faces[i % 5]
+    found = detect_faces(photo)
+    assert len(found) == 20
+    assert {(round((box[0] - 60) // 580), round((box[1] - 60) // 500)) for box, _, _ in found} == {
+        (i % 10, i // 10) for i in range(20)
+    }
+
+
+def test_a_face_that_fills_the_photo(astronaut):
+    left, top, right, bottom = detect_faces(astronaut)[0].box
+    width, height = right - left, bottom - top
+    x, y = round(left + 0.25 * width), round(top + 0.15 * height)
+    close = astronaut[y : round(bottom - 0.05 * height), x : round(right - 0.25 * width)]
+    scale = 900 / close.shape[0]
+    close = cv2.resize(close, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+    assert detect_faces(close) == []
+    (found,) = detect_close_up(close)
+    expected = (detect_faces(astronaut)[0].points - (x, y) + 0.5) * scale - 0.5
+    assert np.hypot(*(found.points - expected).T).max() < 0.15 * width * scale
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_turned_face(quarters):
+    photo = np.full((300, 500, 3), 150, np.uint8)
+    face = render_face(3, seed=0, size=240)
+    photo[40:280, 220:460] = face.image
+    (upright,) = detect_faces(photo)
+    turned = np.ascontiguousarray(np.rot90(photo, quarters))
+
+    def in_turned(points):
+        """Where points of the photo are in the turned one, by marks."""
+        marks = np.zeros((len(points), *photo.shape[:2]), bool)
+        marks[np.arange(len(points)), *np.rint(points).astype(int).T[::-1]] = True
+        return np.argwhere(np.rot90(marks, quarters, axes=(1, 2)))[:, :0:-1]
+
+    points = in_turned(upright.points)
+    found = min(detect_turned(turned), key=lambda face: np.abs(face.points - points).max())
+    assert np.abs(found.points - points).max() < 3
+    corners = in_turned(upright.box.reshape(2, 2))
+    assert np.abs(found.box - [*corners.min(axis=0), *corners.max(axis=0)]).max() < 3
+
+
+def test_overlap():
+    box = np.array([0, 0, 10, 20.0])
+    assert overlap(box, box) == 1
+    assert overlap(box, box + [5, 0, 5, 0]) == pytest.approx(100 / 300)
+    assert overlap(box, box + 30) == 0
+
+
+def test_a_part_of_a_face_is_of_the_same_face():
+    face, eye, other = np.array([0, 0, 100, 100.0]), np.array([20, 30, 40, 45.0]), np.array([90, 0, 190, 100.0])
+    assert are_same_face(face, eye) and are_same_face(eye, face)
+    assert not are_same_face(face, other) and not are_same_face(eye, other)
 
 
 def test_no_face():

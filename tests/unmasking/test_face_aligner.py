@@ -1,10 +1,11 @@
+import cv2
 import numpy as np
 import pytest
 
 from maskgan_jax.data.align import FaceSquare
 from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.unmasking.detection import Detection
-from maskgan_jax.unmasking.face_aligner import FaceAligner
+from maskgan_jax.unmasking.face_aligner import FaceAligner, is_face, is_face_upright
 
 SIDE = 64
 
@@ -43,3 +44,41 @@ def test_landmarks_come_in_pixels_of_the_photo_and_give_the_square(rounds):
     assert found == FaceSquare.around(landmarks, SIDE, 4 / 3)
     if rounds == 1:
         np.testing.assert_allclose(landmarks, face.landmarks, atol=1e-6)
+
+
+def found_at(landmarks):
+    """A detection of which the eyes, and about the box, are those of landmarks `[68, 2]`."""
+    points = [landmarks[36:42].mean(axis=0), landmarks[42:48].mean(axis=0), landmarks[30], landmarks[48], landmarks[54]]
+    return Detection(np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)]), 0.8, np.array(points))
+
+
+@pytest.mark.parametrize(("right", "expected"), [(0, True), (0.2, True), (0.35, False), (3, False)])
+def test_a_face_is_where_detector_and_landmarks_see_the_same(right, expected):
+    """The landmarks are moved by a part of the distance between the eyes."""
+    landmarks = render_face(3, seed=0, size=320).landmarks.astype(np.float64)
+    found = found_at(landmarks)
+    between_eyes = np.hypot(*(found.points[1] - found.points[0]))
+    assert is_face(found, landmarks + [right * between_eyes, 0]) is expected
+
+
+def test_landmarks_far_larger_than_the_box_are_of_no_face():
+    landmarks = render_face(3, seed=0, size=320).landmarks.astype(np.float64)
+    found = found_at(landmarks)
+    eyes = found.points[:2].mean(axis=0)
+    large = landmarks.copy()
+    large[:17] = eyes + 2 * (landmarks[:17] - eyes)  # The eyes stay.
+    assert is_face(found, landmarks) and not is_face(found, large)
+    assert not is_face(found, np.zeros((68, 2)))
+
+
+@pytest.mark.parametrize("degrees", [0, 45, 180])
+def test_a_tilted_face_is_one_by_its_own_landmarks_alone(degrees):
+    face = render_face(3, seed=0, size=320)
+    matrix = cv2.getRotationMatrix2D((159.5, 159.5), degrees, 0.7)
+    photo = cv2.warpAffine(face.image, matrix, (320, 320), borderMode=cv2.BORDER_REPLICATE)
+    landmarks = face.landmarks @ matrix[:, :2].T + matrix[:, 2]
+    assert is_face_upright(photo, landmarks)
+    # As the landmark network may see it upright though it stands on its head; or beside it.
+    wrong = landmarks.mean(axis=0) - 0.9 * (landmarks - landmarks.mean(axis=0))
+    assert not is_face_upright(photo, wrong)
+    assert not is_face_upright(photo, landmarks * 0.2)

@@ -11,7 +11,7 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.files import find_images, read_image, write_png
 from maskgan_jax.unmasking import photos
 
-from .conftest import Green, Painter, is_green
+from .conftest import Green, Painter, is_green, masked_face
 
 
 class LowerHalf(Green):
@@ -44,6 +44,49 @@ def test_what_is_reported_of_each_face(run, couple, unmasker, tmp_path):
         np.testing.assert_allclose(one["box"], face.box, atol=0.05)
         np.testing.assert_allclose(one["landmarks"], face.landmarks, atol=0.05)
         assert one["score"] == pytest.approx(face.score, abs=1e-3) and one["cover"] == pytest.approx(face.cover, abs=1e-3)
+
+
+HALVES = slice(0, 275), slice(325, 700)
+
+
+@pytest.fixture
+def two_masked(tmp_path):
+    """A photo of two masked people, the larger one on the right."""
+    photo = np.full((400, 700, 3), 128, np.uint8)
+    photo[:250, :250] = masked_face(1, 250)
+    photo[:, 300:] = masked_face(0, 400)
+    write_png(tmp_path / "a.png", photo)
+    return tmp_path / "a.png"
+
+
+@pytest.mark.parametrize(
+    ("flag", "line", "redrawn"),
+    [
+        ("--faces=all", "2 masks removed", [True, True]),
+        ("--faces=largest", "1 mask removed, 1 face smaller than those asked for", [True, False]),
+        ("--faces=2", "2 masks removed", [True, True]),
+        ("--min_face=150", "1 mask removed, 1 face too small", [True, False]),
+        ("--min_face=500", "left as it is, 2 faces too small", [False, False]),
+    ],
+)
+def test_which_faces_are_redrawn(flag, line, redrawn, two_masked, run):
+    out = two_masked.parent / "out"
+    code, printed, _ = run(two_masked, flag, f"--out={out}")
+    assert code == 0 and f"a.png: {line}\n" in printed
+    told = json.loads((out / "a.png.json").read_text())["faces"]
+    assert [face["done"] == "mask removed" for face in told] == redrawn
+    assert [face["left_out"] is None for face in told] == redrawn
+    assert all(face["masked"] for face in told)
+    green = [is_green(read_image(path))[:, half].sum() for path in (out / "a.png", two_masked) for half in HALVES]
+    assert [green[1] < 0.05 * green[3], green[0] < 0.05 * green[2]] == redrawn
+
+
+def test_a_mask_on_one_of_two_masked_people(two_masked, run, tmp_path):
+    region = np.zeros((400, 700), np.uint8)
+    region[250:320, 450:550] = 255
+    write_png(tmp_path / "region.png", region)
+    code, printed, _ = run(two_masked, f"--mask={tmp_path / 'region.png'}", f"--out={tmp_path / 'out'}")
+    assert code == 0 and "a.png: 1 mask removed, 1 face with a mask outside the given region" in printed
 
 
 def test_a_photo_without_masks_is_copied(run, tmp_path):

@@ -5,11 +5,12 @@ import pytest
 from maskgan_jax.data.align import FaceSquare
 from maskgan_jax.unmasking import tracking
 from maskgan_jax.unmasking.compositing import composite
+from maskgan_jax.unmasking.detection import detect_faces
 from maskgan_jax.unmasking.face_aligner import FaceAligner
 from maskgan_jax.unmasking.tracking import OneEuroFilter, Tracker
 from maskgan_jax.unmasking.unmasker import Unmasker
 
-from .conftest import SIDE, Green, MeanFace, Painter
+from .conftest import SIDE, Green, MeanFace, Painter, masked_face
 
 
 def one_euro(values, rate, least, per_speed):
@@ -180,3 +181,54 @@ def test_a_still_face_far_from_the_corner_of_a_large_frame_keeps_still(portrait,
         return np.array([np.linalg.norm(steps, axis=-1).mean(), np.linalg.norm(steps.mean(axis=1), axis=-1).mean()])
 
     assert (motion(smooth) < 0.5 * motion(raw)).all()
+
+
+def uncertain(monkeypatch, scores):
+    """Makes the detector give each search the next of these scores to all faces; None: it finds nothing."""
+    scores = iter(scores)
+
+    def detect(*arguments):
+        score = next(scores)
+        return [] if score is None else [face._replace(score=score) for face in detect_faces(*arguments)]
+
+    monkeypatch.setattr("maskgan_jax.unmasking.tracking.detect_faces", detect)
+    monkeypatch.setattr("maskgan_jax.unmasking.tracking.detect_close_up", lambda frame: [])
+
+
+def test_an_uncertain_face_must_be_there_in_the_next_frame(unmasker, portrait, monkeypatch):
+    (frame,) = frames(portrait, 1)
+    uncertain(monkeypatch, [0.6, 0.6, 0.6])
+    tracker = Tracker(unmasker, 10)
+    assert [len(tracker(frame)) for _ in range(3)] == [0, 1, 1]
+    uncertain(monkeypatch, [0.6, None, None, None])
+    tracker = Tracker(unmasker, 10)
+    assert [len(tracker(frame)) for _ in range(6)] == [0] * 6
+    uncertain(monkeypatch, [0.9, None])
+    tracker = Tracker(unmasker, 10)
+    assert [len(tracker(frame)) for _ in range(3)] == [1] * 3
+
+
+def test_what_the_networks_see_differently_is_no_face(portrait, monkeypatch, unmasker):
+    (frame,) = frames(portrait, 1)
+    assert len(Tracker(unmasker, 10)(frame)) == 1
+
+    class Beside(MeanFace):
+        def __call__(self, pictures):
+            return super().__call__(pictures) + 20
+
+    assert Tracker(Unmasker(Painter(), Beside(), Green()), 10)(frame) == []
+
+
+def test_of_two_faces_that_take_turns_in_size_one_is_redrawn():
+    """The larger one at the start, though the other is larger every second frame."""
+    masked = [cv2.resize(masked_face(number, 320), (side, side)) for number, side in ((3, 204), (3, 200), (3, 212))]
+    tracker = Tracker(Unmasker(Painter(), MeanFace(), Green(), most_faces=1), 10)
+    for i in range(8):
+        frame = np.full((240, 640, 3), 90, np.uint8)
+        frame[10:214, 20:224] = masked[0]
+        other = masked[1 + i % 2]
+        frame[10 : 10 + len(other), 380 : 380 + len(other)] = other
+        faces = tracker(frame)
+        assert sorted((face.box[0] > 300, face.redrawn) for face in faces) == [(False, True), (True, False)]
+    tracker = Tracker(Unmasker(Painter(), MeanFace(), Green(), least_width=500), 10)
+    assert [(face.redrawn, face.left_out) for face in tracker(frame)] == [(False, "too small")] * 2

@@ -1,0 +1,97 @@
+"""Which raters are left out, by a rule that is fixed when the study begins."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+
+from maskgan_jax.errors import UserError
+from maskgan_jax.study.database import Answer
+from maskgan_jax.study.design import ANCHORS, REAL
+
+RULE = {
+    # A rater is left out who has answered less than this fraction of the trials,
+    "answered": 1.0,
+    # whose median time from the image to the first answer is shorter, in seconds,
+    "seconds": 0.5,
+    # who answers a larger fraction of the repeated trials otherwise (quality: by more than 2 points),
+    "repeats": 0.67,
+    # or whose mean quality of real faces is not above that of the clearest anchor by more than so many points.
+    "anchor": 0.0,
+}
+# How far two answers on quality may be apart that count as the same.
+_SAME_QUALITY = 2
+
+
+def complete_rule(limits: Mapping[str, float]) -> dict[str, float]:
+    """`RULE` with some limits of one's own. Raises UserError if one has an unknown name or is no number."""
+    for name, limit in limits.items():
+        if name not in RULE:
+            raise UserError(f"there is no rule {name!r} for excluding raters; they are {', '.join(RULE)}")
+        if not abs(limit) < 1e6:
+            raise UserError(f"the limit {limit} of the rule {name!r} for excluding raters is no number that can be reached")
+    return {**RULE, **limits}
+
+
+def excluded_raters(
+    asked: Mapping[str, int], answers: Iterable[Answer], rule: Mapping[str, float], methods: Sequence[str]
+) -> dict[str, str]:
+    """{rater: why} of the raters who are left out.
+
+    Args:
+      asked: {rater: number of trials}.
+      answers: of all raters.
+      rule: all limits of `RULE`.
+      methods: of the study, which tell the anchor.
+    """
+    of_rater: dict[str, list[Answer]] = {rater: [] for rater in asked}
+    for answer in answers:
+        of_rater[answer.rater].append(answer)
+    anchor = next((name for name in ANCHORS if name in methods), None)
+    reasons = {rater: _reason(asked[rater], of_rater[rater], rule, anchor) for rater in asked}
+    return {rater: reason for rater, reason in reasons.items() if reason}
+
+
+def _reason(asked: int, answers: Sequence[Answer], rule: Mapping[str, float], anchor: str | None) -> str | None:
+    if len(answers) < rule["answered"] * asked or not answers:
+        return f"answered {len(answers)} of {asked} trials"
+    seconds = statistics.median(next(iter(answer.milliseconds.values())) for answer in answers) / 1000
+    if seconds < rule["seconds"]:
+        return f"a median of {seconds:.2f} s to the first answer"
+    first = {_shown(answer): answer for answer in answers if not answer.trial.repeat}
+    # Of an unfinished rater, the first of the two may be missing.
+    again = [(first[_shown(answer)], answer) for answer in answers if answer.trial.repeat and _shown(answer) in first]
+    differ = sum(not _same(*pair) for pair in again)
+    if again and differ / len(again) > rule["repeats"]:
+        return f"answered {differ} of {len(again)} repeated trials otherwise"
+    if anchor:
+        real, low = (
+            [a.given["quality"] for a in answers if "quality" in a.given and a.trial.methods == (method,)]
+            for method in (REAL, anchor)
+        )
+        if real and low and statistics.mean(real) - statistics.mean(low) <= rule["anchor"]:
+            return f"quality {statistics.mean(real):.2f} of real faces, {statistics.mean(low):.2f} of '{anchor}'"
+    return None
+
+
+def _shown(answer: Answer) -> tuple:
+    return answer.trial.task, answer.trial.face, frozenset(answer.trial.methods)
+
+
+def _same(one: Answer, other: Answer) -> bool:
+    for question, given in one.given.items():
+        again = other.given[question]
+        if question == "quality":
+            same = abs(given - again) <= _SAME_QUALITY
+        elif question == "choice":
+            same = chosen(one) == chosen(other)
+        else:
+            same = given == again
+        if not same:
+            return False
+    return True
+
+
+def chosen(answer: Answer) -> str:
+    """The method that a rater chose of two."""
+    return answer.trial.methods[0 if answer.given["choice"] == "left" else 1]

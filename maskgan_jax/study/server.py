@@ -1,0 +1,217 @@
+"""The study as a web server: a page, the images under random names, and answers that go to the database."""
+
+from __future__ import annotations
+
+import functools
+import hmac
+import importlib.resources
+import logging
+from pathlib import Path
+
+import cv2
+import flask
+import numpy as np
+import waitress
+
+from maskgan_jax.errors import UserError
+from maskgan_jax.files import encode_png, read_image
+from maskgan_jax.javascript.packages import package_file
+from maskgan_jax.study.database import Database, StudyFull
+from maskgan_jax.study.design import QUESTIONS
+from maskgan_jax.study.images import Images
+
+LOOPBACK = ("127.0.0.1", "localhost")
+PAGE = Path(str(importlib.resources.files("maskgan_jax"))) / "study" / "page"
+PORTRAIT = Path(str(importlib.resources.files("maskgan_jax"))) / "data" / "portrait.jpg"
+# By the names under which the page asks for them.
+LIBRARIES = {
+    "jspsych.js": "jspsych/dist/index.browser.min.js",
+    "survey-html-form.js": "@jspsych/plugin-survey-html-form/dist/index.browser.min.js",
+    "html-button-response.js": "@jspsych/plugin-html-button-response/dist/index.browser.min.js",
+    "call-function.js": "@jspsych/plugin-call-function/dist/index.browser.min.js",
+}
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+# What one request may hold, in bytes.
+LARGEST_REQUEST = 1_000_000
+_COOKIE = "maskgan_study"
+
+
+def create_app(database: Database, images: Images, host: str = "127.0.0.1") -> flask.Flask:
+    """The server of a study.
+
+    Args:
+      database: the study.
+      images: what it shows.
+      host: where the server listens. Anywhere but on this machine alone, the page asks for the token `database.secret`.
+
+    Raises:
+      UserError: the JavaScript libraries have not been fetched.
+    """
+    libraries = {name: package_file(path).read_bytes() for name, path in LIBRARIES.items()}
+    files = {path.name: path.read_bytes() for path in PAGE.iterdir() if path.suffix in (".js", ".css", ".html")}
+    known = database.images()
+    # No cookie tells one study from another on the same address, but the browser keeps answers under this name.
+    settings = {"study": database.started, "consent": database.settings["consent"].split("\n\n")}
+    app = flask.Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_REQUEST
+    if host in LOOPBACK:  # A page elsewhere that has a name of its own lead to this machine asks for another host.
+        app.config["TRUSTED_HOSTS"] = list(LOOPBACK)
+
+    @functools.lru_cache(maxsize=1024)
+    def png(name: str) -> bytes:
+        # Encoded anew: neither the format, nor the size, nor what else is in a file tells which method it comes from.
+        return encode_png(images.read(*known[name]))
+
+    @app.before_request
+    def check_access() -> flask.typing.ResponseReturnValue | None:
+        if host in LOOPBACK:
+            return None
+        given = flask.request.args.get("token", "")
+        if flask.request.path == "/" and hmac.compare_digest(given.encode(), database.secret.encode()):
+            response = flask.redirect("/")
+            response.set_cookie(_COOKIE, given, httponly=True, samesite="Lax", max_age=30 * 24 * 3600)
+            return response
+        if not hmac.compare_digest(flask.request.cookies.get(_COOKIE, "").encode(), database.secret.encode()):
+            return _refusal("this study needs the whole address, as you were given it, with its token", 403)
+        return None
+
+    @app.after_request
+    def add_headers(response: flask.Response) -> flask.Response:
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        return response
+
+    @app.errorhandler(StudyFull)
+    def cannot_store(error: StudyFull) -> flask.typing.ResponseReturnValue:
+        print(f"maskgan study: {error}; no answer is lost: the browsers keep them and try again", flush=True)
+        return _refusal("the study's computer cannot store answers now", 507)
+
+    @app.errorhandler(UserError)
+    def refuse(error: UserError) -> flask.typing.ResponseReturnValue:
+        return _refusal(str(error), 400)
+
+    @app.get("/")
+    def index() -> flask.Response:
+        return flask.Response(files["index.html"], mimetype="text/html")
+
+    @app.get("/favicon.ico")
+    def icon() -> flask.typing.ResponseReturnValue:
+        return "", 204
+
+    @app.get("/page/<name>")
+    def page_file(name: str) -> flask.typing.ResponseReturnValue:
+        return _script_or_style(files, name)
+
+    @app.get("/library/<name>")
+    def library(name: str) -> flask.typing.ResponseReturnValue:
+        return _script_or_style(libraries, name)
+
+    @app.get("/practice/<name>")
+    def practice(name: str) -> flask.typing.ResponseReturnValue:
+        if name not in ("0.png", "1.png"):
+            return _refusal("there is no such image", 404)
+        return flask.Response(encode_png(_practice_images(png(next(iter(known))))[name == "1.png"]), mimetype="image/png")
+
+    @app.get("/images/<name>")
+    def image(name: str) -> flask.typing.ResponseReturnValue:
+        name = name.removesuffix(".png")
+        if name not in known:
+            return _refusal("there is no such image", 404)
+        try:
+            return flask.Response(png(name), mimetype="image/png")
+        except UserError as error:
+            print(f"maskgan study: {error}", flush=True)
+            return _refusal("an image cannot be read on the study's computer; tell who runs the study", 500)
+
+    @app.get("/study")
+    def study() -> flask.Response:
+        return flask.jsonify(settings)
+
+    @app.post("/session")
+    def session() -> flask.typing.ResponseReturnValue:
+        request = _request("key")
+        rater = database.rater_of(request["key"])
+        if not rater:
+            if not isinstance(request.get("rater"), str):
+                return flask.jsonify(rater=None)
+            rater = database.join(request["key"], request["rater"])
+        ids = {of: name for name, of in known.items()}
+        trials = [
+            {
+                "id": name,
+                "task": trial.task,
+                "images": [f"/images/{ids[trial.face, method]}.png" for method in trial.methods],
+                "questions": {question: list(choices) for question, choices in QUESTIONS[trial.task].items()},
+            }
+            for name, trial in database.trials(rater).items()
+        ]
+        return flask.jsonify(rater=rater, trials=trials, answered=sorted(database.answered(rater)))
+
+    @app.post("/answers")
+    def answers() -> flask.typing.ResponseReturnValue:
+        request = _request("key")
+        rater = database.rater_of(request["key"])
+        if not rater or not isinstance(request.get("answers"), list):
+            raise UserError("nobody with this key takes part in the study")
+        stored, refused = database.store(rater, request["answers"])
+        return flask.jsonify(stored=stored, refused=refused)
+
+    return app
+
+
+def serve(app: flask.Flask, host: str, port: int, token: str | None) -> None:
+    """Serves the study until it is interrupted; prints its address.
+
+    Raises:
+      UserError: the address is not of this machine, or something else listens there.
+    """
+    try:
+        server = waitress.create_server(app, host=host, port=port, threads=8, ident=None)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"cannot listen on {host} port {port} ({getattr(error, 'strerror', None) or error}); give another --port or --host"
+        ) from error
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # It warns of every request that waits for a moment.
+    shown = f"[{host}]" if ":" in host else host
+    address = f"http://{shown}:{server.effective_port}/" + (f"?token={token}" if token else "")
+    print(f"the study is at {address}\nCtrl-C ends it; the same command goes on with it", flush=True)
+    try:
+        server.run()
+    finally:
+        server.close()
+
+
+def _script_or_style(files: dict[str, bytes], name: str) -> flask.typing.ResponseReturnValue:
+    if name not in files:
+        return _refusal("there is no such file", 404)
+    return flask.Response(files[name], mimetype="text/css" if name.endswith(".css") else "text/javascript")
+
+
+def _request(*names: str) -> dict:
+    """The JSON object that was sent, with these texts in it. Raises UserError if it is none."""
+    # Only the page itself can send this type: browsers let no other site do so.
+    request = flask.request.get_json(silent=True)
+    if not isinstance(request, dict) or not all(isinstance(request.get(name), str) and request[name] for name in names):
+        raise UserError("the request is not one of this study's page")
+    return request
+
+
+def _refusal(sentence: str, status: int) -> flask.typing.ResponseReturnValue:
+    return flask.jsonify(error=sentence), status
+
+
+def _practice_images(like: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Two images of the package's portrait, of the size of a PNG: as it is, and with the lower half of the face blurred."""
+    height, width = cv2.imdecode(np.frombuffer(like, np.uint8), cv2.IMREAD_COLOR).shape[:2]
+    photo = read_image(PORTRAIT)[5:205, 128:328]  # The face.
+    face = cv2.resize(photo, (width, height), interpolation=cv2.INTER_CUBIC)
+    blurred = face.copy()
+    blurred[height // 2 :] = cv2.GaussianBlur(face, (0, 0), width / 24)[height // 2 :]
+    return face, blurred

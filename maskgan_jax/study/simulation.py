@@ -1,0 +1,208 @@
+"""Simulated raters of known truth: to try a study on, to check its statistics, and to tell how many raters it takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from maskgan_jax.errors import UserError
+from maskgan_jax.study.database import Database
+from maskgan_jax.study.design import EXPRESSIONS, QUALITIES, Design, Trial
+from maskgan_jax.study.exclusion import complete_rule
+from maskgan_jax.study.statistics import rank_sum, sign_flip
+
+# The numbers that the power is computed for.
+RATERS = (5, 10, 20, 40)
+IMAGES = (5, 10, 20)
+
+
+@dataclasses.dataclass(frozen=True)
+class MethodTruth:
+    """What raters think of a method.
+
+    Attributes:
+      quality: mean of the quality before it is rounded to 1 to 7.
+      accuracy: the probability of a right expression, of a rater and face in the middle.
+      seconds: the median time to the expression.
+      strength: Bradley-Terry score.
+      called_real: the probability of being taken for real, of a rater and face in the middle.
+    """
+
+    quality: float
+    accuracy: float
+    seconds: float
+    strength: float
+    called_real: float
+
+
+# Quality, accuracy and time are those of the paper's Table 3, where it has the method; the rest is made up.
+TRUTH = {
+    "real": MethodTruth(6.0, 0.97, 4.7, 2.0, 0.9),
+    "masked": MethodTruth(1.3, 0.90, 6.0, -2.0, 0.02),
+    "telea": MethodTruth(1.4, 0.96, 6.0, -1.5, 0.05),
+    "pix2pix": MethodTruth(2.7, 0.95, 6.0, 0.0, 0.2),
+    "proposed": MethodTruth(4.8, 0.94, 5.4, 1.5, 0.6),
+}
+# Standard deviations. Quality: of raters, of faces and of single answers, in points; choices: in logits; times: of logarithms.
+SPREAD = {"quality": (0.6, 0.5, 0.9), "choice": (0.3, 0.3), "time": (0.25, 0.4)}
+
+
+class Rater:
+    """A rater whose answers follow `truth`, and who sees faces alike with others only through `face_effects`."""
+
+    def __init__(self, truth: Mapping[str, MethodTruth], rng: np.random.Generator, careless: bool = False):
+        """Draws a rater; a careless one answers at random, and fast."""
+        self.truth, self.rng, self.careless = truth, rng, careless
+        self.quality, self.logit, self.slowness = rng.normal(0, [SPREAD["quality"][0], SPREAD["choice"][0], SPREAD["time"][0]])
+
+    def answer(self, trial: Trial, expression: str, face: np.ndarray) -> dict[str, Any]:
+        """What the rater says to a trial, but for its id.
+
+        Args:
+          trial: what is shown.
+          expression: the true one, or "".
+          face: `[2]`, how the face shifts quality and logits.
+        """
+        truth = [self.truth[method] for method in trial.methods]
+        seconds = truth[0].seconds * np.exp(self.slowness + self.rng.normal(0, SPREAD["time"][1]))
+        if self.careless:
+            seconds = 0.3
+        if trial.task == "rating":
+            right = expression or self.rng.choice(EXPRESSIONS)
+            if self.careless or not self._says_yes(truth[0].accuracy, face[1]):
+                right = self.rng.choice([other for other in EXPRESSIONS if self.careless or other != right])
+            quality = truth[0].quality + self.quality + face[0] + self.rng.normal(0, SPREAD["quality"][2])
+            if self.careless:
+                quality = self.rng.uniform(0.5, 7.5)
+            given = {"expression": str(right), "quality": int(np.clip(np.rint(quality), QUALITIES[0], QUALITIES[-1]))}
+        elif trial.task == "pair":
+            left = 1 / (1 + np.exp(truth[1].strength - truth[0].strength))
+            given = {"choice": "left" if self.rng.random() < (0.5 if self.careless else left) else "right"}
+        else:
+            yes = self.rng.random() < 0.5 if self.careless else self._says_yes(truth[0].called_real, face[1])
+            given = {"real": "yes" if yes else "no"}
+        times = [seconds, *[1.0] * (len(given) - 1)]
+        milliseconds = {question: 1000 * float(time) for question, time in zip(given, times, strict=True)}
+        return {"given": given, "milliseconds": milliseconds, "scale": 1.0}
+
+    def _says_yes(self, probability: float, face: float) -> bool:
+        logit = np.log(probability / (1 - probability)) + self.logit + face
+        return self.rng.random() < 1 / (1 + np.exp(-logit))
+
+
+def simulate_study(
+    path: str | os.PathLike,
+    *,
+    raters: int,
+    faces: int,
+    tasks: Mapping[str, int],
+    repeats: int = 3,
+    seed: int = 0,
+    exclusion: Mapping[str, float] | None = None,
+    truth: Mapping[str, MethodTruth] = TRUTH,
+    careless: int = 0,
+) -> Database:
+    """Writes a study that simulated raters have answered, by the same functions as one of people.
+
+    Args:
+      path: the database file; there is none yet.
+      raters: how many.
+      faces: how many there are, of the five expressions in turn.
+      tasks, repeats, seed, exclusion: as of a study.
+      truth: what raters think of each method.
+      careless: so many of the raters, the last ones, answer at random.
+
+    Raises:
+      UserError: the design needs more faces, or the file cannot be written.
+    """
+    if raters < 1 or faces < 1:
+        raise UserError("a study has at least one rater and one face")
+    names = {f"face{number:04}": EXPRESSIONS[number % len(EXPRESSIONS)] for number in range(faces)}
+    design = Design(names, list(truth), dict(tasks), repeats, seed)
+    rng = np.random.default_rng([seed, 1])
+    settings = {
+        "consent": "",
+        "exclusion": complete_rule(exclusion or {}),
+        "files": {},
+        "mask": {},
+        "truth": {method: dataclasses.asdict(of) for method, of in truth.items()},
+    }
+    database = Database.create(path, design, {(face, method): "" for face in names for method in truth}, settings)
+    effects = dict(zip(names, rng.normal(0, [SPREAD["quality"][1], SPREAD["choice"][1]], (faces, 2)), strict=True))
+    for number in range(raters):
+        rater = Rater(truth, rng, careless=number >= raters - careless)
+        name = database.join(f"simulated-{number}", f"simulated-{number + 1:03}")
+        answers = [
+            {"trial": trial_id, **rater.answer(trial, names[trial.face], effects[trial.face])}
+            for trial_id, trial in database.trials(name).items()
+        ]
+        database.store(name, answers)
+    return database
+
+
+def expected_quality(truth: MethodTruth) -> float:
+    """The mean of the rounded and clipped quality over raters, faces and answers."""
+    spread = float(np.linalg.norm(SPREAD["quality"]))
+    steps = np.arange(QUALITIES[0], QUALITIES[-1]) + 0.5
+    # Each step that is passed adds a point.
+    return QUALITIES[0] + float(stats.norm.sf(steps, truth.quality, spread).sum())
+
+
+def power_table(
+    differences: Mapping[str, float], *, seed: int = 0, studies: int = 200
+) -> dict[str, dict[int, dict[int, float]]]:
+    """In which fraction of studies a difference between two methods shows at the level 0.05, by the report's own tests.
+
+    Args:
+      differences: {"quality": points, "accuracy": fraction, "choice": fraction beyond one half}.
+      seed: of the simulation.
+      studies: how many are simulated for each number; the fraction's standard error is at most 1 / (2 sqrt(studies)).
+
+    Returns:
+      {name: {raters: {images of each method: fraction}}}.
+
+    Raises:
+      UserError: there is no such measure, or the difference is impossible.
+    """
+    tests = {"quality": _quality_p, "accuracy": _accuracy_p, "choice": _choice_p}
+    limits = {"quality": 3, "accuracy": 0.45, "choice": 0.49}
+    for name, difference in differences.items():
+        if name not in tests:
+            raise UserError(f"there is no power for {name!r}; choose some of {', '.join(tests)}")
+        if not 0 < difference <= limits[name]:
+            raise UserError(f"a difference of {difference:g} in {name} cannot be simulated; give one of up to {limits[name]}")
+
+    def power(name: str, raters: int, images: int) -> float:
+        rng = np.random.default_rng([seed, raters, images])
+        return float(np.mean([tests[name](differences[name], raters, images, rng) <= 0.05 for _ in range(studies)]))
+
+    return {name: {raters: {n: power(name, raters, n) for n in IMAGES} for raters in RATERS} for name in differences}
+
+
+def _quality_p(difference: float, raters: int, images: int, rng: np.random.Generator) -> float:
+    """Two methods around the middle of the scale, judged by the same raters on other faces."""
+    of_raters = rng.normal(0, SPREAD["quality"][0], raters)
+    single = float(np.linalg.norm(SPREAD["quality"][1:]))
+    means = [
+        np.clip(np.rint(4 + sign * difference / 2 + of_raters[:, None] + rng.normal(0, single, (raters, images))), 1, 7).mean(1)
+        for sign in (-1, 1)
+    ]
+    return rank_sum(*means)
+
+
+def _accuracy_p(difference: float, raters: int, images: int, rng: np.random.Generator) -> float:
+    """Two methods of which the better one is right in 95 % of answers."""
+    fractions = [rng.binomial(images, probability, raters) / images for probability in (0.95, 0.95 - difference)]
+    # Of two samples, Tukey's test is Student's, which is faster.
+    moments = [moment for sample in fractions for moment in (sample.mean(), sample.std(ddof=1), raters)]
+    return float(stats.ttest_ind_from_stats(*moments).pvalue) if np.var(fractions, axis=1).any() else 1.0
+
+
+def _choice_p(difference: float, raters: int, images: int, rng: np.random.Generator) -> float:
+    """Two methods, one of which is chosen in so much more than half of the comparisons."""
+    return sign_flip(2 * rng.binomial(images, 0.5 + difference, raters) - images)

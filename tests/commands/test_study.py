@@ -1,0 +1,131 @@
+"""`maskgan study`: flags and what they lead to."""
+
+import importlib.util
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from maskgan_jax.__main__ import main
+
+
+@pytest.fixture
+def flags(study_images, tmp_path):
+    return [
+        "serve",
+        "--images",
+        f"ours={study_images}/ours",
+        f"--real={study_images}/real",
+        f"--db={tmp_path}/study.db",
+        "--tasks=rating=2",
+        "--port=0",
+    ]
+
+
+def error(capsys, *arguments):
+    assert main(["study", *arguments]) == 1
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("maskgan study: error: ")
+    return message
+
+
+def start(flags):
+    command = [sys.executable, "-m", "maskgan_jax", "study", *flags]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_simulate_and_report(tmp_path, capsys):
+    assert main(["study", "simulate", f"--db={tmp_path}/s.db", "--raters=3", "--faces=40", "--tasks=rating=3,pair=1"]) == 0
+    assert main(["study", "report", f"--db={tmp_path}/s.db", f"--out={tmp_path}/out", "--resamples=100"]) == 0
+    assert "3 simulated raters have answered" in capsys.readouterr().out
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "report.html",
+        "report.json",
+        "answers.csv",
+        "datapackage.json",
+    }
+    assert "there is a file at" in error(capsys, "simulate", f"--db={tmp_path}/s.db")
+
+
+def test_power(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("maskgan_jax.study.simulation.RATERS", (5, 10))
+    assert main(["study", "simulate", "--power=choice=0.2", f"--out={tmp_path}/power.json"]) == 0
+    assert "choice: a difference of 0.2" in capsys.readouterr().out
+    assert json.loads((tmp_path / "power.json").read_text())["choice"]["10"].keys() == {"5", "10", "20"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["simulate"], "give --db, .* or --power"),
+        (["simulate", "--db=a", "--power=quality=1"], "give --db, .* or --power"),
+        (["report", "--db=nowhere.db", "--out=x"], "there is no study at nowhere.db"),
+        (["report", "--db=nowhere.db", "--out=x", "--resamples=10"], "--resamples must be at least 100"),
+    ],
+)
+def test_flags_that_do_not_go_together(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert re.search(message, error(capsys, *arguments))
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    "flag",
+    ["--images=ours", "--tasks=rating", "--tasks=rating=x", "--tasks=rating=1,rating=2", "--exclude=seconds", "--port=x"],
+)
+def test_flags_that_cannot_be_read(flags, flag, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["study", *flags, flag])
+    assert end.value.code == 2
+
+
+def test_a_method_twice(flags, capsys, study_images):
+    assert "--images has a method twice" in error(capsys, *flags, "--images", *[f"a={study_images}/ours"] * 2)
+
+
+def test_a_database_that_cannot_be_written(flags, capsys):
+    assert "cannot write /proc/study.db" in error(capsys, *flags, "--db=/proc/study.db")
+
+
+def test_missing_packages(flags, capsys, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "waitress" else found(name))
+    assert "the study needs waitress; install them with: pip install 'maskgan_jax[study]'" in error(capsys, *flags)
+
+
+def test_a_port_in_use(flags, capsys, monkeypatch, tmp_path):
+    library = tmp_path / "library.js"
+    library.touch()
+    monkeypatch.setattr("maskgan_jax.study.server.package_file", lambda name: library)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert f"cannot listen on 127.0.0.1 port {port} (" in error(capsys, *flags, f"--port={port}")
+    assert "cannot listen on 192.0.2.7 port 0" in error(capsys, *flags, "--host=192.0.2.7")
+
+
+def test_without_the_javascript_libraries(flags, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("MASKGAN_CACHE", str(tmp_path / "empty"))
+    assert "run `maskgan javascript` once" in error(capsys, *flags)
+
+
+def test_two_servers_on_one_database(flags, tmp_path):
+    """And the end of the first, by Ctrl-C."""
+    first = start(flags)
+    try:
+        line = first.stdout.readline()
+        if not line:
+            pytest.skip(f"no server: {first.stderr.read().splitlines()[-1]}")
+        assert line.startswith("the study is at http://127.0.0.1:")
+        second = start(flags)
+        assert second.wait(60) == 1
+        assert f"another `maskgan study serve` uses {tmp_path}/study.db; end it" in second.stderr.read()
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(20) in (0, 130)
+        assert "Traceback" not in first.stderr.read()
+    finally:
+        first.kill()
+        first.wait()

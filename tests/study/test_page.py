@@ -1,0 +1,306 @@
+"""Whole sessions in headless Chromium: what raters press and tap is what the database holds, whatever happens meanwhile."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from maskgan_jax.errors import UserError
+from maskgan_jax.javascript.packages import package_file
+from maskgan_jax.study.database import Database
+from maskgan_jax.study.design import EXPRESSIONS
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+# Below this, in milliseconds, answers do not count.
+FASTEST = 150
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install 'maskgan_jax[test_browser]'")
+    if not CHROMIUM:
+        pytest.skip("needs Chromium, e.g. apt-get install chromium")
+    try:
+        package_file("")
+    except UserError as error:
+        pytest.skip(str(error))
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+class Server:
+    """`maskgan study serve` in a process of its own, on one port for good."""
+
+    def __init__(self, folder, db, *flags):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.db, self.address = db, f"http://127.0.0.1:{self.port}/"
+        self.command = [sys.executable, "-m", "maskgan_jax", "study", "serve", f"--images=ours={folder}/ours"]
+        self.command += [
+            f"--real={folder}/real",
+            f"--expressions={folder}/expressions.csv",
+            f"--db={db}",
+            f"--port={self.port}",
+        ]
+        self.command += flags
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert self.process.stdout.readline().startswith(f"the study is at {self.address}")
+
+    def kill(self):
+        """As a crash or a power failure would."""
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.process.stdout.close()
+
+    def answers(self):
+        """{rater: what they answered, in order}."""
+        answers = {}
+        for answer in Database(self.db).answers():
+            answers.setdefault(answer.rater, []).append(answer)
+        return answers
+
+
+@pytest.fixture
+def serve(study_images, tmp_path):
+    servers = []
+
+    def start(*flags):
+        servers.append(Server(study_images, tmp_path / "study.db", *flags))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.process.kill()
+        server.process.wait()
+        server.process.stdout.close()
+
+
+class Rater:
+    """A person at a browser."""
+
+    def __init__(self, browser, server, script="", **options):
+        self.context = browser.new_context(**options)
+        self.page, self.touch = self.context.new_page(), options.get("has_touch", False)
+        self.page.set_default_timeout(20_000)
+        self.page.add_init_script(script)
+        self.complaints, self.requests, self.given, self.took, self.painted = [], [], [], [], 0
+        self.page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(server.address)
+
+    def join(self, name):
+        self.page.get_by_role("checkbox").check()
+        self.page.get_by_label("Your id").fill(name)
+        self.page.get_by_role("button", name="Begin").click()
+
+    def go_on(self, label):
+        button = self.page.get_by_role("button", name=label)
+        button.wait_for()
+        if self.touch:
+            button.tap()
+        else:
+            self.page.keyboard.press("Enter")  # It has the focus.
+
+    def until(self, condition):
+        """Waits for a JavaScript expression to hold; returns its value. Playwright's own way needs eval, which is forbidden."""
+        end = time.monotonic() + 20
+        while not (value := self.page.evaluate(condition)):
+            assert time.monotonic() < end, condition
+            time.sleep(0.02)
+        return value
+
+    def press(self, key, label):
+        """Answers the next question, by key or tap, as soon as answers count."""
+        painted = "(performance.timeOrigin + Number(document.querySelector('.choices')?.dataset.painted))"
+        ready = f"{painted} > {self.painted} && performance.timeOrigin + performance.now() > {painted} + {FASTEST + 20}"
+        self.painted = self.until(f"{ready} && {painted}")
+        since = f"performance.timeOrigin + performance.now() - {self.painted}"
+        before = self.page.evaluate(since)
+        if self.touch:
+            self.page.locator(".choices button", has_text=re.compile(f"^{label}")).tap()
+        else:
+            self.page.keyboard.press(key)
+        self.took.append((before, self.page.evaluate(since)))
+
+    def rate(self, number, practice=False):
+        """Expression and quality, others for each number."""
+        expression, quality = EXPRESSIONS[number % 5], number % 7 + 1
+        self.press(str(number % 5 + 1), expression.capitalize())
+        self.press(str(quality), str(quality))
+        if not practice:
+            self.given.append({"expression": expression, "quality": quality})
+
+    def nothing_waits(self):
+        """Waits until the server has all answers."""
+        self.until("!Object.keys(localStorage).some(key => key.includes('answer'))")
+
+    def practise(self, times=2):
+        self.go_on("Practise")
+        for number in range(times):
+            self.rate(number, practice=True)
+        self.go_on("Start")
+
+    def is_thanked(self):
+        self.page.get_by_role("heading", name="Thank you").wait_for()
+
+
+PHONE = {"viewport": {"width": 375, "height": 667}, "device_scale_factor": 3, "has_touch": True, "is_mobile": True}
+
+
+def test_a_session_by_keyboard(browser, serve, tmp_path):
+    server = serve("--tasks=rating=2,pair=1,real=1", "--repeats=1")
+    rater = Rater(browser, server)
+    rater.join("anna")
+    rater.practise()
+    for number in range(5):
+        rater.rate(number)
+    rater.go_on("Practise")
+    rater.press("ArrowLeft", "Left")
+    rater.go_on("Start")
+    for number in range(2):
+        side = ("Left", "Right")[number % 2]
+        rater.press(f"Arrow{side}", side)
+        rater.given.append({"choice": side.lower()})
+    rater.go_on("Practise")
+    for _ in range(2):
+        rater.press("r", "Real")
+    rater.go_on("Start")
+    for number in range(3):
+        said = ("yes", "no")[number % 2]
+        rater.press({"yes": "r", "no": "N"}[said], said)
+        rater.given.append({"real": said})
+    rater.is_thanked()
+    (answers,) = server.answers().values()
+    assert [answer.given for answer in answers] == rater.given
+    assert [answer.trial for answer in answers] == Database(server.db).design.trials(0)
+    assert {answer.scale for answer in answers} == {1}
+    # Times run from the painted image to the key; those of practice are not stored.
+    took = [*rater.took[4:14], *rater.took[15:17], *rater.took[19:]]
+    stored = [milliseconds for answer in answers for milliseconds in answer.milliseconds.values()]
+    for (before, after), milliseconds in zip(took, stored, strict=True):
+        assert FASTEST < before - 1 <= milliseconds <= after + 1
+    # Nothing was kept from the page by its policy, and no request tells a name or leaves the server.
+    assert rater.complaints == []
+    assert all(url.startswith(server.address) for url in rater.requests)
+    assert not any("secret-name" in url or "ours" in url for url in rater.requests)
+    rater.nothing_waits()
+    # A finished rater who comes again is thanked again.
+    rater.page.reload()
+    rater.is_thanked()
+    rater.context.close()
+
+
+def test_a_session_by_touch_on_a_phone_with_reloads(browser, serve):
+    server = serve("--tasks=rating=2", "--repeats=2")
+    rater = Rater(browser, server, **PHONE)
+    rater.join("bert")
+    rater.practise()
+    rater.rate(0)
+    rater.rate(1)
+    rater.press("3", "Angry")  # The first of two questions: it is asked again.
+    rater.page.reload()
+    rater.go_on("Go on")
+    rater.rate(2)
+    rater.page.goto("about:blank")
+    rater.page.go_back()
+    rater.page.reload()
+    rater.go_on("Go on")
+    image = rater.page.locator(".faces img")
+    image.wait_for()
+    # Each pixel of an image is three by three of the screen, and all fits on it.
+    assert image.evaluate("image => image.getBoundingClientRect().width * devicePixelRatio / image.naturalWidth") == 3
+    assert rater.page.evaluate(
+        "document.documentElement.scrollWidth <= innerWidth && document.body.scrollHeight <= innerHeight"
+    )
+    sizes = rater.page.locator(".choices button").evaluate_all("all => all.map(each => each.getBoundingClientRect().height)")
+    assert min(sizes) >= 44
+    for number in range(3, 6):
+        rater.rate(number)
+    rater.is_thanked()
+    (answers,) = server.answers().values()
+    assert [answer.given for answer in answers] == rater.given
+    assert {answer.scale for answer in answers} == {3}
+    assert rater.complaints == []
+    rater.context.close()
+
+
+def test_a_server_that_dies_and_a_connection_that_is_lost(browser, serve):
+    server = serve("--tasks=rating=3", "--repeats=1")
+    rater = Rater(browser, server)
+    rater.join("carl")
+    rater.practise()
+    rater.rate(0)
+    rater.nothing_waits()
+    server.kill()
+    rater.rate(1)
+    rater.page.get_by_text("your answers are kept in this browser").wait_for()
+    rater.rate(2)
+    assert len(server.answers()["carl"]) == 1
+    server.start()
+    rater.nothing_waits()
+    assert len(server.answers()["carl"]) == 3
+    rater.context.set_offline(True)
+    rater.rate(3)
+    # Answers arrive, but the browser never hears of it: they come again, also after a reload.
+    deaf = True
+
+    def swallow(route):
+        if deaf:
+            route.fetch()
+            route.abort()
+        else:
+            route.continue_()
+
+    rater.context.route("**/answers", swallow)
+    rater.context.set_offline(False)
+    rater.rate(4)
+    rater.page.reload()
+    rater.go_on("Go on")
+    rater.rate(5)
+    rater.page.get_by_text("your answers are kept in this browser").wait_for()
+    deaf = False
+    rater.rate(6)
+    rater.is_thanked()
+    assert [answer.given for answer in server.answers()["carl"]] == rater.given
+    rater.context.close()
+
+
+def test_two_raters_at_once(browser, serve):
+    server = serve("--tasks=real=2", "--repeats=0")
+    # The second one's browser has no room for anything.
+    full = "Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError'); }"
+    raters = [Rater(browser, server), Rater(browser, server, full, **PHONE)]
+    raters[0].join("anna")
+    raters[0].page.get_by_role("button", name="Practise").wait_for()
+    raters[1].join("anna")
+    raters[1].page.get_by_role("alert").get_by_text("Another rater has the id anna already").wait_for()
+    raters[1].join("bert")
+    for rater in raters:
+        rater.go_on("Practise")
+        for _ in range(2):
+            rater.press("r", "Real")
+        rater.go_on("Start")
+    for number in range(4):
+        for place, rater in enumerate(raters):
+            said = ("yes", "no")[(number + place) % 2]
+            rater.press({"yes": "r", "no": "n"}[said], {"yes": "Real", "no": "Not real"}[said])
+            rater.given.append({"real": said})
+    for rater, name in zip(raters, ("anna", "bert"), strict=True):
+        rater.is_thanked()
+        assert [answer.given for answer in server.answers()[name]] == rater.given
+        assert [complaint for complaint in rater.complaints if "400" not in complaint] == []
+        rater.context.close()
+    trials = [Database(server.db).design.trials(number) for number in (0, 1)]
+    assert trials[0] != trials[1]

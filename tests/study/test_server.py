@@ -1,0 +1,157 @@
+"""The server without a browser: what it gives, to whom, and what it refuses."""
+
+import sqlite3
+
+import numpy as np
+import pytest
+
+from maskgan_jax.files import decode_image
+from maskgan_jax.study import server
+from maskgan_jax.study.server import create_app
+
+
+@pytest.fixture
+def make_client(database, images, monkeypatch, tmp_path):
+    """What makes a client of the study's server; the JavaScript libraries are one line each."""
+    library = tmp_path / "library.js"
+    library.write_text("// a library\n")
+    monkeypatch.setattr(server, "package_file", lambda name: library)
+
+    return lambda host="127.0.0.1": create_app(database, images, host).test_client()
+
+
+@pytest.fixture
+def client(make_client):
+    return make_client()
+
+
+@pytest.fixture
+def session(client):
+    """The session of a rater who has just joined."""
+    return client.post("/session", json={"key": "k", "rater": "anna"}).json
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/", "text/html"),
+        ("/page/study.js", "text/javascript"),
+        ("/page/judge.js", "text/javascript"),
+        ("/page/study.css", "text/css"),
+        ("/library/jspsych.js", "text/javascript"),
+        ("/practice/0.png", "image/png"),
+        ("/study", "application/json"),
+    ],
+)
+def test_files_of_the_page(client, path, kind):
+    answer = client.get(path)
+    assert answer.status_code == 200 and answer.mimetype == kind
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy and "http" not in policy
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/images/secret-name-00.png",
+        "/images/..%2f..%2fetc%2fpasswd",
+        "/images/../real/secret-name-00.png",
+        "/page/consent.txt",
+        "/page/..%2fserver.py",
+        "/library/index.html",
+        "/practice/2.png",
+        "/real/secret-name-00.png",
+    ],
+)
+def test_nothing_else_is_served(client, path):
+    assert client.get(path).status_code == 404
+
+
+def test_images_have_true_pixels_and_tell_nothing_else(client, session, database, images):
+    ids = database.images()
+    shown = session["trials"][0]["images"][0]
+    answer = client.get(shown)
+    face, method = ids[shown.removeprefix("/images/").removesuffix(".png")]
+    np.testing.assert_array_equal(decode_image(answer.data), images.read(face, method))
+    assert "secret" not in str(answer.headers) and b"tEXt" not in answer.data
+
+
+def test_a_session_is_blind(client, session):
+    text = client.post("/session", json={"key": "k"}).text
+    assert not any(word in text for word in ("secret-name", "ours", "telea", "masked", "repeat", "method", "face"))
+    assert session["rater"] == "anna" and session["answered"] == []
+    assert session["trials"][0]["questions"] == {
+        "expression": ["neutral", "happy", "angry", "sad", "surprised"],
+        "quality": [1, 2, 3, 4, 5, 6, 7],
+    }
+
+
+def test_answers_may_be_sent_again(client, session, database, reply):
+    trials = database.trials("anna")
+    sent = [reply(trial["id"], trials[trial["id"]]) for trial in session["trials"]]
+    for _ in range(2):
+        answer = client.post("/answers", json={"key": "k", "answers": sent})
+        assert answer.json == {"stored": [trial["id"] for trial in session["trials"]], "refused": {}}
+    assert len(database.answers()) == len(sent)
+    assert sorted(client.post("/session", json={"key": "k"}).json["answered"]) == sorted(trials)
+
+
+def test_without_a_key_nobody_takes_part(client):
+    assert client.post("/session", json={"key": "new"}).json == {"rater": None}
+    for path, body in (
+        ("/session", {}),
+        ("/session", ["key"]),
+        ("/session", {"key": 3}),
+        ("/answers", {"key": "new", "answers": []}),
+        ("/answers", {"key": ""}),
+    ):
+        answer = client.post(path, json=body)
+        assert answer.status_code == 400 and answer.json["error"]
+    # A form of another site cannot send JSON.
+    assert client.post("/session", data='{"key": "k", "rater": "x"}', content_type="text/plain").status_code == 400
+
+
+def test_an_id_in_use(client, session):
+    answer = client.post("/session", json={"key": "other", "rater": "anna"})
+    assert answer.status_code == 400 and "another rater has the id anna" in answer.json["error"]
+
+
+def test_too_large_a_request(client):
+    assert client.post("/session", json={"key": "k" * 2_000_000}).status_code in (400, 413)
+
+
+def test_a_full_disk_is_told_and_nothing_is_lost(client, session, database, reply, monkeypatch, capsys):
+    (name, trial), *_ = database.trials("anna").items()
+
+    def full(*arguments, **options):
+        raise sqlite3.OperationalError("disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite3, "connect", full)
+        answer = client.post("/answers", json={"key": "k", "answers": [reply(name, trial)]})
+    assert answer.status_code == 507 and answer.json == {"error": "the study's computer cannot store answers now"}
+    assert "(disk is full); check its permissions, the free space" in capsys.readouterr().out
+    assert client.post("/answers", json={"key": "k", "answers": [reply(name, trial)]}).json["stored"] == [name]
+
+
+def test_an_image_that_vanished(client, session, images, monkeypatch, capsys):
+    monkeypatch.setattr(type(images), "read", lambda *_: server.read_image("/nowhere/secret.png"))
+    answer = client.get(session["trials"][0]["images"][0])
+    assert answer.status_code == 500 and "secret" not in answer.text
+    assert "cannot read /nowhere/secret.png" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("host", "status"), [("localhost:8000", 200), ("127.0.0.1", 200), ("evil.example:8000", 400)])
+def test_on_this_computer_only_its_own_names_are_served(client, host, status):
+    assert client.get("/", headers={"Host": host}).status_code == status
+
+
+def test_on_a_network_the_token_is_asked_for(make_client, database):
+    client = make_client("0.0.0.0")
+    for path in ("/", "/study", "/page/study.js", "/?token=wrong", f"/study?token={database.secret}", "/?token=ä"):
+        assert client.get(path).status_code == 403
+    answer = client.get(f"/?token={database.secret}")
+    assert answer.status_code == 302 and answer.headers["Location"] == "/"
+    assert "HttpOnly" in answer.headers["Set-Cookie"] and "SameSite=Lax" in answer.headers["Set-Cookie"]
+    assert client.get("/").status_code == client.get("/study").status_code == 200
