@@ -22,12 +22,13 @@ COMMANDS = {
     "unmask": "remove the masks from photos and videos",
     "study": "let people judge the results: a web page, its report, simulated raters",
     "export": "write a trained network to one file",
+    "page": "write or serve a site that removes masks in the browser",
     "javascript": "fetch the JavaScript libraries that study and page need",
     "bench": "measure training and inference on this machine, against PyTorch if you like",
 }
 
 # The commands that run networks, for which the memory allocator is set.
-RUN_NETWORKS = ("demo", "train", "evaluate", "unmask", "bench")
+RUN_NETWORKS = ("demo", "train", "evaluate", "unmask", "page", "bench")
 
 
 def main(arguments: list[str] | None = None) -> int:

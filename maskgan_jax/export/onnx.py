@@ -17,7 +17,8 @@ import numpy as np
 from maskgan_jax.errors import UserError
 from maskgan_jax.export.functions import Signature, signature
 from maskgan_jax.files import replacing
-from maskgan_jax.models.convolutions import enlarging_kernel
+from maskgan_jax.models import winograd
+from maskgan_jax.models.convolutions import cell_kernel, enlarging_kernel
 from maskgan_jax.models.landmark_net import LandmarkNet
 from maskgan_jax.models.normalization import EPSILON
 from maskgan_jax.models.residual_unet import SCALES, Noise, ResidualUNet
@@ -27,16 +28,26 @@ from maskgan_jax.networks.stored import StoredNetwork
 
 # Of ONNX's operators; old enough for runtimes of 2021.
 OPSET = 14
+# Smaller weights stay float32: they take little, and some are factors of all others.
+LEAST_HALVED = 4096
+# By Winograd's algorithm, fewer channels than this are not faster.
+LEAST_WINOGRAD = 64
 TO_CHANNELS_FIRST, TO_CHANNELS_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
 
 
-def save_onnx(path: str | Path, network: StoredNetwork, batch: int | None = None) -> None:
+def save_onnx(
+    path: str | Path, network: StoredNetwork, batch: int | None = None, *, half: bool = False, browser: bool = False
+) -> None:
     """Writes `network` as an ONNX file that takes and gives what `signature` names.
 
     Args:
       path: the file.
       network: what to export.
       batch: a fixed batch, or None for any.
+      half: store the weights as float16, in half the size; the arithmetic is float32 all the same.
+      browser: write it for browsers, whose runtimes have no fast kernels for transposed convolutions and 3x3 ones: the former
+        become ordinary ones and a rearrangement of channels, the latter matrix products by Winograd's algorithm. It is
+        for a batch of one.
 
     Raises:
       UserError: the package onnx is not installed, or the file cannot be written.
@@ -47,18 +58,36 @@ def save_onnx(path: str | Path, network: StoredNetwork, batch: int | None = None
         raise UserError("ONNX needs the package onnx: pip install 'maskgan_jax[onnx]'") from error
     if type(network.module) not in DRAW:
         raise UserError(f"a {type(network.module).__name__} cannot be written as ONNX; --format=stablehlo takes any network")
-    graph = _Graph(network)
+    graph = _Graph(network, browser)
     DRAW[type(network.module)](graph, network)
-    model = graph.model(onnx, signature(network), batch)
+    model = graph.model(onnx, signature(network), 1 if browser else batch)
+    if half:
+        store_as_half(model)
     onnx.checker.check_model(model, full_check=True)
     with replacing(path) as temporary:
         temporary.write_bytes(model.SerializeToString())
 
 
+def store_as_half(model: Any) -> None:
+    """Makes the float32 weights of an `onnx.ModelProto` float16, each cast to float32 before it is used."""
+    import onnx
+
+    casts = []
+    for weight in model.graph.initializer:
+        array = onnx.numpy_helper.to_array(weight)
+        if array.dtype == np.float32 and array.size >= LEAST_HALVED:
+            casts.append(onnx.helper.make_node("Cast", [f"{weight.name}.half"], [weight.name], to=onnx.TensorProto.FLOAT))
+            weight.CopyFrom(onnx.numpy_helper.from_array(array.astype(np.float16), f"{weight.name}.half"))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
 class _Graph:
     """An ONNX graph in the making; values are known by their names."""
 
-    def __init__(self, network: StoredNetwork):
+    def __init__(self, network: StoredNetwork, browser: bool):
+        self._browser = browser
         self._params, self._statistics = network.variables["params"], network.variables["batch_stats"]
         self._norm = getattr(network.module, "norm", "batch")
         self._nodes: list[tuple[str, list[str], str, dict[str, Any]]] = []
@@ -86,12 +115,24 @@ class _Graph:
         kernel = np.asarray(params["kernel"], np.float32)
         if kernel.shape[0] == 3:
             kernel = np.asarray(enlarging_kernel(kernel))
+        if up and self._browser:
+            return self._conv_to_cells(x, layer, kernel)
         # ONNX has [out, in, ...], and transposed [in, out, ...].
         inputs = [x, self.weight(f"{layer}.weight", kernel.transpose((2, 3, 0, 1) if up else (3, 2, 0, 1)))]
         if "bias" in params:
             inputs.append(self.weight(f"{layer}.bias", params["bias"]))
         attributes = {"kernel_shape": [4, 4], "strides": [2, 2], "pads": [1, 1, 1, 1]}
         return self.add("ConvTranspose" if up else "Conv", *inputs, **attributes)
+
+    def _conv_to_cells(self, x: str, layer: str, kernel: np.ndarray) -> str:
+        """The transposed convolution with a kernel `[4, 4, C, D]` as one that gives cells of 2x2 pixels as channels."""
+        kernel = np.asarray(cell_kernel(kernel))
+        x = self.add("Conv", x, self.weight(f"{layer}.weight", kernel.transpose(3, 2, 0, 1)), pads=[1, 1, 1, 1])
+        x = self.add("DepthToSpace", x, blocksize=2)
+        edges = (self.weight(name, np.array(value, np.int64)) for name, value in (("first", [1, 1]), ("last", [-1, -1])))
+        x = self.add("Slice", x, *edges, self.weight("sides", np.array([2, 3], np.int64)))
+        bias = self.params(layer).get("bias")
+        return x if bias is None else self.add("Add", x, self.weight(f"{layer}.bias", np.reshape(bias, (-1, 1, 1))))
 
     def norm(self, x: str, layer: str) -> str:
         """`models.normalization.Normalization` with fixed statistics."""
@@ -108,6 +149,34 @@ class _Graph:
         """What stands before the convolutions of a residual network."""
         return self.add("Relu", self.norm(x, layer))
 
+    def _winograd_conv(self, x: str, layer: str, side: int, dilation: int) -> str:
+        """A 3x3 convolution that keeps the side, by Winograd's algorithm on tiles of 4x4 pixels.
+
+        A dilated one is an ordinary one on each of the maps that every other row and column make.
+        """
+        kernel = np.asarray(self.params(layer)["kernel"], np.float32)
+        inputs, outputs = kernel.shape[2:]
+        pixels, taps, products = (np.kron(matrix, matrix) for matrix in winograd.matrices(4, 3))
+        maps, side = dilation**2, side // dilation
+        row = side // 4
+
+        def reshape(x: str, *shape: int) -> str:
+            return self.add("Reshape", x, self.weight("shape_" + "_".join(map(str, shape)), np.array(shape, np.int64)))
+
+        # The kernel takes less in the file as it is; runtimes transform it once, when they load it.
+        weights = self.weight(f"{layer}.weight", kernel.transpose(0, 1, 3, 2).reshape(9, -1))
+        weights = reshape(self.add("MatMul", self.weight("winograd.taps", taps), weights), 36, outputs, inputs)
+        x = self.add("SpaceToDepth", x, blocksize=dilation) if dilation > 1 else x
+        x = reshape(x, maps * inputs, 1, side, side)
+        x = self.add("Conv", x, self.weight("winograd.pixels", pixels.reshape(36, 1, 6, 6)), strides=[4, 4], pads=[1, 1, 1, 1])
+        x = self.add("Transpose", reshape(x, maps, inputs, 36, row**2), perm=[2, 1, 0, 3])
+        x = self.add("MatMul", weights, reshape(x, 36, inputs, maps * row**2))
+        x = self.add("MatMul", self.weight("winograd.products", products), reshape(x, 36, outputs * maps * row**2))
+        x = self.add("Transpose", reshape(x, 16, outputs, maps, row**2), perm=[2, 0, 1, 3]) if dilation > 1 else x
+        x = self.add("DepthToSpace", reshape(x, maps, 16 * outputs, row, row), blocksize=4)
+        x = reshape(x, 1, maps * outputs, side, side)
+        return self.add("DepthToSpace", x, blocksize=dilation) if dilation > 1 else x
+
     def same_conv(self, x: str, layer: str, dilation: int = 1, part: slice = slice(None)) -> str:
         """`flax.linen.Conv` that keeps the side, or `Dense` at every pixel; `part`: of its output channels."""
         params = self.params(layer)
@@ -121,6 +190,18 @@ class _Graph:
             inputs.append(self.weight(f"{name}.bias", params["bias"][part]))
         pads = [dilation * (side // 2)] * 4
         return self.add("Conv", *inputs, kernel_shape=[side, side], pads=pads, dilations=[dilation, dilation])
+
+    def block_conv(self, x: str, layer: str, side: int, dilation: int = 1) -> str:
+        """A 3x3 convolution of a residual block, on maps of `side`: as the runtime is fastest at it."""
+        params = self.params(layer)
+        channels = params["kernel"].shape[2]
+        # Tiles of 4x4 must fit, and the arithmetic is for one picture.
+        if not self._browser or channels < LEAST_WINOGRAD or side % (4 * dilation):
+            return self.same_conv(x, layer, dilation)
+        x = self._winograd_conv(x, layer, side, dilation)
+        return (
+            self.add("Add", x, self.weight(f"{layer}.bias", np.reshape(params["bias"], (-1, 1, 1)))) if "bias" in params else x
+        )
 
     def dense(self, x: str, layer: str) -> str:
         """`flax.linen.Dense`."""
@@ -189,9 +270,9 @@ def _draw_residual_unet(graph: _Graph, x: str, network: StoredNetwork) -> str:
         skips.append(x)
         x = graph.conv(graph.norm_relu(x, f"down_norm_{i}"), f"down_{i}")
         if 1 < i < SCALES:
-            x = _draw_block(graph, x, f"down_block_{i}")
+            x = _draw_block(graph, x, f"down_block_{i}", side >> i)
     for j in range(blocks):
-        x = _draw_block(graph, x, f"middle_block_{j}", 1 + j % 2)
+        x = _draw_block(graph, x, f"middle_block_{j}", side >> SCALES, 1 + j % 2)
         if j % 2:
             x = _draw_attention(graph, x, f"attention_{j}", side >> SCALES)
     for i in reversed(range(SCALES)):
@@ -200,14 +281,14 @@ def _draw_residual_unet(graph: _Graph, x: str, network: StoredNetwork) -> str:
         if i < SCALES - 1:
             x = _draw_noise(graph, x, f"noise_{i}", side >> i)
         for j in range(blocks if i == SCALES - 1 else 1):
-            x = _draw_block(graph, x, f"up_block_{i}_{j}", 1 + j % 2)
+            x = _draw_block(graph, x, f"up_block_{i}_{j}", side >> i, 1 + j % 2)
     return graph.same_conv(graph.norm_relu(x, "output_norm"), "output")
 
 
-def _draw_block(graph: _Graph, x: str, layer: str, dilation: int = 1) -> str:
-    """`models.residual_unet.ResidualBlock`."""
-    y = graph.same_conv(graph.norm_relu(x, f"{layer}.norm_0"), f"{layer}.conv_0", dilation)
-    return graph.add("Add", x, graph.same_conv(graph.norm_relu(y, f"{layer}.norm_1"), f"{layer}.conv_1"))
+def _draw_block(graph: _Graph, x: str, layer: str, side: int, dilation: int = 1) -> str:
+    """`models.residual_unet.ResidualBlock`, on maps of `side`."""
+    y = graph.block_conv(graph.norm_relu(x, f"{layer}.norm_0"), f"{layer}.conv_0", side, dilation)
+    return graph.add("Add", x, graph.block_conv(graph.norm_relu(y, f"{layer}.norm_1"), f"{layer}.conv_1", side))
 
 
 def _draw_attention(graph: _Graph, x: str, layer: str, side: int) -> str:

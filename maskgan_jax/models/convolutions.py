@@ -205,7 +205,7 @@ def _upsampling_kernels(kernel: jax.Array, height: int, width: int, swapped: boo
     if way == "native":
         return [(kernel if swapped else kernel.swapaxes(2, 3))[::-1, ::-1]]
     if way == "phases":
-        return [_cell_kernel(kernel if swapped else kernel.swapaxes(2, 3))]
+        return [cell_kernel(kernel if swapped else kernel.swapaxes(2, 3))]
     if way == "taps":
         kernel = _taps_that_count(kernel.swapaxes(2, 3), height)
         return [kernel.reshape(-1, kernel.shape[-1])]
@@ -409,7 +409,7 @@ def _spread(taps: Sequence[jax.Array]) -> jax.Array:
     return interleave(rows, 1)
 
 
-def _cell_kernel(kernel: jax.Array) -> jax.Array:
+def cell_kernel(kernel: jax.Array) -> jax.Array:
     """The kernel `[2, 2, S, 4 L]` that gives the cells of `_to_space`, each with its corner in the middle of a small pixel.
 
     Pixel a of a cell, in either direction, is met by tap a of the pixel of the small map after its corner, and by tap 2 + a of

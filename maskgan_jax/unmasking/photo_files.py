@@ -298,7 +298,7 @@ def write_drawn_png(path: str | os.PathLike, image: np.ndarray, *, label: bool =
     text = PngImagePlugin.PngInfo()
     if label:
         text.add_text("Comment", LABEL)
-        text.add_itxt("XML:com.adobe.xmp", _labelled_xmp(None).decode())
+        text.add_itxt("XML:com.adobe.xmp", label_packet().decode())
     data = _encoded(Image.fromarray(image), "PNG", {"pnginfo": text})
     with replacing(path) as temporary:
         temporary.write_bytes(data)
@@ -385,6 +385,11 @@ def _encodable(exif: Image.Exif) -> Image.Exif:
         if isinstance(value, str) and not value.isascii() and TiffTags.lookup(tag).type == TiffTags.ASCII:
             exif[tag] = value.encode("latin-1")  # As Pillow read them.
     return exif
+
+
+def label_packet() -> bytes:
+    """The XMP packet of an image that says nothing but that it is synthetic."""
+    return _labelled_xmp(None)
 
 
 def _labelled_xmp(xmp: bytes | None) -> bytes:

@@ -1,0 +1,123 @@
+"""The networks of the page, as ONNX files for browsers."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from maskgan_jax.errors import UserError
+from maskgan_jax.export.onnx import save_onnx, store_as_half
+from maskgan_jax.files import replacing
+from maskgan_jax.networks.face_network import FaceNetwork, pretrained
+from maskgan_jax.networks.stored import load_network
+from maskgan_jax.weights.fetch import weight_file
+
+# The page's names, and those of the package: (file, task). `fast` draws what a camera sees.
+NETWORKS = {
+    "landmarks": ("landmarks", "landmarks"),
+    "segmentation": ("segmentation", "segmentation"),
+    "generator": ("unmask", "unmask"),
+    "fast": ("unmask_fast", "unmask"),
+}
+# Those of the self-test; `fast` is loaded only when a camera is used.
+TESTED = ("landmarks", "segmentation", "generator")
+# CenterFace's outputs, by the numbers that they have in its file.
+_DETECTOR_OUTPUTS = {"537": "heat", "538": "sizes", "539": "offsets", "540": "points"}
+# Side of the blocks over which the results of the self-test are averaged, in pixels.
+BLOCK = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class PageNetwork:
+    """A network of the page.
+
+    Attributes:
+      size: side of the faces it takes, in pixels; None for the detector.
+      zoom: of their squares; None for the detector.
+      expected: what the network gives for `test_image`, as `summary` sums it up; None if it is not in the self-test.
+    """
+
+    size: int | None = None
+    zoom: float | None = None
+    expected: list[float] | None = None
+
+
+def export_networks(folder: Path) -> dict[str, PageNetwork]:
+    """Writes the detector and the networks of the package into `folder`, each as NAME.onnx.
+
+    Weights are float16, arithmetic is float32.
+
+    Raises:
+      UserError: the package onnx or the detector's weights are missing, or the folder cannot be written.
+    """
+    _export_detector(folder / "detector.onnx")
+    networks = {"detector": PageNetwork()}
+    for name, (file, task) in NETWORKS.items():
+        stored = load_network(pretrained(file), task)
+        save_onnx(folder / f"{name}.onnx", stored, half=True, browser=True)
+        expected = _expected(pretrained(file), task) if name in TESTED else None
+        networks[name] = PageNetwork(stored.description.size, stored.description.zoom, expected)
+    return networks
+
+
+def _expected(path: Path, task: str) -> list[float]:
+    network = FaceNetwork(path, task, batch_size=1)
+    return summary(network(test_image(network.size)[None], test_mask(network.size)[None])[0])
+
+
+def test_image(size: int) -> np.ndarray:
+    """What the self-test shows the networks: `[size, size, 3]` uint8."""
+    y, x, channel = np.indices((size, size, 3))
+    return ((x + 2 * y + 40 * channel) % 256).astype(np.uint8)
+
+
+def test_mask(size: int) -> np.ndarray:
+    """The mask of the self-test: the lower half, `[size, size, 1]` uint8, 255 = hidden."""
+    mask = np.zeros((size, size, 1), np.uint8)
+    mask[size // 2 :] = 255
+    return mask
+
+
+def summary(result: np.ndarray) -> list[float]:
+    """A network's result in short: of maps `[S, S, ...]` the means of blocks, of points `[68, 2]` themselves."""
+    if result.shape[0] == result.shape[1]:
+        count = result.shape[0] // BLOCK
+        result = result.astype(np.float64).reshape(count, BLOCK, count, BLOCK, -1).mean(axis=(1, 3))
+    return [round(float(value), 4) for value in result.ravel()]
+
+
+def _export_detector(path: Path) -> None:
+    """CenterFace for photos of any size, with names for its outputs."""
+    try:
+        import onnx
+    except ImportError as error:
+        raise UserError("the page needs the package onnx: pip install 'maskgan_jax[onnx]'") from error
+    model = onnx.load(weight_file("centerface.onnx"))
+    graph = model.graph
+    used = {name for node in graph.node for name in node.input}
+    for weight in [weight for weight in graph.initializer if weight.name not in used]:  # Left over from its training.
+        graph.initializer.remove(weight)
+    for value in [value for value in graph.input if value.name not in used]:
+        graph.input.remove(value)
+    weights = {weight.name for weight in graph.initializer}
+    (picture,) = (value for value in graph.input if value.name not in weights)
+    names = {**_DETECTOR_OUTPUTS, picture.name: "picture"}
+    for node in graph.node:
+        for values in (node.input, node.output):
+            values[:] = [names.get(name, name) for name in values]
+    # Its file has the sizes of an example.
+    shape = [1, 3, "height", "width"]
+    described = [onnx.helper.make_tensor_value_info("picture", onnx.TensorProto.FLOAT, shape)]
+    outputs = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, None, None, None])
+        for name in _DETECTOR_OUTPUTS.values()
+    ]
+    for values, new in ((graph.input, described), (graph.output, outputs), (graph.value_info, [])):
+        del values[:]
+        values.extend(new)
+    store_as_half(model)
+    onnx.checker.check_model(model, full_check=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(model.SerializeToString())

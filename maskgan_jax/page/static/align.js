@@ -1,0 +1,205 @@
+/** The alignment of FFHQ and StyleGAN2: an upright square around eyes and mouth, cut out of the photo, and put back. */
+import {
+  clamp, crop, emptyImage, gaussianBlur, histograms, quantile, reflect, resizeArea, resizeLinear, rint, warpAffine,
+} from "./images.js";
+import { fillConvexPoly } from "./morphology.js";
+import { LEFT_EYE, RIGHT_EYE, mean } from "./points.js";
+
+/** Standard deviation of the blur before shrinking, over the square root of (scale ** 2 - 1). */
+const BLUR = 0.42;
+
+const plus = (a, b) => [a[0] + b[0], a[1] + b[1]];
+const minus = (a, b) => [a[0] - b[0], a[1] - b[1]];
+const times = (a, factor) => [a[0] * factor, a[1] * factor];
+
+/** A square in a photo, upright with respect to a face, and the size of the aligned images that are cut out of it. */
+export class FaceSquare {
+  /** `corners`: top left, bottom left, bottom right and top right, the outer edges of the outer pixels; pixel centres are integers. */
+  constructor(corners, size) {
+    this.corners = corners;
+    this.size = size;
+  }
+
+  /** The square that FFHQ cuts out of a photo, `zoom` times smaller, on the middle of the same lower edge. */
+  static around(landmarks, size, zoom) {
+    const mouth = mean([landmarks[48], landmarks[54]]);
+    return FaceSquare.fromPoints(mean(landmarks.slice(...LEFT_EYE)), mean(landmarks.slice(...RIGHT_EYE)), mouth, size, zoom);
+  }
+
+  /** The same by the middle of each eye and of the mouth's corners. */
+  static fromPoints(leftEye, rightEye, mouth, size, zoom) {
+    const eyes = mean([leftEye, rightEye]);
+    const eyeToEye = minus(rightEye, leftEye);
+    const eyeToMouth = minus(mouth, eyes);
+    let right = minus(eyeToEye, [-eyeToMouth[1], eyeToMouth[0]]);
+    const length = Math.max(Math.hypot(...eyeToEye) * 2, Math.hypot(...eyeToMouth) * 1.8);
+    right = times(right, length / Math.hypot(...right));
+    const down = [-right[1], right[0]];
+    const centre = plus(eyes, times(eyeToMouth, 0.1));
+    const corners = [
+      minus(minus(centre, right), down),
+      plus(minus(centre, right), down),
+      plus(plus(centre, right), down),
+      minus(plus(centre, right), down),
+    ];
+    const foot = mean([corners[1], corners[2]]);
+    return new FaceSquare(corners.map((corner) => plus(foot, times(minus(corner, foot), 1 / zoom))), size);
+  }
+
+  /** Its side in the photo, in pixels. */
+  get side() {
+    return Math.hypot(...minus(this.corners[3], this.corners[0]));
+  }
+
+  equals(other) {
+    return this.size === other.size && this.corners.every((corner, i) => corner.every((x, k) => x === other.corners[i][k]));
+  }
+
+  /** The same square, moved to its right by a fraction of its side. */
+  moved(right) {
+    const step = times(minus(this.corners[3], this.corners[0]), right);
+    return new FaceSquare(this.corners.map((corner) => plus(corner, step)), this.size);
+  }
+
+  toPhoto(points) {
+    return points.map((point) => apply(this.matrix(), point));
+  }
+
+  toAligned(points) {
+    const inverse = inverted(this.matrix());
+    return points.map((point) => apply(inverse, point));
+  }
+
+  /** The aligned image of a photo or mask, without aliasing; continued where the photo ends. */
+  cutOut(photo) {
+    let { corners, side } = this;
+    // Shrink, so that all that follows works on about as many pixels as it needs.
+    const shrink = Math.trunc((side / this.size) * 0.5);
+    if (shrink > 1) {
+      const small = shrunk(photo, shrink);
+      const scale = [small.width / photo.width, small.height / photo.height];
+      corners = corners.map((corner) => corner.map((x, k) => (x + 0.5) * scale[k] - 0.5));
+      side /= shrink;
+      photo = small;
+    }
+    // Crop, and continue the photo where the square leaves it.
+    const border = Math.max(rint(side * 0.1), 3);
+    const shape = [photo.width, photo.height];
+    const low = [0, 1].map((k) => Math.floor(Math.min(...corners.map((corner) => corner[k]))) - border);
+    const high = [0, 1].map((k) => Math.ceil(Math.max(...corners.map((corner) => corner[k]))) + border);
+    const first = low.map((x, k) => clamp(x, 0, shape[k] - 1));
+    const last = high.map((x, k) => clamp(x, 1, shape[k]));
+    photo = crop(photo, ...first, ...minus(last, first));
+    corners = corners.map((corner) => minus(corner, first));
+    const missing = [...minus(first, low), ...minus(high, last)];
+    if (Math.max(...missing) > border - 4) {
+      const margins = missing.map((x) => Math.max(x, rint(side * 0.3)));
+      photo = padded(photo, margins, side * 0.02);
+      corners = corners.map((corner) => plus(corner, margins));
+    }
+    // Remove what `size` pixels cannot show.
+    if (side > this.size) photo = gaussianBlur(photo, BLUR * Math.sqrt((side / this.size) ** 2 - 1));
+    return warpAffine(photo, new FaceSquare(corners, this.size).matrix(), this.size, this.size, true);
+  }
+
+  /** The part { x, y, width, height } of a photo that holds the square and one pixel around it; it may be empty. */
+  window(photo) {
+    const limits = [photo.width, photo.height];
+    const corners = this.corners.map((corner) => corner.map(rint));
+    const low = limits.map((limit, k) => clamp(Math.min(...corners.map((corner) => corner[k])) - 1, 0, limit));
+    const high = limits.map((limit, k) => clamp(Math.max(...corners.map((corner) => corner[k])) + 2, 0, limit));
+    return { x: low[0], y: low[1], width: high[0] - low[0], height: high[1] - low[1] };
+  }
+
+  /** The square as a mask in a window of the photo. */
+  inside(window) {
+    const corners = this.corners.map(([x, y]) => [rint(x) - window.x, rint(y) - window.y]);
+    return fillConvexPoly(emptyImage(window.width, window.height), corners);
+  }
+
+  /** The reverse of `cutOut`: an aligned image as it lies in a window of its photo, without aliasing. */
+  putBack(image, window) {
+    if (this.side < this.size) image = gaussianBlur(image, BLUR * Math.sqrt((this.size / this.side) ** 2 - 1));
+    return warpAffine(image, inverted(this.matrix(window)), window.width, window.height, true);
+  }
+
+  /** A mask of the aligned image as it lies in a window of the photo. */
+  putMaskBack(mask, window) {
+    // A little softer than it is, so that enlarged pixels leave no steps in its outline.
+    const soft = gaussianBlur(mask, 0.7);
+    const moved = warpAffine(soft, inverted(this.matrix(window)), window.width, window.height, false);
+    for (let i = 0; i < moved.data.length; i++) moved.data[i] = moved.data[i] > 127 ? 255 : 0;
+    return moved;
+  }
+
+  /** From pixels of the aligned image to pixels of a window of the photo. */
+  matrix(window = { x: 0, y: 0 }) {
+    const [topLeft, bottomLeft, , topRight] = this.corners.map((corner) => minus(corner, [window.x, window.y]));
+    const across = times(minus(topRight, topLeft), 1 / this.size);
+    const down = times(minus(bottomLeft, topLeft), 1 / this.size);
+    return [0, 1].map((k) => [across[k], down[k], topLeft[k] + (across[k] + down[k]) / 2]);
+  }
+}
+
+function apply(m, [x, y]) {
+  return m.map((row) => row[0] * x + row[1] * y + row[2]);
+}
+
+function inverted([[a, b, c], [d, e, f]]) {
+  const determinant = a * e - b * d;
+  const [p, q, r, s] = [e / determinant, -b / determinant, -d / determinant, a / determinant];
+  return [[p, q, -(p * c + q * f)], [r, s, -(r * c + s * f)]];
+}
+
+const shrunkPhotos = new WeakMap();
+
+/** A photo, so many times smaller. It is kept: several squares are cut out of each photo. */
+function shrunk(photo, times) {
+  if (!shrunkPhotos.has(photo)) shrunkPhotos.set(photo, new Map());
+  const kept = shrunkPhotos.get(photo);
+  if (!kept.has(times)) {
+    const sides = [photo.width, photo.height].map((side) => Math.max(1, rint(side / times)));
+    kept.set(times, resizeArea(photo, ...sides));
+  }
+  return kept.get(times);
+}
+
+/** Continues a photo beyond its edges by reflection, ever more blurred and faded to the median colour, as FFHQ does. */
+function padded(photo, [left, top, right, bottom], blur) {
+  const { channels } = photo;
+  const width = photo.width + left + right;
+  const height = photo.height + top + bottom;
+  const result = emptyImage(width, height, channels);
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      const from = (reflect(y - top, photo.height) * photo.width + reflect(x - left, photo.width)) * channels;
+      for (let c = 0; c < channels; c++) result.data[(y * width + x) * channels + c] = photo.data[from + c];
+    }
+  }
+  const scale = Math.max(1, Math.trunc(blur / 2));
+  const small = resizeArea(result, Math.ceil(width / scale), Math.ceil(height / scale));
+  const blurred = resizeLinear(gaussianBlur(small, blur / scale), width, height);
+  // 0 on the photo's edge, growing to 1 on the new edge and falling inside the photo.
+  const outside = (length, before, after) =>
+    Float32Array.from({ length }, (_, i) => 1 - Math.min(i / before, (length - 1 - i) / after));
+  const across = outside(width, left, right);
+  const down = outside(height, top, bottom);
+  /** Blends with other pixels, which are these or of one colour, by `weight` of that. */
+  const blend = (pixels, colour, weight) => {
+    for (let y = 0; y < height; y++) {
+      for (let x = 0; x < width; x++) {
+        const part = clamp(weight(Math.max(across[x], down[y])), 0, 1);
+        if (!part) continue;
+        const i = (y * width + x) * channels;
+        for (let c = 0; c < channels; c++) {
+          const other = pixels ? pixels[i + c] : colour[c];
+          result.data[i + c] = rint(result.data[i + c] + part * (other - result.data[i + c]));
+        }
+      }
+    }
+  };
+  blend(blurred.data, null, (distance) => distance * 3 + 1);
+  const median = histograms(result, undefined, 4).map((counts) => rint(quantile(counts, 0.5)));
+  blend(null, median, (distance) => distance);
+  return result;
+}

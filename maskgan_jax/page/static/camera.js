@@ -1,0 +1,49 @@
+/** A camera's live picture: its frames one after another, as fast as they are worked on. */
+
+/** Frames are made no wider than this, in pixels. */
+const WIDEST = 640;
+
+export class Camera {
+  #stream = null;
+
+  constructor(video) {
+    this.video = video;
+  }
+
+  get running() {
+    return Boolean(this.#stream);
+  }
+
+  /** Throws an Error whose message is for the reader if there is no camera, or it may not be used. */
+  async start() {
+    try {
+      const wanted = { video: { facingMode: "user", width: { ideal: 1280 } }, audio: false };
+      this.#stream = await navigator.mediaDevices.getUserMedia(wanted);
+    } catch (error) {
+      const refused = error.name === "NotAllowedError";
+      throw new Error(
+        refused
+          ? "The camera may not be used: allow it for this page in the browser's settings, or choose a photo."
+          : "No camera was found, or another program uses it. Choose a photo instead.",
+      );
+    }
+    this.video.srcObject = this.#stream;
+    await this.video.play();
+  }
+
+  stop() {
+    this.#stream?.getTracks().forEach((track) => track.stop());
+    this.#stream = null;
+    this.video.srcObject = null;
+  }
+
+  /** What the camera sees now: { width, height, pixels }, at full size or made smaller. */
+  frame(whole = false) {
+    const scale = whole ? 1 : Math.min(1, WIDEST / this.video.videoWidth);
+    const [width, height] = [this.video.videoWidth, this.video.videoHeight].map((side) => Math.max(1, Math.round(side * scale)));
+    const canvas = new OffscreenCanvas(width, height);
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    context.drawImage(this.video, 0, 0, width, height);
+    return { width, height, pixels: context.getImageData(0, 0, width, height).data };
+  }
+}

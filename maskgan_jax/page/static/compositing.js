@@ -1,0 +1,130 @@
+/** Redrawn faces go back into their photo. Each is worked on in the window of its square alone, however large the photo is. */
+import { combined, copyImage, crop, emptyImage, rint } from "./images.js";
+import { faceGrain } from "./grain.js";
+import { boundingRect, dilate, distanceTransform, square as squareElement } from "./morphology.js";
+import { eyes } from "./points.js";
+
+/** By how much a mask that was found is grown, as a fraction of the side: over this width the drawn face is blended with the photo. */
+export const RIM = 1 / 64;
+/** Width of the soft edge within any mask, likewise. */
+const SOFT_EDGE = 1 / 256;
+
+/**
+ * A photo with its redrawn faces, the largest in front.
+ *
+ * `faces` are all that were found, the largest first. `nearest`, if a mask was given, is what `nearestFaces` gives: a face is
+ * redrawn where it has its number. `grain`: whether what was drawn gets the photo's grain.
+ */
+export function composite(photo, faces, { nearest, grain = false } = {}) {
+  const result = copyImage(photo);
+  const redrawn = grain && redrawnMask(photo, faces, nearest);
+  for (const { part, window, mask } of redrawnParts(photo, faces, nearest).reverse()) {
+    const added = grain && faceGrain(photo, part, window, mask, redrawn);
+    const given = nearest && givenMask(nearest, photo.width, part.square, window);
+    paste(result, part, window, mask, given, added);
+  }
+  return result;
+}
+
+/** Where a photo was redrawn, whether or not what was drawn differs from it: a mask. */
+export function redrawnMask(photo, faces, nearest) {
+  const result = emptyImage(photo.width, photo.height);
+  for (const { window, mask } of redrawnParts(photo, faces, nearest)) {
+    for (let y = 0, i = 0; y < window.height; y++) {
+      const start = (window.y + y) * photo.width + window.x;
+      for (let x = 0; x < window.width; x++, i++) result.data[start + x] |= mask.data[i];
+    }
+  }
+  return result;
+}
+
+/** Each square that was redrawn: { part, window, mask }. The rest of a face comes before the face itself, on which it was drawn. */
+function redrawnParts(photo, faces, nearest) {
+  const parts = [];
+  faces.forEach((face, number) => {
+    for (const part of [...face.rest].reverse().concat(face)) {
+      const window = part.square.window(photo);
+      if (!part.after || window.width <= 0 || window.height <= 0) continue;
+      const mask = nearest ? numberedMask(nearest, photo.width, number, window) : part.square.putMaskBack(part.mask, window);
+      parts.push({ part, window, mask: combined((a, b) => a & b, mask, part.square.inside(window)) });
+    }
+  });
+  return parts;
+}
+
+function numberedMask(nearest, width, number, window) {
+  const mask = emptyImage(window.width, window.height);
+  for (let y = 0, i = 0; y < window.height; y++) {
+    const start = (window.y + y) * width + window.x;
+    for (let x = 0; x < window.width; x++, i++) mask.data[i] = nearest[start + x] === number ? 255 : 0;
+  }
+  return mask;
+}
+
+/** All of a mask that was given, in a window, whichever face is redrawn there. */
+function givenMask(nearest, width, square, window) {
+  const inside = square.inside(window);
+  for (let y = 0, i = 0; y < window.height; y++) {
+    const start = (window.y + y) * width + window.x;
+    for (let x = 0; x < window.width; x++, i++) if (nearest[start + x] < 0) inside.data[i] = 0;
+  }
+  return inside;
+}
+
+/** A mask divided among faces: an Int16Array, the number of the nearest nose where it hides, else -1. */
+export function nearestFaces(mask, faces) {
+  return Int16Array.from(mask.data, (hidden, i) => {
+    if (hidden <= 127) return -1;
+    let [number, least] = [0, Infinity];
+    faces.forEach(({ landmarks }, k) => {
+      const distance = Math.hypot((i % mask.width) - landmarks[33][0], Math.floor(i / mask.width) - landmarks[33][1]);
+      if (distance < least) [number, least] = [k, distance];
+    });
+    return number;
+  });
+}
+
+/**
+ * Puts a redrawn face into its photo, which is changed, with a soft edge inside the mask; no pixel outside the mask changes.
+ *
+ * `mask` and, if there are any, `given` and `grain` (levels to be added to what was drawn) are those of the window.
+ */
+function paste(photo, face, window, mask, given, grain) {
+  // One more pixel on each side, from where the distance to the edge counts. The photo's own edge is none.
+  const { x, y, width, height } = boundingRect(dilate(mask, squareElement(3)));
+  if (!width) return;
+  const part = { x: window.x + x, y: window.y + y, width, height };
+  mask = crop(mask, x, y, width, height);
+  const { side } = face.square;
+  let weight;
+  if (given) {
+    const edge = softEdge(crop(given, x, y, width, height), side * SOFT_EDGE);
+    weight = (i) => (mask.data[i] ? edge[i] : 0); // No edge between two faces.
+  } else {
+    // Around the eyes the mask was cut off, not grown: what it shows there is the face mask up to its outline.
+    const { size } = face.square;
+    const visible = face.square.putMaskBack(eyes(face.square.toAligned(face.landmarks), size, size), part);
+    const narrow = softEdge(mask, side * SOFT_EDGE);
+    const wide = softEdge(combined((a, b) => a | b, mask, visible), side * RIM);
+    weight = (i) => Math.min(narrow[i], wide[i]);
+  }
+  const drawn = face.square.putBack(face.after, part);
+  const added = grain && crop(grain, x, y, width, height).data;
+  for (let row = 0, i = 0; row < height; row++) {
+    for (let column = 0; column < width; column++, i++) {
+      const w = weight(i);
+      if (!w) continue;
+      const at = ((part.y + row) * photo.width + part.x + column) * 3;
+      for (let c = 0; c < 3; c++) {
+        const known = photo.data[at + c];
+        const level = added ? Math.min(Math.max(drawn.data[3 * i + c] + added[i], 0), 255) : drawn.data[3 * i + c];
+        photo.data[at + c] = rint(known + w * (level - known));
+      }
+    }
+  }
+}
+
+/** 0 outside a mask, rising to 1 over `width` pixels inside it. */
+function softEdge(mask, width) {
+  return distanceTransform(mask).map((distance) => Math.min(distance / Math.max(width, 1), 1));
+}

@@ -1,0 +1,102 @@
+/** Grain for what was drawn: fine texture like that of the visible skin, which a generator of fewer pixels cannot draw. */
+import { combined, copyImage, crop, emptyImage, gaussianBlur, grey, histograms, quantile, resizeArea, rint } from "./images.js";
+import { dilate, square as squareElement } from "./morphology.js";
+import { fillHull } from "./points.js";
+import { standardNormal } from "./random.js";
+
+/** The visible skin reaches this much above the brows, as a fraction of the distance from the chin to the bridge of the nose. */
+const FOREHEAD = 0.2;
+/** Around brows and eyes, as a fraction of the width of the face, it does not count. */
+const EYE_MARGIN = 0.04;
+/** Skin differs from the median of the drawn skin by no more than this many levels. */
+const TONE = 40;
+/** Texture is measured in blocks of so many standard deviations of the blur that takes it away, if there are enough: their median. */
+const BLOCK = 4;
+const LEAST_BLOCKS = 12;
+/** Coarser texture, by the standard deviation of that blur in pixels, is not grain. */
+const COARSEST = 8;
+
+/**
+ * The texture that a redrawn face lacks, in levels, to be added to each colour: an image of the window.
+ *
+ * `mask`: of the window, what is redrawn here. `redrawn`: of the photo, what is redrawn anywhere: no skin that can be seen.
+ */
+export function faceGrain(photo, face, window, mask, redrawn) {
+  const landmarks = face.landmarks.map(([x, y]) => [x - window.x, y - window.y]);
+  const { area, skin } = faceAndSkin(landmarks, window);
+  const inside = combined((a, b) => a & b, area, mask);
+  if (!inside.data.some(Boolean)) return emptyImage(window.width, window.height, 1, Float32Array);
+  const known = crop(photo, window.x, window.y, window.width, window.height);
+  const drawn = face.square.putBack(face.after, window);
+  const tone = histograms(drawn, (i) => inside.data[i]).map((counts) => quantile(counts, 0.5));
+  const hidden = crop(redrawn, window.x, window.y, window.width, window.height);
+  const visible = combined((isSkin, isHidden) => (isSkin && !isHidden ? 255 : 0), skin, hidden);
+  for (let i = 0; i < visible.data.length; i++) {
+    if (tone.some((level, c) => Math.abs(known.data[3 * i + c] - level) > TONE)) visible.data[i] = 0;
+  }
+  // Nothing is added beside the face, where there may be a smooth background.
+  const fade = gaussianBlur(area, 0.02 * widthOf(landmarks));
+  const result = grain(known, visible, drawn, inside, face.square.side / face.square.size);
+  for (let i = 0; i < result.data.length; i++) result.data[i] *= fade.data[i] / 255;
+  return result;
+}
+
+/**
+ * Noise with which drawn skin has as much texture as visible skin.
+ *
+ * Lightness is split into octaves. White noise gets in each the power by which the drawn skin falls short of the visible skin.
+ * `scale`: pixels of the photo for each pixel that the generator drew.
+ */
+export function grain(known, visible, drawn, redrawn, scale) {
+  const { width, height } = visible;
+  const result = emptyImage(width, height, 1, Float32Array);
+  const noise = { ...result, data: standardNormal(width * height) };
+  let layers = [...[known, drawn].map((image) => ({ ...result, data: new Float32Array(grey(image).data) })), noise];
+  for (let sigma = 1; sigma <= Math.max(Math.min(2 * scale, COARSEST), 1); sigma *= 2) {
+    // Blurs add up by their squares.
+    const blurred = layers.map((layer) => gaussianBlur(layer, Math.sqrt(sigma ** 2 - Math.floor(sigma / 2) ** 2)));
+    const [wanted, present, octave] = layers.map((layer, k) => {
+      const difference = copyImage(layer);
+      for (let i = 0; i < difference.data.length; i++) difference.data[i] -= blurred[k].data[i];
+      return difference;
+    });
+    const missing = power(wanted, visible, BLOCK * sigma) - power(present, redrawn, BLOCK * sigma);
+    if (missing > 0) {
+      const factor = Math.sqrt(missing) / deviation(octave.data);
+      for (let i = 0; i < result.data.length; i++) result.data[i] += factor * octave.data[i];
+    }
+    layers = blurred;
+  }
+  return result;
+}
+
+/** The median of the mean squares in the blocks that lie in a mask; NaN if these are too few. */
+function power(octave, mask, block) {
+  const [width, height] = [Math.floor(mask.width / block), Math.floor(mask.height / block)];
+  if (!width || !height) return NaN;
+  const blocks = (image) => resizeArea(crop(image, 0, 0, width * block, height * block), width, height).data;
+  const inside = blocks(mask);
+  const powers = blocks({ ...octave, data: octave.data.map((value) => value * value) }).filter((_, i) => inside[i] === 255).sort();
+  if (powers.length < LEAST_BLOCKS) return NaN;
+  return (powers[(powers.length - 1) >> 1] + powers[powers.length >> 1]) / 2;
+}
+
+function deviation(values) {
+  const mean = values.reduce((a, b) => a + b, 0) / values.length;
+  return Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / values.length);
+}
+
+/** The face from the chin to the forehead, and the same without brows and eyes, as masks. */
+function faceAndSkin(landmarks, { width, height }) {
+  const filled = (points) => fillHull(emptyImage(width, height), points);
+  const part = (...ranges) => ranges.flatMap((range) => landmarks.slice(...range));
+  const up = [0, 1].map((k) => FOREHEAD * (landmarks[27][k] - landmarks[8][k]));
+  const area = filled([...landmarks, ...landmarks.slice(17, 27).map(([x, y]) => [x + up[0], y + up[1]])]);
+  const browsAndEyes = combined((a, b) => a | b, filled(part([17, 22], [36, 42])), filled(part([22, 27], [42, 48])));
+  const reach = 2 * rint(EYE_MARGIN * widthOf(landmarks)) + 1;
+  return { area, skin: combined((a, b) => (b ? 0 : a), area, dilate(browsAndEyes, squareElement(reach))) };
+}
+
+function widthOf(landmarks) {
+  return Math.hypot(landmarks[16][0] - landmarks[0][0], landmarks[16][1] - landmarks[0][1]);
+}

@@ -1,0 +1,279 @@
+/**
+ * Images and what OpenCV does to them, by the same rules.
+ *
+ * An image is { width, height, channels, data }: `data` is a Uint8Array or a Float32Array, row by row, channels last. A mask is an
+ * image of one channel, 255 = hidden.
+ */
+
+/** An empty image; `Type` is Uint8Array or Float32Array. */
+export function emptyImage(width, height, channels = 1, Type = Uint8Array) {
+  return { width, height, channels, data: new Type(width * height * channels) };
+}
+
+export function copyImage(image) {
+  return { ...image, data: image.data.slice() };
+}
+
+/** To the nearest integer, halves to the even one, as NumPy and OpenCV round. */
+export function rint(value) {
+  const rounded = Math.round(value);
+  return rounded - value === 0.5 && rounded % 2 !== 0 ? rounded - 1 : rounded;
+}
+
+export function clamp(value, low, high) {
+  return value < low ? low : value > high ? high : value;
+}
+
+/** The pixels of an image, to be written: numbers that are stored as bytes are rounded and kept in their range. */
+function written({ data }) {
+  return data instanceof Uint8Array ? new Uint8ClampedArray(data.buffer) : data;
+}
+
+/** A part of an image. */
+export function crop(image, x, y, width, height) {
+  const { channels, data } = image;
+  const result = emptyImage(width, height, channels, data.constructor);
+  for (let row = 0; row < height; row++) {
+    const start = ((y + row) * image.width + x) * channels;
+    result.data.set(data.subarray(start, start + width * channels), row * width * channels);
+  }
+  return result;
+}
+
+/** The weights with which each of `to` pixels of a row is made from `from` pixels, as `weightLists` gives them. */
+function areaWeights(from, to) {
+  const scale = from / to;
+  return weightLists(to, (i) => {
+    const low = i * scale;
+    const high = Math.min((i + 1) * scale, from);
+    const first = Math.floor(low + 1e-6);
+    const last = Math.min(Math.max(Math.ceil(high - 1e-6), first + 1), from);
+    const weights = [];
+    for (let j = first; j < last; j++) weights.push((Math.min(j + 1, high) - Math.max(j, low)) / (high - low));
+    return [first, weights];
+  });
+}
+
+function linearWeights(from, to) {
+  const scale = from / to;
+  return weightLists(to, (i) => {
+    const place = clamp((i + 0.5) * scale - 0.5, 0, from - 1);
+    const first = Math.floor(place);
+    return first + 1 < from ? [first, [1 - (place - first), place - first]] : [first, [1]];
+  });
+}
+
+/**
+ * For each pixel i the first of those it is made from, `firsts[i]`, and their weights: `weights` from `starts[i]` to `starts[i + 1]`.
+ * `of` gives both for one pixel.
+ */
+function weightLists(count, of) {
+  const lists = Array.from({ length: count }, (_, i) => of(i));
+  const starts = new Int32Array(count + 1);
+  lists.forEach(([, weights], i) => (starts[i + 1] = starts[i] + weights.length));
+  const firsts = Int32Array.from(lists, ([first]) => first);
+  return { firsts, starts, weights: Float32Array.from(lists.flatMap(([, weights]) => weights)) };
+}
+
+function resize(image, width, height, weightsOf) {
+  const { channels, data } = image;
+  const across = weightsOf(image.width, width);
+  const down = weightsOf(image.height, height);
+  const result = emptyImage(width, height, channels, data.constructor);
+  const pixels = written(result);
+  const row = new Float32Array(image.width * channels);
+  for (let y = 0, to = 0; y < height; y++) {
+    row.fill(0);
+    for (let k = down.starts[y], from = down.firsts[y] * row.length; k < down.starts[y + 1]; k++, from += row.length) {
+      const weight = down.weights[k];
+      for (let i = 0; i < row.length; i++) row[i] += weight * data[from + i];
+    }
+    for (let x = 0; x < width; x++) {
+      for (let c = 0; c < channels; c++, to++) {
+        let sum = 0;
+        for (let k = across.starts[x], from = across.firsts[x] * channels + c; k < across.starts[x + 1]; k++, from += channels) {
+          sum += across.weights[k] * row[from];
+        }
+        pixels[to] = sum;
+      }
+    }
+  }
+  return result;
+}
+
+/** `cv2.resize(..., INTER_AREA)`, to a smaller size: each pixel is the mean of the area that it covers. */
+export function resizeArea(image, width, height) {
+  return resize(image, width, height, areaWeights);
+}
+
+/** `cv2.resize(..., INTER_LINEAR)`. */
+export function resizeLinear(image, width, height) {
+  return resize(image, width, height, linearWeights);
+}
+
+/** An index beyond 0..length-1, mirrored at the first or last pixel (BORDER_REFLECT_101). */
+export function reflect(i, length) {
+  if (length === 1) return 0;
+  while (i < 0 || i >= length) i = i < 0 ? -i : 2 * length - 2 - i;
+  return i;
+}
+
+/** `cv2.GaussianBlur(image, (0, 0), sigma)`. */
+export function gaussianBlur(image, sigma) {
+  const { width, height, channels, data } = image;
+  const side = rint(sigma * (data instanceof Uint8Array ? 3 : 4) * 2 + 1) | 1;
+  const radius = side >> 1;
+  const kernel = Float32Array.from({ length: side }, (_, i) => Math.exp(-((i - radius) ** 2) / (2 * sigma * sigma)));
+  const sum = kernel.reduce((a, b) => a + b);
+  kernel.forEach((value, i) => (kernel[i] = value / sum));
+
+  const length = width * channels;
+  const padded = new Float32Array(length + 2 * radius * channels);
+  const rows = new Float32Array(length * height);
+  for (let y = 0; y < height; y++) {
+    for (let x = -radius; x < width + radius; x++) {
+      const from = (y * width + reflect(x, width)) * channels;
+      for (let c = 0; c < channels; c++) padded[(x + radius) * channels + c] = data[from + c];
+    }
+    for (let i = 0; i < length; i++) {
+      let value = kernel[radius] * padded[i + radius * channels];
+      for (let k = 0, a = i, b = i + 2 * radius * channels; k < radius; k++, a += channels, b -= channels) {
+        value += kernel[k] * (padded[a] + padded[b]);
+      }
+      rows[y * length + i] = value;
+    }
+  }
+  const result = emptyImage(width, height, channels, data.constructor);
+  const pixels = written(result);
+  const starts = new Int32Array(side);
+  for (let y = 0; y < height; y++) {
+    for (let k = 0; k < side; k++) starts[k] = reflect(y + k - radius, height) * length;
+    for (let i = 0; i < length; i++) {
+      let value = kernel[radius] * rows[y * length + i];
+      for (let k = 0; k < radius; k++) value += kernel[k] * (rows[starts[k] + i] + rows[starts[side - 1 - k] + i]);
+      pixels[y * length + i] = value;
+    }
+  }
+  return result;
+}
+
+/** The weights of four neighbours for each of 32 places between two pixels, as OpenCV's bicubic interpolation has them. */
+const CUBIC = Array.from({ length: 32 }, (_, i) => {
+  const a = -0.75;
+  const x = i / 32;
+  const near = (d) => ((a + 2) * d - (a + 3)) * d * d + 1;
+  const far = (d) => ((a * d - 5 * a) * d + 8 * a) * d - 4 * a;
+  const weights = [far(x + 1), near(x), near(1 - x)];
+  return [...weights, 1 - weights[0] - weights[1] - weights[2]];
+});
+
+/**
+ * `cv2.warpAffine`: an image whose pixel (x, y) is that of `image` at m * (x, y, 1).
+ *
+ * `m` is [[a, b, c], [d, e, f]], from the result to the image. `cubic` interpolates over 4x4 pixels and repeats the edge beyond it
+ * (BORDER_REPLICATE); else it is over 2x2 pixels, and there is 0 beyond the edge.
+ */
+export function warpAffine(image, m, width, height, cubic) {
+  const result = emptyImage(width, height, image.channels, image.data.constructor);
+  const sample = (cubic ? sampleCubic : sampleLinear)(image, written(result));
+  for (let y = 0, to = 0; y < height; y++) {
+    const startX = m[0][1] * y + m[0][2];
+    const startY = m[1][1] * y + m[1][2];
+    for (let x = 0; x < width; x++, to += image.channels) sample(m[0][0] * x + startX, m[1][0] * x + startY, to);
+  }
+  return result;
+}
+
+/** What writes the colour at a place (x, y) of an image to `pixels`, from index `to` on. */
+function sampleLinear({ width, height, channels, data }, pixels) {
+  return (x, y, to) => {
+    if (x <= -1 || y <= -1 || x >= width || y >= height) return;
+    const left = Math.floor(x);
+    const top = Math.floor(y);
+    for (let c = 0; c < channels; c++) {
+      let value = 0;
+      for (let k = 0; k < 4; k++) {
+        const u = left + (k & 1);
+        const v = top + (k >> 1);
+        if (u < 0 || v < 0 || u >= width || v >= height) continue;
+        value += (1 - Math.abs(x - u)) * (1 - Math.abs(y - v)) * data[(v * width + u) * channels + c];
+      }
+      pixels[to + c] = value;
+    }
+  };
+}
+
+function sampleCubic({ width, height, channels, data }, pixels) {
+  const columns = [0, 0, 0, 0];
+  const rows = [0, 0, 0, 0];
+  return (x, y, to) => {
+    const fixedX = Math.round(x * 32);
+    const fixedY = Math.round(y * 32);
+    const across = CUBIC[fixedX & 31];
+    const down = CUBIC[fixedY & 31];
+    for (let k = 0; k < 4; k++) {
+      columns[k] = clamp((fixedX >> 5) - 1 + k, 0, width - 1) * channels;
+      rows[k] = clamp((fixedY >> 5) - 1 + k, 0, height - 1) * width * channels;
+    }
+    const [first, second, third, fourth] = columns;
+    for (let c = 0; c < channels; c++) {
+      let value = 0;
+      for (let k = 0; k < 4; k++) {
+        const at = rows[k] + c;
+        const row = across[0] * data[at + first] + across[1] * data[at + second] + across[2] * data[at + third];
+        value += down[k] * (row + across[3] * data[at + fourth]);
+      }
+      pixels[to + c] = value;
+    }
+  };
+}
+
+/** A colour image in grey, as `cv2.cvtColor(..., COLOR_RGB2GRAY)`. */
+export function grey(image) {
+  const result = emptyImage(image.width, image.height);
+  for (let i = 0, j = 0; i < result.data.length; i++, j += 3) {
+    result.data[i] = (image.data[j] * 9798 + image.data[j + 1] * 19235 + image.data[j + 2] * 3735 + 16384) >> 15;
+  }
+  return result;
+}
+
+/** The level below which the fraction `q` of the values of a histogram lies, interpolated as `np.quantile` does. */
+export function quantile(histogram, q) {
+  const count = histogram.reduce((a, b) => a + b, 0);
+  const place = q * (count - 1);
+  const level = (number) => {
+    let before = 0;
+    for (let i = 0; i < histogram.length; i++) if ((before += histogram[i]) > number) return i;
+    return histogram.length - 1;
+  };
+  const low = level(Math.floor(place));
+  return low + (level(Math.ceil(place)) - low) * (place - Math.floor(place));
+}
+
+/** How often each level occurs in each channel: of the pixels (by index) for which `where` holds, in every `step`th row and column. */
+export function histograms(image, where = () => true, step = 1) {
+  const { width, height, channels, data } = image;
+  const counts = Array.from({ length: channels }, () => new Uint32Array(256));
+  for (let y = 0; y < height; y += step) {
+    for (let x = 0; x < width; x += step) {
+      const i = y * width + x;
+      if (where(i)) for (let c = 0; c < channels; c++) counts[c][data[i * channels + c]]++;
+    }
+  }
+  return counts;
+}
+
+export function countNonZero(mask) {
+  let count = 0;
+  for (const value of mask.data) if (value) count++;
+  return count;
+}
+
+/** A mask, pixel by pixel from others of the same size: `combine(a, b, ...)` takes and gives levels. */
+export function combined(combine, ...masks) {
+  const result = emptyImage(masks[0].width, masks[0].height);
+  const arrays = masks.map((mask) => mask.data);
+  if (arrays.length === 1) arrays.push(arrays[0]);
+  for (let i = 0; i < result.data.length; i++) result.data[i] = combine(arrays[0][i], arrays[1][i], arrays[2]?.[i]);
+  return result;
+}

@@ -1,0 +1,131 @@
+/** Where the face mask is on a face, by the segmentation network. */
+import { FaceSquare } from "./align.js";
+import { clamp, combined, countNonZero, emptyImage, histograms, quantile, rint } from "./images.js";
+import { components, dilate, ellipse } from "./morphology.js";
+import { CONTOUR, EYE_RIM, eyes, fillHull } from "./points.js";
+
+/** Face masks reach into the rim of an eye where the network is as certain as this. */
+const CERTAIN = 0.9;
+/** What is hidden with this probability is redrawn: on the lower face and close to it, and beyond that. */
+const LEAST_PROBABILITY = 0.04;
+const LEAST_BEYOND = 0.12;
+/** How close, as a fraction of the side of the aligned square. */
+const CLOSE = 0.06;
+/** Parts of a mask smaller than this fraction of the aligned square are not of a face mask; nor are larger holes. */
+const LEAST_PART = 0.002;
+const LARGEST_HOLE = 0.03;
+
+export class MaskFinder {
+  constructor(network) {
+    this.network = network;
+  }
+
+  /** The network's square around a face, with the jaw in the middle. */
+  square(landmarks) {
+    const square = FaceSquare.around(landmarks, this.network.size, this.network.zoom);
+    const jaw = square.toAligned(landmarks.slice(...CONTOUR)).map(([x]) => x);
+    return square.moved(((Math.min(...jaw) + Math.max(...jaw) + 1) / square.size - 1) / 2);
+  }
+
+  /** How likely each pixel of the network's square is hidden; `image` is what that square cuts out of the photo. */
+  async probability(image) {
+    return this.network.probability(image);
+  }
+
+  /** The mask in another square around the same face. */
+  mask(probability, landmarks, square) {
+    const own = this.square(landmarks);
+    const mask = foundMask(probability, own.toAligned(landmarks), own.size);
+    if (own.equals(square)) return mask;
+    // To the other square's image, as if that were the photo.
+    const within = new FaceSquare(square.toAligned(own.corners), own.size);
+    const moved = within.putMaskBack(mask, { x: 0, y: 0, width: square.size, height: square.size });
+    // The eyes, exactly.
+    const visible = eyes(square.toAligned(landmarks), square.size, square.size, 0);
+    return combined((hidden, eye) => (eye ? 0 : hidden), moved, visible);
+  }
+
+  /** How much of the lower face is hidden, 0 to 1. */
+  cover(probability, landmarks) {
+    const points = this.square(landmarks).toAligned(landmarks);
+    return lowerFaceCover(foundMask(probability, points, this.network.size, 0.5), points);
+  }
+
+  /** How much of the lower face is hidden: the least in three views, mirrored, leveled and darkened. */
+  async leastCover(image, landmarks) {
+    const square = this.square(landmarks);
+    const points = square.toAligned(landmarks);
+    let least = 1;
+    for (const view of [mirrored, leveled, darkened]) {
+      let probability = await this.network.probability(view(image));
+      if (view === mirrored) probability = mirrored({ ...image, channels: 1, data: probability }).data;
+      least = Math.min(least, lowerFaceCover(foundMask(probability, points, square.size, 0.5), points));
+    }
+    return least;
+  }
+}
+
+export function mirrored(image) {
+  const { width, channels, data } = image;
+  const result = data.slice();
+  for (let i = 0; i < data.length / channels; i++) {
+    const from = i - (i % width) + width - 1 - (i % width);
+    for (let c = 0; c < channels; c++) result[i * channels + c] = data[from * channels + c];
+  }
+  return { ...image, data: result };
+}
+
+/** An image with each channel stretched to the whole range, but for 2 % of the pixels at each end. */
+export function leveled(image) {
+  const ranges = histograms(image).map((counts) => [quantile(counts, 0.02), quantile(counts, 0.98)]);
+  const data = image.data.map((level, i) => {
+    const [low, high] = ranges[i % image.channels];
+    return clamp((level - low) * (255 / Math.max(high - low, 1)), 0, 255);
+  });
+  return { ...image, data };
+}
+
+/** An image with darker midtones (gamma 1.5). */
+export function darkened(image) {
+  const levels = Array.from({ length: 256 }, (_, i) => rint(255 * (i / 255) ** 1.5));
+  return { ...image, data: image.data.map((level) => levels[level]) };
+}
+
+/** The mask of an aligned face, without its eyes. `least`: probability of what counts as hidden; by default of what is redrawn. */
+export function foundMask(probability, landmarks, size, least) {
+  const element = ellipse(2 * rint(CLOSE * size) + 1);
+  const near = least === undefined && dilate(lowerFace(landmarks, size), element).data;
+  const certain = eyes(landmarks, size, size, EYE_RIM / 2).data;
+  const rim = eyes(landmarks, size, size).data;
+  const visible = Uint8Array.from(rim, (eye, i) => (probability[i] > CERTAIN ? certain[i] : eye));
+  const mask = emptyImage(size, size);
+  for (let i = 0; i < mask.data.length; i++) {
+    const enough = least ?? (near[i] ? LEAST_PROBABILITY : LEAST_BEYOND);
+    mask.data[i] = probability[i] > enough && !visible[i] ? 255 : 0;
+  }
+  cleanMask(mask);
+  visible.forEach((eye, i) => eye && (mask.data[i] = 0));
+  return mask;
+}
+
+/** Takes specks out of a mask, and fills its holes. Changes it. */
+export function cleanMask(mask) {
+  for (const [value, most] of [[255, LEAST_PART], [0, LARGEST_HOLE]]) {
+    for (const part of components(mask, value)) {
+      if (part.length < most * mask.data.length) for (const i of part) mask.data[i] = 255 - value;
+    }
+  }
+  return mask;
+}
+
+/** A mask of the lower face: from the bridge of the nose to the jaw and the chin. */
+export function lowerFace(landmarks, size) {
+  return fillHull(emptyImage(size, size), [...landmarks.slice(2, 15), landmarks[28]]);
+}
+
+/** The fraction of the lower face, 0 to 1, in a mask of an aligned face with these landmarks. */
+export function lowerFaceCover(mask, landmarks) {
+  const lower = lowerFace(landmarks, mask.width);
+  const hidden = countNonZero(combined((a, b) => a & b, mask, lower));
+  return hidden / Math.max(countNonZero(lower), 1);
+}

@@ -1,0 +1,104 @@
+/** The networks in ONNX Runtime Web: by WebGPU if the browser has it and it gives the right numbers, else by WebAssembly. */
+import { download, forgetOthers } from "./download.js";
+import { FaceNetwork } from "./face_network.js";
+import { selfTest } from "./self_test.js";
+
+const RUNTIMES = {
+  webgpu: { script: "ort.webgpu.bundle.min.mjs", wasm: "ort-wasm-simd-threaded.asyncify.wasm" },
+  wasm: { script: "ort.wasm.bundle.min.mjs", wasm: "ort-wasm-simd-threaded.wasm" },
+};
+/** More threads than this do not make it faster. */
+const MOST_THREADS = 8;
+
+/** How long the networks ran, all together. */
+export const stopwatch = { milliseconds: 0 };
+
+/**
+ * Loads the runtime and the networks of a site (site.json).
+ *
+ * `report` gets { loaded, total } in bytes, and { warning } in words. `wanted` is 'webgpu' or 'wasm', to use no other.
+ *
+ * Gives { detector, landmarks, segmentation, generator, fast }, of which the last is a function that loads it, and { backend,
+ * threads, differences }.
+ */
+export async function loadNetworks(site, report, wanted) {
+  const hasGpu = wanted !== "wasm" && (await findGpu(wanted === "webgpu"));
+  const { script, wasm } = RUNTIMES[hasGpu ? "webgpu" : "wasm"];
+  const warn = (warning) => report({ warning });
+  const names = ["detector", "landmarks", "segmentation", "generator"];
+  const files = [site.runtime[wasm], ...names.map((name) => site.networks[name])];
+  const progress = files.map(() => 0);
+  const total = files.reduce((sum, { bytes }) => sum + bytes, 0);
+  await forgetOthers([...Object.values(site.runtime), ...Object.values(site.networks)]);
+  const load = (file, i) =>
+    download(file, (bytes) => {
+      progress[i] = bytes;
+      report({ loaded: progress.reduce((a, b) => a + b), total });
+    }, warn);
+  const [binary, ...models] = await Promise.all(files.map(load));
+
+  const ort = await import(`./runtime/${script}`);
+  ort.env.wasm.wasmBinary = binary;
+  ort.env.wasm.numThreads = globalThis.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency || 1, MOST_THREADS) : 1;
+  ort.env.logLevel = "error";
+
+  const create = async (backend) => {
+    const networks = {};
+    for (const [i, name] of names.entries()) networks[name] = await createNetwork(ort, models[i], site.networks[name], backend);
+    return networks;
+  };
+  let backend = hasGpu ? "webgpu" : "wasm";
+  let networks;
+  let differences = {};
+  if (hasGpu) {
+    try {
+      networks = await create("webgpu");
+      differences.webgpu = await selfTest(networks, site.networks);
+    } catch (error) {
+      console.warn(error);
+      differences.webgpu = Infinity;
+    }
+    if (!(differences.webgpu <= 1)) {
+      if (wanted === "webgpu") throw new Error("WebGPU does not give the right numbers in this browser.");
+      warn("WebGPU does not give the right numbers in this browser, so WebAssembly is used, which is slower.");
+      backend = "wasm";
+    }
+  }
+  if (backend === "wasm") {
+    networks = await create("wasm");
+    differences.wasm = await selfTest(networks, site.networks);
+    if (!(differences.wasm <= 1)) throw new Error("This browser does not compute the networks correctly; try another one.");
+    if (ort.env.wasm.numThreads === 1 && navigator.hardwareConcurrency > 1) {
+      warn("This page may not use several processor cores here (it is not cross-origin isolated), so it is slower.");
+    }
+  }
+  const fast = async () => {
+    const model = await download(site.networks.fast, (loaded) => report({ loaded, total: site.networks.fast.bytes }), warn);
+    return createNetwork(ort, model, site.networks.fast, backend);
+  };
+  return { ...networks, fast, backend, differences, threads: ort.env.wasm.numThreads };
+}
+
+/** Whether WebGPU has a graphics processor to run on, or `software` that stands in for one and is slower than WebAssembly. */
+async function findGpu(software) {
+  try {
+    const adapter = await navigator.gpu?.requestAdapter();
+    return Boolean(adapter && (software || !adapter.info.isFallbackAdapter));
+  } catch {
+    return false;
+  }
+}
+
+/** The detector as a function of named arrays, and another network as a `FaceNetwork`. */
+async function createNetwork(ort, model, description, backend) {
+  const session = await ort.InferenceSession.create(model, { executionProviders: [backend], logSeverityLevel: 3 });
+  const run = async (arrays) => {
+    const inputs = {};
+    for (const [name, [array, shape]] of Object.entries(arrays)) inputs[name] = new ort.Tensor("float32", array, shape);
+    const start = performance.now();
+    const outputs = await session.run(inputs);
+    stopwatch.milliseconds += performance.now() - start;
+    return Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, tensor.data]));
+  };
+  return description.size ? new FaceNetwork(run, description) : run;
+}

@@ -1,0 +1,93 @@
+/** Photo files: read upright, in sRGB; written with the label that they are synthetic. */
+
+export const MOST_MEGAPIXELS = 100;
+const KINDS = /^image\/(avif|bmp|gif|jpeg|png|webp)$/;
+
+/** Pixels of a file (Blob): { width, height, pixels (RGBA), type, name }. Throws an Error whose message is for the reader. */
+export async function readPhoto(blob) {
+  const name = blob.name ?? "The photo";
+  if (!KINDS.test(blob.type)) {
+    throw new Error(`${name} is not a photo that browsers can read. Take a JPEG, PNG, WebP, AVIF, GIF or BMP file.`);
+  }
+  let bitmap;
+  try {
+    // Turned by its EXIF orientation.
+    bitmap = await createImageBitmap(blob, { imageOrientation: "from-image" });
+  } catch {
+    throw new Error(`${name} cannot be read: the file is damaged, or too large for this browser.`);
+  }
+  const { width, height } = bitmap;
+  if (width * height > MOST_MEGAPIXELS * 1e6) {
+    bitmap.close();
+    throw new Error(`${name} has more than ${MOST_MEGAPIXELS} megapixels; make it smaller.`);
+  }
+  try {
+    const canvas = new OffscreenCanvas(width, height);
+    const context = canvas.getContext("2d", { willReadFrequently: true, colorSpace: "srgb" });
+    context.fillStyle = "white"; // Behind what is transparent.
+    context.fillRect(0, 0, width, height);
+    context.drawImage(bitmap, 0, 0);
+    return { width, height, pixels: context.getImageData(0, 0, width, height).data, type: blob.type, name };
+  } catch {
+    throw new Error(`${name} is too large for this browser; make it smaller.`);
+  } finally {
+    bitmap.close();
+  }
+}
+
+/** A photo's name and file, in its format if that is JPEG and else as PNG, with the `label` of site.json, or without any. */
+export async function writePhoto({ width, height, pixels, type, name }, label) {
+  const jpeg = type === "image/jpeg";
+  const canvas = new OffscreenCanvas(width, height);
+  canvas.getContext("2d").putImageData(new ImageData(pixels, width, height), 0, 0);
+  const encoded = await canvas.convertToBlob({ type: jpeg ? "image/jpeg" : "image/png", quality: 0.95 });
+  let bytes = new Uint8Array(await encoded.arrayBuffer());
+  if (label) bytes = (jpeg ? labelledJpeg : labelledPng)(bytes, label);
+  const stem = name.replace(/\.[^.]*$/, "");
+  return { name: `${stem}${label ? ".unmasked" : ""}.${jpeg ? "jpg" : "png"}`, blob: new Blob([bytes], { type: encoded.type }) };
+}
+
+/** A JPEG with the XMP packet as its first segment after the header, and the label as a comment. */
+export function labelledJpeg(bytes, { text, xmp }) {
+  const segment = (marker, ...parts) => {
+    const data = joined(...parts);
+    return joined([0xff, marker, (data.length + 2) >> 8, (data.length + 2) & 255], data);
+  };
+  const header = bytes[2] === 0xff && bytes[3] === 0xe0 ? 4 + bytes[4] * 256 + bytes[5] : 2;
+  const packet = segment(0xe1, encode("http://ns.adobe.com/xap/1.0/\0"), encode(xmp));
+  return joined(bytes.subarray(0, header), packet, segment(0xfe, encode(text)), bytes.subarray(header));
+}
+
+/** A PNG with the label as a comment and the XMP packet, before its pixels. */
+export function labelledPng(bytes, { text, xmp }) {
+  const chunk = (kind, ...parts) => {
+    const data = joined(encode(kind), ...parts);
+    return joined(bigEndian(data.length - 4), data, bigEndian(crc(data)));
+  };
+  const header = 33; // The signature and IHDR.
+  const comment = chunk("tEXt", encode("Comment\0"), encode(text));
+  const packet = chunk("iTXt", encode("XML:com.adobe.xmp\0\0\0\0\0"), encode(xmp));
+  return joined(bytes.subarray(0, header), comment, packet, bytes.subarray(header));
+}
+
+const encode = (text) => new TextEncoder().encode(text);
+const bigEndian = (number) => [24, 16, 8, 0].map((shift) => (number >>> shift) & 255);
+
+function joined(...parts) {
+  const result = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let place = 0;
+  for (const part of parts) {
+    result.set(part, place);
+    place += part.length;
+  }
+  return result;
+}
+
+function crc(data) {
+  let value = 0xffffffff;
+  for (const byte of data) {
+    value ^= byte;
+    for (let bit = 0; bit < 8; bit++) value = value & 1 ? (value >>> 1) ^ 0xedb88320 : value >>> 1;
+  }
+  return ~value >>> 0;
+}

@@ -1,0 +1,38 @@
+// The service worker: keeps the page, so that it works without a network. Above this line, the writer of the site has put VERSION
+// and FILES, the digests of its files. Networks and WebAssembly are kept by download.js.
+
+const CACHE = `maskgan-page-${VERSION}`;
+const isolated = { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp" };
+
+self.addEventListener("install", (event) => event.waitUntil(install()));
+self.addEventListener("activate", (event) => event.waitUntil(activate()));
+self.addEventListener("fetch", (event) => {
+  const url = new URL(event.request.url);
+  if (event.request.method === "GET" && url.origin === location.origin && !url.search) event.respondWith(answer(event.request));
+});
+
+async function install() {
+  const cache = await caches.open(CACHE);
+  const integrity = (digest) => `sha256-${btoa(String.fromCharCode(...digest.match(/../g).map((pair) => parseInt(pair, 16))))}`;
+  const entries = Object.entries(FILES);
+  await cache.addAll(entries.map(([file, digest]) => new Request(file, { integrity: integrity(digest), cache: "no-cache" })));
+  await self.skipWaiting();
+}
+
+async function activate() {
+  for (const name of await caches.keys()) {
+    if (name.startsWith("maskgan-page-") && name !== CACHE) await caches.delete(name);
+  }
+  await self.clients.claim();
+}
+
+/** What is kept; else what the network has. With the headers that threads need, which some hosts do not send. */
+async function answer(request) {
+  const path = new URL(request.url).pathname.replace(/\/$/, "/index.html");
+  const cache = await caches.open(CACHE);
+  const response = (await cache.match(new URL(path, location.origin))) ?? (await fetch(request));
+  if (response.status === 0) return response;
+  const headers = new Headers(response.headers);
+  for (const [name, value] of Object.entries(isolated)) headers.set(name, value);
+  return new Response(response.body, { status: response.status, statusText: response.statusText, headers });
+}

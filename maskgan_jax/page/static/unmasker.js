@@ -1,0 +1,120 @@
+/** A photo of people with masks in, the same photo without the masks out: all the steps. */
+import { FaceSquare } from "./align.js";
+import { composite, nearestFaces, redrawnMask } from "./compositing.js";
+import { detectFaces } from "./detection.js";
+import { FaceAligner } from "./face_aligner.js";
+import { combined } from "./images.js";
+import { Inpainter } from "./inpainter.js";
+import { MaskFinder, lowerFaceCover } from "./mask_finder.js";
+import { distanceTransform } from "./morphology.js";
+
+/** A face wears a mask if it covers this fraction of what lies between the bridge of the nose, the jaw and the chin. */
+const LEAST_COVER = 0.3;
+/** What a mask hides beside a face's square is drawn in squares that lie so much of its side to its left and right... */
+const BESIDE = 0.3;
+/** ... if it is at least this fraction of them; together with a strip at the edge of the first square, so that no edge shows. */
+const LEAST_REST = 0.0015;
+const OVERLAP = 0.03;
+/** What is nowhere wider than this to either side, as a fraction of the side, is filled without the generator. */
+const THIN = 1 / 50;
+/** A face narrower than this, in pixels, shows too little to go by. */
+const LEAST_WIDTH = 16;
+
+/**
+ * Removes masks.
+ *
+ * A face is { box, score, landmarks, square, cover, masked, mask, before, after, probability, rest }: `after` is null if it was
+ * left alone, and `rest` is what its mask hides beside the square, drawn in other squares.
+ */
+export class Unmasker {
+  /** Of the detector, as a function, and three `FaceNetwork`s. */
+  constructor({ detector, landmarks, segmentation, generator }) {
+    this.detector = detector;
+    this.aligner = new FaceAligner(landmarks);
+    this.maskFinder = new MaskFinder(segmentation);
+    this.inpainter = new Inpainter(generator);
+  }
+
+  /** One photo without its masks: { result, faces, redrawn }. With a mask, only that is redrawn, whatever the network would find. */
+  async unmask(photo, mask) {
+    let faces = await this.find(photo);
+    if (mask) {
+      const nearest = nearestFaces(mask, faces);
+      faces = await each(faces, (face, number) => this.redrawnBy(face, mask, nearest, number));
+      return { result: composite(photo, faces, { nearest, grain: true }), faces, redrawn: redrawnMask(photo, faces, nearest) };
+    }
+    faces = await each(faces, (face) => (face.masked ? this.inpainter.redraw(face) : face));
+    let result = composite(photo, faces, { grain: true });
+    faces = await each(faces, (face) => this.withRest(result, face, faces.filter((other) => other !== face)));
+    if (faces.some((face) => face.rest.length)) result = composite(photo, faces, { grain: true });
+    return { result, faces, redrawn: redrawnMask(photo, faces) };
+  }
+
+  /** The faces in a photo, with their landmarks and masks; the largest first. */
+  async find(photo) {
+    const found = await detectFaces(photo, this.detector);
+    return each(
+      found.filter(({ box }) => box[2] - box[0] >= LEAST_WIDTH),
+      async ({ box, score, points }) => {
+        const landmarks = await this.aligner.landmarks(photo, this.aligner.firstSquare({ points }));
+        return { box, score, ...(await this.locate(photo, landmarks)) };
+      },
+    );
+  }
+
+  /** A face by its landmarks. `views`: whether all views must show the mask, which keeps bare faces from being redrawn. */
+  async locate(photo, landmarks, views = true) {
+    const square = this.inpainter.square(landmarks);
+    const image = this.maskFinder.square(landmarks).cutOut(photo);
+    const probability = await this.maskFinder.probability(image);
+    const mask = this.maskFinder.mask(probability, landmarks, square);
+    let cover = this.maskFinder.cover(probability, landmarks);
+    if (views && cover >= LEAST_COVER) cover = Math.min(cover, await this.maskFinder.leastCover(image, landmarks));
+    const masked = cover >= LEAST_COVER;
+    return { landmarks, square, cover, masked, mask, before: square.cutOut(photo), after: null, probability, rest: [] };
+  }
+
+  /** A face with what its mask hides beside its square, drawn where it was redrawn already in `photo`. */
+  async withRest(photo, face, others) {
+    if (!face.after) return face;
+    const { width, height } = photo;
+    const taken = others.some((other) => other.after) ? redrawnMask(photo, others) : null;
+    const edges = [[0, 0], [width, 0], [width, height], [0, height]].map((corner) => corner.map((x) => x - 0.5));
+    const rest = [];
+    for (const way of [-1, 1]) {
+      const square = face.square.moved(way * BESIDE);
+      const { size } = square;
+      const whole = { x: 0, y: 0, width: size, height: size };
+      const within = (corners) => new FaceSquare(square.toAligned(corners), size).inside(whole);
+      let mask = this.maskFinder.mask(face.probability, face.landmarks, square);
+      mask = combined((hidden, drawn) => (drawn ? 0 : hidden), mask, within(face.square.moved(-way * OVERLAP).corners));
+      mask = combined((hidden, inside) => (inside ? hidden : 0), mask, within(edges));
+      if (taken) mask = combined((hidden, other) => (other ? 0 : hidden), mask, square.cutOut(taken));
+      const hidden = mask.data.reduce((sum, level) => sum + level, 0) / mask.data.length;
+      if (hidden > 255 * LEAST_REST) {
+        const other = { ...face, square, mask, before: square.cutOut(photo), rest: [] };
+        const isThin = distanceTransform(mask).reduce((a, b) => Math.max(a, b)) <= THIN * size;
+        rest.push(isThin ? this.inpainter.fill(other) : await this.inpainter.redraw(other));
+      }
+    }
+    return { ...face, rest };
+  }
+
+  /** A face redrawn by a mask, of which the generator must see nothing, where it is the nearest; else the face itself. */
+  async redrawnBy(face, given, nearest, number) {
+    const part = { ...given, data: Uint8Array.from(nearest, (value) => (value === number ? 255 : 0)) };
+    // All that the masks touch.
+    const [hidden, mask] = [given, part].map((m) => combined((level) => (level ? 255 : 0), face.square.cutOut(m)));
+    if (!mask.data.some(Boolean)) return face;
+    const cover = lowerFaceCover(mask, face.square.toAligned(face.landmarks));
+    return { ...face, mask, cover, after: await this.inpainter.draw(face.before, hidden) };
+  }
+}
+
+/** Like `Promise.all(items.map(work))`, but one after the other: there is one set of networks. */
+async function each(items, work) {
+  const results = [];
+  for (const [i, item] of items.entries()) results.push(await work(item, i));
+  return results;
+}
+

@@ -1,0 +1,90 @@
+/** All computing, in a thread of its own, so that the page stays responsive. One message is answered at a time. */
+import { composite } from "./compositing.js";
+import { emptyImage } from "./images.js";
+import { loadNetworks, stopwatch } from "./networks.js";
+import { Unmasker } from "./unmasker.js";
+
+/** Between the frames of a camera in which faces are looked for anew, they are followed by their landmarks. */
+const DETECT_EVERY = 12;
+
+let networks;
+let unmasker;
+let video;
+let queue = Promise.resolve();
+
+const answers = { load, unmask, frame };
+
+self.onmessage = ({ data: { id, kind, ...message } }) => {
+  queue = queue.then(async () => {
+    try {
+      const { transfer = [], ...answer } = await answers[kind](message);
+      self.postMessage({ id, ...answer }, transfer);
+    } catch (error) {
+      const memory = error instanceof RangeError || /memory|allocat/i.test(error.message);
+      self.postMessage({ id, error: memory ? "There is not enough memory for this photo; make it smaller." : error.message });
+    }
+  });
+};
+
+const report = (progress) => self.postMessage(progress);
+
+async function load({ wanted }) {
+  const site = await (await fetch("site.json")).json();
+  networks = await loadNetworks(site, report, wanted);
+  unmasker = new Unmasker(networks);
+  const { backend, threads, differences } = networks;
+  return { backend, threads, differences };
+}
+
+/** `pixels`: RGBA of a photo; `mask`: if given, what is to be redrawn. */
+async function unmask({ width, height, pixels, mask }) {
+  const start = performance.now();
+  const startOfNetworks = stopwatch.milliseconds;
+  const photo = withoutAlpha(pixels, width, height);
+  const { result, faces, redrawn } = await unmasker.unmask(photo, mask && { width, height, channels: 1, data: mask });
+  withAlpha(result, pixels);
+  return {
+    pixels,
+    redrawn: redrawn.data,
+    faces: faces.map(({ box, cover, masked, after, landmarks }) => ({ box, cover, masked, redrawn: Boolean(after), landmarks })),
+    milliseconds: performance.now() - start,
+    networkMilliseconds: stopwatch.milliseconds - startOfNetworks,
+    transfer: [pixels.buffer, redrawn.data.buffer],
+  };
+}
+
+/** A frame of a camera, by the network for 128 px; without grain, which would flicker, and what lies beside the squares. */
+async function frame({ width, height, pixels }) {
+  video ??= { count: 0, faces: [], unmasker: new Unmasker({ ...networks, generator: await networks.fast() }) };
+  const { aligner, inpainter } = video.unmasker;
+  const photo = withoutAlpha(pixels, width, height);
+  if (video.count++ % DETECT_EVERY === 0 || !video.faces.length) video.faces = await video.unmasker.find(photo);
+  else {
+    for (const [i, face] of video.faces.entries()) {
+      const landmarks = await aligner.landmarks(photo, aligner.squareAround(face.landmarks), 1);
+      video.faces[i] = await video.unmasker.locate(photo, landmarks, false);
+    }
+  }
+  const drawn = [];
+  for (const face of video.faces) drawn.push(face.masked ? await inpainter.redraw(face) : face);
+  withAlpha(composite(photo, drawn), pixels);
+  return { pixels, transfer: [pixels.buffer] };
+}
+
+function withoutAlpha(pixels, width, height) {
+  const photo = emptyImage(width, height, 3);
+  for (let i = 0, j = 0; j < photo.data.length; i += 4, j += 3) {
+    photo.data[j] = pixels[i];
+    photo.data[j + 1] = pixels[i + 1];
+    photo.data[j + 2] = pixels[i + 2];
+  }
+  return photo;
+}
+
+function withAlpha({ data }, pixels) {
+  for (let i = 0, j = 0; j < data.length; i += 4, j += 3) {
+    pixels[i] = data[j];
+    pixels[i + 1] = data[j + 1];
+    pixels[i + 2] = data[j + 2];
+  }
+}

@@ -1,0 +1,39 @@
+"""`maskgan page`: flags, and serving until Ctrl-C."""
+
+import http.client
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from maskgan_jax.__main__ import main
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        ([], "give --out=DIR to write the site, --serve to look at it, or both"),
+        (["--serve=70000"], "--serve takes a port from 0 to 65535"),
+        (["--serve=door"], "invalid int value"),
+    ],
+)
+def test_wrong_usage(flags, words, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["page", *flags])
+    assert end.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_serves_a_site_that_is_there_until_ctrl_c(tmp_path):
+    (tmp_path / "site.json").write_text("{}")
+    command = [sys.executable, "-m", "maskgan_jax", "page", f"--out={tmp_path}", "--serve=0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        port = int(re.search(r"localhost:(\d+)/", process.stdout.readline())[1])
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        connection.request("GET", "/site.json")
+        assert connection.getresponse().read() == b"{}"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+        assert "Traceback" not in process.stderr.read()

@@ -1,0 +1,213 @@
+"""The arithmetic of the page, against that of the Python program and of OpenCV."""
+
+import cv2
+import numpy as np
+import pytest
+
+from maskgan_jax.data.align import FaceSquare, Window
+from maskgan_jax.data.points import eyes
+from maskgan_jax.metrics.baselines import telea
+from maskgan_jax.unmasking import grain as grain_module
+from maskgan_jax.unmasking import mask_finder
+from maskgan_jax.unmasking.compositing import composite
+from maskgan_jax.unmasking.face import Face
+from maskgan_jax.unmasking.inpainter import grown
+
+SIDE = 96
+
+
+@pytest.fixture(scope="module")
+def photo():
+    """A smooth image with noise, `[90, 120, 3]`."""
+    rng = np.random.default_rng(0)
+    coarse = cv2.resize(rng.uniform(40, 220, (6, 8, 3)), (120, 90), interpolation=cv2.INTER_CUBIC)
+    return np.clip(coarse + rng.normal(0, 6, coarse.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def landmarks():
+    """68 points like those of a face about (60, 45), 50 pixels wide."""
+    points = np.zeros((68, 2))
+    angle = np.linspace(np.pi, 0, 17)
+    points[:17] = np.stack([60 + 25 * np.cos(angle), 36 + 30 * np.sin(angle)], 1)
+    points[17:27] = np.stack([np.linspace(40, 80, 10), np.full(10, 27)], 1)
+    points[27:36] = (60, 45)
+    turn = np.linspace(0, 2 * np.pi, 6, endpoint=False)
+    for start, x in ((36, 48), (42, 72)):
+        points[start : start + 6] = np.stack([x + 5 * np.cos(turn), 33 + 3 * np.sin(turn)], 1)
+    turn = np.linspace(np.pi, -np.pi, 20)
+    points[48:] = np.stack([60 + 10 * np.cos(turn), 54 + 4 * np.sin(turn)], 1)
+    points[48], points[54] = (50, 54), (70, 54)
+    points[30], points[28] = (60, 44), (60, 38)
+    return points
+
+
+def differences(a, b):
+    return np.abs(np.asarray(a, float) - np.asarray(b, float))
+
+
+def test_resizing(run_javascript, as_image, photo):
+    small, large = run_javascript(
+        "import { resizeArea, resizeLinear } from './images.js';",
+        "const photo = image(input.photo); return [resizeArea(photo, 64, 32), resizeLinear(photo, 160, 130)];",
+        photo=photo,
+    )
+    assert differences(as_image(small), cv2.resize(photo, (64, 32), interpolation=cv2.INTER_AREA)).max() <= 1
+    assert differences(as_image(large), cv2.resize(photo, (160, 130), interpolation=cv2.INTER_LINEAR)).max() <= 1
+
+
+@pytest.mark.parametrize("sigma", [0.7, 1.5, 4.2])
+def test_gaussian_blur(run_javascript, as_image, photo, sigma):
+    real = photo[..., 0].astype(np.float32)
+    of_bytes, of_floats = run_javascript(
+        "import { gaussianBlur } from './images.js';",
+        "return [gaussianBlur(image(input.photo), input.sigma), gaussianBlur(image(input.real, Float32Array), input.sigma)];",
+        photo=photo,
+        real=real,
+        sigma=sigma,
+    )
+    assert differences(as_image(of_bytes), cv2.GaussianBlur(photo, (0, 0), sigma)).max() <= 2
+    np.testing.assert_allclose(as_image(of_floats), cv2.GaussianBlur(real, (0, 0), sigma), atol=1e-3)
+
+
+def test_cutting_out_and_putting_back(run_javascript, as_image, photo, landmarks):
+    """Inside the photo, over its edge, and much smaller than what is cut out."""
+    for size, shift in ((64, (0, 0)), (32, (-40, 20)), (128, (5, -15))):
+        points = landmarks + shift
+        square = FaceSquare.around(points, size, 4 / 3)
+        cut, back, corners, inside = run_javascript(
+            "import { FaceSquare } from './align.js';",
+            """const square = FaceSquare.around(input.points, input.size, 4 / 3);
+               const photo = image(input.photo);
+               const cut = square.cutOut(photo);
+               const window = square.window(photo);
+               return [cut, square.putBack(cut, window), [square.corners, window], square.inside(window)];""",
+            photo=photo,
+            points=points,
+            size=size,
+        )
+        np.testing.assert_allclose(corners[0], square.corners)
+        window = square.window(photo.shape[:2])
+        assert list(corners[1].values()) == list(window)
+        expected = square.cut_out(photo)
+        error = differences(as_image(cut), expected)
+        assert error.mean() < 0.5 and error.max() <= 6
+        error = differences(as_image(back), square.put_back(expected, window))
+        assert error.mean() < 0.5 and error.max() <= 6
+        assert differences(as_image(inside), square.inside(window)).mean() < 255 * 0.003
+
+
+def test_masks_of_aligned_faces(run_javascript, as_image, landmarks):
+    """Eyes, what is found, its rim, how much it covers, and how it lies in the photo."""
+    points = (landmarks - (60, 45)) * 1.5 + 48
+    y, x = np.mgrid[:SIDE, :SIDE]
+    probability = (1 / (1 + np.exp(-(22 - np.hypot(x - 48, (y - 62) * 1.2)) / 3))).astype(np.float32)
+    probability[10:12, 10:12] = 1  # A speck, and a hole.
+    probability[62:65, 40:44] = 0
+    square = FaceSquare.around(landmarks, SIDE, 4 / 3)
+    window = Window(20, 10, 80, 70)
+    result = run_javascript(
+        """import { FaceSquare } from './align.js';
+           import { grown } from './inpainter.js';
+           import { foundMask, lowerFaceCover } from './mask_finder.js';
+           import { eyes } from './points.js';""",
+        """const { points, size } = input;
+           const found = foundMask(Float32Array.from(input.probability.flat()), points, size);
+           const certain = foundMask(Float32Array.from(input.probability.flat()), points, size, 0.5);
+           const square = FaceSquare.around(input.landmarks, size, 4 / 3);
+           const window = { x: 20, y: 10, width: 80, height: 70 };
+           return { eyes: eyes(points, size, size), found, certain, grown: grown(found, points),
+                    back: square.putMaskBack(found, window), cover: lowerFaceCover(certain, points) };""",
+        points=points,
+        size=SIDE,
+        probability=probability,
+        landmarks=landmarks,
+    )
+    found = mask_finder.found_mask(probability, points)
+    certain = mask_finder.found_mask(probability, points, 0.5)
+    expected = {
+        "eyes": eyes(points, (SIDE, SIDE)),
+        "found": found,
+        "certain": certain,
+        "grown": grown(found, points),
+        "back": square.put_mask_back(found, window),
+    }
+    for name, mask in expected.items():
+        assert mask.any()
+        assert differences(as_image(result[name]), mask).mean() < 255 * 0.002, name
+    assert result["cover"] == pytest.approx(mask_finder.lower_face_cover(certain, points), abs=0.005)
+
+
+def test_views(run_javascript, as_image, photo):
+    views = run_javascript(
+        "import { darkened, leveled, mirrored } from './mask_finder.js';",
+        "const photo = image(input.photo); return [mirrored(photo), leveled(photo), darkened(photo)];",
+        photo=photo,
+    )
+    for view, name in zip(views, ("mirrored", "leveled", "darkened"), strict=True):
+        assert differences(as_image(view), getattr(mask_finder, name)(photo)).max() <= 1, name
+
+
+def test_distance_transform(run_javascript, photo):
+    mask = (photo[..., 1] > 60).astype(np.uint8) * 255
+    result = run_javascript(
+        "import { distanceTransform } from './morphology.js';", "return distanceTransform(image(input.mask));", mask=mask
+    )
+    expected = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    np.testing.assert_allclose(np.reshape(result, mask.shape), expected, atol=1e-3)
+
+
+def test_telea(run_javascript, as_image, photo):
+    mask = np.zeros(photo.shape[:2], np.uint8)
+    cv2.line(mask, (10, 70), (100, 20), 255, 5)
+    result = run_javascript(
+        "import { telea } from './telea.js';", "return telea(image(input.photo), image(input.mask));", photo=photo, mask=mask
+    )
+    error = differences(as_image(result), telea(photo, mask))
+    assert error[mask == 0].max() == 0
+    assert error[mask > 0].mean() < 0.5
+
+
+def test_noise(run_javascript):
+    """It is NumPy's, far into the sequence too."""
+    noise = run_javascript(
+        "import { standardNormal } from './random.js';",
+        "standardNormal(100); return standardNormal(input.count);",
+        count=200_000,
+    )
+    expected = np.random.default_rng(0).standard_normal(200_000, np.float32)
+    np.testing.assert_allclose(noise, expected, atol=1e-6)
+
+
+def test_grain_and_compositing(run_javascript, as_image, photo, landmarks):
+    """A face that was drawn too smooth, in a photo with noise, enlarged so that there is enough skin."""
+    large = cv2.resize(photo, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC)
+    noise = np.random.default_rng(1).normal(0, 8, (*large.shape[:2], 1))
+    large = np.clip(128 + (large - 128.0) * 0.2 + noise, 0, 255).astype(np.uint8)
+    points = landmarks * 3
+    square = FaceSquare.around(points, 64, 4 / 3)
+    before = square.cut_out(large)
+    mask = np.zeros((64, 64), np.uint8)
+    mask[34:58, 14:50] = 255
+    after = np.where(mask[..., None] > 0, cv2.GaussianBlur(before, (0, 0), 3), before)
+    face = Face(np.zeros(4), 1.0, points, square, 1.0, mask, before, after)
+    with_grain, without = run_javascript(
+        "import { FaceSquare } from './align.js'; import { composite } from './compositing.js';",
+        """const photo = image(input.photo);
+           const square = FaceSquare.around(input.points, 64, 4 / 3);
+           const [mask, after] = [input.mask, input.after].map((rows) => image(rows));
+           const face = { landmarks: input.points, square, mask, after, rest: [] };
+           return [composite(photo, [face], { grain: true }), composite(photo, [face])];""",
+        photo=large,
+        points=points,
+        mask=mask,
+        after=after,
+    )
+    expected = composite(large, [face]), composite(large, [face], grain=True)
+    assert differences(*expected).mean() > 0.1  # There is grain.
+    assert grain_module.COARSEST > 1
+    for result, wanted in zip((without, with_grain), expected, strict=True):
+        error = differences(as_image(result), wanted)
+        changed = (wanted != large).any(axis=-1)
+        assert error[changed].mean() < 0.6
+        assert error[~changed].mean() < 0.02

@@ -1,0 +1,310 @@
+"""The page in a real browser: the same faces as the Python program, and what happens when something is missing or wrong."""
+
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from maskgan_jax.files import decode_image, encode_png, read_image
+from maskgan_jax.unmasking.compositing import redrawn_mask
+from maskgan_jax.unmasking.photo_files import LABEL, SOURCE_TYPE
+from maskgan_jax.unmasking.unmasker import Unmasker
+
+# As the issue has it: mean difference in the redrawn region, in levels.
+MOST_DIFFERENT = 2
+
+
+@pytest.fixture(scope="module")
+def unmasker():
+    return Unmasker.from_pretrained()
+
+
+@pytest.fixture(scope="module")
+def portrait(site):
+    """A portrait with a drawn mask, `[512, 512, 3]`."""
+    return read_image(site / "samples" / "portrait_0.png")
+
+
+@pytest.fixture(scope="module")
+def context(chromium, address):
+    """A browser with nothing in its caches but what the tests of this module leave there."""
+    context = chromium.new_context(viewport={"width": 1100, "height": 900}, permissions=["camera"])
+    context.set_default_timeout(60_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def page(context, address):
+    """The page, loaded, on WebAssembly. Errors of its scripts fail the module."""
+    page = context.new_page()
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: message.type == "error" and errors.append(message.text))
+    page.goto(address)
+    wait_until_loaded(page)
+    yield page
+    assert not errors
+
+
+def wait_until_loaded(page):
+    page.wait_for_selector("body[data-state=ready], body[data-state=failed]")
+
+
+def open_photo(page, name, data, kind="image/png"):
+    """Gives the page a file, and waits for what becomes of it."""
+    page.evaluate("document.body.dataset.photo = ''")
+    page.set_input_files("#file", {"name": name, "mimeType": kind, "buffer": data})
+    page.wait_for_selector("body[data-photo=done]")
+
+
+def downloaded(page):
+    with page.expect_download() as download:
+        page.click("#download")
+    return download.value.suggested_filename, download.value.path().read_bytes()
+
+
+def assert_same_face(result, photo, expected, faces):
+    mask = redrawn_mask(photo.shape[:2], faces) > 0
+    error = np.abs(result.astype(float) - expected)
+    assert mask.sum() > 1000 and (result != photo).any(axis=-1)[mask].mean() > 0.9
+    assert error[mask].mean() <= MOST_DIFFERENT
+    assert (result != photo).any(axis=-1)[~mask].mean() < 1e-3  # On the mask's outline, a pixel or two.
+
+
+def test_it_runs_on_threads_and_gives_the_exporter_s_numbers(page):
+    assert "WebAssembly" in page.inner_text("#backend")
+    assert page.evaluate("crossOriginIsolated")
+    assert int(page.get_attribute("body", "data-threads")) == min(page.evaluate("navigator.hardwareConcurrency"), 8)
+    assert float(page.get_attribute("body", "data-difference")) < 0.1
+
+
+def test_the_same_face_as_in_python(page, portrait, unmasker):
+    open_photo(page, "portrait.png", encode_png(portrait))
+    assert re.search(r"1 face redrawn in \d+ ms", page.inner_text("#status"))
+    name, data = downloaded(page)
+    assert name == "portrait.unmasked.png"
+    expected, faces = unmasker.unmask(portrait)
+    assert_same_face(decode_image(data), portrait, expected, faces)
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.text["Comment"] == LABEL
+        assert SOURCE_TYPE in image.text["XML:com.adobe.xmp"]
+
+
+def test_a_rotated_jpeg(page, portrait, unmasker):
+    """It is shown and written upright, as a JPEG with a label."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    file = io.BytesIO()
+    Image.fromarray(np.rot90(portrait)).save(file, "JPEG", quality=95, exif=exif)
+    open_photo(page, "turned.jpg", file.getvalue(), "image/jpeg")
+    name, data = downloaded(page)
+    assert name == "turned.unmasked.jpg"
+    photo = decode_image(file.getvalue())
+    expected, faces = unmasker.unmask(photo)
+    mask = redrawn_mask(photo.shape[:2], faces) > 0
+    assert np.abs(decode_image(data).astype(float) - expected)[mask].mean() <= MOST_DIFFERENT
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.format == "JPEG" and SOURCE_TYPE in image.info["xmp"].decode()
+        assert image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+
+
+def test_several_faces_in_a_sample(page, site, unmasker):
+    page.click("#another")
+    page.evaluate("document.body.dataset.photo = ''")
+    page.click("#samples button:has(img[alt='Two rendered people'])")
+    page.wait_for_selector("body[data-photo=done]")
+    assert page.locator("#faces li").count() == 2
+    photo = read_image(site / "samples" / "rendered.png")
+    expected, faces = unmasker.unmask(photo)
+    assert any(face.rest for face in faces)  # The second pass is among what is compared.
+    assert_same_face(decode_image(downloaded(page)[1]), photo, expected, faces)
+
+
+def test_a_mask_that_is_edited(page, portrait, unmasker):
+    """With the brush and the keyboard, back and forth; what is painted is redrawn as Python redraws a mask that is given."""
+    open_photo(page, "portrait.png", encode_png(portrait))
+    found = decode_image(downloaded(page)[1])
+    page.click("#edit")
+    box = page.locator("#mask").bounding_box()
+
+    def painted():
+        address = page.evaluate("document.querySelector('#mask').toDataURL()")
+        with Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))) as image:
+            return np.asarray(image)[..., 3] > 127
+
+    before = painted()
+    assert 0.02 < before.mean() < 0.3
+    page.mouse.move(box["x"] + 0.1 * box["width"], box["y"] + 0.9 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.9 * box["height"], steps=4)
+    page.mouse.up()
+    after = painted()
+    assert after.sum() > before.sum() + 1000
+    page.click("#undo")
+    assert (painted() == before).all() and page.is_disabled("#undo")
+    page.keyboard.press("Control+Shift+Z")
+    assert (painted() == after).all() and page.is_disabled("#redo")
+    page.keyboard.press("Control+Z")
+    page.check("input[value=erase]")
+    x, y = np.argwhere(before).mean(axis=0)[::-1] / len(before)
+    page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
+    erased = painted()
+    page.focus("#mask")
+    page.keyboard.press("Shift+ArrowRight")  # From where the pointer was.
+    page.keyboard.press("Space")
+    mask = painted()
+    assert mask.sum() < erased.sum() < before.sum()
+
+    page.evaluate("document.body.dataset.photo = ''")
+    page.click("#redraw")
+    page.wait_for_selector("body[data-photo=done]")
+    result = decode_image(downloaded(page)[1])
+    expected, faces = unmasker.unmask(portrait, mask)
+    inside = mask & (expected != portrait).any(axis=-1)
+    assert np.abs(result.astype(float) - expected)[inside].mean() <= MOST_DIFFERENT
+    assert (result == portrait).all(axis=-1)[~mask].all() and (result != found).any()
+
+
+def test_comparing(page, portrait):
+    """The slider by keyboard, and the button that is held."""
+    open_photo(page, "portrait.png", encode_png(portrait))
+    clip = "document.querySelector('#after').style.clipPath"
+    page.focus("#slider")
+    page.keyboard.press("End")
+    assert "100%" in page.evaluate(clip)
+    page.keyboard.press("Home")
+    assert "100%" not in page.evaluate(clip)
+    page.hover("#hold")
+    page.mouse.down()
+    assert "100%" in page.evaluate(clip)
+    page.mouse.up()
+    assert "100%" not in page.evaluate(clip)
+
+
+def test_everything_has_a_name(page):
+    """For screen readers: each control and canvas."""
+    nameless = page.evaluate(
+        """const named = ({ textContent, ariaLabel, alt, labels }) => textContent.trim() || ariaLabel || alt || labels?.length;
+           const items = document.querySelectorAll("button:not(:has(img)), input, canvas:not([aria-hidden]), img, progress, a");
+           [...items].filter((item) => !named(item)).map((item) => item.outerHTML)"""
+    )
+    assert nameless == []
+    assert page.get_attribute("#status", "aria-live") == "polite"
+
+
+def test_it_fits_a_phone(page):
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.set_viewport_size({"width": 1100, "height": 900})
+
+
+@pytest.mark.parametrize(
+    "name, kind, data, words",
+    [
+        ("notes.txt", "text/plain", b"hello", "notes.txt is not a photo that browsers can read"),
+        ("broken.jpg", "image/jpeg", b"\xff\xd8\xff\xe0 nothing", "broken.jpg cannot be read: the file is damaged"),
+        ("empty.png", "image/png", b"", "empty.png cannot be read"),
+    ],
+)
+def test_a_file_that_is_no_photo(page, name, kind, data, words):
+    page.set_input_files("#file", {"name": name, "mimeType": kind, "buffer": data})
+    page.wait_for_selector(f"#warnings li:has-text('{words}')")
+
+
+@pytest.mark.parametrize(
+    "kind, event, field", [("paste", "ClipboardEvent", "clipboardData"), ("drop", "DragEvent", "dataTransfer")]
+)
+def test_pasting_and_dropping(page, kind, event, field):
+    page.evaluate(
+        f"""document.body.dataset.photo = '';
+            const data = new DataTransfer();
+            const canvas = document.createElement("canvas");
+            canvas.toBlob((blob) => {{
+              data.items.add(new File([blob], "{kind}.png", {{ type: "image/png" }}));
+              document.dispatchEvent(new {event}("{kind}", {{ {field}: data, bubbles: true, cancelable: true }}));
+            }});"""
+    )
+    page.wait_for_selector("body[data-photo=done]")
+    assert page.inner_text("#caption") == f"{kind}.png, 300 × 150"
+
+
+def test_nobody_in_the_photo(page):
+    open_photo(page, "grey.png", encode_png(np.full((120, 160, 3), 128, np.uint8)))
+    assert "No face was found" in page.inner_text("#status")
+    assert page.is_disabled("#download")
+
+
+def test_a_camera(page):
+    """Chromium's own, which sees nobody: frames come, and a picture can be taken."""
+    page.reload()
+    wait_until_loaded(page)
+    page.click("#camera")
+    page.wait_for_selector("body[data-rate]")
+    assert "frames per second" in page.inner_text("#rate")
+    page.click("#snapshot")
+    page.wait_for_selector("body[data-photo=done]")
+    assert "No face was found" in page.inner_text("#status")
+    assert page.evaluate("document.querySelector('#video').srcObject") is None
+
+
+def test_without_a_network(context, page, portrait):
+    """Once it was loaded, the page works offline, with all it needs from its caches."""
+    page.evaluate("navigator.serviceWorker.ready.then(() => true)")
+    context.set_offline(True)
+    try:
+        page.reload()
+        wait_until_loaded(page)
+        assert page.get_attribute("body", "data-state") == "ready"
+        assert page.evaluate("Boolean(navigator.serviceWorker.controller) && crossOriginIsolated")
+        open_photo(page, "portrait.png", encode_png(portrait))
+        assert "1 face redrawn" in page.inner_text("#status")
+    finally:
+        context.set_offline(False)
+
+
+@pytest.fixture
+def new_page(chromium):
+    """A page of an empty browser without service workers, whose requests can be answered by the test; no camera is allowed."""
+    context = chromium.new_context(service_workers="block")
+    context.set_default_timeout(60_000)
+    yield context.new_page()
+    context.close()
+
+
+def test_a_network_that_is_not_whole(new_page, address, site):
+    half = (site / "networks" / "landmarks.onnx").read_bytes()[:100_000]
+    new_page.route("**/landmarks.onnx*", lambda route: route.fulfill(body=half))
+    new_page.goto(address)
+    new_page.wait_for_selector("body[data-state=failed]")
+    assert "landmarks.onnx is not complete, or not what it must be" in new_page.inner_text("#warnings")
+    new_page.unroute("**/landmarks.onnx*")
+    new_page.reload()  # Nothing of it was kept.
+    wait_until_loaded(new_page)
+    assert new_page.get_attribute("body", "data-state") == "ready"
+
+
+def test_without_threads_space_and_camera(new_page, address, portrait):
+    """All at once: it says each in a sentence, and works."""
+
+    def without_isolation(route):
+        response = route.fetch()
+        headers = {name: value for name, value in response.headers.items() if not name.startswith("cross-origin")}
+        route.fulfill(response=response, headers=headers)
+
+    new_page.route(address, without_isolation)
+    devtools = new_page.context.new_cdp_session(new_page)
+    devtools.send("Storage.overrideQuotaForOrigin", {"origin": address.rstrip("/"), "quotaSize": 1_000_000})
+    new_page.goto(address)
+    wait_until_loaded(new_page)
+    assert "1 thread." in new_page.inner_text("#backend")
+    warnings = new_page.inner_text("#warnings")
+    assert "not cross-origin isolated" in warnings and "There is no space left to keep the networks" in warnings
+    new_page.click("#camera")
+    new_page.wait_for_selector("#warnings li:has-text('The camera may not be used')")
+    assert new_page.is_visible("#drop")
+    open_photo(new_page, "portrait.png", encode_png(portrait))
+    assert "1 face redrawn" in new_page.inner_text("#status")
