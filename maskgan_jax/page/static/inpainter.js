@@ -1,13 +1,19 @@
 /** What is under a face mask, drawn by the generator. */
 import { FaceSquare } from "./align.js";
 import { RIM } from "./compositing.js";
-import { combined, grey, rint } from "./images.js";
+import { clamp, combined, grey, rint } from "./images.js";
 import { dilate, ellipse } from "./morphology.js";
 import { eyes } from "./points.js";
 import { telea } from "./telea.js";
 
-/** A photo is grey if its channels differ by fewer levels than this on average: compression leaves a little. */
-const LEAST_CHROMA = 2;
+/**
+ * A photo has one colour, such as grey or sepia, if its pixels differ by less than so many levels, on average, from one that follows
+ * from their lightness: compression leaves a little. Less than this fraction of the square cannot tell.
+ */
+const LEAST_CHROMA = 2.2;
+const LEAST_VISIBLE = 0.1;
+/** Of the lightness, in that colour: sepia is cut off where it would be brighter than white. */
+const POWERS = 7;
 
 export class Inpainter {
   constructor(generator) {
@@ -31,22 +37,62 @@ export class Inpainter {
     return { ...face, mask, after: telea(face.before, mask) };
   }
 
-  /** An aligned face, redrawn by a mask; in grey if what is visible is. */
+  /** An aligned face, redrawn by a mask; in one colour if the rest is. */
   async draw(image, mask) {
     const drawn = await this.generator.unmask(image, mask);
-    let chroma = 0;
-    let visible = 0;
-    for (let i = 0; i < mask.data.length; i++) {
-      if (mask.data[i]) continue;
-      const levels = image.data.subarray(3 * i, 3 * i + 3);
-      chroma += Math.max(...levels) - Math.min(...levels);
-      visible++;
-    }
-    if (visible && chroma / visible < LEAST_CHROMA) {
-      grey(drawn).data.forEach((level, i) => drawn.data.fill(level, 3 * i, 3 * i + 3));
-    }
+    const visible = image.data.filter((_, i) => !mask.data[Math.floor(i / 3)]);
+    const shades = visible.length > 3 * LEAST_VISIBLE * mask.data.length && oneColoured(visible);
+    if (shades) grey(drawn).data.forEach((level, i) => drawn.data.set(shades.subarray(3 * level, 3 * level + 3), 3 * i));
     return drawn;
   }
+}
+
+/** The shades of RGB pixels that have only one colour: 256 RGB pixels, by their lightness; null if there are more colours. */
+export function oneColoured(pixels) {
+  const count = pixels.length / 3;
+  const lightness = grey({ width: count, height: 1, data: pixels }).data;
+  // Of each lightness: the number of pixels, and how far their channels are from grey, all together.
+  const weights = new Float64Array(256);
+  const sums = [0, 1, 2].map(() => new Float64Array(256));
+  lightness.forEach((level, i) => {
+    weights[level]++;
+    sums.forEach((sum, c) => (sum[level] += pixels[3 * i + c] - level));
+  });
+  const tints = fitted(weights, sums);
+  let difference = 0;
+  lightness.forEach((level, i) => tints.forEach((tint, c) => (difference += Math.abs(pixels[3 * i + c] - level - tint[level]))));
+  if (difference / pixels.length >= LEAST_CHROMA) return null;
+  return Uint8Array.from({ length: 3 * 256 }, (_, i) => {
+    const level = Math.trunc(i / 3);
+    return clamp(rint(level + tints[i % 3][level]), 0, 255);
+  });
+}
+
+/**
+ * Polynomials of POWERS powers of the lightness, by least squares, at each of 256 levels: one for each of `sums`, which are of
+ * `weights` values at each level. Beyond the levels that have any they are constant.
+ */
+function fitted(weights, sums) {
+  const [darkest, lightest] = [weights.findIndex(Boolean), weights.findLastIndex(Boolean)];
+  const total = (values, factors = weights) => values.reduce((sum, value, i) => sum + value * factors[i], 0);
+  const places = weights.map((_, level) => (2 * (clamp(level, darkest, lightest) - darkest)) / (lightest - darkest || 1) - 1);
+  const results = sums.map(() => new Float64Array(256));
+  // From polynomials that are orthogonal on these levels, each made of the two before it (Forsythe 1957).
+  let last = new Float64Array(256);
+  let polynomial = last.map(() => 1);
+  let lastNorm = Infinity;
+  for (let power = 0; power < POWERS; power++) {
+    const norm = total(polynomial.map((value) => value * value));
+    if (norm < 1e-20 * total(last.map(() => 1))) break; // There are fewer levels than powers.
+    sums.forEach((sum, c) => {
+      const part = total(polynomial, sum) / norm;
+      polynomial.forEach((value, level) => (results[c][level] += part * value));
+    });
+    const middle = total(polynomial.map((value, level) => value * value * places[level])) / norm;
+    const next = polynomial.map((value, level) => (places[level] - middle) * value - (norm / lastNorm) * last[level]);
+    [last, polynomial, lastNorm] = [polynomial, next, norm];
+  }
+  return results;
 }
 
 /** A mask with a rim, but not towards the eyes; the landmarks are in its pixels. */
