@@ -6,12 +6,15 @@ import pytest
 
 from maskgan_jax.data.align import FaceSquare, Window
 from maskgan_jax.data.points import eyes
+from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.metrics.baselines import telea
 from maskgan_jax.unmasking import grain as grain_module
 from maskgan_jax.unmasking import mask_finder
 from maskgan_jax.unmasking.compositing import composite
+from maskgan_jax.unmasking.detection import Detection, are_same_face, detect_close_up, detect_faces, detect_turned, overlap
 from maskgan_jax.unmasking.face import Face
-from maskgan_jax.unmasking.inpainter import grown
+from maskgan_jax.unmasking.face_aligner import is_face, is_face_upright
+from maskgan_jax.unmasking.inpainter import grown, one_coloured
 
 SIDE = 96
 
@@ -54,6 +57,16 @@ def test_resizing(run_javascript, as_image, photo):
     )
     assert differences(as_image(small), cv2.resize(photo, (64, 32), interpolation=cv2.INTER_AREA)).max() <= 1
     assert differences(as_image(large), cv2.resize(photo, (160, 130), interpolation=cv2.INTER_LINEAR)).max() <= 1
+
+
+def test_borders_and_quarter_turns(run_javascript, as_image, photo):
+    with_border, turned = run_javascript(
+        "import { bordered, quarterTurned } from './images.js';",
+        "const photo = image(input.photo); return [bordered(photo, 5, 128), quarterTurned(photo)];",
+        photo=photo,
+    )
+    np.testing.assert_array_equal(as_image(with_border), np.pad(photo, [(5, 5), (5, 5), (0, 0)], constant_values=128))
+    np.testing.assert_array_equal(as_image(turned), np.rot90(photo))
 
 
 @pytest.mark.parametrize("sigma", [0.7, 1.5, 4.2])
@@ -146,6 +159,151 @@ def test_views(run_javascript, as_image, photo):
     )
     for view, name in zip(views, ("mirrored", "leveled", "darkened"), strict=True):
         assert differences(as_image(view), getattr(mask_finder, name)(photo)).max() <= 1, name
+
+
+def one_colour(lightness, tint, noise=0.0):
+    """Pixels `[N, 3]` whose channels differ from their lightness by `tint` times a smooth function of it."""
+    pixels = lightness[:, None] + np.sin(lightness / 255 * np.pi)[:, None] * tint
+    return np.clip(np.rint(pixels + np.random.default_rng(0).normal(0, noise, pixels.shape)), 0, 255).astype(np.uint8)
+
+
+def test_one_colour(run_javascript):
+    """Sepia, grey, a narrow range, three levels, one; and two colours, and one with too much noise."""
+    rng = np.random.default_rng(0)
+    wide, narrow = rng.integers(20, 240, 8000), rng.integers(100, 121, 8000)
+    sepia, few = np.array([40, 5, -30]), rng.choice([90, 100, 130], 5000)
+    cut_off = np.rint(np.minimum(wide[:, None] * [1.35, 1.2, 0.94], 255)).astype(np.uint8)
+    one = [
+        one_colour(wide, sepia, 1.0),
+        cut_off,
+        one_colour(wide, np.zeros(3), 1.0),
+        one_colour(narrow, sepia, 1.0),
+        one_colour(few, sepia),
+        one_colour(few[:1], sepia),
+    ]
+    more = [np.concatenate([one[0], one_colour(wide, -sepia)]), one_colour(wide, sepia, 5.0)]
+    results = run_javascript(
+        "import { oneColoured } from './inpainter.js';",
+        "return input.photos.map((pixels) => oneColoured(Uint8Array.from(pixels.flat())));",
+        photos=[pixels.tolist() for pixels in one + more],
+    )
+    assert all(one_coloured(pixels) is None for pixels in more) and results[len(one) :] == [None] * len(more)
+    for pixels, shades in zip(one, results, strict=False):
+        there = np.unique(cv2.cvtColor(pixels[None], cv2.COLOR_RGB2GRAY))
+        difference = differences(np.reshape(shades, (256, 3)), one_coloured(pixels))
+        assert difference[there].max() <= 1
+        if len(there) > 7:  # Of fewer levels, what lies between them could be anything.
+            assert difference.max() <= 1
+
+
+def test_which_boxes_are_of_one_face(run_javascript):
+    face, eye, other = [0, 0, 100, 100], [20, 30, 40, 45], [90, 0, 190, 100]
+    pairs = [(face, face), (face, eye), (eye, face), (face, other), (eye, other), (face, [40, 0, 140, 100])]
+    results = run_javascript(
+        "import { areSameFace, overlap } from './detection.js';",
+        "return input.pairs.map(([a, b]) => [overlap(a, b), areSameFace(a, b)]);",
+        pairs=pairs,
+    )
+    for result, pair in zip(results, pairs, strict=True):
+        boxes = [np.array(box, float) for box in pair]
+        assert result == [pytest.approx(overlap(*boxes)), are_same_face(*boxes)]
+
+
+def test_which_detections_are_faces(run_javascript, landmarks):
+    """Landmarks that are moved away from the detector's eyes, and that are larger than its box."""
+    points = np.array([landmarks[36:42].mean(axis=0), landmarks[42:48].mean(axis=0), *landmarks[[30, 48, 54]]])
+    found = Detection(np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)]), 0.8, points)
+    large = landmarks.copy()
+    large[:17] = (60, 33) + 2 * (landmarks[:17] - (60, 33))
+    cases = [landmarks, landmarks + (4.8, 0), landmarks + (8.4, 0), large, np.zeros((68, 2))]
+    results = run_javascript(
+        "import { isFace } from './face_aligner.js';",
+        "return input.cases.map((landmarks) => isFace({ box: input.box, points: input.points }, landmarks));",
+        box=found.box,
+        points=points,
+        cases=[case.tolist() for case in cases],
+    )
+    assert results == [bool(is_face(found, case)) for case in cases] == [True, True, False, False, False]
+
+
+# With the detector of a site, as the page runs it.
+DETECTOR = """
+    const file = (path) => readFileSync(`${input.site}/${path}`);
+    const ort = await import(`file://${input.site}/runtime/ort.wasm.bundle.min.mjs`);
+    Object.assign(ort.env.wasm, { numThreads: 1, wasmBinary: file("runtime/ort-wasm-simd-threaded.wasm") });
+    const session = await ort.InferenceSession.create(file("networks/detector.onnx"), { logSeverityLevel: 3 });
+    const run = async ({ picture: [levels, shape] }) => {
+      const outputs = await session.run({ picture: new ort.Tensor("float32", levels, shape) });
+      return Object.fromEntries(Object.entries(outputs).map(([name, { data }]) => [name, data]));
+    };"""
+
+
+def small_faces():
+    """A wide photo in which most faces leave traces only, `[180, 2600, 3]`."""
+    photo = np.full((180, 2600, 3), 150, np.uint8)
+    for i in range(12):
+        face = cv2.resize(render_face(i % 5, seed=0, size=256).image, (40, 40), interpolation=cv2.INTER_AREA)
+        photo[20 + i % 3 * 50 : 60 + i % 3 * 50, 30 + 210 * i : 70 + 210 * i] = face
+    return photo
+
+
+def close_up():
+    """A photo that a face fills, larger than what is searched."""
+    face = render_face(1, seed=0, size=1200)
+    left, top = face.landmarks.min(axis=0).astype(int)
+    right, bottom = face.landmarks.max(axis=0).astype(int)
+    return face.image[top:bottom, left:right]
+
+
+def turned_faces():
+    """One on its side, and one on its head."""
+    photo = np.full((300, 420, 3), 150, np.uint8)
+    photo[40:280, 160:400] = np.rot90(render_face(3, seed=0, size=240).image)
+    photo[100:220, 20:140] = np.rot90(render_face(1, seed=0, size=120).image, 2)
+    return photo
+
+
+def test_the_same_detections(run_javascript, site):
+    """Their boxes and points, to a fraction of the box."""
+    photos = [small_faces(), close_up(), turned_faces()]
+    expected = detect_faces(photos[0]), detect_close_up(photos[1]), detect_turned(photos[2])
+    assert len(expected[0]) == 12 and len(expected[1]) == 1 and len(expected[2]) >= 2
+    results = run_javascript(
+        "import { detectCloseUp, detectFaces, detectTurned } from './detection.js';",
+        f"""{DETECTOR}
+            const [small, close, turned] = input.photos.map((rows) => image(rows));
+            return [await detectFaces(small, run), await detectCloseUp(close, run), await detectTurned(turned, run)];""",
+        site=str(site),
+        photos=[photo.tolist() for photo in photos],
+    )
+    for found, faces in zip(results, expected, strict=True):
+        assert len(found) == len(faces)
+        for face in faces:
+            same = min(found, key=lambda other: differences(other["points"], face.points).max())
+            side = max(face.box[2:] - face.box[:2])
+            assert differences(same["points"], face.points).max() < 0.02 * side
+            assert differences(same["box"], face.box).max() < 0.02 * side
+            assert same["score"] == pytest.approx(face.score, abs=0.02)
+
+
+def test_tilted_faces_are_such_by_their_own_landmarks_alone(run_javascript, site):
+    face = render_face(3, seed=0, size=320)
+    cases = []
+    for degrees in (0, 45, 180):
+        matrix = cv2.getRotationMatrix2D((159.5, 159.5), degrees, 0.7)
+        photo = cv2.warpAffine(face.image, matrix, (320, 320), borderMode=cv2.BORDER_REPLICATE)
+        landmarks = face.landmarks @ matrix[:, :2].T + matrix[:, 2]
+        cases += [(photo, landmarks), (photo, landmarks + (60, 0))]
+    results = run_javascript(
+        "import { isFaceUpright } from './face_aligner.js';",
+        f"""{DETECTOR}
+            const results = [];
+            for (const [rows, landmarks] of input.cases) results.push(await isFaceUpright(image(rows), landmarks, run));
+            return results;""",
+        site=str(site),
+        cases=[[photo.tolist(), landmarks.tolist()] for photo, landmarks in cases],
+    )
+    assert results == [is_face_upright(*case) for case in cases] == [True, False] * 3
 
 
 def test_distance_transform(run_javascript, photo):

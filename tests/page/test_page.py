@@ -4,12 +4,14 @@ import base64
 import io
 import re
 
+import cv2
 import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
 from maskgan_jax.files import decode_image, encode_png, read_image
 from maskgan_jax.unmasking.compositing import redrawn_mask
+from maskgan_jax.unmasking.detection import detect_faces
 from maskgan_jax.unmasking.photo_files import LABEL, SOURCE_TYPE
 from maskgan_jax.unmasking.unmasker import Unmasker
 
@@ -110,6 +112,43 @@ def test_a_rotated_jpeg(page, portrait, unmasker):
     with Image.open(io.BytesIO(data)) as image:
         assert image.format == "JPEG" and SOURCE_TYPE in image.info["xmp"].decode()
         assert image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+
+
+def test_a_sepia_photo_on_its_side(page, portrait, unmasker):
+    """Its face is found, and drawn in that colour."""
+    grey = portrait.mean(axis=-1, keepdims=True)
+    photo = np.rot90(np.rint(grey * [1.0, 0.85, 0.6]).astype(np.uint8)).copy()
+    open_photo(page, "side.png", encode_png(photo))
+    expected, faces = unmasker.unmask(photo)
+    assert len(faces) == 1 == page.locator("#faces li").count()
+    result = decode_image(downloaded(page)[1])
+    assert_same_face(result, photo, expected, faces)
+    mask = redrawn_mask(photo.shape[:2], faces) > 0
+    red, _, blue = result[mask].T.astype(float)
+    assert np.abs(blue - 0.6 * red).mean() < 6
+
+
+def test_a_face_that_fills_the_photo(page, portrait, unmasker):
+    (face,) = unmasker.find(portrait)
+    left, top, right, bottom = face.box.round().astype(int)
+    width, height = right - left, bottom - top
+    photo = portrait[top + height // 10 : bottom, left + width // 6 : right - width // 6]
+    photo = cv2.resize(photo, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
+    assert not detect_faces(photo)
+    open_photo(page, "close.png", encode_png(photo))
+    expected, faces = unmasker.unmask(photo)
+    assert len(faces) == 1 == page.locator("#faces li").count()
+    assert_same_face(decode_image(downloaded(page)[1]), photo, expected, faces)
+
+
+def test_a_face_that_is_too_small(page, portrait, unmasker):
+    photo = cv2.resize(portrait, (64, 64), interpolation=cv2.INTER_AREA)
+    (face,) = unmasker.find(photo)
+    assert face.left_out == "too small"
+    open_photo(page, "small.png", encode_png(photo))
+    assert "left alone, too small: " in page.inner_text("#faces li")
+    assert "No face is large enough" in page.inner_text("#status")
+    assert page.is_disabled("#download")
 
 
 def test_several_faces_in_a_sample(page, site, unmasker):

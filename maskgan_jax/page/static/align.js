@@ -12,6 +12,9 @@ const plus = (a, b) => [a[0] + b[0], a[1] + b[1]];
 const minus = (a, b) => [a[0] - b[0], a[1] - b[1]];
 const times = (a, factor) => [a[0] * factor, a[1] * factor];
 
+/** Three points span no square, because all lie in one place. */
+export class NoSquareError extends Error {}
+
 /** A square in a photo, upright with respect to a face, and the size of the aligned images that are cut out of it. */
 export class FaceSquare {
   /** `corners`: top left, bottom left, bottom right and top right, the outer edges of the outer pixels; pixel centres are integers. */
@@ -26,12 +29,13 @@ export class FaceSquare {
     return FaceSquare.fromPoints(mean(landmarks.slice(...LEFT_EYE)), mean(landmarks.slice(...RIGHT_EYE)), mouth, size, zoom);
   }
 
-  /** The same by the middle of each eye and of the mouth's corners. */
+  /** The same by the middle of each eye and of the mouth's corners. Throws a NoSquareError if they span none. */
   static fromPoints(leftEye, rightEye, mouth, size, zoom) {
     const eyes = mean([leftEye, rightEye]);
     const eyeToEye = minus(rightEye, leftEye);
     const eyeToMouth = minus(mouth, eyes);
     let right = minus(eyeToEye, [-eyeToMouth[1], eyeToMouth[0]]);
+    if (!(Math.hypot(...right) > 0)) throw new NoSquareError("the landmarks do not form an upright face");
     const length = Math.max(Math.hypot(...eyeToEye) * 2, Math.hypot(...eyeToMouth) * 1.8);
     right = times(right, length / Math.hypot(...right));
     const down = [-right[1], right[0]];

@@ -1,33 +1,81 @@
 /** Faces in photos, masked or not, by CenterFace (Xu et al. 2019): a box and five points of each. */
-import { resizeArea, resizeLinear, rint } from "./images.js";
+import { bordered, clamp, crop, quarterTurned, resizeArea, resizeLinear, rint } from "./images.js";
+import { components } from "./morphology.js";
 
 /** The longest sides at which a photo is searched; the second is left out for photos that are not much larger than the first. */
 const SEARCHED_SIDES = [512, 1280];
+/** A large photo is shrunk to no less than one in so many pixels of its sides, or faces of 56 pixels leave no trace. */
+const MOST_SHRUNK = 4;
 const LEAST_SCORE = 0.5;
+/** What is less likely a face than that, but as likely as this, is looked at again in a square, at MOST_SHRUNK times the size. */
+const LEAST_TRACE = 0.1;
+const CLOSER_SIDE = 256;
+/** Faces that fill a photo are found at this side, with a border of this fraction of it around the photo. */
+const CLOSE_UP_SIDE = 192;
+const BORDER = 0.4;
 /** Boxes that overlap by more than this fraction of their union are of one face. */
 const SAME_FACE = 0.3;
+/** A box that lies by this fraction of its area in another is of a part of that face, such as an eye. */
+const PART_OF_FACE = 0.7;
 /** Pixels to a cell of the detector's output; and the sides of its input must be multiples of this. */
 const CELL = 4;
 const MULTIPLE = 32;
 
 /**
- * The faces in a photo, the largest first: { box: [left, top, right, bottom], score, points: [[x, y] * 5] }.
+ * The upright faces in a photo, the largest first: { box: [left, top, right, bottom], score, points: [[x, y] * 5] }.
  *
  * `run` is the network: from `picture` [1, 3, H, W], levels of 0 to 255, to { heat, sizes, offsets, points }.
  */
 export async function detectFaces(photo, run, sides = SEARCHED_SIDES) {
   const longest = Math.max(photo.width, photo.height);
-  let found = await search(photo, run, sides[0]);
-  for (const side of sides.slice(1)) {
-    if (longest > 1.5 * sides[0]) found = found.concat(await search(photo, run, Math.min(side, longest)));
+  const finest = Math.max(sides.at(-1), Math.ceil(longest / MOST_SHRUNK));
+  const [first, ...others] = [...sides.slice(0, -1), finest];
+  const scales = [first / longest];
+  if (longest > 1.5 * first) scales.push(...others.map((side) => Math.min(side / longest, 1)));
+  const found = [];
+  let traces;
+  for (const scale of scales) {
+    const searched = await search(photo, run, scale);
+    found.push(...searched.found);
+    traces = searched.traces;
   }
-  const area = ({ box }) => (box[2] - box[0]) * (box[3] - box[1]);
-  return distinct(found).sort((a, b) => area(b) - area(a));
+  const scale = scales.at(-1);
+  if (scale < 1) found.push(...(await searchCloser(photo, run, Math.min(scale * MOST_SHRUNK, 1), beside(traces, found))));
+  return largestFirst(distinct(found));
 }
 
-async function search(photo, run, side) {
+/** As `detectFaces`, but faces that fill the photo, or reach beyond its edges. */
+export async function detectCloseUp(photo, run) {
+  // With the border, a large photo would take several times its memory.
+  const shrink = Math.max(Math.max(photo.width, photo.height) / (4 * CLOSE_UP_SIDE), 1);
+  const [width, height] = [photo.width, photo.height].map((side) => Math.max(rint(side / shrink), 1));
+  const border = rint(BORDER * Math.max(width, height));
+  const picture = bordered(shrink > 1 ? resizeArea(photo, width, height) : photo, border, 128);
+  const { found } = await search(picture, run, CLOSE_UP_SIDE / Math.max(picture.width, picture.height));
+  const stretch = [photo.width / width, photo.height / height];
+  const toPhoto = (point) => point.map((x, k) => (x - border + 0.5) * stretch[k] - 0.5);
+  return largestFirst(found.map((face) => placed(face, toPhoto)));
+}
+
+/** As `detectFaces`, but faces that lie on a side or stand on their head. Many come twice, once with wrong points. */
+export async function detectTurned(photo, run) {
+  const found = [];
+  let turned = photo;
+  let toPhoto = (point) => point;
+  for (let quarters = 1; quarters <= 3; quarters++) {
+    // Its right edge comes to the top.
+    const { width } = turned;
+    const before = toPhoto;
+    toPhoto = ([x, y]) => before([width - 1 - y, x]);
+    turned = quarterTurned(turned);
+    for (const face of await detectFaces(turned, run)) found.push(placed(face, toPhoto));
+  }
+  return found;
+}
+
+/** Detections in a photo that is resized by `scale`, and traces of others, [x, y] in pixels of the photo: { found, traces }. */
+async function search(photo, run, scale) {
   const { width, height } = photo;
-  const scale = side / Math.max(width, height);
   // The photo as a whole is stretched a little, so that its sides are multiples.
   const [across, down] = [width, height].map((length) => Math.max(rint((length * scale) / MULTIPLE), 1) * MULTIPLE);
   const small = (scale < 1 ? resizeArea : resizeLinear)(photo, across, down);
@@ -53,7 +101,46 @@ async function search(photo, run, side) {
     const point = (k) => toPhoto(output.points[(2 * k + 1) * cells + i] * wide + left, output.points[2 * k * cells + i] * tall + top);
     found.push({ box: [...toPhoto(left, top), ...toPhoto(left + wide, top + tall)], score, points: [0, 1, 2, 3, 4].map(point) });
   }
+  const likely = { width: columns, data: Uint8Array.from(output.heat, (score) => (score > LEAST_TRACE ? 1 : 0)) };
+  const traces = components(likely, 1, true).map((part) => {
+    const centre = (coordinate) => part.reduce((sum, i) => sum + coordinate(i), 0) / part.length;
+    return toPhoto((centre((i) => i % columns) + 0.5) * CELL, (centre((i) => Math.floor(i / columns)) + 0.5) * CELL);
+  });
+  return { found: distinct(found), traces };
+}
+
+/** Searches the surroundings of traces, resized by `scale`. */
+async function searchCloser(photo, run, scale, traces) {
+  const found = [];
+  const side = rint(CLOSER_SIDE / scale);
+  const [width, height] = [photo.width, photo.height].map((length) => Math.min(length, side));
+  while (traces.length) {
+    const x = clamp(rint(traces[0][0] - side / 2), 0, photo.width - width);
+    const y = clamp(rint(traces[0][1] - side / 2), 0, photo.height - height);
+    // Those well inside this square need none of their own.
+    const isFar = ([u, v]) => Math.max(Math.abs(u - x - side / 2), Math.abs(v - y - side / 2)) > side / 4;
+    traces = traces.slice(1).filter(isFar);
+    const faces = (await search(crop(photo, x, y, width, height), run, scale)).found;
+    found.push(...faces.map((face) => placed(face, ([u, v]) => [u + x, v + y])));
+  }
   return found;
+}
+
+/** Those of the traces that lie in no box that was found. */
+function beside(traces, found) {
+  return traces.filter(([x, y]) => found.every(({ box }) => !(x > box[0] && y > box[1] && x < box[2] && y < box[3])));
+}
+
+/** A detection whose places are mapped by a function of [x, y]. */
+function placed({ box, score, points }, place) {
+  const [a, b] = [place(box.slice(0, 2)), place(box.slice(2))];
+  const corners = [Math.min, Math.max].flatMap((outer) => [outer(a[0], b[0]), outer(a[1], b[1])]);
+  return { box: corners, score, points: points.map(place) };
+}
+
+/** Detections or faces, the largest first. */
+export function largestFirst(found) {
+  return [...found].sort((a, b) => area(b.box) - area(a.box));
 }
 
 /** Of detections that overlap, the one with the best score. */
@@ -65,9 +152,22 @@ function distinct(found) {
   return kept;
 }
 
-function overlap(a, b) {
-  const width = Math.max(0, Math.min(a[2], b[2]) - Math.max(a[0], b[0]));
-  const height = Math.max(0, Math.min(a[3], b[3]) - Math.max(a[1], b[1]));
-  const area = (box) => (box[2] - box[0]) * (box[3] - box[1]);
-  return (width * height) / (area(a) + area(b) - width * height);
+/** The intersection of two boxes over their union, 0 to 1. */
+export function overlap(a, b) {
+  return shared(a, b) / (area(a) + area(b) - shared(a, b));
+}
+
+/** Whether two boxes are of one face, or one of them is of a part of it. */
+export function areSameFace(a, b) {
+  return overlap(a, b) > SAME_FACE || shared(a, b) > PART_OF_FACE * Math.min(area(a), area(b));
+}
+
+/** The area of the intersection of two boxes. */
+function shared(a, b) {
+  const [width, height] = [0, 1].map((k) => Math.max(0, Math.min(a[k + 2], b[k + 2]) - Math.max(a[k], b[k])));
+  return width * height;
+}
+
+function area([left, top, right, bottom]) {
+  return (right - left) * (bottom - top);
 }

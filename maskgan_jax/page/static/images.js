@@ -40,6 +40,32 @@ export function crop(image, x, y, width, height) {
   return result;
 }
 
+/** An image with a border of one level on each side. */
+export function bordered(image, border, level) {
+  const { width, height, channels } = image;
+  const result = emptyImage(width + 2 * border, height + 2 * border, channels, image.data.constructor);
+  result.data.fill(level);
+  const length = width * channels;
+  for (let row = 0; row < height; row++) {
+    const start = ((row + border) * result.width + border) * channels;
+    result.data.set(image.data.subarray(row * length, (row + 1) * length), start);
+  }
+  return result;
+}
+
+/** An image turned by 90 degrees to the left, as `np.rot90` does. */
+export function quarterTurned(image) {
+  const { width, height, channels, data } = image;
+  const result = emptyImage(height, width, channels, data.constructor);
+  for (let y = 0, to = 0; y < width; y++) {
+    for (let x = 0; x < height; x++) {
+      const from = (x * width + width - 1 - y) * channels;
+      for (let c = 0; c < channels; c++, to++) result.data[to] = data[from + c];
+    }
+  }
+  return result;
+}
+
 /** The weights with which each of `to` pixels of a row is made from `from` pixels, as `weightLists` gives them. */
 function areaWeights(from, to) {
   const scale = from / to;

@@ -105,8 +105,8 @@ export function dilate(mask, element) {
   return result;
 }
 
-/** The connected parts, over their edges, of the pixels whose value is `value`: lists of indices. */
-export function components(mask, value) {
+/** The connected parts, over their edges or `corners` too, of the pixels whose value is `value`: lists of indices. */
+export function components(mask, value, corners = false) {
   const { width, data } = mask;
   const seen = new Uint8Array(data.length);
   const parts = [];
@@ -117,7 +117,11 @@ export function components(mask, value) {
     for (let k = 0; k < part.length; k++) {
       const at = part[k];
       const x = at % width;
-      for (const next of [x ? at - 1 : -1, x + 1 < width ? at + 1 : -1, at - width, at + width]) {
+      const rows = [at - width, at, at + width];
+      const beside = corners ? rows : [at];
+      if (x) rows.push(...beside.map((i) => i - 1));
+      if (x + 1 < width) rows.push(...beside.map((i) => i + 1));
+      for (const next of rows) {
         if (next < 0 || next >= data.length || seen[next] || data[next] !== value) continue;
         seen[next] = 1;
         part.push(next);

@@ -153,15 +153,17 @@ async function work(mask) {
 function summary({ faces, milliseconds, networkMilliseconds }) {
   const redrawn = faces.filter((face) => face.redrawn).length;
   const time = `${Math.round(milliseconds)} ms, ${Math.round(networkMilliseconds)} of them in the networks`;
-  if (!faces.length) return `No face was found (${time}). Faces must be upright and at least about 30 pixels wide.`;
+  if (!faces.length) return `No face was found (${time}). A sharper picture, or more around the face, may help.`;
+  if (faces.every((face) => face.leftOut)) return `No face is large enough to be redrawn (${time}).`;
   if (!redrawn) return `No mask was found (${time}): the photo is as it was. You can paint one.`;
   return `${redrawn} ${redrawn === 1 ? "face" : "faces"} redrawn in ${time}.`;
 }
 
 function listFaces() {
   $("faces").replaceChildren(
-    ...result.faces.map(({ cover, redrawn }) => {
-      const text = `${redrawn ? "redrawn" : "left alone"}: ${Math.round(cover * 100)} % of the lower face hidden`;
+    ...result.faces.map(({ cover, redrawn, leftOut }) => {
+      const fate = redrawn ? "redrawn" : leftOut ? `left alone, ${leftOut}` : "left alone";
+      const text = `${fate}: ${Math.round(cover * 100)} % of the lower face hidden`;
       return Object.assign(document.createElement("li"), { textContent: text });
     }),
   );

@@ -1,8 +1,8 @@
 /** A photo of people with masks in, the same photo without the masks out: all the steps. */
-import { FaceSquare } from "./align.js";
+import { FaceSquare, NoSquareError } from "./align.js";
 import { composite, nearestFaces, redrawnMask } from "./compositing.js";
-import { detectFaces } from "./detection.js";
-import { FaceAligner } from "./face_aligner.js";
+import { areSameFace, detectCloseUp, detectFaces, detectTurned, largestFirst } from "./detection.js";
+import { FaceAligner, isFace, isFaceUpright } from "./face_aligner.js";
 import { combined } from "./images.js";
 import { Inpainter } from "./inpainter.js";
 import { MaskFinder, lowerFaceCover } from "./mask_finder.js";
@@ -17,14 +17,19 @@ const LEAST_REST = 0.0015;
 const OVERLAP = 0.03;
 /** What is nowhere wider than this to either side, as a fraction of the side, is filled without the generator. */
 const THIN = 1 / 50;
+/** If no face is as certain as this, the photo may lie on a side. */
+const CERTAIN = 0.75;
 /** A face narrower than this, in pixels, shows too little to go by. */
 const LEAST_WIDTH = 16;
+/** Why a face is left alone, even if it wears a mask. */
+const TOO_SMALL = "too small";
 
 /**
  * Removes masks.
  *
- * A face is { box, score, landmarks, square, cover, masked, mask, before, after, probability, rest }: `after` is null if it was
- * left alone, and `rest` is what its mask hides beside the square, drawn in other squares.
+ * A face is { box, score, landmarks, square, cover, masked, mask, before, after, probability, rest, leftOut }: `after` is null if it
+ * was left alone, `rest` is what its mask hides beside the square, drawn in other squares, and `leftOut` says why it is left alone,
+ * even if it wears a mask; '' if it is not.
  */
 export class Unmasker {
   /** Of the detector, as a function, and three `FaceNetwork`s. */
@@ -40,30 +45,50 @@ export class Unmasker {
     let faces = await this.find(photo);
     if (mask) {
       const nearest = nearestFaces(mask, faces);
-      faces = await each(faces, (face, number) => this.redrawnBy(face, mask, nearest, number));
+      faces = await each(faces, (face, number) => (face.leftOut ? face : this.redrawnBy(face, mask, nearest, number)));
       return { result: composite(photo, faces, { nearest, grain: true }), faces, redrawn: redrawnMask(photo, faces, nearest) };
     }
-    faces = await each(faces, (face) => (face.masked ? this.inpainter.redraw(face) : face));
+    faces = await each(faces, (face) => (face.masked && !face.leftOut ? this.inpainter.redraw(face) : face));
     let result = composite(photo, faces, { grain: true });
     faces = await each(faces, (face) => this.withRest(result, face, faces.filter((other) => other !== face)));
     if (faces.some((face) => face.rest.length)) result = composite(photo, faces, { grain: true });
     return { result, faces, redrawn: redrawnMask(photo, faces) };
   }
 
-  /** The faces in a photo, with their landmarks and masks; the largest first. */
+  /**
+   * The faces in a photo, with their landmarks and masks; the largest first.
+   *
+   * Upright faces first; if there are none, such as fill the photo; and without any that is certain, turned ones.
+   */
   async find(photo) {
-    const found = await detectFaces(photo, this.detector);
-    return each(
-      found.filter(({ box }) => box[2] - box[0] >= LEAST_WIDTH),
-      async ({ box, score, points }) => {
-        const landmarks = await this.aligner.landmarks(photo, this.aligner.firstSquare({ points }));
-        return { box, score, ...(await this.locate(photo, landmarks)) };
-      },
-    );
+    let found = await this.aligned(photo, await detectFaces(photo, this.detector));
+    if (!found.length) found = await this.aligned(photo, await detectCloseUp(photo, this.detector));
+    if (!found.some(({ score }) => score >= CERTAIN)) {
+      found.push(...(await this.aligned(photo, await detectTurned(photo, this.detector))));
+    }
+    const kept = [];
+    for (const face of found.sort((a, b) => b.score - a.score)) {
+      if (!kept.some(({ box }) => areSameFace(face.box, box))) kept.push(face);
+    }
+    return each(largestFirst(kept), (face) => this.withMask(photo, face));
   }
 
-  /** A face by its landmarks. `views`: whether all views must show the mask, which keeps bare faces from being redrawn. */
-  async locate(photo, landmarks, views = true) {
+  /** Those detections that are faces, with their landmarks. */
+  async aligned(photo, found) {
+    const faces = [];
+    for (const face of found) {
+      try {
+        const landmarks = await this.aligner.landmarks(photo, this.aligner.firstSquare(face));
+        if (isFace(face, landmarks) || (await isFaceUpright(photo, landmarks, this.detector))) faces.push({ ...face, landmarks });
+      } catch (error) {
+        if (!(error instanceof NoSquareError)) throw error;
+      }
+    }
+    return faces;
+  }
+
+  /** A found face with its mask. `views`: whether all views must show it, which keeps bare faces from being redrawn. */
+  async withMask(photo, { box, score, landmarks }, views = true) {
     const square = this.inpainter.square(landmarks);
     const image = this.maskFinder.square(landmarks).cutOut(photo);
     const probability = await this.maskFinder.probability(image);
@@ -71,7 +96,9 @@ export class Unmasker {
     let cover = this.maskFinder.cover(probability, landmarks);
     if (views && cover >= LEAST_COVER) cover = Math.min(cover, await this.maskFinder.leastCover(image, landmarks));
     const masked = cover >= LEAST_COVER;
-    return { landmarks, square, cover, masked, mask, before: square.cutOut(photo), after: null, probability, rest: [] };
+    const leftOut = box[2] - box[0] < LEAST_WIDTH ? TOO_SMALL : "";
+    const before = square.cutOut(photo);
+    return { box, score, landmarks, square, cover, masked, mask, before, after: null, probability, rest: [], leftOut };
   }
 
   /** A face with what its mask hides beside its square, drawn where it was redrawn already in `photo`. */

@@ -1,5 +1,6 @@
 /** All computing, in a thread of its own, so that the page stays responsive. One message is answered at a time. */
 import { composite } from "./compositing.js";
+import { detectFaces } from "./detection.js";
 import { emptyImage } from "./images.js";
 import { loadNetworks, stopwatch } from "./networks.js";
 import { Unmasker } from "./unmasker.js";
@@ -46,27 +47,31 @@ async function unmask({ width, height, pixels, mask }) {
   return {
     pixels,
     redrawn: redrawn.data,
-    faces: faces.map(({ box, cover, masked, after, landmarks }) => ({ box, cover, masked, redrawn: Boolean(after), landmarks })),
+    faces: faces.map(({ box, cover, leftOut, after, landmarks }) => ({ box, cover, leftOut, redrawn: Boolean(after), landmarks })),
     milliseconds: performance.now() - start,
     networkMilliseconds: stopwatch.milliseconds - startOfNetworks,
     transfer: [pixels.buffer, redrawn.data.buffer],
   };
 }
 
-/** A frame of a camera, by the network for 128 px; without grain, which would flicker, and what lies beside the squares. */
+/**
+ * A frame of a camera, by the network for 128 px: upright faces alone, without grain, which would flicker, and without what lies
+ * beside the squares.
+ */
 async function frame({ width, height, pixels }) {
   video ??= { count: 0, faces: [], unmasker: new Unmasker({ ...networks, generator: await networks.fast() }) };
-  const { aligner, inpainter } = video.unmasker;
+  const { aligner, inpainter, detector } = video.unmasker;
   const photo = withoutAlpha(pixels, width, height);
-  if (video.count++ % DETECT_EVERY === 0 || !video.faces.length) video.faces = await video.unmasker.find(photo);
-  else {
-    for (const [i, face] of video.faces.entries()) {
-      const landmarks = await aligner.landmarks(photo, aligner.squareAround(face.landmarks), 1);
-      video.faces[i] = await video.unmasker.locate(photo, landmarks, false);
-    }
-  }
+  const isSearched = video.count++ % DETECT_EVERY === 0 || !video.faces.length;
+  if (isSearched) video.faces = await video.unmasker.aligned(photo, await detectFaces(photo, detector));
   const drawn = [];
-  for (const face of video.faces) drawn.push(face.masked ? await inpainter.redraw(face) : face);
+  for (const [i, found] of video.faces.entries()) {
+    const followed = () => aligner.landmarks(photo, aligner.squareAround(found.landmarks), 1);
+    const landmarks = isSearched ? found.landmarks : await followed();
+    const face = await video.unmasker.withMask(photo, { ...found, landmarks }, isSearched);
+    video.faces[i] = face;
+    drawn.push(face.masked && !face.leftOut ? await inpainter.redraw(face) : face);
+  }
   withAlpha(composite(photo, drawn), pixels);
   return { pixels, transfer: [pixels.buffer] };
 }
