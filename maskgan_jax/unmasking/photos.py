@@ -54,7 +54,7 @@ def unmask_photo(job: Job, unmasker: Unmasker, outputs: Outputs) -> tuple[str, l
         raise UserError(f"{job.path}: the given region is on none of the faces that were found")
     # A photo that is left as it is stays the same file; without its metadata it must be rewritten.
     copied = not redrawn and outputs.keep_metadata
-    target = outputs.result(job, as_png=not copied and photo.format == "GIF")
+    target = outputs.result(job, "" if copied else job.redrawn_suffix)
     if target != outputs.result(job):
         outputs.refuse_to_replace([target])
     notes = () if copied else photo.notes
