@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maskgan_jax.errors import UserError
-from maskgan_jax.unmasking.photo_files import LABEL
+from maskgan_jax.unmasking.metadata import LABEL
 
 if TYPE_CHECKING:
     import av

@@ -12,8 +12,8 @@ import pytest
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.unmasking.inputs import Job
+from maskgan_jax.unmasking.metadata import LABEL
 from maskgan_jax.unmasking.outputs import Outputs
-from maskgan_jax.unmasking.photo_files import LABEL
 from maskgan_jax.unmasking.video import unmask_video
 
 from .clips import ANEW, ANY_TEXT, av, in_latin_1, read_video, tagged, unmasked, write_video
