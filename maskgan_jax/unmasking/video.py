@@ -22,7 +22,16 @@ from maskgan_jax.unmasking.inputs import Job
 from maskgan_jax.unmasking.outputs import Outputs
 from maskgan_jax.unmasking.tracking import Tracker
 from maskgan_jax.unmasking.unmasker import Unmasker
-from maskgan_jax.unmasking.video_files import CAMERA_RATE, VideoWriter, count_frames, decode, load_av, open_video, upright_frame
+from maskgan_jax.unmasking.video_files import (
+    CAMERA_RATE,
+    VideoWriter,
+    count_frames,
+    decode,
+    load_av,
+    open_video,
+    prepare,
+    upright_frame,
+)
 
 MILLISECOND = Fraction(1, 1000)
 
@@ -52,9 +61,10 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
     av = load_av()
     if job.mask:
         raise UserError(f"{job.path} is a video, but --mask is for pictures; leave it out")
-    result_path = outputs.result(job)
+    result_path = outputs.result(job, job.redrawn_suffix)
     counts = {"frames": 0, "frames_with_faces": 0, "frames_unmasked": 0, "most_faces": 0, "damaged_packets": 0}
     notes: list[str] = []
+    changes: list[str] = []
     started = time.monotonic()
     with contextlib.suppress(_NothingDrawn), contextlib.ExitStack() as stack:
         video = stack.enter_context(open_video(av, job.path))
@@ -71,7 +81,7 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
         tracker = Tracker(unmasker, rate)
         bar = stack.enter_context(tqdm(total=count_frames(av, video), desc=f"unmask {job.path.name}", unit="frame"))
         shape = None
-        for item in decode(av, video, targets[0].copied, counts, notes):
+        for item in prepare(av, decode(av, video, targets[0].copied, counts, notes), changes):
             if isinstance(item, av.Packet):
                 index = item.stream.index
                 for target in targets:
@@ -98,9 +108,10 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
             raise _NothingDrawn
         for target in targets:
             target.finish()
-        notes = targets[0].notes + notes
+        notes = targets[0].notes + changes + notes
     copied = outputs.keep_metadata and not counts["frames_unmasked"]
     if copied:
+        result_path = outputs.result(job)
         with replacing(result_path) as temporary:
             shutil.copyfile(job.path, temporary)
     elif not counts["frames_unmasked"] and (outputs.label or outputs.side_by_side):
