@@ -180,7 +180,7 @@ def _has(path: Path, suffixes: Container[str] | None) -> bool:
 
 def why_no_image(path: PurePath) -> str:
     """Why a file, by the suffix of its name, is no image that is read."""
-    return _UNREAD.get(path.suffix.lower(), "neither a photo nor a video that is known")
+    return _UNREAD.get(path.suffix.lower(), "of a kind that is not read")
 
 
 def images_by_name(folder: str | os.PathLike) -> dict[str, Path]:

@@ -24,8 +24,8 @@ VIDEO_SUFFIXES = WRITTEN_SUFFIXES - {".ts"} | {".asf", ".mxf", ".ogv", ".wmv"}  
 # How videos begin: MP4 and QuickTime (but not sound, camera raw and JPEG XL in the same kind of file), Matroska and WebM, AVI,
 # Flash, Windows Media, Ogg, MPEG, and MPEG transport streams of packets of 188 or 192 bytes.
 _VIDEO = re.compile(
-    rb"....ftyp(?!M4[AB]|crx|jx|jp)|....(moov|mdat|wide)|\x1aE\xdf\xa3|RIFF....AVI |FLV\1|0&\xb2u\x8ef"
-    rb"|OggS.{0,200}(theora|video)|\0\0\1[\xba\xb3]|G.{187}G|.{4}G.{191}G",
+    rb"....ftyp(?!M4[AB]|crx|jx|jp)|....(moov|mdat|wide)|\x1aE\xdf\xa3|RIFF....AVI |FLV\x01|0&\xb2u\x8ef"
+    rb"|OggS.{0,200}(theora|video)|\0\0\x01[\xba\xb3]|G.{187}G|.{4}G.{191}G",
     re.DOTALL,
 )
 _HEIF = re.compile(rb"....ftyp(hei|hev|mif1|msf1)(?!.{0,40}avi[fs])", re.DOTALL)
