@@ -83,6 +83,7 @@ def test_pairs_in_folders_of_the_same_names(config, tmp_path):
     make_files(
         tmp_path, "real/a.jpg", "masked/a.png", "mask/a.png", "real/in/b.jpg", "masked/in/b.jpg", "real/c.jpg", "masked/d.jpg"
     )
+    make_files(tmp_path, "masked/d.png")
     pairs, left_out = described_pairs(tmp_path, config)
     assert pairs == [
         ("pairs/masked/a.png", "pairs/real/a.jpg", "real/a.jpg", "masked/a.png", "mask/a.png", "pair"),
@@ -90,6 +91,7 @@ def test_pairs_in_folders_of_the_same_names(config, tmp_path):
     ]
     assert sorted(left_out) == [
         ("pairs/masked/d.jpg", "there is none of this name in real/"),
+        ("pairs/masked/d.png", "has the name of d.jpg"),
         ("pairs/real/c.jpg", "there is none of this name in masked/"),
     ]
 
