@@ -15,6 +15,7 @@ from maskgan_jax.errors import UserError
 
 if TYPE_CHECKING:
     from maskgan_jax.unmasking.inputs import Job
+    from maskgan_jax.unmasking.labels import Credentials
 
 # What is also written if it is asked for, each in a folder of this name.
 EXTRAS = ("side_by_side", "crops", "regions")
@@ -33,6 +34,8 @@ class Outputs:
       regions: whether to write the mask of what was redrawn in photos, 255 where, in `regions/`.
       keep_metadata: as for `write_photo`.
       label: as for `write_photo`.
+      credentials: what signs results that were redrawn, if anything does.
+      mark: whether they have a visible mark.
       overwrite: whether files that are there may be replaced.
       suffix: of the results; '' keeps that of each input.
     """
@@ -43,6 +46,8 @@ class Outputs:
     regions: bool = False
     keep_metadata: bool = True
     label: bool = True
+    credentials: Credentials | None = None
+    mark: bool = False
     overwrite: bool = False
     suffix: str = ""
 

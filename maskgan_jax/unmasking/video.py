@@ -19,6 +19,7 @@ from maskgan_jax.files import replacing, write_json
 from maskgan_jax.runtime.signals import sigterm_interrupts
 from maskgan_jax.unmasking.compositing import composite
 from maskgan_jax.unmasking.inputs import Job
+from maskgan_jax.unmasking.labels import draw_mark
 from maskgan_jax.unmasking.outputs import Outputs
 from maskgan_jax.unmasking.tracking import Tracker
 from maskgan_jax.unmasking.unmasker import Unmasker
@@ -72,11 +73,12 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
         paths = [result_path]
         if outputs.side_by_side:
             paths.append(outputs.side_by_side_of(result_path, video=True))
-        targets = []
+        targets, temporaries = [], []
         for path in paths:
             temporary = stack.enter_context(replacing(path))
             writer = VideoWriter(av, path, temporary, video, keep_metadata=outputs.keep_metadata, label=outputs.label)
             targets.append(stack.enter_context(writer))
+            temporaries.append(temporary)
         rate = float(video.average_rate or CAMERA_RATE)
         tracker = Tracker(unmasker, rate)
         bar = stack.enter_context(tqdm(total=count_frames(av, video), desc=f"unmask {job.path.name}", unit="frame"))
@@ -94,6 +96,8 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
                 frame = cv2.resize(frame, shape[::-1], interpolation=cv2.INTER_AREA)
             faces = tracker(frame, item.time)
             result = composite(frame, faces)
+            if outputs.mark:
+                result = draw_mark(result)
             counts["frames"] += 1
             counts["frames_with_faces"] += bool(faces)
             counts["frames_unmasked"] += any(face.redrawn for face in faces)
@@ -108,6 +112,9 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
             raise _NothingDrawn
         for target in targets:
             target.finish()
+        if outputs.credentials and counts["frames_unmasked"]:
+            original = job.path if outputs.keep_metadata else None
+            notes += [outputs.credentials.sign(*one, original) for one in zip(temporaries, paths, strict=True)][0]
         notes = targets[0].notes + changes + notes
     copied = outputs.keep_metadata and not counts["frames_unmasked"]
     if copied:
