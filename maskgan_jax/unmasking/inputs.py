@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import IMAGE_SUFFIXES, find_files, images_by_name, is_image, read_image, why_no_image
@@ -48,9 +49,10 @@ class Job(NamedTuple):
     @property
     def redrawn_suffix(self) -> str:
         """The suffix that is added to the name of a result because it is in another format than the input; '' if it is not."""
-        if self.is_video:
-            return "" if self.path.suffix.lower() in WRITTEN_SUFFIXES else ".mkv"
         beginning = _beginning(self.path)
+        if self.is_video:
+            suffix = ".mp4" if is_image(beginning) else ".mkv"
+            return "" if self.path.suffix.lower() in WRITTEN_SUFFIXES else suffix
         if beginning[:4] == b"GIF8" or (not beginning and self.path.suffix.lower() == ".gif"):
             return ".png"
         return ".jpg" if _HEIF.match(beginning) else ""
@@ -64,13 +66,27 @@ def _beginning(path: Path) -> bytes:
         return b""
 
 
+def is_animation(path: Path) -> bool:
+    """Whether a file is an image with several frames over time: an animated GIF, PNG, WebP or AVIF."""
+    beginning = _beginning(path)
+    if beginning[:4] == b"GIF8":
+        try:
+            with Image.open(path, formats=("GIF",)) as image:
+                return image.is_animated
+        except Exception:  # Damaged files can make Pillow raise anything.
+            return False
+    animated_webp = beginning[8:16] == b"WEBPVP8X" and beginning[20] & 2
+    animated_png = beginning[:4] == b"\x89PNG" and b"acTL" in beginning
+    return bool(animated_webp or animated_png or beginning[4:12] == b"ftypavis")
+
+
 def _is_video(path: Path) -> bool | None:
-    """Whether a file is a video; None if it is neither that nor an image."""
+    """Whether a file is a video, or an animation, which is treated as one; None if it is neither that nor an image."""
     beginning, suffix = _beginning(path), path.suffix.lower()
     named = True if suffix in VIDEO_SUFFIXES else False if suffix in IMAGE_SUFFIXES else None
     # Two letters are not enough to tell a file of another name, and camera raw begins like TIFF.
     if is_image(beginning) and (named is not None or beginning[:2] not in (b"BM", b"II", b"MM")):
-        return False
+        return is_animation(path)
     return True if _VIDEO.match(beginning) else named
 
 

@@ -18,7 +18,7 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing, write_json
 from maskgan_jax.runtime.signals import sigterm_interrupts
 from maskgan_jax.unmasking.compositing import composite
-from maskgan_jax.unmasking.inputs import Job
+from maskgan_jax.unmasking.inputs import Job, is_animation
 from maskgan_jax.unmasking.labels import draw_mark
 from maskgan_jax.unmasking.outputs import Outputs
 from maskgan_jax.unmasking.tracking import Tracker
@@ -65,7 +65,7 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
     result_path = outputs.result(job, job.redrawn_suffix)
     counts = {"frames": 0, "frames_with_faces": 0, "frames_unmasked": 0, "most_faces": 0, "damaged_packets": 0}
     notes: list[str] = []
-    changes: list[str] = []
+    changes = ["animation became a video"] if is_animation(job.path) else []
     started = time.monotonic()
     with contextlib.suppress(_NothingDrawn), contextlib.ExitStack() as stack:
         video = stack.enter_context(open_video(av, job.path))

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image, ImageSequence
 
 from maskgan_jax.colours import HDR
 from maskgan_jax.errors import UserError
+from maskgan_jax.unmasking.inputs import is_animation
 from maskgan_jax.unmasking.metadata import LABEL
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ def load_av() -> Any:
 def open_video(av: Any, path: Path) -> Iterator[av.VideoStream]:
     """Opens a file and yields its video stream; closes it afterwards. Raises UserError if it is no video."""
     try:
-        source = _open(av, path)
+        source = av.open(_as_apng(path)) if is_animation(path) else _open(av, path)
     except (av.error.FFmpegError, OSError) as error:
         raise UserError(f"{path} is not a readable video ({_reason(error)})") from error
     with source:
@@ -67,6 +69,23 @@ def open_video(av: Any, path: Path) -> Iterator[av.VideoStream]:
             kinds = ", ".join(_kind(av, stream) for stream in source.streams)
             raise UserError(f"{path} has no pictures, only {kinds or 'nothing'}")
         yield video
+
+
+def _as_apng(path: Path) -> io.BytesIO:
+    """An animation as PNG: FFmpeg reads no animated WebP or AVIF."""
+    file = io.BytesIO()
+    try:
+        with Image.open(path) as image:
+            frames, lasting = [], []
+            for frame in ImageSequence.Iterator(image):
+                frame.load()  # Only then it says how long the frame lasts.
+                lasting.append(frame.info.get("duration", 100))
+                frames.append(frame.copy())
+            frames[0].save(file, "PNG", save_all=True, append_images=frames[1:], duration=lasting)
+    except Exception as error:  # Damaged files can make Pillow raise anything.
+        raise UserError(f"{path} is not a readable animation ({error}); save it as a video first") from error
+    file.seek(0)
+    return file
 
 
 def _kind(av: Any, stream: av.stream.Stream) -> str:

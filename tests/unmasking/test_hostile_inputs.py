@@ -91,7 +91,7 @@ def animation(face):
 
 # What is odd but can be used: what comes of it.
 ODD_FILES = {
-    "animated.gif": (animation, "only the first picture of an animation"),
+    "animated.gif": (animation, "animation became a video"),
     "16_bits.png": (lambda face: cv2.imencode(".png", face[..., ::-1].astype(np.uint16) * 257)[1].tobytes(), "1 mask removed"),
     "wrong_suffix.png": (lambda face: encoded(face, "JPEG", quality=95), "1 mask removed"),
     "CAPITALS.PNG": (encoded, "1 mask removed"),

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from colour_signals import STORED, linear
+from PIL import Image
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.unmasking.inputs import Job
@@ -17,7 +18,7 @@ from maskgan_jax.unmasking.metadata import LABEL
 from maskgan_jax.unmasking.outputs import Outputs
 from maskgan_jax.unmasking.video import unmask_video
 
-from .clips import ANEW, ANY_TEXT, av, in_latin_1, read_video, tagged, unmasked, write_video
+from .clips import ANEW, ANY_TEXT, av, green, in_latin_1, read_video, tagged, unmasked, write_video
 
 
 def test_the_video_is_not_the_cover(clip, unmasker, tmp_path):
@@ -164,6 +165,21 @@ def test_interlaced_video_is_deinterlaced(clip, unmasker, tmp_path):
     with av.open(str(tmp_path / "out" / "clip.mkv")) as container:
         assert not any(frame.interlaced_frame for frame in container.decode(video=0))
     assert json.loads((tmp_path / "out" / "clip.mkv.json").read_text())["notes"] == ["deinterlaced"]
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.avif"])
+def test_of_an_animation_each_frame_is_unmasked(name, clip, run, tmp_path):
+    frames = [Image.fromarray(picture) for picture in clip]
+    lasting = [100, 200, 50, 100, 100, 100, 100, 100, 100, 100]
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], duration=lasting)
+    bare = [Image.fromarray(np.full((40, 60, 3), level, np.uint8)) for level in (10, 200)]
+    bare[0].save(tmp_path / f"bare_{name}", save_all=True, append_images=bare[1:], duration=100)
+    code, told, err = run(tmp_path / name, tmp_path / f"bare_{name}", f"--out={tmp_path / 'out'}")
+    assert code == 0 and "masks removed in 10 of 10 frames" in told and "animation became a video" in told, err
+    pictures, times, *_ = read_video(tmp_path / "out" / f"{name}.mp4")
+    np.testing.assert_allclose(times, np.cumsum([0, *lasting[:-1]]) / 1000, atol=0.011)
+    assert sum(map(green, pictures)) < 0.05 * sum(map(green, clip))
+    assert (tmp_path / "out" / f"bare_{name}").read_bytes() == (tmp_path / f"bare_{name}").read_bytes()
 
 
 def test_transparency_is_told(clip, unmasker, tmp_path):
