@@ -34,8 +34,8 @@ _UNREAD = {
     **dict.fromkeys((".3fr", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".srw"), _RAW),
     **dict.fromkeys((".eps", ".exr", ".hdr", ".j2k", ".jp2", ".jxl", ".jxr", ".pdf", ".psd", ".svg", ".tga", ".xcf"), _OTHER),
 }
-# Larger images would take more than 1 GB of memory.
-MOST_MEGAPIXELS = 100
+# Larger images would take more than 1 GB of memory; and of photos to be unmasked, more than 4 GB.
+MOST_MEGAPIXELS, MOST_MEGAPIXELS_TO_UNMASK = 100, 250
 
 # The formats that are read, by Pillow's names, and how their files begin; suffixes are ignored.
 _FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "PNG", "TIFF", "WEBP")
@@ -43,7 +43,6 @@ _BEGINNING = re.compile(
     rb"....ftyp(avi[fs]|hei[cfmsx]|hev[cmsx]|m[is]f1)|BM|GIF8|\xff\xd8\xff|\x89PNG\r\n|II[*+]\0|MM\0[*+]|RIFF....WEBP",
     re.DOTALL,
 )
-_TOO_LARGE = f"more than {MOST_MEGAPIXELS} megapixels; make it smaller"
 _DAMAGED = "truncated, damaged or of an unusual kind"
 # A JPEG marker. Within coded pixels, the byte 255 is followed by 0 or a restart number.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
@@ -60,6 +59,7 @@ _TURN = {
 
 
 pillow_heif.register_heif_opener()
+Image.MAX_IMAGE_PIXELS = MOST_MEGAPIXELS_TO_UNMASK * 1_000_000 // 2  # Pillow itself refuses twice as many.
 
 
 @contextlib.contextmanager
@@ -209,7 +209,7 @@ def is_image(beginning: bytes) -> bool:
     return bool(_BEGINNING.match(beginning))
 
 
-def decode_image(data: bytes, *, grey: bool = False) -> np.ndarray:
+def decode_image(data: bytes, *, grey: bool = False, most_megapixels: int = MOST_MEGAPIXELS) -> np.ndarray:
     """Decodes an image file to `[H, W, 3]` RGB (or `[H, W]` if `grey`), uint8, with its EXIF orientation applied.
 
     The format is recognized by the bytes. Of an animation, the first frame is taken. 16 bits are reduced to 8. Transparent
@@ -217,15 +217,15 @@ def decode_image(data: bytes, *, grey: bool = False) -> np.ndarray:
     converted to sRGB; grey values are left as they are.
 
     Raises:
-      UserError: the bytes are not a complete image of a known format, it has more than `MOST_MEGAPIXELS`, or colours that are
+      UserError: the bytes are not a complete image of a known format, it has more megapixels than that, or colours that are
         not known.
     """
-    with open_image(data) as image:
+    with open_image(data, most_megapixels) as image:
         return to_array(upright(image), grey=grey, profile=None if grey else colour_profile(image, data))
 
 
 @contextlib.contextmanager
-def open_image(data: bytes) -> Iterator[Image.Image]:
+def open_image(data: bytes, most_megapixels: int = MOST_MEGAPIXELS) -> Iterator[Image.Image]:
     """Opens an image file of a format that is read, by its bytes, with its first image loaded.
 
     Raises:
@@ -233,22 +233,23 @@ def open_image(data: bytes) -> Iterator[Image.Image]:
     """
     if not data:
         raise _unreadable("an empty file")
+    too_large = _unreadable(f"more than {most_megapixels} megapixels; make it smaller")
     if not is_image(data):
         raise _unreadable(f"not {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # About damaged EXIF, which does not matter, and deprecations.
         try:
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-                if image.width * image.height > MOST_MEGAPIXELS * 1_000_000:
-                    raise _unreadable(_TOO_LARGE)
+                if image.width * image.height > most_megapixels * 1_000_000:
+                    raise too_large
                 image.load()
                 if image.format in ("JPEG", "MPO") and not jpeg_end(data):
                     raise _unreadable(_DAMAGED)
                 yield image
         except UserError:
             raise
-        except Image.DecompressionBombError as error:  # Pillow's own limit, about twice as high.
-            raise _unreadable(_TOO_LARGE) from error
+        except Image.DecompressionBombError as error:
+            raise too_large from error
         except Exception as error:  # Damaged files can make Pillow raise anything.
             raise _unreadable(_DAMAGED) from error
 
@@ -324,7 +325,7 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     return transform
 
 
-def read_image(path: str | os.PathLike, *, grey: bool = False) -> np.ndarray:
+def read_image(path: str | os.PathLike, *, grey: bool = False, most_megapixels: int = MOST_MEGAPIXELS) -> np.ndarray:
     """Reads an image file as `decode_image` decodes it.
 
     Raises:
@@ -335,7 +336,7 @@ def read_image(path: str | os.PathLike, *, grey: bool = False) -> np.ndarray:
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror})") from error
     try:
-        return decode_image(data, grey=grey)
+        return decode_image(data, grey=grey, most_megapixels=most_megapixels)
     except UserError as error:
         raise UserError(f"{path} is {error}") from error
 

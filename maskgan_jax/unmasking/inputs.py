@@ -14,7 +14,15 @@ import numpy as np
 from PIL import Image
 
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import IMAGE_SUFFIXES, find_files, images_by_name, is_image, read_image, why_no_image
+from maskgan_jax.files import (
+    IMAGE_SUFFIXES,
+    MOST_MEGAPIXELS_TO_UNMASK,
+    find_files,
+    images_by_name,
+    is_image,
+    read_image,
+    why_no_image,
+)
 from maskgan_jax.unmasking.outputs import Outputs
 
 # Suffixes of videos, which results keep if they are among the first: the others' formats cannot hold today's codecs.
@@ -157,7 +165,7 @@ def read_mask(job: Job, shape: tuple[int, int]) -> np.ndarray | None:
         return None
     if not job.mask.is_file():
         raise UserError(f"{job.path} has no region of the same name in the --mask folder")
-    mask = read_image(job.mask, grey=True)
+    mask = read_image(job.mask, grey=True, most_megapixels=MOST_MEGAPIXELS_TO_UNMASK)
     if mask.shape != shape:
         raise UserError(f"{job.path} is {shape[1]} x {shape[0]} but its region is {mask.shape[1]} x {mask.shape[0]}")
     if not (mask > 127).any():

@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin, Tiff
 
 from maskgan_jax.colours import colour_profile, is_hdr, png_colour_chunks
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import jpeg_end, open_image, replacing, to_array, upright
+from maskgan_jax.files import MOST_MEGAPIXELS_TO_UNMASK, jpeg_end, open_image, replacing, to_array, upright
 from maskgan_jax.unmasking.metadata import LABEL, Metadata, packets, read_metadata, write_metadata
 
 # The format that a result is written in, by Pillow's names: that of the photo, but PNG for GIF, which would lose colours, and
@@ -73,23 +73,37 @@ class PhotoFile:
     def changed(self, result: np.ndarray) -> np.ndarray:
         """`pixels`, replaced by those of a result `[H, W, 3]` uint8, and made opaque, where it differs from `rgb`."""
         pixels = self.pixels.copy()
+        window = _window_of_difference(result, self.rgb)
+        if window is None:
+            return pixels
         channels = pixels.shape[2]
         colours = channels - (channels + 1) % 2  # 1 of 1 and 2, 3 of 3 and 4.
-        where = (result != self.rgb).any(axis=-1)
-        drawn = Image.fromarray(result)
+        where = (result[window] != self.rgb[window]).any(axis=-1)
+        drawn = Image.fromarray(np.ascontiguousarray(result[window]))
         mode = "L" if colours == 1 else "RGB"
         if self.profile and channels != 2:  # Of transparent grey, `to_array` leaves the values alone.
             if is_hdr(self.colour_chunks):  # White stands for all that is brighter in the profile: none of it is drawn.
-                drawn = Image.fromarray(np.minimum(result, 254))
+                drawn = Image.fromarray(np.minimum(drawn, 254))
             drawn = _from_srgb(drawn, self.profile, mode)
         values = np.asarray(drawn.convert(mode)).reshape(*where.shape, colours)[where]
-        pixels[where, :colours] = values.astype(pixels.dtype) * (257 if pixels.dtype == np.uint16 else 1)
-        pixels[where, colours:] = np.iinfo(pixels.dtype).max
+        changed = pixels[window]
+        changed[where, :colours] = values.astype(pixels.dtype) * (257 if pixels.dtype == np.uint16 else 1)
+        changed[where, colours:] = np.iinfo(pixels.dtype).max
         return pixels
 
 
+def _window_of_difference(one: np.ndarray, other: np.ndarray) -> tuple[slice, slice] | None:
+    """The rows and columns of two images within which they differ; None if they do not. Row by row, to save memory."""
+    rows = np.flatnonzero([not np.array_equal(a, b) for a, b in zip(one, other, strict=True)])
+    if not len(rows):
+        return None
+    band = slice(rows[0], rows[-1] + 1)
+    columns = np.flatnonzero((one[band] != other[band]).any(axis=(0, 2)))
+    return band, slice(columns[0], columns[-1] + 1)
+
+
 def read_photo(path: str | os.PathLike) -> PhotoFile:
-    """Reads a photo of any format that `decode_image` reads.
+    """Reads a photo of any format that `decode_image` reads, of up to `MOST_MEGAPIXELS_TO_UNMASK`.
 
     Raises:
       UserError: the file is missing, or is no readable picture.
@@ -99,7 +113,7 @@ def read_photo(path: str | os.PathLike) -> PhotoFile:
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror})") from error
     try:
-        with open_image(data) as image:
+        with open_image(data, MOST_MEGAPIXELS_TO_UNMASK) as image:
             return _photo_file(image, data)
     except UserError as error:
         raise UserError(f"{path} is {error}") from error
