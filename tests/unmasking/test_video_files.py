@@ -228,6 +228,48 @@ def test_sound_that_a_format_cannot_hold_is_left_out(suffix, clip, unmasker, tmp
     assert len(pictures) == 10 and not sound and f"stream 1 (audio, aac; {suffix} cannot hold it) left out" in line
 
 
+def test_several_sound_tracks_of_which_one_is_late(clip, unmasker, tmp_path):
+    """Each keeps its packets, and when it begins."""
+    path = tmp_path / "clip.mkv"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=25)
+        video.height, video.width, video.pix_fmt = 240, 320, "yuv420p"
+        tones = [container.add_stream("aac", rate=48000) for _ in range(2)]
+        for picture in clip:
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        for late, tone in enumerate(tones):
+            for number in range(8):
+                frame = av.AudioFrame.from_ndarray(np.zeros((2, 1024), np.float32), format="fltp", layout="stereo")
+                frame.sample_rate, frame.pts = 48000, number * 1024 + late * 9600
+                container.mux(tone.encode(frame))
+        for stream in (video, *tones):
+            container.mux(stream.encode(None))
+
+    def sound(path):
+        with av.open(str(path)) as container:
+            packets = [packet for packet in container.demux(audio=(0, 1)) if packet.size]
+            return [
+                [(round(float(one.pts * one.time_base), 2), bytes(one)) for one in packets if one.stream.index == i]
+                for i in (1, 2)
+            ]
+
+    unmasked(path, unmasker, tmp_path / "out")
+    before, after = sound(path), sound(tmp_path / "out" / "clip.mkv")
+    assert after == before and after[1][0][0] - after[0][0][0] == pytest.approx(0.2, abs=0.03)
+
+
+def test_a_damaged_middle(clip, unmasker, tmp_path):
+    """What is damaged is left out, and told; what comes after it is done."""
+    path = tmp_path / "clip.mkv"
+    write_video(path, clip * 6, sound=False, gop_size=10)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 3000] = bytes(3000)
+    path.write_bytes(data)
+    line, (pictures, times, *_) = unmasked(path, unmasker, tmp_path / "out")
+    assert 40 <= len(pictures) < 61 and times[-1] > 2.2
+    assert sum(map(green, pictures)) < 0.3 * len(pictures) * green(clip[0])
+
+
 def test_sound_that_cannot_be_decoded_is_left_out(clip, unmasker, tmp_path):
     path = tmp_path / "clip.mp4"
     write_video(path, clip)
