@@ -37,6 +37,7 @@ WRITTEN = {
 _TIFF_COMPRESSIONS = ("raw", "packbits", "jpeg", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma", "zstd")
 _TIFF_PREDICTED = ("tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma", "zstd")
 _PREDICTOR = 317
+CREDENTIALS_LEFT_OUT = "Content Credentials (C2PA) left out, which vouch for the photo as it was"
 # How a file names a gain map, which brightens a photo on HDR screens.
 _GAIN_MAPS = (b"hdrgm:Version", b"HDRGainMap", b"hdrgainmap")
 # What Photoshop keeps in a JPEG that is kept otherwise: resolution, thumbnails, IPTC and its digest.
@@ -168,7 +169,7 @@ def _left_out(image: Image.Image, data: bytes) -> Iterator[str]:
             "video behind the photo left out" if b"ftyp" in behind[:1000] else f"{len(behind)} bytes behind the photo left out"
         )
     if b"jumb" in data and b"c2pa" in data:
-        yield "Content Credentials (C2PA) left out, which vouch for the photo as it was"
+        yield CREDENTIALS_LEFT_OUT
     if isinstance(image.info.get("photoshop"), dict) and image.info["photoshop"].keys() - _PHOTOSHOP_KEPT:
         yield "Photoshop's settings left out"
 

@@ -20,7 +20,7 @@ from maskgan_jax.unmasking.face import Face
 from maskgan_jax.unmasking.inputs import Job, read_mask
 from maskgan_jax.unmasking.labels import draw_mark
 from maskgan_jax.unmasking.outputs import Outputs
-from maskgan_jax.unmasking.photo_files import PhotoFile, read_photo, write_drawn_png, write_photo
+from maskgan_jax.unmasking.photo_files import CREDENTIALS_LEFT_OUT, PhotoFile, read_photo, write_drawn_png, write_photo
 from maskgan_jax.unmasking.unmasker import Unmasker
 
 # Sides of the faces in the contact sheet, in pixels.
@@ -73,7 +73,9 @@ def unmask_photo(job: Job, unmasker: Unmasker, outputs: Outputs) -> tuple[str, l
             if redrawn and outputs.credentials:
                 with replacing(target) as temporary:
                     shutil.copyfile(target, temporary)
-                    notes += outputs.credentials.sign(temporary, target, job.path if kept else None)
+                    unsigned = outputs.credentials.sign(temporary, target, job.path if kept else None)
+                # What the photo said of itself is in the manifest.
+                notes = tuple(note for note in notes if unsigned or not kept or note != CREDENTIALS_LEFT_OUT) + unsigned
         description = _description(job, target, photo, faces, notes, mask is not None)
         write_json(noted(outputs.json_of(target)), description)
     return _line(job, faces, notes), faces
