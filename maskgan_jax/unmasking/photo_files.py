@@ -133,6 +133,9 @@ def _photo_file(image: Image.Image, data: bytes) -> PhotoFile:
             pixels = wide
     if image.format == "HEIF":
         notes.append("HEIC became JPEG")
+        if pixels.shape[2] in (2, 4):
+            pixels = pixels[..., :-1]
+            notes.append("transparency left out")
     info = _saved_with(image, data)
     if image.mode in ("CMYK", "LAB"):
         notes.append(f"{image.mode} became RGB")

@@ -90,6 +90,16 @@ def test_grey_alpha_and_both(picture, tmp_path):
             assert (values[where] != before[where]).any()
 
 
+def test_heic_becomes_jpeg(picture, tmp_path):
+    image = Image.fromarray(picture)
+    image.putalpha(Image.fromarray(picture[..., 0]))
+    image.save(tmp_path / "a.heic", "HEIF", quality=95)
+    photo, out, where = went_through(tmp_path / "a.heic", picture, tmp_path)
+    assert photo.notes == ("HEIC became JPEG", "transparency left out") and out.name == "a.heic.jpg"
+    with Image.open(out) as image:
+        assert (image.format, image.mode) == ("JPEG", "RGB")
+
+
 @pytest.mark.parametrize("mode", ["P", "1"])
 def test_palettes_and_bits(mode, picture, tmp_path):
     path = tmp_path / "a.png"
