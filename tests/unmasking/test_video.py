@@ -16,8 +16,8 @@ from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.errors import UserError
 from maskgan_jax.unmasking import video
 from maskgan_jax.unmasking.inputs import Job
+from maskgan_jax.unmasking.metadata import LABEL
 from maskgan_jax.unmasking.outputs import Outputs
-from maskgan_jax.unmasking.photo_files import LABEL
 from maskgan_jax.unmasking.video import unmask_camera, unmask_video
 from maskgan_jax.unmasking.video_files import VideoWriter
 
