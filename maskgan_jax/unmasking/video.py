@@ -63,7 +63,8 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
     if job.mask:
         raise UserError(f"{job.path} is a video, but --mask is for pictures; leave it out")
     result_path = outputs.result(job, job.redrawn_suffix)
-    counts = {"frames": 0, "frames_with_faces": 0, "frames_unmasked": 0, "most_faces": 0, "damaged_packets": 0}
+    names = ("frames", "frames_with_faces", "frames_unmasked", "frames_with_faces_left_out", "most_faces", "damaged_packets")
+    counts = dict.fromkeys(names, 0)
     notes: list[str] = []
     changes = ["animation became a video"] if is_animation(job.path) else []
     started = time.monotonic()
@@ -101,6 +102,7 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
             counts["frames"] += 1
             counts["frames_with_faces"] += bool(faces)
             counts["frames_unmasked"] += any(face.redrawn for face in faces)
+            counts["frames_with_faces_left_out"] += any(face.left_out for face in faces)
             counts["most_faces"] = max(counts["most_faces"], len(faces))
             images = [result, np.concatenate([frame, result], axis=1)]
             for target, drawn in zip(targets, images, strict=False):
@@ -125,6 +127,8 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
         # The label was written at the start of the file, and cannot be removed.
         return unmask_video(job, unmasker, dataclasses.replace(outputs, label=False, side_by_side=False))
     seconds = time.monotonic() - started
+    if counts["frames_with_faces_left_out"]:
+        notes.append(f"faces that are too small or were not asked for in {counts['frames_with_faces_left_out']} frames")
     if counts["damaged_packets"] and not copied:
         notes.append(f"{counts['damaged_packets']} damaged packets left out")
     write_json(outputs.json_of(result_path), _description(job, result_path, counts, rate, shape, notes))
