@@ -9,6 +9,7 @@ import select
 import sys
 from collections.abc import Iterator
 
+from maskgan_jax import __version__
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.runtime import signals
 
@@ -80,10 +81,13 @@ def _is_unread(file: int) -> bool:
 def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         width = max(map(len, COMMANDS))
-        print("usage: maskgan COMMAND [options]; `maskgan COMMAND --help` lists its options\n")
+        print("usage: maskgan COMMAND [options] | --version; `maskgan COMMAND --help` lists its options\n")
         print("\n".join(f"  {name:{width}}  {what}" for name, what in COMMANDS.items()))
         return 0 if arguments else 2
     name, *rest = arguments
+    if name == "--version":
+        print(f"maskgan_jax {__version__}")
+        return 0
     if name not in COMMANDS:
         print(f"maskgan: error: there is no command {name!r}; the commands are {', '.join(COMMANDS)}", file=sys.stderr)
         return 2

@@ -19,19 +19,30 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pillow_heif
 from PIL import ExifTags, Image, ImageCms
 
+from maskgan_jax.colours import colour_profile
 from maskgan_jax.errors import UserError
 
-IMAGE_SUFFIXES = frozenset({".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-# Larger images would take more than 1 GB of memory.
-MOST_MEGAPIXELS = 100
+IMAGE_SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+)
+# Why files with other suffixes are not read.
+_RAW, _OTHER = "camera raw; export it as JPEG or TIFF first", "this kind of image is not read; save it as JPEG or PNG first"
+_UNREAD = {
+    **dict.fromkeys((".3fr", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".srw"), _RAW),
+    **dict.fromkeys((".eps", ".exr", ".hdr", ".j2k", ".jp2", ".jxl", ".jxr", ".pdf", ".psd", ".svg", ".tga", ".xcf"), _OTHER),
+}
+# Larger images would take more than 1 GB of memory; and of photos to be unmasked, more than 4 GB.
+MOST_MEGAPIXELS, MOST_MEGAPIXELS_TO_UNMASK = 100, 250
 
 # The formats that are read, by Pillow's names, and how their files begin; suffixes are ignored.
-_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-_AVIF = rb"....ftyp(avi[fs]|m[is]f1....(....){0,9}avi[fs])"  # The brand, or among the compatible brands of a general one.
-_BEGINNING = re.compile(_AVIF + rb"|BM|GIF8|\xff\xd8\xff|\x89PNG\r\n|II[*+]\0|MM\0[*+]|RIFF....WEBP", re.DOTALL)
-_TOO_LARGE = f"more than {MOST_MEGAPIXELS} megapixels; make it smaller"
+_FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "PNG", "TIFF", "WEBP")
+_BEGINNING = re.compile(
+    rb"....ftyp(avi[fs]|hei[cfmsx]|hev[cmsx]|m[is]f1)|BM|GIF8|\xff\xd8\xff|\x89PNG\r\n|II[*+]\0|MM\0[*+]|RIFF....WEBP",
+    re.DOTALL,
+)
 _DAMAGED = "truncated, damaged or of an unusual kind"
 # A JPEG marker. Within coded pixels, the byte 255 is followed by 0 or a restart number.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
@@ -45,6 +56,10 @@ _TURN = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+pillow_heif.register_heif_opener()
+Image.MAX_IMAGE_PIXELS = MOST_MEGAPIXELS_TO_UNMASK * 1_000_000 // 2  # Pillow itself refuses twice as many.
 
 
 @contextlib.contextmanager
@@ -152,11 +167,20 @@ def find_images(folder: str | os.PathLike) -> list[Path]:
     return paths
 
 
-def find_files(folder: Path, suffixes: Container[str]) -> list[Path]:
-    """All files below `folder` with one of these suffixes (in lower case), but for hidden ones, in the order of their names."""
-    named = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes and not path.name.startswith("."))
+def find_files(folder: Path, suffixes: Container[str] | None = None) -> list[Path]:
+    """All files below `folder`, or those with one of these suffixes (in lower case), but for hidden ones, by their names."""
+    paths = (path for path in folder.rglob("*") if not path.name.startswith("."))
     # A link to nothing is a file that cannot be read, to be reported as such.
-    return sorted(path for path in named if path.is_file() or not path.exists())
+    return sorted(path for path in paths if _has(path, suffixes) and (path.is_file() or not path.exists()))
+
+
+def _has(path: Path, suffixes: Container[str] | None) -> bool:
+    return suffixes is None or path.suffix.lower() in suffixes
+
+
+def why_no_image(path: PurePath) -> str:
+    """Why a file, by the suffix of its name, is no image that is read."""
+    return _UNREAD.get(path.suffix.lower(), "of a kind that is not read")
 
 
 def images_by_name(folder: str | os.PathLike) -> dict[str, Path]:
@@ -180,34 +204,52 @@ def encode_png(image: np.ndarray) -> bytes:
     return cv2.imencode(".png", image[..., ::-1] if image.shape[2:] == (3,) else image)[1].tobytes()
 
 
-def decode_image(data: bytes, *, grey: bool = False) -> np.ndarray:
+def is_image(beginning: bytes) -> bool:
+    """Whether a file that begins so (with 12 bytes or more) is an image of a format that is read."""
+    return bool(_BEGINNING.match(beginning))
+
+
+def decode_image(data: bytes, *, grey: bool = False, most_megapixels: int = MOST_MEGAPIXELS) -> np.ndarray:
     """Decodes an image file to `[H, W, 3]` RGB (or `[H, W]` if `grey`), uint8, with its EXIF orientation applied.
 
     The format is recognized by the bytes. Of an animation, the first frame is taken. 16 bits are reduced to 8. Transparent
-    pixels become white; if `grey`, which is for masks, black (not hidden). Colours with an ICC profile (Display P3, Adobe RGB,
-    print) are converted to sRGB; grey values are left as they are.
+    pixels become white; if `grey`, which is for masks, black (not hidden). Colours (Display P3, Adobe RGB, print, HDR) are
+    converted to sRGB; grey values are left as they are.
 
     Raises:
-      UserError: the bytes are not a complete image of a known format, or it has more than `MOST_MEGAPIXELS`.
+      UserError: the bytes are not a complete image of a known format, it has more megapixels than that, or colours that are
+        not known.
+    """
+    with open_image(data, most_megapixels) as image:
+        return to_array(upright(image), grey=grey, profile=None if grey else colour_profile(image, data))
+
+
+@contextlib.contextmanager
+def open_image(data: bytes, most_megapixels: int = MOST_MEGAPIXELS) -> Iterator[Image.Image]:
+    """Opens an image file of a format that is read, by its bytes, with its first image loaded.
+
+    Raises:
+      UserError: as `decode_image` does; also what the block raises, unless it is a UserError, is taken for damage.
     """
     if not data:
         raise _unreadable("an empty file")
-    if not _BEGINNING.match(data):
+    too_large = _unreadable(f"more than {most_megapixels} megapixels; make it smaller")
+    if not is_image(data):
         raise _unreadable(f"not {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # About damaged EXIF, which does not matter, and deprecations.
         try:
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-                if image.width * image.height > MOST_MEGAPIXELS * 1_000_000:
-                    raise _unreadable(_TOO_LARGE)
+                if image.width * image.height > most_megapixels * 1_000_000:
+                    raise too_large
                 image.load()
-                if image.format in ("JPEG", "MPO") and not _jpeg_ends(data):
+                if image.format in ("JPEG", "MPO") and not jpeg_end(data):
                     raise _unreadable(_DAMAGED)
-                return _array(_converted(upright(image), "L" if grey else "RGB"))
+                yield image
         except UserError:
             raise
-        except Image.DecompressionBombError as error:  # Pillow's own limit, about twice as high.
-            raise _unreadable(_TOO_LARGE) from error
+        except Image.DecompressionBombError as error:
+            raise too_large from error
         except Exception as error:  # Damaged files can make Pillow raise anything.
             raise _unreadable(_DAMAGED) from error
 
@@ -216,28 +258,32 @@ def _unreadable(reason: str) -> UserError:
     return UserError(f"not a readable picture ({reason})")
 
 
-def _jpeg_ends(data: bytes) -> bool:
-    """Whether a JPEG has an end marker after its pixels. A broken download filled with zeros has none, but decodes, too."""
+def jpeg_end(data: bytes) -> int | None:
+    """Where a JPEG ends, after its end marker. A broken download filled with zeros has none, but decodes, too."""
     place = 2
     while marker := _JPEG_MARKER.search(data, place):
         if marker[0] == b"\xff\xd9":
-            return True
+            return marker.end()
         place = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2])
-    return False
+    return None
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """A Pillow image, rotated and mirrored by its EXIF orientation."""
+def upright(image: Image.Image, like: Image.Image | None = None) -> Image.Image:
+    """A Pillow image, rotated and mirrored by its EXIF orientation, or by that of another, `like`."""
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
+        orientation = (like or image).getexif().get(ExifTags.Base.Orientation)
     except Exception:  # Damaged EXIF can make Pillow raise anything; the image itself is good.
         orientation = None
     return image.transpose(_TURN[orientation]) if orientation in _TURN else image
 
 
-def _converted(image: Image.Image, mode: str) -> Image.Image:
-    """The image in mode L or RGB, as described in `decode_image`."""
-    profile = image.info.get("icc_profile")
+def to_array(image: Image.Image, *, grey: bool = False, profile: bytes | None = None) -> np.ndarray:
+    """The pixels of a Pillow image, in sRGB, or grey, as `decode_image` gives them; `profile` says which colours it has.
+
+    Raises:
+      UserError: it has 32 bits a pixel.
+    """
+    mode = "L" if grey else "RGB"
     if image.mode in ("I", "F"):
         raise _unreadable("32 bits a pixel; save it with 8 or 16 bits a channel")
     if image.mode.startswith("I;16"):  # Pillow would clip it. It reduces 16-bit colours itself, in the same way.
@@ -246,19 +292,17 @@ def _converted(image: Image.Image, mode: str) -> Image.Image:
         if transparent is not None:
             image.putalpha(Image.fromarray(values != transparent))
     if image.has_transparency_data:
-        image, cut_out = Image.new("RGB", image.size, "white" if mode == "RGB" else "black"), image.convert("RGBA")
+        image, cut_out = Image.new("RGB", image.size, "black" if grey else "white"), image.convert("RGBA")
         image.paste(cut_out, mask=cut_out)
     if image.mode not in ("L", "RGB", "CMYK"):
         image = image.convert("RGB")
-    if mode == "RGB" and profile and (to_srgb := _to_srgb(profile, image.mode)):
-        return ImageCms.applyTransform(image, to_srgb)
-    return image if image.mode == mode else image.convert(mode)
-
-
-def _array(image: Image.Image) -> np.ndarray:
-    """The pixels, copied in bands: all at once would take three times their memory in Pillow."""
+    if not grey and profile and (to_srgb := _to_srgb(profile, image.mode)):
+        image = ImageCms.applyTransform(image, to_srgb)
+    elif image.mode != mode:
+        image = image.convert(mode)
+    # Copied in bands: all at once would take three times their memory in Pillow.
     width, height = image.size
-    pixels = np.empty((height, width, 3) if image.mode == "RGB" else (height, width), np.uint8)
+    pixels = np.empty((height, width) if grey else (height, width, 3), np.uint8)
     for top in range(0, height, 1024):
         bottom = min(top + 1024, height)
         pixels[top:bottom] = image.crop((0, top, width, bottom))
@@ -281,7 +325,7 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     return transform
 
 
-def read_image(path: str | os.PathLike, *, grey: bool = False) -> np.ndarray:
+def read_image(path: str | os.PathLike, *, grey: bool = False, most_megapixels: int = MOST_MEGAPIXELS) -> np.ndarray:
     """Reads an image file as `decode_image` decodes it.
 
     Raises:
@@ -292,7 +336,7 @@ def read_image(path: str | os.PathLike, *, grey: bool = False) -> np.ndarray:
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror})") from error
     try:
-        return decode_image(data, grey=grey)
+        return decode_image(data, grey=grey, most_megapixels=most_megapixels)
     except UserError as error:
         raise UserError(f"{path} is {error}") from error
 

@@ -1,5 +1,6 @@
 import concurrent.futures
 import contextlib
+import importlib.metadata
 import os
 import re
 import signal
@@ -28,6 +29,11 @@ def test_help_lists_every_command(capsys):
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
     assert all(f"  {name} " in shown for name in COMMANDS)
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"maskgan_jax {importlib.metadata.version('maskgan_jax')}\n"
 
 
 def test_no_command_is_wrong_usage(capsys):

@@ -1,5 +1,6 @@
 """The wheel: all that the checkout has is in it, and it works from an empty folder."""
 
+import functools
 import os
 import shutil
 import subprocess
@@ -25,7 +26,7 @@ def wheel(tmp_path_factory):
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for name in ("maskgan_jax", "configs"):
         shutil.copytree(ROOT / name, source / name, ignore=ignored)
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "MODEL_CARD.md"):
         shutil.copy(ROOT / name, source)
     run(sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", f"--wheel-dir={folder}", source)
     (built,) = folder.glob("maskgan_jax-*-py3-none-any.whl")
@@ -66,6 +67,34 @@ def test_everything_is_in_the_wheel(wheel):
     expected |= {f"maskgan_jax/configs/{path.name}" for path in (ROOT / "configs").glob("*.py")}
     assert {name for name in packed if not name.endswith("README.md")} == expected
     assert sum(name.endswith(".safetensors") for name in packed) >= 4
+
+
+def test_model_card_and_licences_are_in_the_wheel(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    for name in ("LICENSE", "MODEL_CARD.md", "maskgan_jax/pretrained/LICENSE"):
+        assert any(one.endswith(f".dist-info/licenses/{name}") for one in names)
+
+
+def test_all_of_the_checkout_that_tests_read_is_in_the_source_distribution(tmp_path):
+    """And a wheel can be built of it, and its tests begin."""
+    source = tmp_path / "source"
+    names = ["maskgan_jax", "configs", "docs", "tests", "tools", *(path.name for path in ROOT.glob("constraints*.txt"))]
+    names += ["setup.cfg", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "MODEL_CARD.md", "Makefile"]
+    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    source.mkdir()
+    for name in names:
+        copy = shutil.copy if (ROOT / name).is_file() else functools.partial(shutil.copytree, ignore=ignored)
+        copy(ROOT / name, source / name)
+    build = f"import setuptools.build_meta as meta; print(meta.build_sdist({str(tmp_path)!r}))"
+    name = run(sys.executable, "-c", build, cwd=source).splitlines()[-1]
+    shutil.unpack_archive(tmp_path / name, tmp_path, filter="data")
+    unpacked = tmp_path / name.removesuffix(".tar.gz")
+    files = {path.relative_to(source) for one in names for path in [source / one, *(source / one).rglob("*")] if path.is_file()}
+    assert {path for path in files if not (unpacked / path).is_file()} == set()
+    clean = {**os.environ, "PYTHONPATH": str(unpacked), "PYTHONSAFEPATH": "1"}
+    run(sys.executable, "-m", "pytest", "-q", "tests/test_images.py", "-p", "no:cacheprovider", cwd=unpacked, env=clean)
+    run(sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", f"--wheel-dir={tmp_path}", unpacked)
+    assert list(tmp_path.glob("maskgan_jax-*-py3-none-any.whl"))
 
 
 def test_the_wheel_works_elsewhere(wheel, tmp_path):

@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measure(photos: Sequence[Path], unmasker: Unmasker) -> None:
-    """Prints how many photos have no face, how many faces there are, and how many masks would be removed, and from which photos."""
+    """Prints how many photos have no face, how many faces there are, and how many masks would be removed, from which photos."""
     counts = {"photos": len(photos), "photos without a face": 0, "faces": 0, "masks to be removed": 0}
     masked = []
     for path in tqdm(photos, unit="photo"):

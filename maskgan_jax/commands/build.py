@@ -23,8 +23,8 @@ def main(arguments: list[str]) -> None:
         required=True,
         dest="sources",
         metavar="KIND=FOLDER",
-        help="photos: ffhq, kdef, utkface, celeba, expressions or folder (with a faces.csv or without), or rendered=N for "
-        "rendered faces; can be given many times",
+        help="photos: ffhq, kdef, utkface, celeba, expressions or folder (with a faces.csv or without); pairs, for photos "
+        "with and without masks; or rendered=N for rendered faces; can be given many times",
     )
     parser.add_argument("--data_dir", required=True, metavar="DIR", help="where the data set goes")
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes (default: one per core)")

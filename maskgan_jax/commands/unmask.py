@@ -9,6 +9,7 @@ from maskgan_jax.runtime.allocator import compute_in_main_thread
 from maskgan_jax.unmasking.batch import unmask_each
 from maskgan_jax.unmasking.face import LEAST_WIDTH
 from maskgan_jax.unmasking.inputs import Job, find_jobs
+from maskgan_jax.unmasking.labels import Credentials
 from maskgan_jax.unmasking.outputs import EXTRAS, Outputs
 from maskgan_jax.weights.fetch import weight_file
 
@@ -35,6 +36,8 @@ def main(arguments: list[str]) -> int:
         **{extra: getattr(flags, extra) for extra in EXTRAS},
         keep_metadata=flags.metadata == "keep",
         label=flags.label,
+        credentials=Credentials(flags.c2pa) if flags.c2pa else None,
+        mark=flags.mark,
         overwrite=flags.overwrite,
     )
     jobs = find_jobs(flags.inputs, outputs, flags.mask)
@@ -117,6 +120,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--no_label", dest="label", action="store_false", help="do not label the results as synthetic in their metadata"
     )
+    parser.add_argument(
+        "--c2pa",
+        metavar="FILE.pem",
+        help="sign results with a C2PA manifest: file of certificates and key, or `test` for a certificate that nobody trusts",
+    )
+    parser.add_argument("--mark", action="store_true", help="draw a visible mark into the lower right corner of results")
     return parser
 
 
@@ -138,7 +147,7 @@ def _pixels(value: str) -> int:
 
 def _check(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:
     """Ends the program, with code 2, for flags that are empty or do not go together."""
-    for flag in ("out", "mask", "weights"):
+    for flag in ("out", "mask", "weights", "c2pa"):
         if getattr(flags, flag) == "":
             parser.error(f"--{flag} is empty; give a path")
     if "" in flags.inputs:
@@ -151,7 +160,8 @@ def _check(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:
         parser.error("--step is of the run that --weights names; give both")
     if flags.aligned or flags.camera is not None:
         what = "--aligned" if flags.aligned else "--camera"
-        for flag in (*EXTRAS, "metadata", *(["mask"] if flags.camera is not None else ["faces", "min_face"])):
+        others = ["mask"] if flags.camera is not None else ["faces", "min_face"]
+        for flag in (*EXTRAS, "metadata", "c2pa", "mark", *others):
             if getattr(flags, flag) != parser.get_default(flag):
                 parser.error(f"--{flag} does not go with {what}; leave one of them out")
 

@@ -27,6 +27,7 @@ FORMAT = "maskgan_jax"
 VERSION = 2
 # What to do about another file.
 _GIVE = "give the workdir of a `maskgan train` run, or a file made by `maskgan export --format=safetensors`"
+_CONVERT = "convert a generator of pix2pix by `python -m maskgan_jax.pytorch.convert FILE --out=FILE.safetensors`, or "
 
 
 def save_safetensors(path: str | Path, variables: Variables, config: Mapping[str, Any], *, half: bool = False) -> None:
@@ -91,9 +92,11 @@ def _opened(path: str | Path) -> Iterator[Any]:
         with safe_open(path, framework="numpy") as file:
             if (form := (file.metadata() or {}).get("format")) != FORMAT:
                 what = "is for PyTorch" if form == "pt" else "was not written by maskgan"
-                raise UserError(f"{path} {what}; {_GIVE}")
+                raise UserError(f"{path} {what}; {_CONVERT if form == 'pt' else ''}{_GIVE}")
             yield file
     # An IndexError comes from names that contradict each other: `a` and `a/b`.
     except (OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError) as error:
+        if Path(path).suffix in (".pth", ".pt", ".ckpt", ".bin"):
+            raise UserError(f"{path} is for PyTorch; {_CONVERT}{_GIVE}") from error
         reason = f"its header lacks {error}" if isinstance(error, KeyError) else error
         raise UserError(f"cannot read the network in {path} ({reason}); {_GIVE}") from error

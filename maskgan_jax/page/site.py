@@ -21,7 +21,7 @@ from maskgan_jax.demo.run import PORTRAIT, PORTRAIT_MASKS
 from maskgan_jax.files import read_image, replacing_folder, write_json, write_png, write_text
 from maskgan_jax.javascript.packages import package_file
 from maskgan_jax.page.networks import export_networks
-from maskgan_jax.unmasking.photo_files import LABEL, label_packet
+from maskgan_jax.unmasking.metadata import LABEL, Metadata, packets
 
 _STATIC = Path(str(importlib.resources.files("maskgan_jax"))) / "page" / "static"
 # Of onnxruntime-web: for WebAssembly alone, and for WebGPU.
@@ -62,7 +62,7 @@ def write_site(out: Path) -> None:
             "networks": described,
             "runtime": {path.name: _file(folder, folder / "runtime" / path.name) for path in runtime},
             "samples": _write_samples(folder),
-            "label": {"text": LABEL, "xmp": label_packet().decode()},
+            "label": {"text": LABEL, "xmp": packets(Metadata().labelled())["xmp"].decode()},
         }
         write_json(folder / "site.json", site)
         _write_service_worker(folder)

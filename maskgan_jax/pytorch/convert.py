@@ -109,9 +109,17 @@ def generator_to_pytorch(variables: Variables) -> StateDict:
 def generator_from_pytorch(state: Mapping[str, np.ndarray]) -> Variables:
     """The variables of our `UNet` that has the state dict of a `UnetGenerator`.
 
+    Its names may have a prefix, as those of several GPUs (`module.`) and of checkpoints that hold more have.
+
     Raises:
-      UserError: it is the state dict of something else, or has biases for which ours has no place.
+      UserError: it is the state dict of something else, or of several generators, or has biases for which ours has no place.
     """
+    first = f"{_generator_names(1)['down_0']}.weight"
+    prefixes = [name.removesuffix(first) for name in state if name == first or name.endswith(f".{first}")]
+    if len(prefixes) > 1:
+        raise UserError(f"it holds several generators ({', '.join(prefixes)}); save one of them by itself")
+    for prefix in prefixes:
+        state = {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
     depth = 1
     while f"{_level(depth)}.1.weight" in state:
         depth += 1

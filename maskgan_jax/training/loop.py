@@ -79,6 +79,7 @@ def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> Trai
         validation = load_split(data_dir, "validation")
     except UserError as error:
         raise UserError(f"{error} (training needs this split: data.splits must give it a share)") from error
+    config = _with_batch_that_fits(config, records, data_dir)
     _check_records(records, config, data_dir)
     _check_same_records(len(records), len(validation))
     # Before the workdir is made: the config may name weights that are not there.
@@ -275,9 +276,23 @@ def _peak_flops(config: ConfigDict) -> float | None:
     return config.training.peak_tflops * 1e12 or (chip and chip.peak(config.training.compute))
 
 
+def _with_batch_that_fits(config: ConfigDict, records: Records, data_dir: str | Path) -> ConfigDict:
+    """The config, or if there are fewer records than a batch, the same with the largest batch that there are enough for."""
+    if len(records) >= config.input.batch_size:
+        return config
+    parts = len(jax.devices()) * config.optimizer.accumulate
+    fitting = len(records) // parts * parts
+    told = f"{data_dir} has {len(records)} training records, fewer than a batch of {config.input.batch_size}"
+    if not fitting:
+        raise UserError(f"{told}, and than the {parts} that the devices need")
+    if jax.process_index() == 0:
+        print(f"{told}: input.batch_size becomes {fitting}")
+    config = config.copy_and_resolve_references()
+    config.input.batch_size = fitting
+    return config
+
+
 def _check_records(records: Records, config: ConfigDict, data_dir: str | Path) -> None:
-    if len(records) < config.input.batch_size:
-        raise UserError(f"{data_dir} has {len(records)} training records, fewer than a batch of {config.input.batch_size}")
     _, record = next(readable(records, range(len(records))))
     side = record["real"].shape[0]
     if side != config.data.size:

@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
+import collections
 import os
+import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import IMAGE_SUFFIXES, find_files, images_by_name, read_image
+from maskgan_jax.files import (
+    IMAGE_SUFFIXES,
+    MOST_MEGAPIXELS_TO_UNMASK,
+    find_files,
+    images_by_name,
+    is_image,
+    read_image,
+    why_no_image,
+)
 from maskgan_jax.unmasking.outputs import Outputs
 
-VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
+# Suffixes of videos, which results keep if they are among the first: the others' formats cannot hold today's codecs.
+WRITTEN_SUFFIXES = frozenset(
+    {".3g2", ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".vob", ".webm"}
+)
+VIDEO_SUFFIXES = WRITTEN_SUFFIXES - {".ts"} | {".asf", ".mxf", ".ogv", ".wmv"}  # Most files called .ts are programs.
+# How videos begin: MP4 and QuickTime (but not sound, camera raw and JPEG XL in the same kind of file), Matroska and WebM, AVI,
+# Flash, Windows Media, Ogg, MPEG, and MPEG transport streams of packets of 188 or 192 bytes.
+_VIDEO = re.compile(
+    rb"....ftyp(?!M4[AB]|crx|jx|jp)|....(moov|mdat|wide)|\x1aE\xdf\xa3|RIFF....AVI |FLV\x01|0&\xb2u\x8ef"
+    rb"|OggS.{0,200}(theora|video)|\0\0\x01[\xba\xb3]|G.{187}G|.{4}G.{191}G",
+    re.DOTALL,
+)
+_HEIF = re.compile(rb"....ftyp(hei|hev|mif1|msf1)(?!.{0,40}avi[fs])", re.DOTALL)
+# Of files that are left out, so many are named.
+_MOST_NAMES = 20
 
 
 class Job(NamedTuple):
@@ -25,8 +51,51 @@ class Job(NamedTuple):
 
     @property
     def is_video(self) -> bool:
-        """Whether it is a video, by the suffix of its name."""
-        return self.path.suffix.lower() in VIDEO_SUFFIXES
+        """Whether it is a video, by how the file begins, else by the suffix of its name."""
+        return _is_video(self.path) or False
+
+    @property
+    def redrawn_suffix(self) -> str:
+        """The suffix that is added to the name of a result because it is in another format than the input; '' if it is not."""
+        beginning = _beginning(self.path)
+        if self.is_video:
+            suffix = ".mp4" if is_image(beginning) else ".mkv"
+            return "" if self.path.suffix.lower() in WRITTEN_SUFFIXES else suffix
+        if beginning[:4] == b"GIF8" or (not beginning and self.path.suffix.lower() == ".gif"):
+            return ".png"
+        return ".jpg" if _HEIF.match(beginning) else ""
+
+
+def _beginning(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(400)
+    except OSError:  # To be reported when its turn comes.
+        return b""
+
+
+def is_animation(path: Path) -> bool:
+    """Whether a file is an image with several frames over time: an animated GIF, PNG, WebP or AVIF."""
+    beginning = _beginning(path)
+    if beginning[:4] == b"GIF8":
+        try:
+            with Image.open(path, formats=("GIF",)) as image:
+                return image.is_animated
+        except Exception:  # Damaged files can make Pillow raise anything.
+            return False
+    animated_webp = beginning[8:16] == b"WEBPVP8X" and beginning[20] & 2
+    animated_png = beginning[:4] == b"\x89PNG" and b"acTL" in beginning
+    return bool(animated_webp or animated_png or beginning[4:12] == b"ftypavis")
+
+
+def _is_video(path: Path) -> bool | None:
+    """Whether a file is a video, or an animation, which is treated as one; None if it is neither that nor an image."""
+    beginning, suffix = _beginning(path), path.suffix.lower()
+    named = True if suffix in VIDEO_SUFFIXES else False if suffix in IMAGE_SUFFIXES else None
+    # Two letters are not enough to tell a file of another name, and camera raw begins like TIFF.
+    if is_image(beginning) and (named is not None or beginning[:2] not in (b"BM", b"II", b"MM")):
+        return is_animation(path)
+    return True if _VIDEO.match(beginning) else named
 
 
 def find_jobs(inputs: Sequence[str | os.PathLike], outputs: Outputs, masks: str | os.PathLike | None = None) -> list[Job]:
@@ -34,19 +103,19 @@ def find_jobs(inputs: Sequence[str | os.PathLike], outputs: Outputs, masks: str 
 
     Args:
       inputs: files, and folders of them (searched recursively; results keep their inner folders). If the folder of the results
-        is in one of them, what is in it is left out: those are earlier results.
-      outputs: says where results go. With a suffix of its own, videos are not looked for.
+        is in one of them, what is in it is left out: those are earlier results. Other files in folders that are left out, but
+        for hidden ones, are told on standard error.
+      outputs: says where results go. With a suffix of its own, videos are left out.
       masks: folder of masks of the same names but for the suffix, for photos; or, for one photo, the file of its mask.
 
     Raises:
       UserError: there is nothing to unmask, or as `Outputs.check` does.
     """
-    kinds = IMAGE_SUFFIXES if outputs.suffix else IMAGE_SUFFIXES | VIDEO_SUFFIXES
     single = Path(masks) if masks is not None and os.path.isfile(masks) else None
     by_name = images_by_name(masks) if masks is not None and not single else {}
     found: dict[Job, None] = {}
     for given in map(Path, inputs):
-        paths = _files(given, kinds, outputs.folder) if os.path.isdir(given) else [given]
+        paths = _files(given, outputs) if os.path.isdir(given) else [given]
         for path in paths:
             name = Path(path.name) if path == given else path.relative_to(given)
             name = name.with_suffix(outputs.suffix) if outputs.suffix else name
@@ -61,20 +130,29 @@ def find_jobs(inputs: Sequence[str | os.PathLike], outputs: Outputs, masks: str 
     return jobs
 
 
-def _files(folder: Path, kinds: frozenset[str], out: Path) -> list[Path]:
-    """All files of these suffixes below a folder, in the order of their names, but for the results in a folder below it.
+def _files(folder: Path, outputs: Outputs) -> list[Path]:
+    """All photos and videos below a folder, in the order of their names, but for the results in a folder below it.
 
     Raises:
       UserError: there are none.
     """
-    paths = find_files(folder, kinds)
-    root, results = Path(os.path.realpath(folder)), Path(os.path.realpath(out))
+    paths = find_files(folder)
+    root, results = Path(os.path.realpath(folder)), Path(os.path.realpath(outputs.folder))
     if results != root and results.is_relative_to(root):
         earlier = folder / results.relative_to(root)
         paths = [path for path in paths if not path.is_relative_to(earlier)]
-    if not paths:
-        raise UserError(f"there is nothing to unmask ({', '.join(sorted(kinds))}) in {folder}")
-    return paths
+    kinds = {path: _is_video(path) for path in paths}
+    found = [path for path, is_video in kinds.items() if is_video is False or (is_video and not outputs.suffix)]
+    left_out = collections.defaultdict(list)
+    for path, is_video in kinds.items():
+        if path not in found:
+            left_out["a video" if is_video else why_no_image(path)].append(os.fspath(path.relative_to(folder)))
+    for reason, names in left_out.items():
+        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        print(f"maskgan unmask: left out ({reason}): {', '.join(names[:_MOST_NAMES])}{more}", file=sys.stderr)
+    if not found:
+        raise UserError(f"there is nothing to unmask in {folder}: no file there is a photo or video that can be read")
+    return found
 
 
 def read_mask(job: Job, shape: tuple[int, int]) -> np.ndarray | None:
@@ -87,7 +165,7 @@ def read_mask(job: Job, shape: tuple[int, int]) -> np.ndarray | None:
         return None
     if not job.mask.is_file():
         raise UserError(f"{job.path} has no region of the same name in the --mask folder")
-    mask = read_image(job.mask, grey=True)
+    mask = read_image(job.mask, grey=True, most_megapixels=MOST_MEGAPIXELS_TO_UNMASK)
     if mask.shape != shape:
         raise UserError(f"{job.path} is {shape[1]} x {shape[0]} but its region is {mask.shape[1]} x {mask.shape[0]}")
     if not (mask > 127).any():

@@ -15,6 +15,7 @@ from maskgan_jax.errors import UserError
 
 if TYPE_CHECKING:
     from maskgan_jax.unmasking.inputs import Job
+    from maskgan_jax.unmasking.labels import Credentials
 
 # What is also written if it is asked for, each in a folder of this name.
 EXTRAS = ("side_by_side", "crops", "regions")
@@ -33,6 +34,8 @@ class Outputs:
       regions: whether to write the mask of what was redrawn in photos, 255 where, in `regions/`.
       keep_metadata: as for `write_photo`.
       label: as for `write_photo`.
+      credentials: what signs results that were redrawn, if anything does.
+      mark: whether they have a visible mark.
       overwrite: whether files that are there may be replaced.
       suffix: of the results; '' keeps that of each input.
     """
@@ -43,15 +46,16 @@ class Outputs:
     regions: bool = False
     keep_metadata: bool = True
     label: bool = True
+    credentials: Credentials | None = None
+    mark: bool = False
     overwrite: bool = False
     suffix: str = ""
 
-    def result(self, job: Job, *, as_png: bool = False) -> Path:
-        """Where the result of an input goes; `as_png` if it becomes PNG whatever the input is."""
+    def result(self, job: Job, suffix: str = "") -> Path:
+        """Where the result of an input goes; with a suffix, if it is written in that format whatever the input is."""
         path = self.folder / job.name
-        if not as_png or path.suffix.lower() == ".png":
-            return path
-        return path.with_name(f"{path.name}.png")  # With .png for its own suffix, it may be that of another photo.
+        # Instead of its own suffix, it may be the name of another photo.
+        return path if path.suffix.lower() == suffix else path.with_name(f"{path.name}{suffix}")
 
     def json_of(self, result: Path) -> Path:
         """Where a result is described."""
@@ -129,11 +133,8 @@ class Outputs:
         return self.folder / folder / name.with_name(f"{name.name}{ending}")
 
     def _results(self, job: Job) -> list[Path]:
-        """Where a result may be written: GIFs that are redrawn become PNG."""
-        paths = [self.result(job)]
-        if not job.is_video and _is_gif(job.path):
-            paths.append(self.result(job, as_png=True))
-        return list(dict.fromkeys(paths))
+        """Where a result may be written: as it is named, or, if it is redrawn, in another format."""
+        return list(dict.fromkeys([self.result(job), self.result(job, job.redrawn_suffix)]))
 
     def _written(self, job: Job) -> Iterator[Path]:
         """All that may be written of an input; one name, that of `_unnumbered`, stands for its crops."""
@@ -178,14 +179,3 @@ class Outputs:
 def _unnumbered(path: Path, folder: Path) -> Path:
     """The name that stands for all crops of a photo, whose number is not known beforehand; of any other file, its own."""
     return path.with_name(_NUMBER.sub(".*.png", path.name)) if path.is_relative_to(folder / "crops") else path
-
-
-def _is_gif(path: Path) -> bool:
-    """Whether a file is a GIF, by its suffix or by how it begins."""
-    if path.suffix.lower() == ".gif":
-        return True
-    try:
-        with path.open("rb") as file:
-            return file.read(4) == b"GIF8"
-    except OSError:  # To be reported when its turn comes.
-        return False

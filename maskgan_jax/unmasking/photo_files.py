@@ -1,4 +1,4 @@
-"""Photo files: read with their metadata, written in the format they came in and labelled as synthetic."""
+"""Photo files: read with their colours and metadata, written in the format they came in and labelled as synthetic."""
 
 from __future__ import annotations
 
@@ -6,73 +6,42 @@ import contextlib
 import dataclasses
 import io
 import os
-import re
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, TiffTags
+from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
+from maskgan_jax.colours import colour_profile, is_hdr, png_colour_chunks
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import decode_image, replacing, upright
+from maskgan_jax.files import MOST_MEGAPIXELS_TO_UNMASK, jpeg_end, open_image, replacing, to_array, upright
+from maskgan_jax.unmasking.metadata import LABEL, Metadata, packets, read_metadata, write_metadata
 
-# The label of a changed image, for people; and for programs, as IPTC's "Digital Source Type": an image of which a part was made
-# by a trained model.
-LABEL = "Synthetic: the face under the mask was drawn by maskgan_jax. It is a plausible face, not the person's own."
-SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
-_DESCRIPTION = (
-    f'<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
-    f'xmlns:photoshop="http://ns.adobe.com/photoshop/1.0/" Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE}" '
-    f'photoshop:Instructions="{LABEL}"/>'
-)
-_PACKET = (
-    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
-    '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
-)
-_END = "</rdf:RDF>"
-
-# The format that a result is written in, by Pillow's names: that of the photo, or PNG for GIF, which would lose colours.
+# The format that a result is written in, by Pillow's names: that of the photo, but PNG for GIF, which would lose colours, and
+# JPEG for HEIF.
 WRITTEN = {
     "AVIF": "AVIF",
     "BMP": "BMP",
     "GIF": "PNG",
+    "HEIF": "JPEG",
     "JPEG": "JPEG",
     "MPO": "JPEG",
     "PNG": "PNG",
     "TIFF": "TIFF",
     "WEBP": "WEBP",
 }
-# Formats that cannot hold metadata.
-_BARE = ("BMP",)
-# The longest packets of metadata in a JPEG, in bytes: each is one segment, whose length has 16 bits.
-_JPEG_MOST = {"exif": 65533, "xmp": 65504}
-# The tags of a TIFF that describe the photo. All others describe how the file stores its pixels, which a result does in its own
-# way.
-_DESCRIPTIVE = frozenset(
-    {
-        ExifTags.Base.ImageDescription,
-        ExifTags.Base.Make,
-        ExifTags.Base.Model,
-        ExifTags.Base.XResolution,
-        ExifTags.Base.YResolution,
-        ExifTags.Base.ResolutionUnit,
-        ExifTags.Base.Software,
-        ExifTags.Base.DateTime,
-        ExifTags.Base.Artist,
-        ExifTags.Base.Copyright,
-        ExifTags.IFD.Exif,
-        ExifTags.IFD.GPSInfo,
-    }
-)
-# Compressions of a TIFF, by Pillow's names, for 8 bits a channel that every libtiff can also write; and those among them that
-# compress differences of neighbours better than values.
+# Compressions of a TIFF, by Pillow's names, that every libtiff can also write; and those that compress differences of
+# neighbours better than values.
 _TIFF_COMPRESSIONS = ("raw", "packbits", "jpeg", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma", "zstd")
 _TIFF_PREDICTED = ("tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma", "zstd")
 _PREDICTOR = 317
-# The orientation of a photo in XMP, as an attribute or as an element.
-_XMP_ORIENTATION = re.compile(rb"""(<tiff:Orientation>\s*|tiff:Orientation\s*=\s*["']\s*)\d+""")
+CREDENTIALS_LEFT_OUT = "Content Credentials (C2PA) left out, which vouch for the photo as it was"
+# How a file names a gain map, which brightens a photo on HDR screens.
+_GAIN_MAPS = (b"hdrgm:Version", b"HDRGainMap", b"hdrgainmap")
+# What Photoshop keeps in a JPEG that is kept otherwise: resolution, thumbnails, IPTC and its digest.
+_PHOTOSHOP_KEPT = frozenset({0x03ED, 0x0404, 0x0409, 0x040C, 0x0425})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,10 +50,15 @@ class PhotoFile:
 
     Attributes:
       rgb: `[H, W, 3]` uint8, upright, in sRGB, transparent parts white: what the networks see.
-      pixels: `[H, W, C]` uint8, upright, in the file's own colours: C is 1 for grey and 3 for RGB, one more with transparency.
+      pixels: `[H, W, C]` uint8 or uint16, upright, in the file's own colours: C is 1 for grey and 3 for RGB, one more with
+        transparency.
       format: of the file, by Pillow's name.
-      info: what a result may be saved with, as Pillow found it in the file: `exif`, `xmp`, `icc_profile`, `dpi` ...
+      info: what a result is saved with besides metadata, by the names of Pillow's arguments: `icc_profile`, `dpi` ...
       notes: in words, what a result does not keep.
+      profile: an ICC profile of the colours; None if they are sRGB.
+      colour_chunks: of a PNG, the chunks that tell its colours.
+      texts: of a PNG, by their keywords.
+      metadata: as they are true of a result.
     """
 
     rgb: np.ndarray
@@ -92,59 +66,115 @@ class PhotoFile:
     format: str
     info: dict[str, Any]
     notes: tuple[str, ...]
+    profile: bytes | None
+    colour_chunks: dict[bytes, bytes]
+    texts: dict[str, str]
+    metadata: Metadata
 
     def changed(self, result: np.ndarray) -> np.ndarray:
         """`pixels`, replaced by those of a result `[H, W, 3]` uint8, and made opaque, where it differs from `rgb`."""
         pixels = self.pixels.copy()
+        window = _window_of_difference(result, self.rgb)
+        if window is None:
+            return pixels
         channels = pixels.shape[2]
         colours = channels - (channels + 1) % 2  # 1 of 1 and 2, 3 of 3 and 4.
-        where = (result != self.rgb).any(axis=-1)
-        drawn = Image.fromarray(result)
+        where = (result[window] != self.rgb[window]).any(axis=-1)
+        drawn = Image.fromarray(np.ascontiguousarray(result[window]))
         mode = "L" if colours == 1 else "RGB"
-        profile = self.info.get("icc_profile")
-        if profile and channels != 2:  # Of transparent grey, `decode_image` leaves the values alone.
-            drawn = _from_srgb(drawn, profile, mode)
-        pixels[where, :colours] = np.asarray(drawn.convert(mode)).reshape(*where.shape, colours)[where]
-        pixels[where, colours:] = 255
+        if self.profile and channels != 2:  # Of transparent grey, `to_array` leaves the values alone.
+            if is_hdr(self.colour_chunks):  # White stands for all that is brighter in the profile: none of it is drawn.
+                drawn = Image.fromarray(np.minimum(drawn, 254))
+            drawn = _from_srgb(drawn, self.profile, mode)
+        values = np.asarray(drawn.convert(mode)).reshape(*where.shape, colours)[where]
+        changed = pixels[window]
+        changed[where, :colours] = values.astype(pixels.dtype) * (257 if pixels.dtype == np.uint16 else 1)
+        changed[where, colours:] = np.iinfo(pixels.dtype).max
         return pixels
 
 
+def _window_of_difference(one: np.ndarray, other: np.ndarray) -> tuple[slice, slice] | None:
+    """The rows and columns of two images within which they differ; None if they do not. Row by row, to save memory."""
+    rows = np.flatnonzero([not np.array_equal(a, b) for a, b in zip(one, other, strict=True)])
+    if not len(rows):
+        return None
+    band = slice(rows[0], rows[-1] + 1)
+    columns = np.flatnonzero((one[band] != other[band]).any(axis=(0, 2)))
+    return band, slice(columns[0], columns[-1] + 1)
+
+
 def read_photo(path: str | os.PathLike) -> PhotoFile:
-    """Reads a photo of any format that `decode_image` reads.
+    """Reads a photo of any format that `decode_image` reads, of up to `MOST_MEGAPIXELS_TO_UNMASK`.
 
     Raises:
       UserError: the file is missing, or is no readable picture.
     """
-    data = _read(path)
     try:
-        rgb = decode_image(data)
-    except UserError as error:
-        raise UserError(f"{path} is {error}") from error
-    notes = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Of damaged EXIF.
-        with Image.open(io.BytesIO(data)) as image:
-            if "mp" in image.info or (image.format == "TIFF" and image.tag_v2.next):
-                notes.append("only the first of several pictures")
-            elif _is_animated(data):
-                notes.append("only the first picture of an animation")
-            image.load()
-            native = upright(image)  # Before `_kept`, which takes the orientation away.
-            info = _kept(image, data, notes)
-            if (bits := _bits(image, data)) > 8:
-                notes.append(f"{bits} bits a channel became 8")
-            if image.mode in ("CMYK", "LAB"):
-                notes.append(f"{image.mode} became RGB")
-                info.pop("icc_profile", None)
-            pixels = _native_pixels(native, rgb)
-            return PhotoFile(rgb, pixels, image.format, info, tuple(notes))
-
-
-def _read(path: str | os.PathLike) -> bytes:
-    try:
-        return Path(path).read_bytes()
+        data = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror})") from error
+    try:
+        with open_image(data, MOST_MEGAPIXELS_TO_UNMASK) as image:
+            return _photo_file(image, data)
+    except UserError as error:
+        raise UserError(f"{path} is {error}") from error
+
+
+def _photo_file(image: Image.Image, data: bytes) -> PhotoFile:
+    notes = list(_left_out(image, data))
+    native, profile = upright(image), colour_profile(image, data)
+    rgb = to_array(native, profile=profile)
+    pixels = rgb if image.mode == "RGB" and not (profile or image.has_transparency_data) else _native_pixels(native, rgb)
+    if (bits := _bits(image, data)) > 8:
+        wide = _wide_pixels(image, data, pixels)
+        if wide is None:
+            notes.append(f"{bits} bits a channel became 8")
+        else:
+            pixels = wide
+    if image.format == "HEIF":
+        notes.append("HEIC became JPEG")
+        if pixels.shape[2] in (2, 4):
+            pixels = pixels[..., :-1]
+            notes.append("transparency left out")
+    info = _saved_with(image, data)
+    if image.mode in ("CMYK", "LAB"):
+        notes.append(f"{image.mode} became RGB")
+        info.pop("icc_profile", None)
+        profile = None
+    elif profile and image.format in ("AVIF", "HEIF"):  # Pillow writes AVIF as sRGB, unless there is a profile.
+        info["icc_profile"] = profile
+    return PhotoFile(
+        rgb=rgb,
+        pixels=pixels,
+        format=image.format,
+        info=info,
+        profile=profile,
+        colour_chunks=png_colour_chunks(data) if image.format == "PNG" else {},
+        texts={
+            key: str(text) for key, text in getattr(image, "text", {}).items() if not key.startswith(("XML:", "Raw profile"))
+        },
+        metadata=read_metadata(data, image, native.size, notes),
+        notes=tuple(notes),
+    )
+
+
+def _left_out(image: Image.Image, data: bytes) -> Iterator[str]:
+    """In words, what else is in the file that a result will not have."""
+    jpeg = image.format in ("JPEG", "MPO")
+    if any(name in data for name in _GAIN_MAPS):
+        yield "gain map (HDR) left out"
+    elif "mp" in image.info or (image.format == "TIFF" and image.tag_v2.next):
+        yield "only the first of several pictures"
+    elif _is_animated(data):
+        yield "only the first picture of an animation" if image.format != "HEIF" else "only the first of several pictures"
+    if jpeg and "mp" not in image.info and (behind := data[jpeg_end(data) :].strip(b"\0")):
+        yield (
+            "video behind the photo left out" if b"ftyp" in behind[:1000] else f"{len(behind)} bytes behind the photo left out"
+        )
+    if b"jumb" in data and b"c2pa" in data:
+        yield CREDENTIALS_LEFT_OUT
+    if isinstance(image.info.get("photoshop"), dict) and image.info["photoshop"].keys() - _PHOTOSHOP_KEPT:
+        yield "Photoshop's settings left out"
 
 
 def _is_animated(data: bytes) -> bool:
@@ -162,11 +192,27 @@ def _bits(image: Image.Image, data: bytes) -> int:
         return data[24]
     if image.format == "TIFF":
         return int(np.max(image.tag_v2.get(ExifTags.Base.BitsPerSample, 1)))
-    return 8
+    if image.format == "AVIF":  # After the number of channels in the box of their bits.
+        return data[data.find(b"pixi") + 9] if b"pixi" in data else 8
+    return image.info.get("bit_depth", 8)
 
 
-def _kept(image: Image.Image, data: bytes, notes: list[str]) -> dict[str, Any]:
-    """What a result in the same format is saved with; what cannot be kept is added to `notes`."""
+def _wide_pixels(image: Image.Image, data: bytes, pixels: np.ndarray) -> np.ndarray | None:
+    """`[H, W, C]` uint16 of a PNG or TIFF whose 8 upper bits are `pixels`, upright; None if OpenCV does not read it so."""
+    if image.format not in ("PNG", "TIFF"):
+        return None
+    wide = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if wide is None or wide.dtype != np.uint16:
+        return None
+    wide = wide.reshape(*wide.shape[:2], -1)
+    wide = wide[..., {3: [2, 1, 0], 4: [2, 1, 0, 3]}.get(wide.shape[2], slice(None))]
+    channels = [upright(Image.fromarray(np.ascontiguousarray(wide[..., i])), like=image) for i in range(wide.shape[2])]
+    wide = np.stack(channels, axis=-1)
+    return wide if wide.shape == pixels.shape and np.array_equal(wide >> 8, pixels) else None
+
+
+def _saved_with(image: Image.Image, data: bytes) -> dict[str, Any]:
+    """What a result in the same format is saved with."""
     info = {}
     if image.info.get("icc_profile"):
         info["icc_profile"] = image.info["icc_profile"]
@@ -174,22 +220,6 @@ def _kept(image: Image.Image, data: bytes, notes: list[str]) -> dict[str, Any]:
         across, down = map(float, image.info.get("dpi", ()))
         if 1 <= across <= 65535 and 1 <= down <= 65535:
             info["dpi"] = across, down
-    xmp = image.info.get("xmp")
-    if isinstance(xmp, bytes) and _END.encode() in xmp:
-        info["xmp"] = _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)  # The result is upright.
-    elif xmp:
-        notes.append("XMP left out, which is damaged")
-    try:
-        exif = image.getexif()
-        exif.pop(ExifTags.Base.Orientation, None)
-        exif.bigtiff = False
-        for tag in list(exif) if image.format == "TIFF" else ():
-            if tag not in _DESCRIPTIVE:
-                del exif[tag]
-        if exif:
-            info["exif"] = _exif_bytes(exif)
-    except Exception:  # On damaged EXIF, Pillow can raise anything; the image is good without.
-        notes.append("EXIF left out, which is damaged")
     if image.format in ("JPEG", "MPO"):
         tables = [table for _, table in sorted(image.quantization.items())]
         info |= {"qtables": tables, "subsampling": JpegImagePlugin.get_sampling(image)}
@@ -202,29 +232,21 @@ def _kept(image: Image.Image, data: bytes, notes: list[str]) -> dict[str, Any]:
     return info
 
 
-def _chunks(data: bytes) -> Iterator[bytes]:
-    """The chunks of a RIFF file: each a name of 4 bytes, a length and so many bytes."""
-    place = 12
-    while place + 8 <= len(data):
-        length = int.from_bytes(data[place + 4 : place + 8], "little")
-        end = place + 8 + length + length % 2
-        yield data[place:end]
-        place = end
-
-
 def _is_lossless(data: bytes) -> bool:
     """Whether the pixels of a WebP, or of the first image of an animation, are compressed without loss."""
-    for chunk in _chunks(data):
-        if chunk[:4] in (b"VP8 ", b"VP8L"):
-            return chunk[:4] == b"VP8L"
-        if chunk[:4] == b"ANMF":  # 16 bytes about the image, and its own chunks.
-            return _is_lossless(chunk[12:])
+    place = 12
+    while place + 8 <= len(data):  # Chunks: a name of 4 bytes, a length and so many bytes.
+        if data[place : place + 4] in (b"VP8 ", b"VP8L"):
+            return data[place : place + 4] == b"VP8L"
+        length = int.from_bytes(data[place + 4 : place + 8], "little")
+        # An image of an animation: 16 bytes about it, and its own chunks.
+        place += 24 if data[place : place + 4] == b"ANMF" else 8 + length + length % 2
     return False
 
 
 def _native_pixels(image: Image.Image, rgb: np.ndarray) -> np.ndarray:
     """`[H, W, C]` uint8 of an upright image in its own colours; C as for `PhotoFile`."""
-    if image.mode.startswith("I;16"):  # As `decode_image` reduces it.
+    if image.mode.startswith("I;16"):  # As `to_array` reduces it.
         values, transparent = np.asarray(image), image.info.get("transparency")
         grey = (values >> 8).astype(np.uint8)
         return grey[..., None] if transparent is None else np.stack([grey, (values != transparent) * np.uint8(255)], axis=-1)
@@ -240,7 +262,7 @@ def _native_pixels(image: Image.Image, rgb: np.ndarray) -> np.ndarray:
 
 def _from_srgb(image: Image.Image, profile: bytes, mode: str) -> Image.Image:
     """An image in the colours of an ICC profile for `mode`; unchanged if the profile is damaged or for another mode, as in
-    `decode_image`."""
+    `to_array`."""
     try:
         source, target = ImageCms.createProfile("sRGB"), ImageCms.ImageCmsProfile(io.BytesIO(profile))
         return ImageCms.profileToProfile(image, source, target, outputMode=mode)
@@ -251,7 +273,7 @@ def _from_srgb(image: Image.Image, profile: bytes, mode: str) -> Image.Image:
 def write_photo(
     path: str | os.PathLike, photo: PhotoFile, result: np.ndarray, *, keep_metadata: bool = True, label: bool = True
 ) -> tuple[str, ...]:
-    """Writes the result of a photo in its format, atomically.
+    """Writes the result of a photo in its format (see `WRITTEN`), atomically.
 
     JPEG is compressed with the quantization tables of the photo; lossy WebP, AVIF and JPEG in TIFF at a high quality.
 
@@ -259,8 +281,8 @@ def write_photo(
       path: of the file.
       photo: the original.
       result: `[H, W, 3]` uint8, as `Unmasker.unmask` gives it.
-      keep_metadata: whether EXIF, XMP and resolution of the photo go into the file; colour profiles always do. For TIFF, EXIF
-        means the tags that describe the photo.
+      keep_metadata: whether EXIF, IPTC, XMP, comments, texts and resolution of the photo go into the file; colour profiles
+        always do. For TIFF, EXIF means the tags that describe the photo.
       label: whether the file says that it is synthetic, in EXIF and XMP and, of PNG, as text.
 
     Returns:
@@ -269,12 +291,22 @@ def write_photo(
     Raises:
       UserError: the file cannot be written, or the photo's format cannot store its metadata.
     """
-    pixels = photo.changed(result)
-    image = Image.fromarray(pixels if pixels.shape[2] > 1 else pixels[..., 0])
     form = WRITTEN[photo.format]
+    metadata = photo.metadata if keep_metadata else Metadata()
+    metadata = metadata.labelled() if label else metadata
+    texts = dict(photo.texts) if keep_metadata else {}
+    if form == "PNG" and metadata.comment:
+        texts.setdefault("Comment", metadata.comment)
+    if label and LABEL not in texts.get("Comment", ""):
+        texts["Comment"] = f"{LABEL} {texts.get('Comment', '')}".strip()
+    options = {name: value for name, value in photo.info.items() if keep_metadata or name != "dpi"}
+    notes = ()
     try:
-        options, notes = _options(photo, form, keep_metadata, label)
-        data = _encoded(image, form, options)
+        if form == "AVIF":
+            options |= packets(metadata)
+        data = _encoded(photo.changed(result), form, options, photo.colour_chunks, texts)
+        if form not in ("AVIF", "BMP"):
+            data, notes = write_metadata(data, form, metadata)
     except Exception as error:  # As when reading: on metadata, Pillow can raise anything.
         raise UserError(
             f"cannot write {path} as {form} ({error}); leave out its metadata (--metadata=drop), or save the photo as PNG first"
@@ -295,104 +327,60 @@ def write_drawn_png(path: str | os.PathLike, image: np.ndarray, *, label: bool =
     Raises:
       UserError: the file cannot be written.
     """
-    text = PngImagePlugin.PngInfo()
+    data = _encoded(image, "PNG", {}, {}, {"Comment": LABEL} if label else {})
     if label:
-        text.add_text("Comment", LABEL)
-        text.add_itxt("XML:com.adobe.xmp", label_packet().decode())
-    data = _encoded(Image.fromarray(image), "PNG", {"pnginfo": text})
+        data, _ = write_metadata(data, "PNG", Metadata().labelled())
     with replacing(path) as temporary:
         temporary.write_bytes(data)
 
 
-def _options(photo: PhotoFile, form: str, keep_metadata: bool, label: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What a result is saved with, and in words what its format has no room for."""
-    if form in _BARE:
-        return {}, ()
-    options = {name: value for name, value in photo.info.items() if keep_metadata or name not in ("exif", "xmp", "dpi")}
-    notes = []
-    for name, labelled in (("exif", _labelled_exif), ("xmp", _labelled_xmp)):
-        packet = options.pop(name, None)
-        written = labelled(packet) if label else packet
-        if form == "JPEG" and written and len(written) > _JPEG_MOST[name]:
-            notes.append(f"{name.upper()} left out, too long for a JPEG")
-            written = labelled(None) if label else None
-        if written:
-            options[name] = written
-    if form == "PNG":
-        text = PngImagePlugin.PngInfo()
-        if label:
-            text.add_text("Comment", LABEL)
-        if "xmp" in options:
-            text.add_itxt("XML:com.adobe.xmp", options.pop("xmp").decode(errors="replace"))
-        options["pnginfo"] = text
+def _encoded(
+    pixels: np.ndarray, form: str, options: dict[str, Any], colour_chunks: dict[bytes, bytes], texts: dict[str, str]
+) -> bytes:
+    """The bytes of an image file without metadata; chunks and texts are for PNG."""
+    if form == "BMP":
+        options = {}
     if form == "WEBP":
         options["quality"] = 100 if options.get("lossless") else 90
     if form == "AVIF" or options.get("compression") == "jpeg":
         options["quality"] = 90
-    return options, tuple(notes)
-
-
-def _encoded(image: Image.Image, form: str, options: dict[str, Any]) -> bytes:
-    """The bytes of an image file."""
-    file = io.BytesIO()
-    if form != "TIFF":
-        image.save(file, form, **options)
-        return file.getvalue()
-    # Pillow writes the metadata of a TIFF only if the pixels are not compressed. So the pixels are written first, as a TIFF of
-    # their own. Its tags and the metadata then become the tags of the file, before the pixels; Pillow adjusts the offsets.
-    if options["compression"] in _TIFF_PREDICTED:
+    if form == "JPEG" and "qtables" not in options:
+        options["quality"] = 95
+    if options.get("compression") in _TIFF_PREDICTED:
         options["tiffinfo"] = {_PREDICTOR: 2}
-    exif, xmp = _loaded(options.pop("exif", None)), options.pop("xmp", None)
-    image.save(file, form, **options)
+    if form == "PNG":
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        for name, content in colour_chunks.items():
+            options["pnginfo"].add(name, content)
+        for keyword, text in texts.items():
+            options["pnginfo"].add_text(keyword, text)
+    if pixels.dtype == np.uint16 and pixels.shape[2] > 1:
+        return _encoded_wide(pixels, form, options)
+    file = io.BytesIO()
+    Image.fromarray(pixels if pixels.shape[2] > 1 else pixels[..., 0]).save(file, form, **options)
+    return file.getvalue()
+
+
+def _encoded_wide(pixels: np.ndarray, form: str, options: dict[str, Any]) -> bytes:
+    """The bytes of a PNG or TIFF with 16 bits in each of 3 or 4 channels: OpenCV writes the pixels, Pillow all else."""
+    bgr = pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
+    if form == "PNG":
+        data, file = cv2.imencode(".png", bgr)[1].tobytes(), io.BytesIO()
+        Image.new("RGB", (1, 1)).save(file, form, **options)
+        header = 33  # Of PNG, and the chunk of its size.
+        return data[:header] + file.getvalue()[header : file.getvalue().index(b"IDAT") - 4] + data[header:]
+    settings = [cv2.IMWRITE_TIFF_COMPRESSION, cv2.IMWRITE_TIFF_COMPRESSION_LZW]
+    for axis, dpi in zip((cv2.IMWRITE_TIFF_XDPI, cv2.IMWRITE_TIFF_YDPI), options.get("dpi", ()), strict=False):
+        settings += [axis, round(dpi)]
+    file = io.BytesIO(cv2.imencode(".tif", bgr, settings)[1].tobytes())
     tags = TiffImagePlugin.ImageFileDirectory_v2(file.getvalue()[:8])
     file.seek(tags.next)
     tags.load(file)
     dict(tags)  # Decodes them all: Pillow writes only decoded ones.
-    for tag, value in _encodable(exif).items():
-        if tag in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):  # Without the offset of another directory in the photo's file.
-            value = {name: value for name, value in exif.get_ifd(tag).items() if name != ExifTags.IFD.Interop}
-        tags[tag] = value
-    if xmp:
-        tags[ExifTags.Base.XMLPacket] = xmp
+    if pixels.shape[2] == 4:
+        tags[ExifTags.Base.ExtraSamples] = 2  # Transparency.
+    if "icc_profile" in options:
+        tags[ExifTags.Base.InterColorProfile] = options["icc_profile"]
     whole = io.BytesIO()
-    tags.save(whole)
+    tags.save(whole)  # Before the pixels, whose places Pillow adjusts.
     return whole.getvalue() + file.getvalue()
-
-
-def _labelled_exif(exif: bytes | None) -> bytes:
-    labelled = _loaded(exif)
-    labelled[ExifTags.Base.Software] = "maskgan_jax"
-    if ExifTags.Base.ImageDescription not in labelled:
-        labelled[ExifTags.Base.ImageDescription] = LABEL
-    return _exif_bytes(labelled)
-
-
-def _loaded(exif: bytes | None) -> Image.Exif:
-    tags = Image.Exif()
-    if exif:
-        tags.load(exif)
-    return tags
-
-
-def _exif_bytes(exif: Image.Exif) -> bytes:
-    return _encodable(exif).tobytes()
-
-
-def _encodable(exif: Image.Exif) -> Image.Exif:
-    """The same tags with texts as the bytes they were read from: in texts, Pillow writes question marks for what is not ASCII,
-    such as the copyright sign."""
-    for tag, value in list(exif.items()):
-        if isinstance(value, str) and not value.isascii() and TiffTags.lookup(tag).type == TiffTags.ASCII:
-            exif[tag] = value.encode("latin-1")  # As Pillow read them.
-    return exif
-
-
-def label_packet() -> bytes:
-    """The XMP packet of an image that says nothing but that it is synthetic."""
-    return _labelled_xmp(None)
-
-
-def _labelled_xmp(xmp: bytes | None) -> bytes:
-    packet = xmp.decode(errors="replace") if xmp else _PACKET
-    head, tail = packet.rsplit(_END, 1)
-    return (head + _DESCRIPTION + _END + tail).encode()

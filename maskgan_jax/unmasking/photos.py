@@ -19,8 +19,9 @@ from maskgan_jax.files import replacing, write_json, write_png
 from maskgan_jax.unmasking.compositing import nearest_faces, redrawn_mask
 from maskgan_jax.unmasking.face import Face
 from maskgan_jax.unmasking.inputs import Job, read_mask
+from maskgan_jax.unmasking.labels import draw_mark
 from maskgan_jax.unmasking.outputs import Outputs
-from maskgan_jax.unmasking.photo_files import PhotoFile, read_photo, write_drawn_png, write_photo
+from maskgan_jax.unmasking.photo_files import CREDENTIALS_LEFT_OUT, PhotoFile, read_photo, write_drawn_png, write_photo
 from maskgan_jax.unmasking.unmasker import Unmasker
 
 # Sides of the faces in the contact sheet, in pixels.
@@ -53,9 +54,11 @@ def unmask_photo(job: Job, unmasker: Unmasker, outputs: Outputs) -> tuple[str, l
     redrawn = any(face.redrawn for face in faces)
     if mask is not None and not redrawn:
         raise UserError(f"{job.path}: the given region is on none of the faces that were found")
+    if redrawn and outputs.mark:
+        result = draw_mark(result)
     # A photo that is left as it is stays the same file; without its metadata it must be rewritten.
     copied = not redrawn and outputs.keep_metadata
-    target = outputs.result(job, as_png=not copied and photo.format == "GIF")
+    target = outputs.result(job, "" if copied else job.redrawn_suffix)
     if target != outputs.result(job):
         outputs.refuse_to_replace([target])
     notes = () if copied else photo.notes
@@ -66,8 +69,14 @@ def unmask_photo(job: Job, unmasker: Unmasker, outputs: Outputs) -> tuple[str, l
             with replacing(noted(target)) as temporary:
                 shutil.copyfile(job.path, temporary)
         else:
-            label = outputs.label and redrawn
-            notes += write_photo(noted(target), photo, result, keep_metadata=outputs.keep_metadata, label=label)
+            label, kept = outputs.label and redrawn, outputs.keep_metadata
+            notes += write_photo(noted(target), photo, result, keep_metadata=kept, label=label)
+            if redrawn and outputs.credentials:
+                with replacing(target) as temporary:
+                    shutil.copyfile(target, temporary)
+                    unsigned = outputs.credentials.sign(temporary, target, job.path if kept else None)
+                # What the photo said of itself is in the manifest.
+                notes = tuple(note for note in notes if unsigned or not kept or note != CREDENTIALS_LEFT_OUT) + unsigned
         description = _description(job, target, photo, faces, notes, mask is not None)
         write_json(noted(outputs.json_of(target)), description)
     return _line(job, faces, notes), faces

@@ -73,8 +73,8 @@ class _Track:
     probability: np.ndarray | None = None
     face: Face | None = None
     missed: int = 0
-    # Whether it is a face for sure: at a low score, only if the next frame shows it too.
-    confirmed: bool = False
+    # Whether it is a face for sure: at a low score, only once a second search has found it.
+    certain: bool = False
     # Whether it is to be redrawn.
     chosen: bool = False
 
@@ -111,11 +111,11 @@ class Tracker:
         self._thumbnail = thumbnail
         if now >= self._next_search - self._seconds / 2:
             self._search(frame)
-            is_sure = all(track.confirmed for track in self._tracks)
-            self._next_search = now + (SEARCH_SECONDS if is_sure else 0)
+            are_certain = all(track.certain for track in self._tracks)
+            self._next_search = now + (SEARCH_SECONDS if are_certain else 0)
         self._tracks = [track for track in self._tracks if self._follow(track, frame)]
         self._choose()
-        faces = [self._redraw(track, frame) for track in self._tracks if track.confirmed]
+        faces = [self._redraw(track, frame) for track in self._tracks]
         return sorted(faces, key=lambda face: -_area(face.box))
 
     def _search(self, frame: np.ndarray) -> None:
@@ -126,24 +126,24 @@ class Tracker:
             if same:
                 known.remove(same)
                 same.found, same.missed = found, 0
-                same.confirmed = True
+                same.certain = True
             else:
                 with contextlib.suppress(UserError):  # Its points span no square.
                     landmarks, square = self._aligner(frame, self._aligner.first_square(found))
-                    if is_face(found, landmarks) or is_face_upright(frame, landmarks):
+                    certain = found.score >= CERTAIN and is_face(found, landmarks)
+                    if certain or is_face_upright(frame, landmarks):
                         filter_ = OneEuroFilter(LEAST_CUTOFF, CUTOFF_PER_SPEED)
-                        certain = found.score >= CERTAIN
-                        self._tracks.append(_Track(found, square, square.side, filter_, landmarks, confirmed=certain))
+                        self._tracks.append(_Track(found, square, square.side, filter_, landmarks, certain=certain))
         for track in known:
             track.missed += 1
-        self._tracks = [track for track in self._tracks if track.missed < MISSED_SEARCHES]
+        self._tracks = [track for track in self._tracks if track.missed < (MISSED_SEARCHES if track.certain else 1)]
 
     def _choose(self) -> None:
         """Chooses the faces to be redrawn. Once chosen they stay so, or two of about the same size would take turns."""
         chosen = sum(track.chosen for track in self._tracks)
         for track in sorted(self._tracks, key=lambda track: -_area(track.found.box)):
             left, _, right, _ = track.found.box
-            if track.confirmed and not track.chosen and right - left >= self._least_width:
+            if not track.chosen and right - left >= self._least_width:
                 track.chosen = self._most_faces is None or chosen < self._most_faces
                 chosen += track.chosen
 

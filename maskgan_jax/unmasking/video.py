@@ -18,11 +18,21 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing, write_json
 from maskgan_jax.runtime.signals import sigterm_interrupts
 from maskgan_jax.unmasking.compositing import composite
-from maskgan_jax.unmasking.inputs import Job
+from maskgan_jax.unmasking.inputs import Job, is_animation
+from maskgan_jax.unmasking.labels import draw_mark
 from maskgan_jax.unmasking.outputs import Outputs
 from maskgan_jax.unmasking.tracking import Tracker
 from maskgan_jax.unmasking.unmasker import Unmasker
-from maskgan_jax.unmasking.video_files import CAMERA_RATE, VideoWriter, count_frames, decode, load_av, open_video, upright_frame
+from maskgan_jax.unmasking.video_files import (
+    CAMERA_RATE,
+    VideoWriter,
+    count_frames,
+    decode,
+    load_av,
+    open_video,
+    prepare,
+    upright_frame,
+)
 
 MILLISECOND = Fraction(1, 1000)
 
@@ -52,9 +62,11 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
     av = load_av()
     if job.mask:
         raise UserError(f"{job.path} is a video, but --mask is for pictures; leave it out")
-    result_path = outputs.result(job)
-    counts = {"frames": 0, "frames_with_faces": 0, "frames_unmasked": 0, "most_faces": 0, "damaged_packets": 0}
+    result_path = outputs.result(job, job.redrawn_suffix)
+    names = ("frames", "frames_with_faces", "frames_unmasked", "frames_with_faces_left_out", "most_faces", "damaged_packets")
+    counts = dict.fromkeys(names, 0)
     notes: list[str] = []
+    changes = ["animation became a video"] if is_animation(job.path) else []
     started = time.monotonic()
     with contextlib.suppress(_NothingDrawn), contextlib.ExitStack() as stack:
         video = stack.enter_context(open_video(av, job.path))
@@ -62,16 +74,17 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
         paths = [result_path]
         if outputs.side_by_side:
             paths.append(outputs.side_by_side_of(result_path, video=True))
-        targets = []
+        targets, temporaries = [], []
         for path in paths:
             temporary = stack.enter_context(replacing(path))
             writer = VideoWriter(av, path, temporary, video, keep_metadata=outputs.keep_metadata, label=outputs.label)
             targets.append(stack.enter_context(writer))
+            temporaries.append(temporary)
         rate = float(video.average_rate or CAMERA_RATE)
         tracker = Tracker(unmasker, rate)
         bar = stack.enter_context(tqdm(total=count_frames(av, video), desc=f"unmask {job.path.name}", unit="frame"))
         shape = None
-        for item in decode(av, video, targets[0].copied, counts, notes):
+        for item in prepare(av, decode(av, video, targets[0].copied, counts, notes), changes):
             if isinstance(item, av.Packet):
                 index = item.stream.index
                 for target in targets:
@@ -84,9 +97,12 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
                 frame = cv2.resize(frame, shape[::-1], interpolation=cv2.INTER_AREA)
             faces = tracker(frame, item.time)
             result = composite(frame, faces)
+            if outputs.mark:
+                result = draw_mark(result)
             counts["frames"] += 1
             counts["frames_with_faces"] += bool(faces)
             counts["frames_unmasked"] += any(face.redrawn for face in faces)
+            counts["frames_with_faces_left_out"] += any(face.left_out for face in faces)
             counts["most_faces"] = max(counts["most_faces"], len(faces))
             images = [result, np.concatenate([frame, result], axis=1)]
             for target, drawn in zip(targets, images, strict=False):
@@ -98,15 +114,21 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
             raise _NothingDrawn
         for target in targets:
             target.finish()
-        notes = targets[0].notes + notes
+        if outputs.credentials and counts["frames_unmasked"]:
+            original = job.path if outputs.keep_metadata else None
+            notes += [outputs.credentials.sign(*one, original) for one in zip(temporaries, paths, strict=True)][0]
+        notes = targets[0].notes + changes + notes
     copied = outputs.keep_metadata and not counts["frames_unmasked"]
     if copied:
+        result_path = outputs.result(job)
         with replacing(result_path) as temporary:
             shutil.copyfile(job.path, temporary)
     elif not counts["frames_unmasked"] and (outputs.label or outputs.side_by_side):
         # The label was written at the start of the file, and cannot be removed.
         return unmask_video(job, unmasker, dataclasses.replace(outputs, label=False, side_by_side=False))
     seconds = time.monotonic() - started
+    if counts["frames_with_faces_left_out"]:
+        notes.append(f"faces that are too small or were not asked for in {counts['frames_with_faces_left_out']} frames")
     if counts["damaged_packets"] and not copied:
         notes.append(f"{counts['damaged_packets']} damaged packets left out")
     write_json(outputs.json_of(result_path), _description(job, result_path, counts, rate, shape, notes))

@@ -6,15 +6,18 @@ import contextlib
 import errno
 import io
 import math
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image, ImageSequence
 
+from maskgan_jax.colours import HDR
 from maskgan_jax.errors import UserError
-from maskgan_jax.unmasking.photo_files import LABEL
+from maskgan_jax.unmasking.inputs import is_animation
+from maskgan_jax.unmasking.metadata import LABEL
 
 if TYPE_CHECKING:
     import av
@@ -29,8 +32,8 @@ OPTIONS = {
 }
 # Frames per second of a camera that does not say.
 CAMERA_RATE = 30
-# Transfer characteristics (ITU-T H.273) of HDR videos: PQ and HLG.
-HDR = (16, 18)
+# What FFmpeg makes of HDR videos, by its names: white is that of ITU-R BT.2408, and what is brighter is compressed.
+TO_SDR = {"out_primaries": "bt709", "out_transfer": "iec61966-2-1", "out_color_matrix": "bt709", "out_range": "tv"}
 # Matrices (H.273, too) that FFmpeg converts to and from RGB: BT.709, FCC, both BT.601, SMPTE 240M and BT.2020.
 MATRICES = (1, 4, 5, 6, 7, 9)
 UNSPECIFIED = 2
@@ -57,7 +60,7 @@ def load_av() -> Any:
 def open_video(av: Any, path: Path) -> Iterator[av.VideoStream]:
     """Opens a file and yields its video stream; closes it afterwards. Raises UserError if it is no video."""
     try:
-        source = _open(av, path)
+        source = av.open(_as_apng(path)) if is_animation(path) else _open(av, path)
     except (av.error.FFmpegError, OSError) as error:
         raise UserError(f"{path} is not a readable video ({_reason(error)})") from error
     with source:
@@ -66,6 +69,23 @@ def open_video(av: Any, path: Path) -> Iterator[av.VideoStream]:
             kinds = ", ".join(_kind(av, stream) for stream in source.streams)
             raise UserError(f"{path} has no pictures, only {kinds or 'nothing'}")
         yield video
+
+
+def _as_apng(path: Path) -> io.BytesIO:
+    """An animation as PNG: FFmpeg reads no animated WebP or AVIF."""
+    file = io.BytesIO()
+    try:
+        with Image.open(path) as image:
+            frames, lasting = [], []
+            for frame in ImageSequence.Iterator(image):
+                frame.load()  # Only then it says how long the frame lasts.
+                lasting.append(frame.info.get("duration", 100))
+                frames.append(frame.copy())
+            frames[0].save(file, "PNG", save_all=True, append_images=frames[1:], duration=lasting)
+    except Exception as error:  # Damaged files can make Pillow raise anything.
+        raise UserError(f"{path} is not a readable animation ({error}); save it as a video first") from error
+    file.seek(0)
+    return file
 
 
 def _kind(av: Any, stream: av.stream.Stream) -> str:
@@ -137,6 +157,62 @@ def decode(
     missing = length - joints.end * (video.average_rate or CAMERA_RATE)
     if missing > max(SLACK_FRAMES, SLACK * length) and not video.container.format.name.startswith("mpeg"):  # Which is a guess.
         notes.append(f"ends early: {counts['frames']} of about {length} frames")
+
+
+def prepare(av: Any, items: Iterable[av.VideoFrame | av.Packet], notes: list[str]) -> Iterator[av.VideoFrame | av.Packet]:
+    """Frames (and packets between them) as networks take them: HDR becomes SDR, and interlaced frames become whole ones.
+
+    What is done, and transparency that is lost, is added to `notes`.
+    """
+    graph, like, deinterlaces = None, None, False
+    for item in items:
+        if isinstance(item, av.Packet):
+            yield item
+            continue
+        kind = item.width, item.height, item.format.name, item.color_trc
+        if kind != like or (item.interlaced_frame and not deinterlaces):
+            yield from _flush(av, graph)
+            deinterlaces |= item.interlaced_frame
+            filters = {"bwdif": {"mode": "send_frame", "deint": "interlaced"}} if deinterlaces else {}
+            if item.color_trc in HDR:
+                filters |= {"scale": TO_SDR, "format": {"pix_fmts": "yuv420p"}}
+            graph, like = _graph(av, item, filters) if filters else None, kind
+            done = {"bwdif": "deinterlaced", "scale": "HDR became SDR"}
+            told = [done[name] for name in filters if name in done]
+            if len(item.format.components) in (2, 4):
+                told.append("transparency left out")
+            notes += [note for note in told if note not in notes]
+        if graph:
+            graph.push(item)
+            yield from _pulled(av, graph)
+        else:
+            yield item
+    yield from _flush(av, graph)
+
+
+def _graph(av: Any, frame: av.VideoFrame, filters: dict[str, dict[str, str]]) -> Any:
+    """A chain of FFmpeg's filters for frames like this one."""
+    graph = av.filter.Graph()
+    settings = {"video_size": f"{frame.width}x{frame.height}", "pix_fmt": frame.format.name, "time_base": str(frame.time_base)}
+    settings |= {"colorspace": str(int(frame.colorspace)), "range": str(int(frame.color_range))}
+    last = graph.add("buffer", **settings)
+    for name, arguments in [*filters.items(), ("buffersink", {})]:
+        last.link_to(following := graph.add(name, **arguments))
+        last = following
+    graph.configure()
+    return graph
+
+
+def _pulled(av: Any, graph: Any) -> Iterator[av.VideoFrame]:
+    with contextlib.suppress(BlockingIOError, EOFError):
+        while True:
+            yield graph.pull()
+
+
+def _flush(av: Any, graph: Any) -> Iterator[av.VideoFrame]:
+    if graph:
+        graph.push(None)
+        yield from _pulled(av, graph)
 
 
 class _Joints:
@@ -288,6 +364,8 @@ class VideoWriter:
             self._container.metadata.update(source.metadata)
             # The rest says how the video was encoded, which is no longer true.
             self._video.metadata.update({key: video.metadata[key] for key in ("language", "title") if key in video.metadata})
+        if video.metadata.get("alpha_mode") == "1":  # Beside the pictures, in WebM.
+            self.notes.append("transparency left out")
         for stream in source.streams:
             kind = _kind(self._av, stream)
             if kind in ("audio", "subtitle") and self._can_hold(stream):
@@ -373,9 +451,7 @@ class VideoWriter:
         # Without these, players guess.
         for setting, value in _colours(like, self._encoder).items():
             setattr(context, setting, value)
-        if like.color_trc in HDR:
-            self.notes.append("HDR became 8 bits")
-        elif (bits := max(component.bits for component in like.format.components)) > 8:
+        if (bits := max(component.bits for component in like.format.components)) > 8:
             self.notes.append(f"{bits} bits became 8")
         if self._aspect:
             context.sample_aspect_ratio = 1 / self._aspect if _is_sideways(like) else self._aspect

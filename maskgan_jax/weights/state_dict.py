@@ -8,16 +8,18 @@ import os
 import pickle
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import ml_dtypes
 import numpy as np
 import safetensors.numpy
 
 from maskgan_jax.errors import UserError
 
 STORAGE_DTYPES = {
+    "BFloat16Storage": ml_dtypes.bfloat16,
     "DoubleStorage": "<f8",
     "FloatStorage": "<f4",
     "HalfStorage": "<f2",
@@ -50,7 +52,8 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, np.ndarray]:
 def parse_state_dict(data: bytes) -> dict[str, np.ndarray]:
     """Parses the bytes of a safetensors file or a file of `torch.save`, in the zip format or the one before 1.6.
 
-    Only plain tensors are read; a pickle that names anything else is refused before it is run.
+    Only plain tensors are read; a pickle that names anything else is refused before it is run. Of a checkpoint that holds state
+    dicts among other things, the arrays have names such as `state_dict.model.0.weight`.
 
     Returns:
       The arrays by name, in PyTorch's layout (convolutions `[out, in, height, width]`).
@@ -62,11 +65,21 @@ def parse_state_dict(data: bytes) -> dict[str, np.ndarray]:
         if data[8:9] == b"{":
             return safetensors.numpy.load(data)
         state = _read_zip(data) if zipfile.is_zipfile(io.BytesIO(data)) else _read_legacy(data)
+        arrays = dict(_arrays(state)) if isinstance(state, dict) else {}
     except Exception as error:  # A damaged or hostile pickle can fail in almost any way.
         raise UserError(f"not a readable state dict ({error})") from error
-    if not isinstance(state, dict) or not all(isinstance(value, np.ndarray) for value in state.values()):
+    if not arrays:
         raise UserError("not a state dict (a mapping from names to tensors); save `model.state_dict()`")
-    return dict(state)
+    return arrays
+
+
+def _arrays(state: Any, name: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays in mappings of mappings, by their names with dots; numbers and texts beside them are left out."""
+    if isinstance(state, np.ndarray):
+        yield name, state
+    elif isinstance(state, dict):
+        for key, value in state.items():
+            yield from _arrays(value, f"{name}.{key}" if name else str(key))
 
 
 class _StateDictUnpickler(pickle.Unpickler):

@@ -14,14 +14,15 @@ from maskgan_jax.data.rendered.faces import pose_face
 def test_build(capsys, tmp_path):
     arguments = ["build", "--config=default", "--source=rendered=12", f"--data_dir={tmp_path}", "--workers=1"]
     assert main([*arguments, "--config.data.size=64", "--config.seed=3"]) == 0
-    printed = capsys.readouterr().out
+    printed, told = capsys.readouterr()
     assert "train: " in printed
     assert "sources: rendered " in printed
     assert f"12 faces in {tmp_path}; look at {tmp_path}/contact_sheet.png" in printed
     assert load_split(tmp_path, "train")[0]["real"].shape == (64, 64, 3)
 
-    # Twelve faces of six people, of which none falls to validation.
-    assert "warning: validation is empty" in printed
+    # Twelve faces of six people, of which none falls to validation by itself.
+    assert "validation would be empty, so 2 photos of 1 people go there from train" in told
+    assert len(load_split(tmp_path, "validation")) == 2 and "warning" not in printed
 
     assert main(arguments) == 1
     assert "holds a data set already; give --overwrite" in capsys.readouterr().err

@@ -85,7 +85,7 @@ def test_hostile_file(tmp_path, kind):
     ("metadata", "message"),
     [
         (None, "was not written by maskgan"),
-        ({"format": "pt"}, "network.safetensors is for PyTorch; give .* `maskgan export --format=safetensors`"),
+        ({"format": "pt"}, "network.safetensors is for PyTorch; .* `python -m maskgan_jax.pytorch.convert FILE"),
         ({"format": "maskgan_jax"}, "cannot read the network"),
         ({"format": "maskgan_jax", "config": "{"}, "cannot read the network"),
         ({"format": "maskgan_jax", "config": "[1]"}, "cannot read the network"),

@@ -193,6 +193,36 @@ def test_pth(generator, tmp_path):
     assert_equal_trees(load_safetensors(tmp_path / "ours.safetensors"), variables)
 
 
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("prefix", ["module.", "state_dict.netG.", "G.module."])
+def test_pth_of_several_gpus_and_of_half_precision(prefix, kind, generator, tmp_path):
+    """Names with a prefix, within a checkpoint or not; weights rounded as they are in the file."""
+    torch = pytest.importorskip("torch")
+    dtype = getattr(torch, kind)
+    state = convert.generator_to_pytorch(generator("batch")[1])
+    rounded = {name: torch.from_numpy(array).to(dtype) if array.ndim else torch.tensor(7) for name, array in state.items()}
+    outer, _, inner = prefix.rpartition(".")[0].rpartition(".")
+    inside = {f"{inner}.{name}": tensor for name, tensor in rounded.items()}
+    torch.save({"epoch": 5, outer: inside, "optimizer": {"x": torch.ones(2)}} if outer else inside, tmp_path / "G.pth")
+    convert.main([str(tmp_path / "G.pth"), f"--out={tmp_path / 'ours.safetensors'}"])
+    expected = convert.generator_from_pytorch({name: tensor.float().numpy() for name, tensor in rounded.items()})
+    assert_equal_trees(load_safetensors(tmp_path / "ours.safetensors"), expected)
+
+
+def test_several_generators_in_one_file(generator):
+    state = convert.generator_to_pytorch(generator("batch")[1])
+    both = {f"{which}.{name}": array for which in ("A", "B") for name, array in state.items()}
+    with pytest.raises(UserError, match=r"several generators \(A\., B\.\); save one"):
+        convert.generator_from_pytorch(both)
+
+
+def test_weights_of_pytorch_name_the_converter(generator, tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save({"w": torch.ones(2)}, tmp_path / "G.pth")
+    with pytest.raises(UserError, match=r"G\.pth is for PyTorch; .*`python -m maskgan_jax\.pytorch\.convert FILE"):
+        read_header(tmp_path / "G.pth")
+
+
 def test_other_files(generator, discriminator, tmp_path):
     path = tmp_path / "other.safetensors"
     arguments = [str(path), f"--out={tmp_path / 'out.safetensors'}"]

@@ -334,10 +334,20 @@ def test_machines_with_other_data(data_dir, tmp_path, run_config, monkeypatch):
         train(run_config(), data_dir, tmp_path)
 
 
+def test_a_batch_that_is_larger_than_the_data_is_made_to_fit(data_dir, tmp_path, run_config, capsys):
+    config = run_config()
+    config.input.batch_size, config.training.steps = 40, 1
+    for _ in range(2):  # Also when the run goes on.
+        train(config, data_dir, tmp_path)
+        assert "16 training records, fewer than a batch of 40: input.batch_size becomes 16" in capsys.readouterr().out
+    assert json.loads((tmp_path / "config.json").read_text())["input"]["batch_size"] == 16
+    assert config.input.batch_size == 40
+
+
 def test_data_that_does_not_fit(data_dir, tmp_path, run_config):
     config = run_config()
-    config.input.batch_size = 32
-    with pytest.raises(UserError, match="has 16 training records, fewer than a batch of 32"):
+    config.input.batch_size, config.optimizer.accumulate = 34, 17
+    with pytest.raises(UserError, match="has 16 training records, fewer than a batch of 34, and than the 17 that"):
         train(config, data_dir, tmp_path)
     config = run_config()
     config.data.size = 128

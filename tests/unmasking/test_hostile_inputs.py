@@ -55,8 +55,9 @@ BAD_FILES = {
     "truncated.tiff": (lambda face: encoded(face, "TIFF")[:3000], UNREADABLE),
     "zero_filled.jpg": (lambda face: encoded(face, "JPEG")[:3000] + bytes(9000), UNREADABLE),
     "wrong_checksum.png": (lambda face: encoded(face)[:100] + b"\0\0\0\0" + encoded(face)[104:], UNREADABLE),
-    "enormous.png": (lambda face: png_header(60000, 60000), "more than 100 megapixels"),
-    "too_large.png": (lambda face: png_header(12000, 9000), "more than 100 megapixels"),
+    "enormous.png": (lambda face: png_header(60000, 60000), "more than 250 megapixels"),
+    "too_large.png": (lambda face: png_header(16000, 16000), "more than 250 megapixels"),
+    "large_and_damaged.png": (lambda face: png_header(12000, 9000), "truncated, damaged"),
     "no_width.png": (lambda face: png_header(0, 100), UNREADABLE),
     "32_bits.tiff": (lambda face: encoded(face[..., 0].astype(np.float32), "TIFF"), "32 bits a pixel"),
     "faceless.png": (lambda face: encoded(np.full((200, 300, 3), 90, np.uint8)), "no face found"),
@@ -91,8 +92,8 @@ def animation(face):
 
 # What is odd but can be used: what comes of it.
 ODD_FILES = {
-    "animated.gif": (animation, "only the first picture of an animation"),
-    "16_bits.png": (lambda face: cv2.imencode(".png", face[..., ::-1].astype(np.uint16) * 257)[1].tobytes(), "became 8"),
+    "animated.gif": (animation, "animation became a video"),
+    "16_bits.png": (lambda face: cv2.imencode(".png", face[..., ::-1].astype(np.uint16) * 257)[1].tobytes(), "1 mask removed"),
     "wrong_suffix.png": (lambda face: encoded(face, "JPEG", quality=95), "1 mask removed"),
     "CAPITALS.PNG": (encoded, "1 mask removed"),
     "with space & ünïcode.png": (encoded, "1 mask removed"),

@@ -41,6 +41,51 @@ def test_links_that_lead_nowhere_are_inputs_like_others(folder, tmp_path):
     assert len(list_jobs([folder / "loop.jpg"], tmp_path / "out")) == 1
 
 
+BEGINNINGS = {
+    "photo": (b"\xff\xd8\xff\xe0", False),
+    "photo.mp4": (b"\x89PNG\r\n\x1a\n", False),
+    "IMG_1.HEIC": (b"\0\0\0\x18ftypheic", False),
+    "clip.jpg": (b"\0\0\0\x18ftypisom", True),
+    "camcorder.MTS": (b"", True),
+    "stream.ts": (b"G" + bytes(187) + b"G" + bytes(187), True),
+    "tape": (b"\0\0\1\xba", True),
+    "film": (b"\x1aE\xdf\xa3", True),
+    "old": (b"FLV\1", True),
+    "film.wmv": (b"0&\xb2u\x8ef", True),
+    "raw.CR3": (b"\0\0\0\x18ftypcrx ", None),
+    "raw.dng": (b"II*\0", None),
+    "song.m4a": (b"\0\0\0\x18ftypM4A ", None),
+    "song.ogg": (b"OggS" + bytes(24) + b"\1vorbis", None),
+    "program.ts": (b"const x = 1;", None),
+    "list.txt": (b"BMW, Audi", None),
+    "new.jxl": (b"\0\0\0\x0cJXL ", None),
+    "notes": (b"", None),
+}
+
+
+@pytest.mark.parametrize("name", BEGINNINGS)
+def test_files_are_known_by_how_they_begin(name, tmp_path, capsys):
+    beginning, is_video = BEGINNINGS[name]
+    named_files(tmp_path / "in", name, "other.png")
+    (tmp_path / "in" / name).write_bytes(beginning)
+    jobs = {job.path.name: job.is_video for job in list_jobs([tmp_path / "in"], tmp_path / "out")}
+    assert jobs == {"other.png": False} | ({} if is_video is None else {name: is_video})
+    assert (f": {name}\n" in capsys.readouterr().err) == (is_video is None)
+
+
+def test_every_file_that_is_left_out_is_told_with_the_reason(tmp_path, capsys):
+    numbered = [f"table_{number}.csv" for number in range(30)]
+    folder = named_files(tmp_path / "in", "a.png", "raw.NEF", "inner/new.jxl", ".hidden", "clip.mp4", *numbered)
+    list_jobs([folder], tmp_path / "out", suffix=".png")
+    told = capsys.readouterr().err.splitlines()
+    assert sorted(told) == [
+        "maskgan unmask: left out (a video): clip.mp4",
+        "maskgan unmask: left out (camera raw; export it as JPEG or TIFF first): raw.NEF",
+        "maskgan unmask: left out (of a kind that is not read): " + ", ".join(sorted(numbered)[:20]) + " and 10 more",
+        "maskgan unmask: left out (this kind of image is not read; save it as JPEG or PNG first): inner/new.jxl",
+    ]
+
+
 def test_earlier_results_in_a_folder_are_left_out(tmp_path):
     folder = named_files(tmp_path / "in", "a.png", "results/b.png", "results/crops/c.png", "results of mine/d.png")
     jobs = list_jobs([folder], folder / "results", overwrite=True)

@@ -24,7 +24,7 @@ def test_all_paths_of_a_result():
 
 @pytest.mark.parametrize(("name", "expected"), [("a.gif", "a.gif.png"), ("a.PNG", "a.PNG"), ("a", "a.png")])
 def test_a_result_that_becomes_png(name, expected):
-    assert Outputs(Path("out")).result(Job(Path(name), Path(name)), as_png=True) == Path("out") / expected
+    assert Outputs(Path("out")).result(Job(Path(name), Path(name)), ".png") == Path("out") / expected
 
 
 def test_a_contact_sheet_is_for_folders_and_replaces_no_other_file(folder, tmp_path):

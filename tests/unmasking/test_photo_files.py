@@ -5,6 +5,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import cv2
+import exiv2
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
@@ -12,8 +13,9 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePl
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import read_image
 from maskgan_jax.unmasking.inputs import Job
+from maskgan_jax.unmasking.metadata import LABEL, SOURCE_TYPE, Metadata, write_metadata
 from maskgan_jax.unmasking.outputs import Outputs
-from maskgan_jax.unmasking.photo_files import LABEL, SOURCE_TYPE, read_photo, write_drawn_png, write_photo
+from maskgan_jax.unmasking.photo_files import read_photo, write_drawn_png, write_photo
 
 XMP = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
@@ -38,7 +40,8 @@ def went_through(path, picture, tmp_path, **options):
     """A photo as it was and as it is read back after it was changed, and where it was."""
     photo = read_photo(path)
     result, where = painted(photo.rgb)
-    out = Outputs(tmp_path / "out").result(Job(path, Path(path.name)), as_png=photo.format == "GIF")
+    job = Job(path, Path(path.name))
+    out = Outputs(tmp_path / "out").result(job, job.redrawn_suffix)
     write_photo(out, photo, result, **options)
     return photo, out, where
 
@@ -87,6 +90,16 @@ def test_grey_alpha_and_both(picture, tmp_path):
             assert (values[where] != before[where]).any()
 
 
+def test_heic_becomes_jpeg(picture, tmp_path):
+    image = Image.fromarray(picture)
+    image.putalpha(Image.fromarray(picture[..., 0]))
+    image.save(tmp_path / "a.heic", "HEIF", quality=95)
+    photo, out, where = went_through(tmp_path / "a.heic", picture, tmp_path)
+    assert photo.notes == ("HEIC became JPEG", "transparency left out") and out.name == "a.heic.jpg"
+    with Image.open(out) as image:
+        assert (image.format, image.mode) == ("JPEG", "RGB")
+
+
 @pytest.mark.parametrize("mode", ["P", "1"])
 def test_palettes_and_bits(mode, picture, tmp_path):
     path = tmp_path / "a.png"
@@ -95,13 +108,43 @@ def test_palettes_and_bits(mode, picture, tmp_path):
     np.testing.assert_array_equal(read_image(out)[~where], photo.rgb[~where])
 
 
-@pytest.mark.parametrize("grey", [False, True])
-def test_16_bits_become_8_and_that_is_reported(grey, picture, tmp_path):
-    path = tmp_path / "a.png"
-    cv2.imwrite(str(path), (picture[..., 0] if grey else picture).astype(np.uint16) * 257)
-    photo, out, where = went_through(path, picture, tmp_path)
-    assert photo.notes == ("16 bits a channel became 8",)
-    np.testing.assert_array_equal(read_image(out)[~where], photo.rgb[~where])
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("kind", ["grey png", "RGB png", "RGBA png", "grey tiff", "RGB tiff", "RGBA tiff"])
+def test_16_bits_stay_16(kind, turned, picture, tmp_path):
+    mode, suffix = kind.split()
+    wide = np.dstack([picture, picture[..., :1]]).astype(np.uint16) * 256 + 77
+    wide = wide[..., : {"grey": 1, "RGB": 3, "RGBA": 4}[mode]]
+    path, profile = tmp_path / f"a.{suffix}", icc(b"GRAY" if mode == "grey" else b"RGB ")
+    metadata = Metadata()
+    metadata.exif["Exif.Image.Artist"] = "A. Photographer"
+    if turned:
+        metadata.exif["Exif.Image.Orientation"] = exiv2.UShortValue(3)
+    encoded = cv2.imencode(path.suffix, wide[..., [2, 1, 0, 3][: wide.shape[2]]] if mode != "grey" else wide)[1].tobytes()
+    path.write_bytes(write_metadata(encoded, {"png": "PNG", "tiff": "TIFF"}[suffix], metadata)[0])
+    photo = read_photo(path)
+    photo.info.update(icc_profile=profile, dpi=(300, 300))
+    result, where = painted(photo.rgb)
+    assert photo.notes == () and photo.pixels.dtype == np.uint16
+    write_photo(tmp_path / "out", photo, result)
+    expected = wide[::-1, ::-1] if turned else wide
+    back = cv2.imdecode(np.frombuffer((tmp_path / "out").read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    back = back[..., None] if mode == "grey" else back[..., [2, 1, 0, 3][: wide.shape[2]]]
+    np.testing.assert_array_equal(back[~where], expected[~where])
+    drawn = {"grey": [cv2.cvtColor(np.uint8([[[200, 60, 90]]]), cv2.COLOR_RGB2GRAY)[0, 0]], "RGB": [200, 60, 90]}
+    np.testing.assert_allclose(
+        back[where] / 257, np.broadcast_to([*drawn.get(mode, drawn["RGB"]), 255][: wide.shape[2]], back[where].shape), atol=1
+    )
+    with Image.open(tmp_path / "out") as image:
+        image.load()
+        assert image.getexif()[ExifTags.Base.Artist] == "A. Photographer"
+        assert image.info["icc_profile"] == profile and round(image.info["dpi"][0]) == 300
+        assert image.mode == {"grey": "I;16"}.get(mode, mode)
+
+
+def test_a_result_that_is_as_the_photo(picture, tmp_path):
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    photo = read_photo(tmp_path / "a.png")
+    np.testing.assert_array_equal(photo.changed(photo.rgb), picture)
 
 
 def test_print_colours_become_rgb(picture, tmp_path):
@@ -118,7 +161,6 @@ def test_an_animation_gives_its_first_image(picture, tmp_path):
     Image.fromarray(picture).save(path, save_all=True, append_images=[Image.fromarray(255 - picture)])
     photo, out, where = went_through(path, picture, tmp_path)
     assert photo.notes == ("only the first picture of an animation",)
-    assert out.name == "a.gif.png"
     np.testing.assert_array_equal(read_image(out)[~where], photo.rgb[~where])
 
 
@@ -228,7 +270,7 @@ def test_tiffs_of_all_kinds_are_readable_and_keep_their_pixels(kind, picture, tm
         image.load()
         expected = np.asarray(image)[..., None] >> 8 if kind == "16 bits" else np.asarray(image.convert("RGB"))
     with Image.open(out) as image:
-        values = np.asarray(image.convert("RGB"))
+        values = read_image(out)
         assert image.getexif()[ExifTags.Base.ImageDescription] == LABEL
     assert values.shape == photo.rgb.shape
     far = cv2.dilate(where.astype(np.uint8), np.ones((33, 33))) == 0
@@ -237,7 +279,7 @@ def test_tiffs_of_all_kinds_are_readable_and_keep_their_pixels(kind, picture, tm
     )
     if kind not in ("LA", "zstd"):  # Which OpenCV does not read.
         np.testing.assert_array_equal(cv2.imread(str(out))[..., ::-1], values)
-    assert ("16 bits a channel became 8" in photo.notes) == ("bits" in kind)
+    assert photo.notes == (("CMYK became RGB",) if kind == "CMYK" else ())
 
 
 def test_of_a_tiff_what_says_something_of_the_photo_is_kept(picture, tmp_path):
@@ -272,21 +314,18 @@ def test_of_a_tiff_what_says_something_of_the_photo_is_kept(picture, tmp_path):
 def test_metadata_too_long_for_a_jpeg_is_left_out_and_that_is_reported(name, picture, tmp_path):
     path = tmp_path / "a.jpg"
     long = {
-        "exif": exif_of(Artist="A" * 65400),
+        "exif": exif_of(Artist="A" * 65490),
         "xmp": XMP.format('tiff:Make="' + "A" * 65100 + '"/>').encode(),
     }
     Image.fromarray(picture).save(path, **{"exif": exif_of(Artist="A"), name: long[name]})
     photo = read_photo(path)
     out = tmp_path / "out.jpg"
     notes = write_photo(out, photo, painted(photo.rgb)[0])
-    assert notes == (f"{name.upper()} left out, too long for a JPEG",)
+    assert notes == ({"exif": "parts of EXIF", "xmp": "XMP"}[name] + " left out, too long for a JPEG",)
     with Image.open(out) as image:
         assert image.getexif()[ExifTags.Base.ImageDescription] == LABEL
         assert SOURCE_TYPE.encode() in image.info["xmp"]
         assert (ExifTags.Base.Artist in image.getexif()) == (name == "xmp")
-    assert write_photo(out, photo, painted(photo.rgb)[0], label=False) == ()
-    with Image.open(out) as image:
-        assert len(image.info[name]) > 65000
 
 
 def test_xmp_that_is_not_utf8(picture, tmp_path):
@@ -382,7 +421,9 @@ def test_what_is_drawn_is_in_the_colours_of_the_profile(kind, picture, tmp_path)
     write_photo(out, photo, np.where(where[..., None], drawn, photo.rgb))
     before = picture[..., 0] if kind == "16 bits" else np.asarray(Image.open(path))
     with Image.open(out) as image:
-        assert image.info["icc_profile"] == profile and image.mode == ("L" if grey else "RGB")
+        assert image.info["icc_profile"] == profile
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if kind == "16 bits" else image.copy()
+        assert image.mode == ("L" if grey else "RGB")
         values = np.asarray(image)
         to_srgb = ImageCms.profileToProfile(
             image, ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"), outputMode="RGB"
@@ -496,8 +537,8 @@ def test_metadata_is_kept_or_dropped(picture, tmp_path):
         assert image.getexif()[ExifTags.Base.ImageDescription] == "A day out"
         assert "© Müller".encode() in image.info["exif"]
         assert image.info["dpi"] == (300, 300)
-        (rdf,) = ElementTree.fromstring(image.info["xmp"])
-        assert [list(part.attrib.values())[1] for part in rdf] == ["theirs", SOURCE_TYPE]
+        ((described,),) = ElementTree.fromstring(image.info["xmp"])
+        assert {"theirs", SOURCE_TYPE} < set(described.attrib.values())
     _, out, _ = went_through(path, picture, tmp_path, keep_metadata=False)
     with Image.open(out) as image:
         assert ExifTags.Base.Artist not in image.getexif()

@@ -1,9 +1,10 @@
+import io
 import json
 import signal
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageOps
 
 from maskgan_jax.data.align import Window
 from maskgan_jax.data.rendered.faces import render_face
@@ -12,6 +13,12 @@ from maskgan_jax.files import find_images, read_image, write_png
 from maskgan_jax.unmasking import photos
 
 from .conftest import Green, Painter, is_green, masked_face
+
+
+def encoded(image, **options):
+    file = io.BytesIO()
+    image.save(file, "PNG", **options)
+    return file.getvalue()
 
 
 class LowerHalf(Green):
@@ -285,6 +292,51 @@ def test_the_result_of_a_gif_under_another_name(run, portrait, tmp_path):
     code, _, err = run(tmp_path / "a.jpg", f"--out={tmp_path / 'out'}")
     assert code == 1 and "out/a.jpg.png is there already" in err
     assert read_image(tmp_path / "out" / "a.jpg.png").shape[0] == 8
+
+
+def test_a_photo_of_an_iphone(run, portrait, tmp_path):
+    """HEIC, with metadata, in a folder; written as JPEG."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation], exif[ExifTags.Base.Make] = 6, "Apple"
+    (tmp_path / "in").mkdir()
+    Image.fromarray(portrait).save(tmp_path / "in" / "IMG_1.HEIC", "HEIF", quality=90, exif=exif)
+    bare = Image.fromarray(render_face(3, seed=0, size=320).image)
+    bare.save(tmp_path / "in" / "IMG_2.heic", "HEIF")
+    code, told, _ = run(tmp_path / "in", f"--out={tmp_path / 'out'}")
+    assert code == 0 and "IMG_1.HEIC: 1 mask removed, HEIC became JPEG" in told
+    with Image.open(tmp_path / "out" / "IMG_1.HEIC.jpg") as image:
+        assert image.format == "JPEG" and image.getexif()[ExifTags.Base.Make] == "Apple"
+        assert ExifTags.Base.Orientation not in image.getexif()
+        result = np.asarray(image)
+    assert np.abs(result[:60].astype(int) - portrait[:60]).mean() < 6
+    assert (tmp_path / "out" / "IMG_2.heic").read_bytes() == (tmp_path / "in" / "IMG_2.heic").read_bytes()
+    code, _, err = run(tmp_path / "in", f"--out={tmp_path / 'out'}")
+    assert code == 1 and "IMG_1.HEIC.jpg (and 3 more) is there already" in err
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_given_mask_is_as_the_photo_is_seen(orientation, run, couple, tmp_path):
+    """With each EXIF orientation; so is what is written as `--regions`."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    stored = Image.fromarray(couple)
+    face = np.zeros(couple.shape[:2], np.uint8)
+    face[130:200, 80:170] = 255
+    upright = Image.Exif()
+    undo = {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 8, 7: 7, 8: 6}
+    upright[ExifTags.Base.Orientation] = undo[orientation]
+    # The photo that is seen as `couple` is, stored as the orientation wants it.
+    with Image.open(io.BytesIO(encoded(stored, exif=upright))) as image:
+        turned = ImageOps.exif_transpose(image)
+    (tmp_path / "a.png").write_bytes(encoded(turned, exif=exif))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), couple)
+    write_png(tmp_path / "mask.png", face)
+    code, _, err = run(tmp_path / "a.png", f"--out={tmp_path / 'out'}", f"--mask={tmp_path / 'mask.png'}", "--regions")
+    assert code == 0, err
+    result = read_image(tmp_path / "out" / "a.png")
+    np.testing.assert_array_equal(result[face == 0], couple[face == 0])
+    assert (result[face > 0] != couple[face > 0]).any(axis=-1).mean() > 0.9
+    np.testing.assert_array_equal(read_image(tmp_path / "out" / "regions" / "a.png.png", grey=True), face)
 
 
 def test_crops_have_the_numbers_of_the_faces(run, couple, tmp_path):

@@ -199,13 +199,13 @@ def test_an_uncertain_face_must_be_there_in_the_next_frame(unmasker, portrait, m
     (frame,) = frames(portrait, 1)
     uncertain(monkeypatch, [0.6, 0.6, 0.6])
     tracker = Tracker(unmasker, 10)
-    assert [len(tracker(frame)) for _ in range(3)] == [0, 1, 1]
-    uncertain(monkeypatch, [0.6, None, None, None])
-    tracker = Tracker(unmasker, 10)
-    assert [len(tracker(frame)) for _ in range(6)] == [0] * 6
-    uncertain(monkeypatch, [0.9, None])
-    tracker = Tracker(unmasker, 10)
     assert [len(tracker(frame)) for _ in range(3)] == [1] * 3
+    uncertain(monkeypatch, [0.6, None, None])
+    tracker = Tracker(unmasker, 10)
+    assert [len(tracker(frame)) for _ in range(6)] == [1, 0, 0, 0, 0, 0]
+    uncertain(monkeypatch, [0.9, None, None])  # A certain one is lost after two searches.
+    tracker = Tracker(unmasker, 10)
+    assert [len(tracker(frame)) for _ in range(9)] == [1] * 8 + [0]
 
 
 def test_what_the_networks_see_differently_is_no_face(portrait, monkeypatch, unmasker):

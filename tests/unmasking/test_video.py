@@ -1,5 +1,6 @@
 """Masks go from videos, and from what a camera sees. What a video keeps of its file: test_video_files.py."""
 
+import copy
 import json
 import os
 import signal
@@ -16,8 +17,8 @@ from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.errors import UserError
 from maskgan_jax.unmasking import video
 from maskgan_jax.unmasking.inputs import Job
+from maskgan_jax.unmasking.metadata import LABEL
 from maskgan_jax.unmasking.outputs import Outputs
-from maskgan_jax.unmasking.photo_files import LABEL
 from maskgan_jax.unmasking.video import unmask_camera, unmask_video
 from maskgan_jax.unmasking.video_files import VideoWriter
 
@@ -91,6 +92,17 @@ def test_a_video_without_masks_is_copied(bare, unmasker, tmp_path):
     told = json.loads((tmp_path / "out" / "clip.mp4.json").read_text())
     assert (told["synthetic"], told["frames_with_faces"], told["notes"]) == (False, 3, [])
     assert sorted(found.name for found in tmp_path.rglob("*") if found.is_file()) == ["clip.mp4", "clip.mp4", "clip.mp4.json"]
+
+
+def test_faces_that_are_too_small_are_told(clip, unmasker, tmp_path):
+    path = tmp_path / "clip.mp4"
+    write_video(path, clip[:3])
+    demanding = copy.copy(unmasker)
+    demanding.least_width = 500
+    line, _ = unmasked(path, demanding, tmp_path / "out")
+    assert "faces that are too small or were not asked for in 3 frames" in line
+    told = json.loads((tmp_path / "out" / "clip.mp4.json").read_text())
+    assert (told["frames_unmasked"], told["frames_with_faces_left_out"]) == (0, 3)
 
 
 def test_a_video_without_masks_and_without_metadata_is_not_labelled(bare, unmasker, tmp_path):

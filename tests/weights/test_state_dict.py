@@ -35,6 +35,27 @@ def test_reads_what_torch_saves(tmp_path, zipped):
         np.testing.assert_array_equal(read[name], expected)
 
 
+def test_checkpoints_that_hold_more_than_a_state_dict(tmp_path):
+    torch = pytest.importorskip("torch")
+    weight = torch.tensor([0.5, -3.0, 1e30])
+    checkpoint = {
+        "epoch": 3,
+        "args": {"lr": 0.1},
+        "G": {"module.w": weight.bfloat16()},
+        "optimizer": {"state": {0: {"avg": weight}}},
+    }
+    torch.save(checkpoint, tmp_path / "state.pth")
+    read = read_state_dict(tmp_path / "state.pth")
+    assert list(read) == ["G.module.w", "optimizer.state.0.avg"]
+    np.testing.assert_array_equal(read["G.module.w"].astype(np.float32), weight.bfloat16().float().numpy())
+
+
+def test_a_checkpoint_that_holds_itself_is_refused(tmp_path):
+    path = zip_file(tmp_path, b"\x80\x02}q\0U\x01ah\0s.")
+    with pytest.raises(UserError, match="not a readable state dict"):
+        read_state_dict(path)
+
+
 class Harmful:
     """Runs a command when it is unpickled by a reader that trusts its file."""
 

@@ -27,7 +27,7 @@ from maskgan_jax.data.build.face_file import KnownFaces, kept_faces, read_face_f
 from maskgan_jax.data.build.face_lists import ITEMS_PER_LIST, FaceLists, Usable
 from maskgan_jax.data.build.make_record import FoundFace, check_fit, detect_face, mapped, try_record
 from maskgan_jax.data.build.sources import Photo, Skipped, list_all_photos
-from maskgan_jax.data.build.splits import check_splits, split_photos
+from maskgan_jax.data.build.splits import check_splits, fill_empty, split_photos
 from maskgan_jax.data.masked_faces import reader as masked_faces
 from maskgan_jax.data.masked_faces.masked_faces_dataset_builder import Builder, prepare
 from maskgan_jax.data.masks import check_masks
@@ -115,6 +115,8 @@ def build_data_set(
         _report(faceless, sum(photos))
         skipped += faceless
         splits = split_photos(usable, config.data.splits, config.seed)
+        for moved in fill_empty(splits, config.data.splits, config.seed):
+            print(f"maskgan build: {moved}; data.splits can say otherwise", file=sys.stderr)
         used = {photo.place for part in splits.values() for photo in part}
         unused = [Skipped(photo.id, photo.source, "not in any split") for photo in usable if photo.place not in used]
         _check_any(splits, skipped + unused)

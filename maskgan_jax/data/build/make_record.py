@@ -20,6 +20,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from maskgan_jax.data.align import AlignedFace, FaceSquare, align
+from maskgan_jax.data.build.pairs import worn_mask
 from maskgan_jax.data.build.sources import Photo, Skipped
 from maskgan_jax.data.masks import Compression, DrawnMask, draw_mask, fit_mask
 from maskgan_jax.data.rendered.faces import pose_face
@@ -79,13 +80,16 @@ def detect_face(photo: Photo, data: ConfigDict) -> FoundFace | Skipped:
 
 
 def check_fit(found: FoundFace | Skipped, data: ConfigDict, seed: int) -> FoundFace | Skipped:
-    """A face found by `detect_face`, or why `make_record` could not draw a mask on it.
+    """A face found by `detect_face`, or why `make_record` could not draw a mask on it, or find that of its pair.
 
     The splits depend on it, so the mask that `make_record` will draw is already fitted here.
     """
     if isinstance(found, Skipped):
         return found
     try:
+        if found.photo.masked:
+            make_record(found, data, seed)
+            return found
         aligned = FaceSquare.around(found.landmarks, data.size, data.zoom).to_aligned(found.landmarks).astype(np.float32)
         fit_mask(aligned, _mask_rng(found.photo, seed), data, (data.size, data.size))
     except Exception as error:
@@ -137,7 +141,10 @@ def make_record(face: FoundFace, data: ConfigDict, seed: int) -> dict[str, Any]:
     except UserError as error:
         raise UserError(f"{error}, though it was before; the photos must not change during a build") from error
     aligned = align(image, face.landmarks, data.size, data.zoom)
-    drawn = draw_on(face, aligned, data, seed)
+    if photo.masked:
+        drawn = worn_mask(photo, image.shape[:2], aligned)
+    else:
+        drawn = draw_on(face, aligned, data, seed)
     return {
         "real": aligned.image,
         "masked": drawn.image,

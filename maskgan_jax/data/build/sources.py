@@ -17,10 +17,14 @@ from ml_collections import ConfigDict
 
 from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import IMAGE_SUFFIXES, decode_image, is_image_name
+from maskgan_jax.files import IMAGE_SUFFIXES, decode_image, is_image_name, why_no_image
 from maskgan_jax.storage import is_remote, reaching, walk
 
 RENDERED_FACES = 1000
+# Tables of photos, which are found by these names.
+TABLES = CELEBA_TABLE, FOLDER_TABLE = "identity_CelebA.txt", "faces.csv"
+# How MaskTheFace names a photo with a mask: the photo's own name, the kind of mask, and perhaps its colour or pattern.
+_MASKED_NAME = re.compile(r"(.+)_(surgical|n95|kn95|cloth|gas|inpaint|empty|mask|masked)(?:_\w+)?", re.IGNORECASE)
 KDEF_ANGLES = ("FL", "HL", "S", "HR", "FR")
 KDEF_EXPRESSIONS = {
     "AF": "afraid",
@@ -43,6 +47,9 @@ class Photo:
       identity: the person, unique over all sources.
       expression: '' if unknown.
       path: the file, local or in a cloud (`gs://...`); for a rendered face, its number and seed.
+      masked: of a pair, the file of the same photo with a mask.
+      region: of a pair, the file that says where the mask is (255), if there is one.
+      mask_type: of a pair.
     """
 
     id: str
@@ -50,25 +57,29 @@ class Photo:
     identity: str
     expression: str
     path: str | tuple[int, int]
+    masked: str = ""
+    region: str = ""
+    mask_type: str = ""
 
     def read(self) -> np.ndarray:
         """The image, `[H, W, 3]` RGB, uint8. Raises UserError if it cannot be read."""
         return render_face(*self.path).image if isinstance(self.path, tuple) else decode_image(self.read_bytes())
 
-    def read_bytes(self) -> bytes:
-        """The file.
+    def read_bytes(self, path: str = "") -> bytes:
+        """The file, or that of another path, of the pair.
 
         Raises:
           Unreachable: it is in a cloud that cannot be reached.
           UserError: it cannot be read.
         """
-        with reaching(self.path):
+        path = path or self.path
+        with reaching(path):
             try:
-                return epath.Path(self.path).read_bytes()
+                return epath.Path(path).read_bytes()
             except FileNotFoundError as error:
                 raise UserError("cannot read (No such file or directory)") from error
             except OSError as error:
-                if is_remote(self.path):
+                if is_remote(path):
                     raise
                 raise UserError(f"cannot read ({error.strerror})") from error
 
@@ -121,6 +132,15 @@ def _find_images(folder: epath.Path) -> Iterator[epath.Path]:
         raise UserError(f"no images ({', '.join(sorted(IMAGE_SUFFIXES))}) in {folder}")
 
 
+def _other_files(source: str, folder: epath.Path) -> Iterator[Skipped]:
+    """The files below `folder` that are no images, but for tables of photos and hidden files, and why they are not used."""
+    for below, names in walk(folder):
+        for name in names:
+            path = PurePosixPath(name)
+            if not (is_image_name(path) or name.startswith(".") or name in TABLES):
+                yield _skipped(source, folder, below / name, why_no_image(path))
+
+
 def each_its_own(source: str, folder: epath.Path) -> Iterator[Photo]:
     """A folder of photos (with subfolders), each of another person: FFHQ, UTKFace, or anything else."""
     for path in _find_images(folder):
@@ -154,7 +174,7 @@ def celeba(folder: epath.Path) -> Iterator[Photo | Skipped]:
     Anno/identity_CelebA.txt and Img/img_align_celeba/000001.jpg.
     """
     above = [folder, *folder.parents[:2]]
-    places = [place / anno / "identity_CelebA.txt" for place in above for anno in ("", "Anno")]
+    places = [place / anno / CELEBA_TABLE for place in above for anno in ("", "Anno")]
     table = next((place for place in places if place.exists()), None)
     identities = {}
     if table:
@@ -194,7 +214,7 @@ def any_folder(folder: epath.Path) -> Iterator[Photo | Skipped]:
 
     faces.csv has the columns file (below the folder) and, if known, source, identity and expression; others are ignored.
     """
-    table = folder / "faces.csv"
+    table = folder / FOLDER_TABLE
     if not table.exists():
         yield from each_its_own("folder", folder)
         return
@@ -211,6 +231,51 @@ def any_folder(folder: epath.Path) -> Iterator[Photo | Skipped]:
             yield _photo(source, folder, path, identity, expression)
     if empty:
         raise UserError(f"{table} has no rows; give one row per photo, with its path below {folder} in a column 'file'")
+
+
+def pairs(folder: epath.Path) -> Iterator[Photo | Skipped]:
+    """Photos of bare faces and the same with masks, each of another person, in one of two layouts.
+
+    - Folders `real` and `masked` with the same names (but for suffixes), and perhaps `mask`: where the masks are, 255.
+    - `x.jpg` and `x_surgical.jpg`, as MaskTheFace names them, in one folder, or those with masks in another (`in_masked`).
+    """
+    names: dict[str, epath.Path] = {}
+    for path in _find_images(folder):
+        other = names.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
+        if other != path:
+            yield _skipped("pairs", folder, path, f"has the name of {other.name}")
+    if all((folder / name).is_dir() for name in ("real", "masked")):
+        for name, path in names.items():
+            kind, _, rest = name.partition("/")
+            beside = "real" if kind == "masked" else "masked"
+            partner = names.get(f"{beside}/{rest}")
+            if kind == "masked" and partner:
+                yield _pair(folder, partner, path, names.get(f"mask/{rest}"), "pair")
+            elif kind != "mask" and not partner:
+                yield _skipped(
+                    "pairs", folder, path, f"there is none of this name in {'real' if kind == 'masked' else 'masked'}/"
+                )
+        return
+    paired = set()
+    unpaired = []
+    for name, path in names.items():
+        named = _MASKED_NAME.fullmatch(name)
+        bare = named and next((one for one in (named[1], named[1].replace("_masked/", "/")) if one in names), None)
+        if bare:
+            paired.add(bare)
+            yield _pair(folder, names[bare], path, None, named[2].lower())
+        else:
+            unpaired.append(name)
+    for name in unpaired:
+        if name not in paired:
+            yield _skipped("pairs", folder, names[name], "there is no other of its pair, such as x.jpg and x_surgical.jpg")
+
+
+def _pair(folder: epath.Path, bare: epath.Path, masked: epath.Path, region: epath.Path | None, mask_type: str) -> Photo:
+    identity = _photo("pairs", folder, bare).id  # One, though a photo may have several masks.
+    photo = _photo("pairs", folder, masked, identity)
+    files = {"path": os.fspath(bare), "masked": os.fspath(masked), "region": os.fspath(region) if region else ""}
+    return dataclasses.replace(photo, **files, mask_type=mask_type)
 
 
 def _rows(table: epath.Path) -> Iterator[dict[str, str]]:
@@ -238,6 +303,7 @@ KINDS = {
     "celeba": lambda folder, config: celeba(folder),
     "expressions": lambda folder, config: expressions(folder),
     "folder": lambda folder, config: any_folder(folder),
+    "pairs": lambda folder, config: pairs(folder),
 }
 
 
@@ -266,7 +332,9 @@ def list_photos(source: str, config: ConfigDict) -> Iterator[Photo | Skipped]:
         try:
             with reaching(where):
                 # Absolute, as other processes may read the photos.
-                yield from KINDS[kind](epath.Path(where if is_remote(where) else os.path.abspath(where)), config)
+                folder = epath.Path(where if is_remote(where) else os.path.abspath(where))
+                yield from KINDS[kind](folder, config)
+                yield from _other_files(kind, folder)
         except OSError as error:
             raise UserError(
                 f"cannot read {error.filename or where} ({error.strerror or error}); check its permissions"
@@ -281,9 +349,10 @@ def list_all_photos(sources: Sequence[str], config: ConfigDict) -> Iterator[Phot
     """
     ids: set[str] = set()
     for item in itertools.chain.from_iterable(list_photos(source, config) for source in sources):
-        if item.id in ids:
-            raise UserError(
-                f"two photos are called {item.id}; give every photo once, two folders of one kind as one with subfolders"
-            )
-        ids.add(item.id)
+        if isinstance(item, Photo):
+            if item.id in ids:
+                raise UserError(
+                    f"two photos are called {item.id}; give every photo once, two folders of one kind as one with subfolders"
+                )
+            ids.add(item.id)
         yield item

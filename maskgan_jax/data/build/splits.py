@@ -14,6 +14,8 @@ from maskgan_jax.errors import UserError
 
 # In the order in which they are filled.
 SPLITS = ("test", "validation", "train")
+# The fraction of the people that go to a split which would be empty, at least.
+LEAST_SHARE = 0.1
 
 Photo = TypeVar("Photo")
 
@@ -110,6 +112,35 @@ def split_photos(photos: Sequence[Photo], splits: Mapping[str, Mapping[str, floa
                 home[identity] = split
                 parts[split] += theirs
     return {split: sorted(part, key=lambda photo: _hash(seed, photo.id)) for split, part in parts.items() if part}
+
+
+def fill_empty(parts: dict[str, list[Photo]], splits: Mapping[str, Mapping[str, float]], seed: int) -> list[str]:
+    """Moves people into splits that have a share of '*' but got nobody, as happens with few of them.
+
+    Args:
+      parts: from `split_photos`; changed.
+      splits: as for `split_photos`.
+      seed: of the hash by which people are chosen.
+
+    Returns:
+      In words, what was moved: nothing if a split is given by a count or by its sources, nor the last person of a split.
+    """
+    moved = []
+    if not all(set(rules) <= {"*"} and isinstance(rules.get("*", 0.0), float) for rules in splits.values()):
+        return moved
+    for split in SPLITS:
+        if split in parts or not splits.get(split, {}).get("*"):
+            continue
+        largest = max(parts, key=lambda one: len({photo.identity for photo in parts[one]}), default=None)
+        people = sorted({photo.identity for photo in parts.get(largest, ())}, key=lambda identity: _hash(seed, identity))
+        chosen = set(people[: max(1, round(max(splits[split]["*"], LEAST_SHARE) * len(people)))])
+        if len(chosen) < len(people):
+            parts[split] = [photo for photo in parts[largest] if photo.identity in chosen]
+            parts[largest] = [photo for photo in parts[largest] if photo.identity not in chosen]
+            moved.append(
+                f"{split} would be empty, so {len(parts[split])} photos of {len(chosen)} people go there from {largest}"
+            )
+    return moved
 
 
 def _split_by_share(rules: Mapping[str, float], position: float) -> str | None:

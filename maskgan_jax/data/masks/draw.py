@@ -199,11 +199,13 @@ def check_masks(config: ConfigDict) -> None:
     """Checks `masks`, `mask_patterns` and `mask_templates` of the `data` section of a config.
 
     Raises:
-      UserError: an unknown type or pattern, an invalid weight, or a faulty template folder.
+      UserError: an unknown type or pattern, an invalid weight, or a template folder that is faulty or not used.
     """
     _check_weights("masks", config.masks, "mask type", (*MASKS, "template"))
     _check_weights("mask_patterns", config.mask_patterns, "pattern", tuple(PATTERNS))
     if not config.masks.get("template"):
+        if config.mask_templates:
+            raise UserError("no mask is drawn from the folder in data.mask_templates: give 'template' a weight in data.masks")
         return
     if not config.mask_templates:
         raise UserError("data.masks gives 'template' a weight: set data.mask_templates to a folder with a masks.cfg")

@@ -16,7 +16,7 @@ from maskgan_jax.data.masked_faces.reader import load_split
 from maskgan_jax.data.rendered.faces import render_face
 
 DAMAGED = "not a readable picture (truncated, damaged or of an unusual kind)"
-UNKNOWN = "not a readable picture (not AVIF, BMP, GIF, JPEG, PNG, TIFF or WEBP)"
+UNKNOWN = "not a readable picture (not AVIF, BMP, GIF, HEIF, JPEG, PNG, TIFF or WEBP)"
 EMPTY = "not a readable picture (an empty file)"
 LARGE = "not a readable picture (more than 100 megapixels; make it smaller)"
 DEEP = "not a readable picture (32 bits a pixel; save it with 8 or 16 bits a channel)"
@@ -160,7 +160,7 @@ def broken_photos(face):
         "page.png": (b"<!DOCTYPE html><html><body>403 Forbidden</body></html>", UNKNOWN),
         "zeros.jpg": (bytes(5000), UNKNOWN),
         "pdf.jpg": (b"%PDF-1.7\n", UNKNOWN),
-        "phone (heic).jpg": (b"\0\0\0\x18ftypheic" + bytes(2000), UNKNOWN),
+        "phone (heic).jpg": (b"\0\0\0\x18ftypheic" + bytes(2000), DAMAGED),
         "floats.tif": (saved(face[..., 0] / np.float32(255), "TIFF"), DEEP),
         "enormous.jpg": (enormous, LARGE),
         "bomb.png": (png(30000, 30000, 8, 2, bytes(10**6)), LARGE),

@@ -34,6 +34,65 @@ def test_every_file_is_a_person(kind, config, tmp_path):
     assert described(f"{kind}={tmp_path}", config) == [
         (f"{kind}/12_0_2_2017.jpg.jpg", f"{kind}/12_0_2_2017.jpg.jpg", ""),
         (f"{kind}/b/00001.png", f"{kind}/b/00001.png", ""),
+        (f"{kind}/notes.txt", "of a kind that is not read"),
+    ]
+
+
+def test_files_that_are_not_used_are_told(config, tmp_path):
+    make_files(tmp_path, "a.png", "b.HEIC", "c.NEF", "d.jxl", "e.mp4", ".hidden", "Thumbs.db")
+    told = dict(one for one in described(f"folder={tmp_path}", config) if len(one) == 2)
+    assert [name.rpartition("/")[2] for name in told] == ["Thumbs.db", "c.NEF", "d.jxl", "e.mp4"]
+    assert told["folder/c.NEF"].startswith("camera raw") and told["folder/d.jxl"].startswith("this kind of image")
+    # In two folders, they may have one name.
+    make_files(tmp_path / "other", "z.png", "Thumbs.db")
+    make_files(tmp_path / "another", "y.png", "Thumbs.db")
+    both = list(list_all_photos([f"ffhq={tmp_path / 'other'}", f"ffhq={tmp_path / 'another'}"], config))
+    assert [one.id for one in both] == ["ffhq/z.png", "ffhq/Thumbs.db", "ffhq/y.png", "ffhq/Thumbs.db"]
+
+
+def described_pairs(folder, config):
+    found = list(list_photos(f"pairs={folder}", config))
+    pairs = [
+        (
+            one.id,
+            one.identity,
+            *(Path(path).relative_to(folder).as_posix() for path in (one.path, one.masked, one.region) if path),
+            one.mask_type,
+        )
+        for one in found
+        if isinstance(one, Photo)
+    ]
+    return pairs, [(one.id, one.reason) for one in found if isinstance(one, Skipped)]
+
+
+def test_pairs_as_maskthe_face_writes_them(config, tmp_path):
+    make_files(
+        tmp_path, "a.jpg", "a_surgical.jpg", "a_cloth_green.png", "in/b_c.jpg", "in_masked/b_c_KN95.jpg", "d.jpg", "e_n95.jpg"
+    )
+    pairs, left_out = described_pairs(tmp_path, config)
+    assert pairs == [
+        ("pairs/a_cloth_green.png", "pairs/a.jpg", "a.jpg", "a_cloth_green.png", "cloth"),
+        ("pairs/a_surgical.jpg", "pairs/a.jpg", "a.jpg", "a_surgical.jpg", "surgical"),
+        ("pairs/in_masked/b_c_KN95.jpg", "pairs/in/b_c.jpg", "in/b_c.jpg", "in_masked/b_c_KN95.jpg", "kn95"),
+    ]
+    reason = "there is no other of its pair, such as x.jpg and x_surgical.jpg"
+    assert left_out == [("pairs/d.jpg", reason), ("pairs/e_n95.jpg", reason)]
+
+
+def test_pairs_in_folders_of_the_same_names(config, tmp_path):
+    make_files(
+        tmp_path, "real/a.jpg", "masked/a.png", "mask/a.png", "real/in/b.jpg", "masked/in/b.jpg", "real/c.jpg", "masked/d.jpg"
+    )
+    make_files(tmp_path, "masked/d.png")
+    pairs, left_out = described_pairs(tmp_path, config)
+    assert pairs == [
+        ("pairs/masked/a.png", "pairs/real/a.jpg", "real/a.jpg", "masked/a.png", "mask/a.png", "pair"),
+        ("pairs/masked/in/b.jpg", "pairs/real/in/b.jpg", "real/in/b.jpg", "masked/in/b.jpg", "pair"),
+    ]
+    assert sorted(left_out) == [
+        ("pairs/masked/d.jpg", "there is none of this name in real/"),
+        ("pairs/masked/d.png", "has the name of d.jpg"),
+        ("pairs/real/c.jpg", "there is none of this name in masked/"),
     ]
 
 

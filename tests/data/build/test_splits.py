@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from maskgan_jax.configs import paper
 from maskgan_jax.data.build.sources import Photo
-from maskgan_jax.data.build.splits import check_splits, split_photos
+from maskgan_jax.data.build.splits import check_splits, fill_empty, split_photos
 from maskgan_jax.errors import UserError
 
 
@@ -88,6 +88,32 @@ def test_a_person_in_two_sources_is_in_one_split():
 def test_sources_that_no_split_names_are_left_over():
     assert split_photos(photos_of("a", 5) + photos_of("b", 5), {"train": {"a": 1.0}}, 0).keys() == {"train"}
     assert split_photos(photos_of("b", 5), {"train": {"a": 1.0}}, 0) == {}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_few_people_are_in_all_splits(seed):
+    """README's commands on a folder of twenty photos."""
+    splits = {"train": {"*": 0.8}, "validation": {"*": 0.05}, "test": {"*": 0.15}}
+    parts = split_photos(photos_of("a", 20), splits, seed)
+    before = {split: list(part) for split, part in parts.items()}
+    moved = fill_empty(parts, splits, seed)
+    check_nobody_is_in_two(parts)
+    assert parts.keys() == splits.keys() and sum(map(len, parts.values())) == 20
+    assert len(parts["train"]) >= 10 and len(moved) == 3 - len(before)
+    assert moved or parts == before
+
+
+def test_what_is_meant_to_be_empty_stays_so():
+    two, one = photos_of("a", 2), photos_of("a", 1, each=5)
+    for splits, photos in (
+        ({"train": {"*": 1.0}, "test": {"*": 0.0}}, two),
+        ({"train": {"*": 2}, "test": {"*": 0.1}}, two),
+        ({"train": {"a": 1.0}, "test": {"b": 0.5}}, two),
+        ({"train": {"*": 0.99}, "test": {"*": 0.01}}, one),
+    ):
+        parts = split_photos(photos, splits, 0)
+        before = {split: list(part) for split, part in parts.items()}
+        assert fill_empty(parts, splits, 0) == [] and parts == before
 
 
 @pytest.mark.parametrize(

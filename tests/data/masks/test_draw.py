@@ -369,6 +369,7 @@ def test_black_and_white_pictures(head, data_config, level):
         ({"masks": {"n95": {"white": 1.0}}}, "data.masks.n95: .*not a ConfigDict"),
         ({"masks": {}}, "data.masks"),
         ({"masks": {"template": 1.0}}, "data.mask_templates"),
+        ({"mask_templates": "/nowhere"}, "no mask is drawn from the folder in data.mask_templates: give 'template' a weight"),
         ({"masks": {"template": 1.0}, "mask_templates": "/nowhere"}, "data.mask_templates: cannot read /nowhere/masks.cfg"),
         ({"mask_patterns": {"paisley": 1.0}}, "data.mask_patterns: there is no pattern 'paisley'; the patterns are plain, "),
         ({"mask_patterns": {"dots": 0.0}}, "data.mask_patterns: no pattern has a weight above 0"),

@@ -1,0 +1,159 @@
+"""Labels of synthetic results beyond metadata: a signed C2PA manifest (Content Credentials), and a visible mark."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from maskgan_jax import __version__
+from maskgan_jax.errors import UserError
+from maskgan_jax.unmasking.metadata import LABEL, SOURCE_TYPE
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+MARK = "AI-ALTERED"
+# Suffixes of the formats that can hold a manifest.
+_HOLD = frozenset({".avi", ".avif", ".jfif", ".jpeg", ".jpg", ".m4v", ".mov", ".mp4", ".png", ".tif", ".tiff", ".webp"})
+_KEY = b"-----BEGIN PRIVATE KEY-----"
+
+
+class Credentials:
+    """Signs results: each gets a C2PA manifest that says what was done, and what it was made from."""
+
+    def __init__(self, certificate: str | os.PathLike):
+        """Takes who signs.
+
+        Args:
+          certificate: PEM file with the signer's certificate, those it was issued by, and the private key (ES256, PKCS #8); or
+            'test' for one that is made now, which nobody trusts.
+
+        Raises:
+          UserError: the package for C2PA is not installed, or the file cannot be read or holds something else.
+        """
+        try:
+            import c2pa
+        except ImportError as error:
+            raise UserError("--c2pa needs c2pa-python: pip install 'maskgan_jax[c2pa]'") from error
+        self._c2pa = c2pa
+        try:
+            pem = test_certificate() if os.fspath(certificate) == "test" else Path(certificate).read_bytes()
+        except OSError as error:
+            raise UserError(
+                f"cannot read {certificate} ({error.strerror}); give a PEM file as --c2pa, or --c2pa=test"
+            ) from error
+        chain, found, key = pem.partition(_KEY)
+        try:
+            if not found:
+                raise ValueError("it holds no private key in PKCS #8")
+            signer = c2pa.C2paSignerInfo(alg=b"es256", sign_cert=chain, private_key=found + key, ta_url=None)
+            self._signer = c2pa.Signer.from_info(signer)
+            # Thumbnails would show the photo as it was.
+            self._context = c2pa.Context.from_dict({"builder": {"thumbnail": {"enabled": False}}})
+            buffer = io.BytesIO(cv2.imencode(".png", np.zeros((1, 1), np.uint8))[1].tobytes())
+            self._builder().sign(self._signer, "png", buffer, io.BytesIO())
+        except (c2pa.C2paError, ValueError) as error:
+            raise UserError(
+                f"cannot sign with {certificate} ({error}); it must hold certificates, and a key for ES256"
+            ) from error
+
+    def sign(self, path: Path, target: Path, original: Path | None) -> tuple[str, ...]:
+        """Adds a manifest to a file.
+
+        Args:
+          path: of the file, which is replaced.
+          target: what it will be called, whose suffix says what it is.
+          original: what it was made from, whose own manifests are kept; None to say nothing of it.
+
+        Returns:
+          In words, why it got none, if its format cannot hold one.
+
+        Raises:
+          UserError: it cannot be written.
+        """
+        kind = target.suffix.lower()
+        if kind not in _HOLD:
+            return (f"no C2PA manifest, which {kind or 'a file without suffix'} cannot hold",)
+        signed = io.BytesIO()
+        try:
+            with path.open("rb") as file:
+                self._builder(original).sign(self._signer, kind[1:].replace("jfif", "jpg"), file, signed)
+        except self._c2pa.C2paError as error:
+            raise UserError(f"cannot add a C2PA manifest to {target} ({error}); leave out --c2pa") from error
+        path.write_bytes(signed.getvalue())
+        return ()
+
+    def _builder(self, original: Path | None = None) -> Any:
+        c2pa = self._c2pa
+        builder = c2pa.Builder({"claim_generator_info": [{"name": "maskgan_jax", "version": __version__}]}, self._context)
+        kind = original.suffix.lower()[1:].replace("jfif", "jpg") if original else ""
+        if kind not in builder.get_supported_mime_types():
+            builder.set_intent(
+                c2pa.C2paBuilderIntent.CREATE, c2pa.C2paDigitalSourceType.COMPOSITE_WITH_TRAINED_ALGORITHMIC_MEDIA
+            )
+            return builder
+        builder.set_intent(c2pa.C2paBuilderIntent.EDIT)
+        with original.open("rb") as file:
+            builder.add_ingredient({"relationship": "parentOf", "title": original.name}, kind, file)
+        builder.add_action({"action": "c2pa.edited", "digitalSourceType": SOURCE_TYPE, "description": LABEL})
+        return builder
+
+
+def test_certificate() -> bytes:
+    """A certificate for signing with its issuer's and its key, PEM: made now, for trying; nobody trusts it."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    issuer_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    chain = _certificate("maskgan_jax test", key, issuer_key), _certificate("maskgan_jax test issuer", issuer_key, issuer_key)
+    return b"".join(one.public_bytes(Encoding.PEM) for one in chain) + key.private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+
+
+def _certificate(name: str, key: ec.EllipticCurvePrivateKey, issuer_key: ec.EllipticCurvePrivateKey) -> Any:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+
+    def named(common: str) -> x509.Name:
+        organization, own = x509.NameOID.ORGANIZATION_NAME, x509.NameOID.COMMON_NAME
+        return x509.Name([x509.NameAttribute(organization, "maskgan_jax test"), x509.NameAttribute(own, common)])
+
+    issues, now = key is issuer_key, datetime.datetime.now(datetime.UTC)
+    use = dict.fromkeys(
+        ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only", "decipher_only"),
+        False,
+    )
+    builder = (
+        x509.CertificateBuilder(named("maskgan_jax test issuer"), named(name), key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=30))
+        .add_extension(x509.BasicConstraints(ca=issues, path_length=None), critical=True)
+        .add_extension(x509.KeyUsage(digital_signature=True, key_cert_sign=issues, crl_sign=issues, **use), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+    )
+    if not issues:
+        purposes = x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.EMAIL_PROTECTION])
+        builder = builder.add_extension(purposes, critical=False)
+    return builder.sign(issuer_key, hashes.SHA256())
+
+
+def draw_mark(image: np.ndarray) -> np.ndarray:
+    """A copy of an image `[H, W, 3]` uint8 with `MARK` in its lower right corner, white on black."""
+    image = np.ascontiguousarray(image).copy()
+    height, width = image.shape[:2]
+    scale, thickness = max(0.4, min(height, width) / 720), max(1, round(min(height, width) / 400))
+    (across, up), down = cv2.getTextSize(MARK, cv2.FONT_HERSHEY_SIMPLEX, scale, thickness)
+    margin = down
+    left, bottom = width - across - 2 * margin, height - 2 * margin
+    cv2.rectangle(image, (left, bottom - up - margin), (width - 1, height - 1), (0, 0, 0), cv2.FILLED)
+    return cv2.putText(
+        image, MARK, (left + margin, bottom), cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), thickness, cv2.LINE_AA
+    )

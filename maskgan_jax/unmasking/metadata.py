@@ -1,0 +1,199 @@
+"""Metadata of photos, read and written by exiv2: Exif, IPTC, XMP and comments; and the label of what is synthetic."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import exiv2
+from PIL import Image, PngImagePlugin
+
+# The label of a changed image, for people; and for programs, as IPTC's "Digital Source Type": an image of which a part was made
+# by a trained model.
+LABEL = "Synthetic: the face under the mask was drawn by maskgan_jax. It is a plausible face, not the person's own."
+SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+
+_SOURCE_TYPE, _INSTRUCTIONS, _HISTORY = "Xmp.iptcExt.DigitalSourceType", "Xmp.photoshop.Instructions", "Xmp.xmpMM.History"
+_DESCRIPTION = "Exif.Image.ImageDescription"
+# Where metadata tell the width (0) and height (1) of the photo.
+_SIDES = {
+    f"{group}.{name}": axis
+    for group, names in (
+        ("Exif.Photo", ("PixelXDimension", "PixelYDimension")),
+        ("Exif.Image", ("ImageWidth", "ImageLength")),
+        ("Xmp.exif", ("PixelXDimension", "PixelYDimension")),
+        ("Xmp.tiff", ("ImageWidth", "ImageLength")),
+    )
+    for axis, name in enumerate(names)
+}
+# Tags of a TIFF's first directory that describe the photo. All others describe how the file stores its pixels.
+_DESCRIPTIVE = re.compile(
+    r"Exif\.Image\.(Image(Description|ID|UniqueID)|Make|Model|Software|DateTime|Artist|Copyright|Rating.*|XP\w+|HostComputer)"
+)
+# What is not true of a result: how the photo is turned, and thumbnails of it; pictures and videos that follow it in its file.
+_STALE = re.compile(
+    r"Exif\.(Thumbnail|SubThumb\d|MpfInfo)\.|Exif\.Image\.Orientation$|Xmp\.(tiff\.Orientation$|xmp\.Thumbnails)"
+    r"|Xmp\.(hdrgm|HDRGainMap|G?Container)\.|Xmp\.\w+\.(Motion|Micro)(Photo|Video)|Xmp\.xmpNote\.HasExtendedXMP"
+)
+
+exiv2.LogMsg.setLevel(exiv2.LogMsg.Level.mute)  # What is damaged is told in notes.
+
+
+@dataclasses.dataclass(frozen=True)
+class Metadata:
+    """Metadata of a photo, without what is not true of a result.
+
+    Attributes:
+      exif, iptc, xmp: as exiv2 has them.
+      comment: of a JPEG or GIF.
+    """
+
+    exif: exiv2.ExifData = dataclasses.field(default_factory=exiv2.ExifData)
+    iptc: exiv2.IptcData = dataclasses.field(default_factory=exiv2.IptcData)
+    xmp: exiv2.XmpData = dataclasses.field(default_factory=exiv2.XmpData)
+    comment: str = ""
+
+    def labelled(self) -> Metadata:
+        """The same with the label, once. A digital source type of the photo's own goes into its history."""
+        exif, xmp = _copied(self.exif), _copied(self.xmp)
+        exif["Exif.Image.Software"] = "maskgan_jax"
+        if _DESCRIPTION not in exif:
+            exif[_DESCRIPTION] = LABEL
+        before = xmp[_SOURCE_TYPE].toString() if _SOURCE_TYPE in xmp else SOURCE_TYPE
+        if before != SOURCE_TYPE:
+            _add_to_history(xmp, f"Digital Source Type was {before}")
+        xmp[_SOURCE_TYPE] = SOURCE_TYPE
+        theirs = xmp[_INSTRUCTIONS].toString() if _INSTRUCTIONS in xmp else ""
+        xmp[_INSTRUCTIONS] = theirs if LABEL in theirs else f"{LABEL} {theirs}".strip()
+        return dataclasses.replace(self, exif=exif, xmp=xmp)
+
+
+def _copied(metadata: Any) -> Any:
+    copy = type(metadata)()
+    for item in metadata:
+        copy.add(item)
+    return copy
+
+
+def _add_to_history(xmp: exiv2.XmpData, what: str) -> None:
+    events = {key[len(_HISTORY) :].split("]")[0] for item in xmp if (key := item.key()).startswith(f"{_HISTORY}[")}
+    if not events:
+        sequence = exiv2.XmpTextValue()
+        sequence.setXmpArrayType(exiv2.XmpValue.XmpArrayType.xaSeq)
+        xmp[_HISTORY] = sequence
+    for field, value in (("action", "edited"), ("softwareAgent", "maskgan_jax"), ("parameters", what)):
+        xmp[f"{_HISTORY}[{len(events) + 1}]/stEvt:{field}"] = value
+
+
+def read_metadata(data: bytes, image: Image.Image, size: tuple[int, int], notes: list[str]) -> Metadata:
+    """The metadata of a photo as they are true of a result.
+
+    Args:
+      data: the file.
+      image: the same as Pillow opened it.
+      size: width and height of the upright photo.
+      notes: what is damaged, or cannot be kept, is added, in words.
+    """
+    try:
+        exif, iptc, xmp, comment = _read(data)
+    except exiv2.Exiv2Error:
+        exif, iptc, xmp, comment = exiv2.ExifData(), exiv2.IptcData(), exiv2.XmpData(), ""
+    packet = image.info.get("xmp")
+    if packet and xmp.empty():  # Of GIF, where exiv2 does not look for it; or not UTF-8.
+        text = packet.decode(errors="replace") if isinstance(packet, bytes) else str(packet)
+        with contextlib.suppress(exiv2.Exiv2Error):
+            xmp = _read(_carrier(text))[2]
+        if xmp.empty():
+            notes.append("XMP left out, which is damaged")
+    if image.info.get("exif") and exif.empty():
+        notes.append("EXIF left out, which is damaged")
+    if any(item.key() == "Xmp.xmpNote.HasExtendedXMP" for item in xmp):
+        notes.append("the extended part of XMP left out")
+    for metadata in (exif, xmp):
+        for key in [item.key() for item in metadata]:
+            of_storage = image.format == "TIFF" and key.startswith(("Exif.Image.", "Exif.SubImage", "Exif.Image2."))
+            if _STALE.match(key) or (of_storage and not _DESCRIPTIVE.match(key)):
+                del metadata[key]
+            elif key in _SIDES:
+                metadata[key] = str(size[_SIDES[key]])
+    if isinstance(image.info.get("comment"), bytes) and not comment:
+        comment = image.info["comment"].decode(errors="replace").rstrip("\0")
+    return Metadata(exif, iptc, xmp, comment)
+
+
+def write_metadata(data: bytes, form: str, metadata: Metadata) -> tuple[bytes, tuple[str, ...]]:
+    """An image file with other metadata.
+
+    Args:
+      data: the file, of a format that exiv2 writes: JPEG, PNG, TIFF or WebP.
+      form: this format, by Pillow's name.
+      metadata: all that the file will have.
+
+    Returns:
+      The file, and in words what its format has no room for.
+
+    Raises:
+      exiv2.Exiv2Error: they cannot be written.
+    """
+    for fitting, left_out in _shortened(metadata):
+        file = exiv2.ImageFactory.open(data)
+        file.readMetadata()
+        if form != "TIFF":
+            file.clearExifData()
+        for item in fitting.exif:
+            file.exifData().add(item)
+        file.setXmpData(fitting.xmp)
+        file.setIptcData(fitting.iptc)
+        if form == "JPEG":
+            file.setComment(fitting.comment)
+        try:
+            file.writeMetadata()
+        except exiv2.Exiv2Error as error:
+            if form != "JPEG" or error.code != exiv2.ErrorCode.kerTooLargeJpegSegment:
+                raise
+            continue
+        data = bytes(file.data())
+        if form == "JPEG" and "EXIF" not in left_out:  # Of what is too long, exiv2 leaves out the longest by itself.
+            kept = {item.key() for item in _read(data)[0]}
+            if any(item.key() not in kept for item in fitting.exif):
+                left_out = ("parts of EXIF", *left_out)
+        return data, tuple(f"{name} left out, too long for a JPEG" for name in left_out)
+    raise exiv2.Exiv2Error(exiv2.ErrorCode.kerTooLargeJpegSegment, "even without EXIF and XMP")
+
+
+def _shortened(metadata: Metadata) -> Iterator[tuple[Metadata, tuple[str, ...]]]:
+    """Metadata, the same without what is too long, and without more; the label stays."""
+    label = Metadata().labelled() if _is_labelled(metadata) else Metadata()
+    for left_out in ((), ("EXIF",), ("XMP",), ("EXIF", "XMP")):
+        yield dataclasses.replace(metadata, **{name.lower(): getattr(label, name.lower()) for name in left_out}), left_out
+
+
+def _is_labelled(metadata: Metadata) -> bool:
+    return _SOURCE_TYPE in metadata.xmp and metadata.xmp[_SOURCE_TYPE].toString() == SOURCE_TYPE
+
+
+def packets(metadata: Metadata) -> dict[str, bytes]:
+    """EXIF and XMP as Pillow writes them, for formats that exiv2 does not write."""
+    data, _ = write_metadata(_carrier(), "PNG", metadata)
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()
+        return {name: image.info[name] for name in ("exif", "xmp") if name in image.info}
+
+
+def _read(data: bytes) -> tuple[exiv2.ExifData, exiv2.IptcData, exiv2.XmpData, str]:
+    file = exiv2.ImageFactory.open(data)
+    file.readMetadata()
+    return *map(_copied, (file.exifData(), file.iptcData(), file.xmpData())), file.comment()
+
+
+def _carrier(xmp: str = "") -> bytes:
+    """A PNG of one pixel, with an XMP packet."""
+    file, text = io.BytesIO(), PngImagePlugin.PngInfo()
+    if xmp:
+        text.add_itxt("XML:com.adobe.xmp", xmp)
+    Image.new("L", (1, 1)).save(file, "PNG", pnginfo=text)
+    return file.getvalue()

@@ -1,0 +1,98 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from maskgan_jax.errors import UserError
+from maskgan_jax.files import read_image, write_png
+from maskgan_jax.unmasking.labels import Credentials, draw_mark, test_certificate
+from maskgan_jax.unmasking.metadata import SOURCE_TYPE
+
+from .clips import write_video
+
+c2pa = pytest.importorskip("c2pa", reason="c2pa-python is not installed (pip install 'maskgan_jax[c2pa]')")
+test_certificate.__test__ = False
+
+
+def manifest_of(path, kind):
+    with path.open("rb") as file, c2pa.Reader(kind, file) as reader:
+        told = json.loads(reader.json())
+    assert told["validation_state"] == "Valid"
+    assert [status["code"] for status in told.get("validation_status", [])] == ["signingCredential.untrusted"]
+    return told["manifests"][told["active_manifest"]], told
+
+
+def actions_of(manifest):
+    (actions,) = [one["data"]["actions"] for one in manifest["assertions"] if one["label"].startswith("c2pa.actions")]
+    return [(action["action"], action.get("digitalSourceType")) for action in actions]
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_signed_photos(form, run, portrait, tmp_path):
+    path = tmp_path / f"a.{form.lower()}"
+    Image.fromarray(portrait).save(path, form)
+    (tmp_path / "mine.pem").write_bytes(test_certificate())
+    assert run(path, f"--out={tmp_path / 'once'}", f"--c2pa={tmp_path / 'mine.pem'}")[0] == 0
+    manifest, _ = manifest_of(tmp_path / "once" / path.name, form.lower())
+    assert actions_of(manifest) == [("c2pa.opened", None), ("c2pa.edited", SOURCE_TYPE)]
+    assert manifest["ingredients"][0]["title"] == path.name and "thumbnail" not in json.dumps(manifest)
+    # What the photo says of itself is kept as history, or left out and told.
+    Credentials("test").sign(path, path, None)
+    for flags, manifests, told in ((["--c2pa=test"], 2, False), (["--c2pa=test", "--metadata=drop"], 1, True), ([], 0, True)):
+        out = tmp_path / f"again {len(flags)}"
+        _, line, _ = run(path, f"--out={out}", *flags)
+        assert ("Content Credentials (C2PA) left out" in line) == told
+        if manifests:
+            manifest, store = manifest_of(out / path.name, form.lower())
+            assert len(store["manifests"]) == manifests
+    assert actions_of(manifest) == [("c2pa.created", SOURCE_TYPE)] and "ingredients" not in manifest
+
+
+def test_signed_videos(run, clip, tmp_path):
+    pytest.importorskip("av")
+    write_video(tmp_path / "clip.mp4", clip)
+    write_video(tmp_path / "clip.mkv", clip)
+    code, told, _ = run(tmp_path / "clip.mp4", tmp_path / "clip.mkv", f"--out={tmp_path / 'out'}", "--c2pa=test", "--mark")
+    assert code == 0 and "no C2PA manifest, which .mkv cannot hold" in told
+    manifest, _ = manifest_of(tmp_path / "out" / "clip.mp4", "mp4")
+    assert actions_of(manifest)[-1] == ("c2pa.edited", SOURCE_TYPE)
+
+
+def test_a_photo_without_masks_is_not_signed(run, tmp_path):
+    from maskgan_jax.data.rendered.faces import render_face
+
+    write_png(tmp_path / "a.png", render_face(1, seed=0, size=250).image)
+    assert run(tmp_path / "a.png", f"--out={tmp_path / 'out'}", "--c2pa=test", "--mark")[0] == 0
+    assert (tmp_path / "out" / "a.png").read_bytes() == (tmp_path / "a.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "cannot read"), (b"nothing", "no private key"), (b"-----BEGIN PRIVATE KEY-----\nx", "cannot sign")],
+)
+def test_what_is_no_certificate(content, message, run, portrait, tmp_path):
+    write_png(tmp_path / "a.png", portrait)
+    if content:
+        (tmp_path / "a.pem").write_bytes(content)
+    code, _, err = run(tmp_path / "a.png", f"--out={tmp_path / 'out'}", f"--c2pa={tmp_path / 'a.pem'}")
+    assert code == 1 and message in err and len(err.strip().splitlines()) == 1 and not (tmp_path / "out").exists()
+    with pytest.raises(UserError, match=message):
+        Credentials(tmp_path / "a.pem")
+
+
+def test_a_visible_mark(run, portrait, tmp_path):
+    write_png(tmp_path / "a.png", portrait)
+    for flag in ("--mark", "--no_label"):
+        assert run(tmp_path / "a.png", f"--out={tmp_path / flag}", flag)[0] == 0
+    marked, plain = (read_image(tmp_path / flag / "a.png") for flag in ("--mark", "--no_label"))
+    np.testing.assert_array_equal(marked, draw_mark(plain))
+    changed = (marked != plain).any(axis=-1)
+    assert changed[300:, 220:].mean() > 0.3 and not changed[:280].any() and not changed[:, :180].any()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (30, 20), (4000, 50), (2000, 3000)])
+def test_marks_of_images_of_all_sizes(shape):
+    marked = draw_mark(np.full((*shape, 3), 128, np.uint8))
+    assert marked.shape == (*shape, 3) and (marked != 128).any()
+    assert (marked != 128).mean() < 0.02 or min(shape) < 100
