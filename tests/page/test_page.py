@@ -12,7 +12,7 @@ from PIL import ExifTags, Image
 from maskgan_jax.files import decode_image, encode_png, read_image
 from maskgan_jax.unmasking.compositing import redrawn_mask
 from maskgan_jax.unmasking.detection import detect_faces
-from maskgan_jax.unmasking.photo_files import LABEL, SOURCE_TYPE
+from maskgan_jax.unmasking.metadata import LABEL, SOURCE_TYPE
 from maskgan_jax.unmasking.unmasker import Unmasker
 
 # As the issue has it: mean difference in the redrawn region, in levels.

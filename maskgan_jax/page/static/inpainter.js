@@ -83,7 +83,7 @@ function fitted(weights, sums) {
   let lastNorm = Infinity;
   for (let power = 0; power < POWERS; power++) {
     const norm = total(polynomial.map((value) => value * value));
-    if (norm < 1e-20 * total(last.map(() => 1))) break; // There are fewer levels than powers.
+    if (norm < 1e-20 * weights.reduce((a, b) => a + b)) break; // There are fewer levels than powers.
     sums.forEach((sum, c) => {
       const part = total(polynomial, sum) / norm;
       polynomial.forEach((value, level) => (results[c][level] += part * value));
