@@ -6,6 +6,8 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from maskgan_jax.errors import UserError
+
 PORT = 8000
 
 
@@ -45,6 +47,8 @@ def main(arguments: list[str]) -> None:
             return
         with create_server(folder, flags.serve) as server:
             if not (folder / "site.json").is_file():
+                if folder.exists():
+                    raise UserError(f"{folder} holds something else than a site; give --out another name")
                 print("writing the site ...", flush=True)
                 write_site(folder)
             print(f"the page is at http://localhost:{server.server_port}/ until Ctrl-C", flush=True)

@@ -26,6 +26,16 @@ def test_wrong_usage(flags, words, capsys):
     assert words in capsys.readouterr().err
 
 
+def test_a_folder_of_other_things_is_left_alone(tmp_path, capsys):
+    (tmp_path / "holiday.jpg").write_bytes(b"mine")
+    assert main(["page", f"--out={tmp_path}", "--serve=0"]) == 1
+    printed = capsys.readouterr()
+    assert (
+        f"{tmp_path} holds something else than a site; give --out another name" in printed.err and "writing" not in printed.out
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
+
+
 def test_serves_a_site_that_is_there_until_ctrl_c(tmp_path):
     (tmp_path / "site.json").write_text("{}")
     command = [sys.executable, "-m", "maskgan_jax", "page", f"--out={tmp_path}", "--serve=0"]

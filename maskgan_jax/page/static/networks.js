@@ -18,7 +18,7 @@ export const stopwatch = { milliseconds: 0 };
  *
  * `report` gets { loaded, total } in bytes, and { warning } in words. `wanted` is 'webgpu' or 'wasm', to use no other.
  *
- * Gives { detector, landmarks, segmentation, generator, fast }, of which the last is a function that loads it, and { backend,
+ * Gives { detector, landmarks, segmentation, generator, fast }, where `fast` is a function that loads that network, and { backend,
  * threads, differences }.
  */
 export async function loadNetworks(site, report, wanted) {

@@ -89,13 +89,17 @@ const editor = new MaskEditor(
   },
 );
 
+let opening = null; // Of several photos that are opened at once, the last one counts.
+
 async function open(blob) {
   stopCamera();
   $("warnings").replaceChildren();
+  opening = blob;
   try {
-    await show(await readPhoto(blob));
+    const opened = await readPhoto(blob);
+    if (opening === blob) await show(opened);
   } catch (error) {
-    fail(error);
+    if (opening === blob) fail(error);
   }
 }
 
@@ -258,6 +262,7 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
   });
 }
 $("another").addEventListener("click", () => {
+  busy(false); // What is still worked on counts no more.
   photo = null;
   result = null;
   for (const [id, hidden] of [["stage", true], ["tools", true], ["drop", false]]) $(id).hidden = hidden;
@@ -316,11 +321,13 @@ $("camera").addEventListener("click", async () => {
 /** Works on one frame after another until the camera stops. */
 async function live() {
   let rate = 0;
+  let isFirst = true;
   let last = performance.now();
   try {
     while (camera.running) {
       const { width, height, pixels } = camera.frame();
-      const answer = await ask("frame", { width, height, pixels }, [pixels.buffer]);
+      const answer = await ask("frame", { width, height, pixels, isFirst }, [pixels.buffer]);
+      isFirst = false;
       if (!camera.running) return;
       for (const name of ["before", "after"]) if ($(name).width !== width) Object.assign($(name), { width, height });
       $("after").getContext("2d").putImageData(new ImageData(answer.pixels, width, height), 0, 0);

@@ -56,9 +56,10 @@ async function unmask({ width, height, pixels, mask }) {
 
 /**
  * A frame of a camera, by the network for 128 px: upright faces alone, without grain, which would flicker, and without what lies
- * beside the squares.
+ * beside the squares. With the first frame of a camera, the faces of the last one are forgotten.
  */
-async function frame({ width, height, pixels }) {
+async function frame({ width, height, pixels, isFirst }) {
+  if (isFirst) video = undefined;
   video ??= { count: 0, faces: [], unmasker: new Unmasker({ ...networks, generator: await networks.fast() }) };
   const { aligner, inpainter, detector } = video.unmasker;
   const photo = withoutAlpha(pixels, width, height);
