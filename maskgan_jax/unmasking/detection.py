@@ -18,8 +18,8 @@ SEARCHED_SIDES = (512, 1280)
 MOST_SHRUNK = 4
 # Detections with at least this confidence are faces: its authors' choice.
 LEAST_SCORE = 0.5
-# Where the detector is less confident than that, but at least as much as this, there may be a small face: CLOSER_SIDE pixels around
-# such a trace are searched at MOST_SHRUNK times the size. Faces of 16 pixels nearly always leave one, and little else does.
+# Where the detector is less confident than that, but at least as much as this, there may be a small face. CLOSER_SIDE pixels
+# around such a trace are searched at MOST_SHRUNK times the size. Faces of 16 pixels nearly always leave one, little else does.
 LEAST_TRACE = 0.1
 CLOSER_SIDE = 256
 # Faces that fill a photo are found at this side, with a border of this fraction of it around the photo.

@@ -12,7 +12,8 @@ from maskgan_jax.unmasking.detection import Detection, detect_faces, overlap
 # From the detector's points, each round of the landmark network brings the square closer to where it belongs.
 ROUNDS = 3
 # Detector and landmark network look at an upright face if they see the eyes no farther apart than this, on average and over the
-# distance between the eyes, and if the boxes of what they see overlap by at least this fraction of their union (IoU).
+# distance between the eyes or from them to the mouth, and if the boxes of what they see overlap by at least this fraction of
+# their union (IoU).
 MOST_APART = 0.28
 LEAST_OVERLAP = 0.4
 # Side, in pixels, of the upright square in which a doubtful face is looked for again.
@@ -46,8 +47,10 @@ def is_face(found: Detection, landmarks: np.ndarray) -> bool:
     """
     eyes = np.stack([landmarks[LEFT_EYE].mean(axis=0), landmarks[RIGHT_EYE].mean(axis=0)])
     apart = np.hypot(*(found.points[:2] - eyes).T).mean()
+    # In profile, the eyes are closer to each other than to the mouth.
+    unit = max(np.hypot(*(eyes[1] - eyes[0])), np.hypot(*(landmarks[[48, 54]].mean(axis=0) - eyes.mean(axis=0))))
     box = np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)])
-    return bool(apart <= MOST_APART * np.hypot(*(eyes[1] - eyes[0]))) and overlap(found.box, box) >= LEAST_OVERLAP
+    return bool(apart <= MOST_APART * unit) and overlap(found.box, box) >= LEAST_OVERLAP
 
 
 def is_face_upright(photo: np.ndarray, landmarks: np.ndarray) -> bool:

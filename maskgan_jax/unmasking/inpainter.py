@@ -14,9 +14,11 @@ from maskgan_jax.networks.face_network import FaceNetwork
 from maskgan_jax.unmasking.compositing import RIM
 from maskgan_jax.unmasking.face import Face
 
-# A photo has one colour, such as grey or sepia, if its pixels differ by less than so many levels, on average, from one that
-# follows from their lightness: compression leaves a little. Less than this fraction of the square cannot tell.
-LEAST_CHROMA = 2.2
+# A photo has one colour, such as grey or sepia, if in 95 of 100 pixels of medium lightness each channel is, on average, closer
+# than so many levels to what follows from their lightness. Compression leaves a little; white and black tell nothing, and less
+# of the square than this fraction cannot tell.
+MOST_CHROMA = 4.8
+MEDIUM = 30, 225
 LEAST_VISIBLE = 0.1
 # Of the lightness, in that colour: sepia is cut off where it would be brighter than white.
 POWERS = 7
@@ -62,7 +64,9 @@ def one_coloured(pixels: np.ndarray) -> np.ndarray | None:
     levels = np.clip(np.arange(256.0), lightness.min(), lightness.max())
     powers = np.vander(lightness / 255, POWERS)
     tint, *_ = np.linalg.lstsq(powers, pixels - lightness[:, None], rcond=None)
-    if np.abs(pixels - lightness[:, None] - powers @ tint).mean() >= LEAST_CHROMA:
+    medium = (lightness > MEDIUM[0]) & (lightness < MEDIUM[1])
+    chroma = np.abs(pixels - lightness[:, None] - powers @ tint).mean(axis=-1)[medium]
+    if not len(chroma) or np.percentile(chroma, 95) > MOST_CHROMA:
         return None
     return np.rint(np.clip(np.arange(256.0)[:, None] + np.vander(levels / 255, POWERS) @ tint, 0, 255)).astype(np.uint8)
 

@@ -61,6 +61,15 @@ def test_a_face_is_where_detector_and_landmarks_see_the_same(right, expected):
     assert is_face(found, landmarks + [right * between_eyes, 0]) is expected
 
 
+def test_in_profile_the_distance_to_the_mouth_counts():
+    landmarks = render_face(3, seed=0, size=320).landmarks.astype(np.float64)
+    landmarks[:, 0] = landmarks[:, 0].mean() + 0.4 * (landmarks[:, 0] - landmarks[:, 0].mean())
+    found = found_at(landmarks)
+    eyes_to_mouth = np.hypot(*(found.points[3:].mean(axis=0) - found.points[:2].mean(axis=0)))
+    assert is_face(found._replace(points=found.points + [0, 0.2 * eyes_to_mouth]), landmarks)
+    assert not is_face(found._replace(points=found.points + [0, 0.35 * eyes_to_mouth]), landmarks)
+
+
 def test_landmarks_far_larger_than_the_box_are_of_no_face():
     landmarks = render_face(3, seed=0, size=320).landmarks.astype(np.float64)
     found = found_at(landmarks)

@@ -58,6 +58,15 @@ def test_faces_are_drawn_in_colour_where_there_are_two(unmasker, portrait):
     assert is_drawn(result[inner]).all()
 
 
+def test_a_white_background_makes_no_skin_grey():
+    """Most of the pixels are white; of the others, the reddish ones are as light as the yellowish ones."""
+    rng = np.random.default_rng(0)
+    skin = np.array([[190, 140, 120], [160, 155, 110]])[rng.integers(0, 2, 1000)] + rng.integers(-40, 40, (1000, 1))
+    white = np.full((20000, 3), 255)
+    assert one_coloured(np.concatenate([white, skin]).astype(np.uint8)) is None
+    assert one_coloured(np.concatenate([white, np.repeat(skin[:, :1], 3, axis=1)]).astype(np.uint8)) is not None
+
+
 def test_shades_of_one_colour():
     lightness = np.repeat(np.arange(50, 200), 5)[:, None]
     green = np.rint(lightness + [-8, 5, -5] * np.sin(lightness / 255 * np.pi)).astype(np.uint8)

@@ -7,7 +7,8 @@ import { LEFT_EYE, RIGHT_EYE, mean } from "./points.js";
 const ROUNDS = 3;
 /**
  * Detector and landmark network look at an upright face if they see the eyes no farther apart than this, on average and over the
- * distance between the eyes, and if the boxes of what they see overlap by at least this fraction of their union.
+ * distance between the eyes or from them to the mouth, and if the boxes of what they see overlap by at least this fraction of
+ * their union.
  */
 const MOST_APART = 0.28;
 const LEAST_OVERLAP = 0.4;
@@ -49,8 +50,10 @@ export function isFace({ box, points }, landmarks) {
   const eyes = [LEFT_EYE, RIGHT_EYE].map((eye) => mean(landmarks.slice(...eye)));
   const distance = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1]);
   const apart = (distance(points[0], eyes[0]) + distance(points[1], eyes[1])) / 2;
+  // In profile, the eyes are closer to each other than to the mouth.
+  const unit = Math.max(distance(...eyes), distance(mean([landmarks[48], landmarks[54]]), mean(eyes)));
   const outer = (most) => [0, 1].map((k) => most(...landmarks.map((point) => point[k])));
-  return apart <= MOST_APART * distance(...eyes) && overlap(box, [...outer(Math.min), ...outer(Math.max)]) >= LEAST_OVERLAP;
+  return apart <= MOST_APART * unit && overlap(box, [...outer(Math.min), ...outer(Math.max)]) >= LEAST_OVERLAP;
 }
 
 /**

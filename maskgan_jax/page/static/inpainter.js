@@ -7,10 +7,12 @@ import { eyes } from "./points.js";
 import { telea } from "./telea.js";
 
 /**
- * A photo has one colour, such as grey or sepia, if its pixels differ by less than so many levels, on average, from one that follows
- * from their lightness: compression leaves a little. Less than this fraction of the square cannot tell.
+ * A photo has one colour, such as grey or sepia, if in 95 of 100 pixels of medium lightness each channel is, on average, closer
+ * than so many levels to what follows from their lightness. Compression leaves a little; white and black tell nothing, and less
+ * of the square than this fraction cannot tell.
  */
-const LEAST_CHROMA = 2.2;
+const MOST_CHROMA = 4.8;
+const MEDIUM = [30, 225];
 const LEAST_VISIBLE = 0.1;
 /** Of the lightness, in that colour: sepia is cut off where it would be brighter than white. */
 const POWERS = 7;
@@ -59,9 +61,12 @@ export function oneColoured(pixels) {
     sums.forEach((sum, c) => (sum[level] += pixels[3 * i + c] - level));
   });
   const tints = fitted(weights, sums);
-  let difference = 0;
-  lightness.forEach((level, i) => tints.forEach((tint, c) => (difference += Math.abs(pixels[3 * i + c] - level - tint[level]))));
-  if (difference / pixels.length >= LEAST_CHROMA) return null;
+  const chroma = [];
+  lightness.forEach((level, i) => {
+    if (level <= MEDIUM[0] || level >= MEDIUM[1]) return;
+    chroma.push(tints.reduce((sum, tint, c) => sum + Math.abs(pixels[3 * i + c] - level - tint[level]), 0) / 3);
+  });
+  if (!chroma.length || percentile(chroma, 95) > MOST_CHROMA) return null;
   return Uint8Array.from({ length: 3 * 256 }, (_, i) => {
     const level = Math.trunc(i / 3);
     return clamp(rint(level + tints[i % 3][level]), 0, 255);
@@ -93,6 +98,14 @@ function fitted(weights, sums) {
     [last, polynomial, lastNorm] = [polynomial, next, norm];
   }
   return results;
+}
+
+/** As NumPy has it: between two values, in proportion. */
+function percentile(values, percent) {
+  const sorted = Float64Array.from(values).sort();
+  const place = (percent / 100) * (sorted.length - 1);
+  const [below, above] = [sorted[Math.floor(place)], sorted[Math.ceil(place)]];
+  return below + (place % 1) * (above - below);
 }
 
 /** A mask with a rim, but not towards the eyes; the landmarks are in its pixels. */
