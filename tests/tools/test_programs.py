@@ -21,6 +21,7 @@ WRONG = {
     "measure_gradients": ["--config=default", "--data_dir=/nowhere", "--workdir=/nowhere", "--config.losses.contour=0.0"],
     "measure_mask_realism": ["--real=/nowhere", "--source=rendered=9", "--out=/nowhere/realism.json"],
     "measure_overheads": ["--config=default", "--data_dir=/nowhere", "--config.losses.contour=0.0"],
+    "measure_page": ["/nowhere", "/nowhere.png"],
     "measure_records": ["--data_dir=/nowhere"],
     "measure_unmasking": ["photos", "/nowhere", "--out=/nowhere"],
     "retrain_shape_predictor": ["--data_dir=/nowhere", "--out=/nowhere.dat"],
