@@ -12,6 +12,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from maskgan_jax.errors import UserError
@@ -116,7 +117,8 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
             target.finish()
         if outputs.credentials and counts["frames_unmasked"]:
             original = job.path if outputs.keep_metadata else None
-            notes += [outputs.credentials.sign(*one, original) for one in zip(temporaries, paths, strict=True)][0]
+            suffix = result_path.suffix.lower()[1:]
+            notes += outputs.credentials.sign(temporaries[0], result_path, suffix, original, _form(job.path, video))
         notes = targets[0].notes + changes + notes
     copied = outputs.keep_metadata and not counts["frames_unmasked"]
     if copied:
@@ -181,6 +183,15 @@ def unmask_camera(number: int, unmasker: Unmasker, path: Path, *, label: bool = 
     finally:
         camera.release()
     return f"{frames} frames of camera {number} are in {path}"
+
+
+def _form(path: Path, video: Any) -> str:
+    """The format of a video or animation by its content, as `Credentials.sign` takes it."""
+    if is_animation(path):
+        with Image.open(path) as image:
+            return image.format
+    names = video.container.format.name.split(",")  # All that FFmpeg reads in the same way.
+    return "mp4" if "mp4" in names else names[0]
 
 
 def _description(

@@ -1,13 +1,18 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import read_image, write_png
+from maskgan_jax.unmasking.inputs import Job
 from maskgan_jax.unmasking.labels import Credentials, draw_mark, test_certificate
 from maskgan_jax.unmasking.metadata import SOURCE_TYPE
+from maskgan_jax.unmasking.outputs import Outputs
+from maskgan_jax.unmasking.photos import unmask_photo
 
 from .clips import write_video
 
@@ -38,7 +43,7 @@ def test_signed_photos(form, run, portrait, tmp_path):
     assert actions_of(manifest) == [("c2pa.opened", None), ("c2pa.edited", SOURCE_TYPE)]
     assert manifest["ingredients"][0]["title"] == path.name and "thumbnail" not in json.dumps(manifest)
     # What the photo says of itself is kept as history, or left out and told.
-    Credentials("test").sign(path, path, None)
+    Credentials("test").sign(path, path, form)
     for flags, manifests, told in ((["--c2pa=test"], 2, False), (["--c2pa=test", "--metadata=drop"], 1, True), ([], 0, True)):
         out = tmp_path / f"again {len(flags)}"
         _, line, _ = run(path, f"--out={out}", *flags)
@@ -47,6 +52,50 @@ def test_signed_photos(form, run, portrait, tmp_path):
             manifest, store = manifest_of(out / path.name, form.lower())
             assert len(store["manifests"]) == manifests
     assert actions_of(manifest) == [("c2pa.created", SOURCE_TYPE)] and "ingredients" not in manifest
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "written"),
+    [("png.jpg", "PNG", "png"), ("jpeg", "JPEG", "jpeg"), ("a.jfif", "JPEG", "jpeg"), ("heic.jpg", "HEIF", "jpeg")],
+)
+def test_photos_are_signed_by_their_content(name, form, written, run, portrait, tmp_path):
+    Image.fromarray(portrait).save(tmp_path / name, form)
+    code, _, err = run(tmp_path / name, f"--out={tmp_path / 'out'}", "--c2pa=test")
+    assert (code, err.strip()) == (0, "")
+    manifest, _ = manifest_of(tmp_path / "out" / name, written)
+    (ingredient,) = manifest["ingredients"]
+    assert ingredient["format"] in (form.lower(), f"image/{form.lower()}")
+
+
+def test_a_video_is_signed_by_its_content(run, clip, tmp_path):
+    pytest.importorskip("av")
+    write_video(tmp_path / "a.mp4", clip)
+    (tmp_path / "a.mp4").rename(tmp_path / "a.avi")
+    code, _, err = run(tmp_path / "a.avi", f"--out={tmp_path / 'out'}", "--c2pa=test", "--side_by_side")
+    assert (code, err.strip()) == (0, "")
+    manifest, _ = manifest_of(tmp_path / "out" / "a.avi", "avi")
+    assert manifest["ingredients"][0]["format"] in ("mp4", "video/mp4")
+    # Side-by-side files are not signed.
+    assert b"c2pa" not in (tmp_path / "out" / "side_by_side" / "a.avi").read_bytes()
+
+
+@pytest.mark.parametrize("error", [UserError("no"), KeyboardInterrupt()])
+def test_a_result_that_cannot_be_signed_replaces_nothing(error, unmasker, portrait, tmp_path, monkeypatch):
+    def sign(*args, **kwargs):
+        raise error
+
+    write_png(tmp_path / "a.png", portrait)
+    (tmp_path / "out").mkdir()
+    credentials = Credentials("test")
+    monkeypatch.setattr(credentials, "sign", sign)
+    job = Job(tmp_path / "a.png", Path("a.png"))
+    for older in ([], ["a.png", "a.png.json"]):
+        for name in older:
+            (tmp_path / "out" / name).write_bytes(b"older")
+        with pytest.raises(type(error)):
+            unmask_photo(job, unmasker, Outputs(tmp_path / "out", credentials=credentials, overwrite=True))
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == older
+        assert all((tmp_path / "out" / name).read_bytes() == b"older" for name in older)
 
 
 def test_signed_videos(run, clip, tmp_path):
@@ -60,8 +109,6 @@ def test_signed_videos(run, clip, tmp_path):
 
 
 def test_a_photo_without_masks_is_not_signed(run, tmp_path):
-    from maskgan_jax.data.rendered.faces import render_face
-
     write_png(tmp_path / "a.png", render_face(1, seed=0, size=250).image)
     assert run(tmp_path / "a.png", f"--out={tmp_path / 'out'}", "--c2pa=test", "--mark")[0] == 0
     assert (tmp_path / "out" / "a.png").read_bytes() == (tmp_path / "a.png").read_bytes()
