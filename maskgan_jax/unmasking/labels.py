@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 MARK = "AI-ALTERED"
 # The formats that can hold a manifest: of photos by Pillow's names, of videos by their suffixes.
 _HOLD = frozenset({"avi", "avif", "jpeg", "m4v", "mov", "mp4", "png", "tiff", "webp"})
-_KEY = b"-----BEGIN PRIVATE KEY-----"
+_PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----\n?", re.DOTALL)
 
 
 class Credentials:
@@ -48,11 +49,9 @@ class Credentials:
             raise UserError(
                 f"cannot read {certificate} ({error.strerror}); give a PEM file as --c2pa, or --c2pa=test"
             ) from error
-        chain, found, key = pem.partition(_KEY)
         try:
-            if not found:
-                raise ValueError("it holds no private key in PKCS #8")
-            signer = c2pa.C2paSignerInfo(alg=b"es256", sign_cert=chain, private_key=found + key, ta_url=None)
+            chain, key = _chain_and_key(pem)
+            signer = c2pa.C2paSignerInfo(alg=b"es256", sign_cert=chain, private_key=key, ta_url=None)
             self._signer = c2pa.Signer.from_info(signer)
             # Thumbnails would show the photo as it was.
             self._context = c2pa.Context.from_dict({"builder": {"thumbnail": {"enabled": False}}})
@@ -107,6 +106,22 @@ class Credentials:
             builder.add_ingredient({"relationship": "parentOf", "title": original.name}, form, file)
         builder.add_action({"action": "c2pa.edited", "digitalSourceType": SOURCE_TYPE, "description": LABEL})
         return builder
+
+
+def _chain_and_key(pem: bytes) -> tuple[bytes, bytes]:
+    """The certificates of a PEM file, in their order, and its key. Raises ValueError if there is none that can be used."""
+    blocks = [(block[1].decode(), block[0].rstrip() + b"\n") for block in _PEM.finditer(pem)]
+    chain = b"".join(block for label, block in blocks if label == "CERTIFICATE")
+    keys = {label: block for label, block in blocks if label.endswith("PRIVATE KEY")}
+    if not keys:
+        raise ValueError("it holds no private key")
+    if "PRIVATE KEY" not in keys:
+        kind = next(iter(keys))
+        kind = {"EC PRIVATE KEY": "in SEC1 format", "ENCRYPTED PRIVATE KEY": "encrypted"}.get(kind, f"a {kind}")
+        raise ValueError(f"its key is {kind}; replace the key by what 'openssl pkey -in FILE' prints")
+    if not chain:
+        raise ValueError("it holds no certificate")
+    return chain, keys["PRIVATE KEY"]
 
 
 def test_certificate() -> bytes:

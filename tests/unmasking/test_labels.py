@@ -34,6 +34,10 @@ def actions_of(manifest):
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+def pem(label):
+    return f"-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n".encode()
+
+
 def test_signed_photos(form, run, portrait, tmp_path):
     path = tmp_path / f"a.{form.lower()}"
     Image.fromarray(portrait).save(path, form)
@@ -99,6 +103,12 @@ def test_a_result_that_cannot_be_signed_replaces_nothing(error, unmasker, portra
 
 
 def test_signed_videos(run, clip, tmp_path):
+def test_the_key_may_come_first(tmp_path):
+    certificates, label, key = test_certificate().partition(b"-----BEGIN PRIVATE KEY-----")
+    (tmp_path / "a.pem").write_bytes(label + key.rstrip() + b"\n\nBag Attributes\n" + certificates)
+    Credentials(tmp_path / "a.pem")
+
+
     pytest.importorskip("av")
     write_video(tmp_path / "clip.mp4", clip)
     write_video(tmp_path / "clip.mkv", clip)
@@ -116,7 +126,15 @@ def test_a_photo_without_masks_is_not_signed(run, tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "cannot read"), (b"nothing", "no private key"), (b"-----BEGIN PRIVATE KEY-----\nx", "cannot sign")],
+    [
+        (None, "cannot read"),
+        (b"nothing", "no private key"),
+        (b"-----BEGIN PRIVATE KEY-----\nx", "cannot sign"),
+        (pem("PRIVATE KEY"), "no certificate"),
+        (pem("CERTIFICATE") + pem("PRIVATE KEY"), "cannot sign"),
+        (pem("EC PRIVATE KEY") + pem("CERTIFICATE"), "SEC1 format; replace the key by what 'openssl pkey"),
+        (pem("CERTIFICATE") + pem("ENCRYPTED PRIVATE KEY"), "its key is encrypted; replace the key by"),
+    ],
 )
 def test_what_is_no_certificate(content, message, run, portrait, tmp_path):
     write_png(tmp_path / "a.png", portrait)
