@@ -68,6 +68,7 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
     counts = dict.fromkeys(names, 0)
     notes: list[str] = []
     changes = ["animation became a video"] if is_animation(job.path) else []
+    only_if_redrawn = outputs.label or outputs.side_by_side or outputs.mark
     started = time.monotonic()
     with contextlib.suppress(_NothingDrawn), contextlib.ExitStack() as stack:
         video = stack.enter_context(open_video(av, job.path))
@@ -111,7 +112,7 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
             bar.update()
         if not counts["frames"]:
             raise UserError(f"{job.path} has no frames that can be decoded; convert it with another program first")
-        if not counts["frames_unmasked"] and (outputs.keep_metadata or outputs.label or outputs.side_by_side):
+        if not counts["frames_unmasked"] and (outputs.keep_metadata or only_if_redrawn):
             raise _NothingDrawn
         for target in targets:
             target.finish()
@@ -125,9 +126,9 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
         result_path = outputs.result(job)
         with replacing(result_path) as temporary:
             shutil.copyfile(job.path, temporary)
-    elif not counts["frames_unmasked"] and (outputs.label or outputs.side_by_side):
+    elif not counts["frames_unmasked"] and only_if_redrawn:
         # The label was written at the start of the file, and cannot be removed.
-        return unmask_video(job, unmasker, dataclasses.replace(outputs, label=False, side_by_side=False))
+        return unmask_video(job, unmasker, dataclasses.replace(outputs, label=False, side_by_side=False, mark=False))
     seconds = time.monotonic() - started
     if counts["frames_with_faces_left_out"]:
         notes.append(f"faces that are too small or were not asked for in {counts['frames_with_faces_left_out']} frames")
