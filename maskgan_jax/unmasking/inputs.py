@@ -34,7 +34,7 @@ VIDEO_SUFFIXES = WRITTEN_SUFFIXES - {".ts"} | {".asf", ".mxf", ".ogv", ".wmv"}  
 # Flash, Windows Media, Ogg, MPEG, and MPEG transport streams of packets of 188 or 192 bytes.
 _VIDEO = re.compile(
     rb"....ftyp(?!M4[AB]|crx|jx|jp)|....(moov|mdat|wide)|\x1aE\xdf\xa3|RIFF....AVI |FLV\x01|0&\xb2u\x8ef"
-    rb"|OggS.{0,200}(theora|video)|\0\0\x01[\xba\xb3]|G.{187}G|.{4}G.{191}G",
+    rb"|OggS.{0,200}(theora|video)|\0\0\x01[\xba\xb3]|(G.{187}){2}G|.{4}(G.{191}){2}G",
     re.DOTALL,
 )
 _HEIF = re.compile(rb"....ftyp(hei|hev|mif1|msf1)(?!.{0,40}avi[fs])", re.DOTALL)
@@ -104,7 +104,7 @@ def find_jobs(inputs: Sequence[str | os.PathLike], outputs: Outputs, masks: str 
     Args:
       inputs: files, and folders of them (searched recursively; results keep their inner folders). If the folder of the results
         is in one of them, what is in it is left out: those are earlier results. Other files in folders that are left out, but
-        for hidden ones, are told on standard error.
+        for hidden ones, are reported on standard error.
       outputs: says where results go. With a suffix of its own, videos are left out.
       masks: folder of masks of the same names but for the suffix, for photos; or, for one photo, the file of its mask.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
 
 MARK = "AI-ALTERED"
-# Suffixes of the formats that can hold a manifest.
-_HOLD = frozenset({".avi", ".avif", ".jfif", ".jpeg", ".jpg", ".m4v", ".mov", ".mp4", ".png", ".tif", ".tiff", ".webp"})
-_KEY = b"-----BEGIN PRIVATE KEY-----"
+# The formats that can hold a manifest: of photos by Pillow's names, of videos by their suffixes.
+_HOLD = frozenset({"avi", "avif", "jpeg", "m4v", "mov", "mp4", "png", "tiff", "webp"})
+_PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----\n?", re.DOTALL)
 
 
 class Credentials:
@@ -48,11 +49,9 @@ class Credentials:
             raise UserError(
                 f"cannot read {certificate} ({error.strerror}); give a PEM file as --c2pa, or --c2pa=test"
             ) from error
-        chain, found, key = pem.partition(_KEY)
         try:
-            if not found:
-                raise ValueError("it holds no private key in PKCS #8")
-            signer = c2pa.C2paSignerInfo(alg=b"es256", sign_cert=chain, private_key=found + key, ta_url=None)
+            chain, key = _chain_and_key(pem)
+            signer = c2pa.C2paSignerInfo(alg=b"es256", sign_cert=chain, private_key=key, ta_url=None)
             self._signer = c2pa.Signer.from_info(signer)
             # Thumbnails would show the photo as it was.
             self._context = c2pa.Context.from_dict({"builder": {"thumbnail": {"enabled": False}}})
@@ -63,13 +62,17 @@ class Credentials:
                 f"cannot sign with {certificate} ({error}); it must hold certificates, and a key for ES256"
             ) from error
 
-    def sign(self, path: Path, target: Path, original: Path | None) -> tuple[str, ...]:
+    def sign(
+        self, path: Path, target: Path, form: str, original: Path | None = None, original_form: str = ""
+    ) -> tuple[str, ...]:
         """Adds a manifest to a file.
 
         Args:
           path: of the file, which is replaced.
-          target: what it will be called, whose suffix says what it is.
+          target: what it will be called.
+          form: its format, whatever its name: by Pillow's name, or the suffix of a video without the dot.
           original: what it was made from, whose own manifests are kept; None to say nothing of it.
+          original_form: the format of the original.
 
         Returns:
           In words, why it got none, if its format cannot hold one.
@@ -77,32 +80,48 @@ class Credentials:
         Raises:
           UserError: it cannot be written.
         """
-        kind = target.suffix.lower()
-        if kind not in _HOLD:
-            return (f"no C2PA manifest, which {kind or 'a file without suffix'} cannot hold",)
+        form = form.lower()
+        if form not in _HOLD:
+            return (f"no C2PA manifest, which .{form} cannot hold",)
         signed = io.BytesIO()
         try:
             with path.open("rb") as file:
-                self._builder(original).sign(self._signer, kind[1:].replace("jfif", "jpg"), file, signed)
+                self._builder(original, original_form).sign(self._signer, form, file, signed)
         except self._c2pa.C2paError as error:
             raise UserError(f"cannot add a C2PA manifest to {target} ({error}); leave out --c2pa") from error
         path.write_bytes(signed.getvalue())
         return ()
 
-    def _builder(self, original: Path | None = None) -> Any:
+    def _builder(self, original: Path | None = None, form: str = "") -> Any:
         c2pa = self._c2pa
         builder = c2pa.Builder({"claim_generator_info": [{"name": "maskgan_jax", "version": __version__}]}, self._context)
-        kind = original.suffix.lower()[1:].replace("jfif", "jpg") if original else ""
-        if kind not in builder.get_supported_mime_types():
+        form = form.lower().replace("mpo", "jpeg")
+        if original is None or form not in builder.get_supported_mime_types():
             builder.set_intent(
                 c2pa.C2paBuilderIntent.CREATE, c2pa.C2paDigitalSourceType.COMPOSITE_WITH_TRAINED_ALGORITHMIC_MEDIA
             )
             return builder
         builder.set_intent(c2pa.C2paBuilderIntent.EDIT)
         with original.open("rb") as file:
-            builder.add_ingredient({"relationship": "parentOf", "title": original.name}, kind, file)
+            builder.add_ingredient({"relationship": "parentOf", "title": original.name}, form, file)
         builder.add_action({"action": "c2pa.edited", "digitalSourceType": SOURCE_TYPE, "description": LABEL})
         return builder
+
+
+def _chain_and_key(pem: bytes) -> tuple[bytes, bytes]:
+    """The certificates of a PEM file, in their order, and its key. Raises ValueError if there is none that can be used."""
+    blocks = [(block[1].decode(), block[0].rstrip() + b"\n") for block in _PEM.finditer(pem)]
+    chain = b"".join(block for label, block in blocks if label == "CERTIFICATE")
+    keys = {label: block for label, block in blocks if label.endswith("PRIVATE KEY")}
+    if not keys:
+        raise ValueError("it holds no private key")
+    if "PRIVATE KEY" not in keys:
+        kind = next(iter(keys))
+        kind = {"EC PRIVATE KEY": "in SEC1 format", "ENCRYPTED PRIVATE KEY": "encrypted"}.get(kind, f"a {kind}")
+        raise ValueError(f"its key is {kind}; replace the key by what 'openssl pkey -in FILE' prints")
+    if not chain:
+        raise ValueError("it holds no certificate")
+    return chain, keys["PRIVATE KEY"]
 
 
 def test_certificate() -> bytes:

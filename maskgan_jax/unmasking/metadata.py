@@ -40,7 +40,7 @@ _STALE = re.compile(
     r"|Xmp\.(hdrgm|HDRGainMap|G?Container)\.|Xmp\.\w+\.(Motion|Micro)(Photo|Video)|Xmp\.xmpNote\.HasExtendedXMP"
 )
 
-exiv2.LogMsg.setLevel(exiv2.LogMsg.Level.mute)  # What is damaged is told in notes.
+exiv2.LogMsg.setLevel(exiv2.LogMsg.Level.mute)  # What is damaged is reported in notes.
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -271,7 +271,13 @@ def _from_srgb(image: Image.Image, profile: bytes, mode: str) -> Image.Image:
 
 
 def write_photo(
-    path: str | os.PathLike, photo: PhotoFile, result: np.ndarray, *, keep_metadata: bool = True, label: bool = True
+    path: str | os.PathLike,
+    photo: PhotoFile,
+    result: np.ndarray,
+    *,
+    keep_metadata: bool = True,
+    label: bool = True,
+    sign: Callable[[Path], tuple[str, ...]] | None = None,
 ) -> tuple[str, ...]:
     """Writes the result of a photo in its format (see `WRITTEN`), atomically.
 
@@ -284,9 +290,10 @@ def write_photo(
       keep_metadata: whether EXIF, IPTC, XMP, comments, texts and resolution of the photo go into the file; colour profiles
         always do. For TIFF, EXIF means the tags that describe the photo.
       label: whether the file says that it is synthetic, in EXIF and XMP and, of PNG, as text.
+      sign: signs the temporary file, before it gets its name, and returns notes.
 
     Returns:
-      In words, what the file does not keep besides `photo.notes`: metadata that are too long for its format.
+      In words, what the file does not keep besides `photo.notes`, such as metadata that are too long for its format.
 
     Raises:
       UserError: the file cannot be written, or the photo's format cannot store its metadata.
@@ -300,7 +307,7 @@ def write_photo(
     if label and LABEL not in texts.get("Comment", ""):
         texts["Comment"] = f"{LABEL} {texts.get('Comment', '')}".strip()
     options = {name: value for name, value in photo.info.items() if keep_metadata or name != "dpi"}
-    notes = ()
+    notes: tuple[str, ...] = ()
     try:
         if form == "AVIF":
             options |= packets(metadata)
@@ -313,6 +320,8 @@ def write_photo(
         ) from error
     with replacing(path) as temporary:
         temporary.write_bytes(data)
+        if sign:
+            notes += sign(temporary)
     return notes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 from collections import Counter
@@ -21,7 +22,7 @@ from maskgan_jax.unmasking.face import Face
 from maskgan_jax.unmasking.inputs import Job, read_mask
 from maskgan_jax.unmasking.labels import draw_mark
 from maskgan_jax.unmasking.outputs import Outputs
-from maskgan_jax.unmasking.photo_files import CREDENTIALS_LEFT_OUT, PhotoFile, read_photo, write_drawn_png, write_photo
+from maskgan_jax.unmasking.photo_files import CREDENTIALS_LEFT_OUT, WRITTEN, PhotoFile, read_photo, write_drawn_png, write_photo
 from maskgan_jax.unmasking.unmasker import Unmasker
 
 # Sides of the faces in the contact sheet, in pixels.
@@ -70,13 +71,15 @@ def unmask_photo(job: Job, unmasker: Unmasker, outputs: Outputs) -> tuple[str, l
                 shutil.copyfile(job.path, temporary)
         else:
             label, kept = outputs.label and redrawn, outputs.keep_metadata
-            notes += write_photo(noted(target), photo, result, keep_metadata=kept, label=label)
+            sign = None
             if redrawn and outputs.credentials:
-                with replacing(target) as temporary:
-                    shutil.copyfile(target, temporary)
-                    unsigned = outputs.credentials.sign(temporary, target, job.path if kept else None)
-                # What the photo said of itself is in the manifest.
-                notes = tuple(note for note in notes if unsigned or not kept or note != CREDENTIALS_LEFT_OUT) + unsigned
+                form, original = WRITTEN[photo.format], job.path if kept else None
+                sign = functools.partial(
+                    outputs.credentials.sign, target=target, form=form, original=original, original_form=photo.format
+                )
+                if kept:  # What the photo said of itself is in the manifest.
+                    notes = tuple(note for note in notes if note != CREDENTIALS_LEFT_OUT)
+            notes += write_photo(noted(target), photo, result, keep_metadata=kept, label=label, sign=sign)
         description = _description(job, target, photo, faces, notes, mask is not None)
         write_json(noted(outputs.json_of(target)), description)
     return _line(job, faces, notes), faces

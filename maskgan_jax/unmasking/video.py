@@ -12,6 +12,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from maskgan_jax.errors import UserError
@@ -67,6 +68,7 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
     counts = dict.fromkeys(names, 0)
     notes: list[str] = []
     changes = ["animation became a video"] if is_animation(job.path) else []
+    only_if_redrawn = outputs.label or outputs.side_by_side or outputs.mark
     started = time.monotonic()
     with contextlib.suppress(_NothingDrawn), contextlib.ExitStack() as stack:
         video = stack.enter_context(open_video(av, job.path))
@@ -110,22 +112,23 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
             bar.update()
         if not counts["frames"]:
             raise UserError(f"{job.path} has no frames that can be decoded; convert it with another program first")
-        if not counts["frames_unmasked"] and (outputs.keep_metadata or outputs.label or outputs.side_by_side):
+        if not counts["frames_unmasked"] and (outputs.keep_metadata or only_if_redrawn):
             raise _NothingDrawn
         for target in targets:
             target.finish()
         if outputs.credentials and counts["frames_unmasked"]:
             original = job.path if outputs.keep_metadata else None
-            notes += [outputs.credentials.sign(*one, original) for one in zip(temporaries, paths, strict=True)][0]
+            suffix = result_path.suffix.lower()[1:]
+            notes += outputs.credentials.sign(temporaries[0], result_path, suffix, original, _form(job.path, video))
         notes = targets[0].notes + changes + notes
     copied = outputs.keep_metadata and not counts["frames_unmasked"]
     if copied:
         result_path = outputs.result(job)
         with replacing(result_path) as temporary:
             shutil.copyfile(job.path, temporary)
-    elif not counts["frames_unmasked"] and (outputs.label or outputs.side_by_side):
+    elif not counts["frames_unmasked"] and only_if_redrawn:
         # The label was written at the start of the file, and cannot be removed.
-        return unmask_video(job, unmasker, dataclasses.replace(outputs, label=False, side_by_side=False))
+        return unmask_video(job, unmasker, dataclasses.replace(outputs, label=False, side_by_side=False, mark=False))
     seconds = time.monotonic() - started
     if counts["frames_with_faces_left_out"]:
         notes.append(f"faces that are too small or were not asked for in {counts['frames_with_faces_left_out']} frames")
@@ -181,6 +184,15 @@ def unmask_camera(number: int, unmasker: Unmasker, path: Path, *, label: bool = 
     finally:
         camera.release()
     return f"{frames} frames of camera {number} are in {path}"
+
+
+def _form(path: Path, video: Any) -> str:
+    """The format of a video or animation by its content, as `Credentials.sign` takes it."""
+    if is_animation(path):
+        with Image.open(path) as image:
+            return image.format
+    names = video.container.format.name.split(",")  # All that FFmpeg reads in the same way.
+    return "mp4" if "mp4" in names else names[0]
 
 
 def _description(

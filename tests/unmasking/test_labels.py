@@ -1,13 +1,19 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import read_image, write_png
+from maskgan_jax.unmasking import video
+from maskgan_jax.unmasking.inputs import Job
 from maskgan_jax.unmasking.labels import Credentials, draw_mark, test_certificate
 from maskgan_jax.unmasking.metadata import SOURCE_TYPE
+from maskgan_jax.unmasking.outputs import Outputs
+from maskgan_jax.unmasking.photos import unmask_photo
 
 from .clips import write_video
 
@@ -28,6 +34,10 @@ def actions_of(manifest):
     return [(action["action"], action.get("digitalSourceType")) for action in actions]
 
 
+def pem(label):
+    return f"-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n".encode()
+
+
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_signed_photos(form, run, portrait, tmp_path):
     path = tmp_path / f"a.{form.lower()}"
@@ -38,7 +48,7 @@ def test_signed_photos(form, run, portrait, tmp_path):
     assert actions_of(manifest) == [("c2pa.opened", None), ("c2pa.edited", SOURCE_TYPE)]
     assert manifest["ingredients"][0]["title"] == path.name and "thumbnail" not in json.dumps(manifest)
     # What the photo says of itself is kept as history, or left out and told.
-    Credentials("test").sign(path, path, None)
+    Credentials("test").sign(path, path, form)
     for flags, manifests, told in ((["--c2pa=test"], 2, False), (["--c2pa=test", "--metadata=drop"], 1, True), ([], 0, True)):
         out = tmp_path / f"again {len(flags)}"
         _, line, _ = run(path, f"--out={out}", *flags)
@@ -47,6 +57,56 @@ def test_signed_photos(form, run, portrait, tmp_path):
             manifest, store = manifest_of(out / path.name, form.lower())
             assert len(store["manifests"]) == manifests
     assert actions_of(manifest) == [("c2pa.created", SOURCE_TYPE)] and "ingredients" not in manifest
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "written"),
+    [("png.jpg", "PNG", "png"), ("jpeg", "JPEG", "jpeg"), ("a.jfif", "JPEG", "jpeg"), ("heic.jpg", "HEIF", "jpeg")],
+)
+def test_photos_are_signed_by_their_content(name, form, written, run, portrait, tmp_path):
+    Image.fromarray(portrait).save(tmp_path / name, form)
+    code, _, err = run(tmp_path / name, f"--out={tmp_path / 'out'}", "--c2pa=test")
+    assert (code, err.strip()) == (0, "")
+    manifest, _ = manifest_of(tmp_path / "out" / name, written)
+    (ingredient,) = manifest["ingredients"]
+    assert ingredient["format"] in (form.lower(), f"image/{form.lower()}")
+
+
+def test_a_video_is_signed_by_its_content(run, clip, tmp_path):
+    pytest.importorskip("av")
+    write_video(tmp_path / "a.mp4", clip)
+    (tmp_path / "a.mp4").rename(tmp_path / "a.avi")
+    code, _, err = run(tmp_path / "a.avi", f"--out={tmp_path / 'out'}", "--c2pa=test", "--side_by_side")
+    assert (code, err.strip()) == (0, "")
+    manifest, _ = manifest_of(tmp_path / "out" / "a.avi", "avi")
+    assert manifest["ingredients"][0]["format"] in ("mp4", "video/mp4")
+    # Side-by-side files are not signed.
+    assert b"c2pa" not in (tmp_path / "out" / "side_by_side" / "a.avi").read_bytes()
+
+
+@pytest.mark.parametrize("error", [UserError("no"), KeyboardInterrupt()])
+def test_a_result_that_cannot_be_signed_replaces_nothing(error, unmasker, portrait, tmp_path, monkeypatch):
+    def sign(*args, **kwargs):
+        raise error
+
+    write_png(tmp_path / "a.png", portrait)
+    (tmp_path / "out").mkdir()
+    credentials = Credentials("test")
+    monkeypatch.setattr(credentials, "sign", sign)
+    job = Job(tmp_path / "a.png", Path("a.png"))
+    for older in ([], ["a.png", "a.png.json"]):
+        for name in older:
+            (tmp_path / "out" / name).write_bytes(b"older")
+        with pytest.raises(type(error)):
+            unmask_photo(job, unmasker, Outputs(tmp_path / "out", credentials=credentials, overwrite=True))
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == older
+        assert all((tmp_path / "out" / name).read_bytes() == b"older" for name in older)
+
+
+def test_the_key_may_come_first(tmp_path):
+    certificates, label, key = test_certificate().partition(b"-----BEGIN PRIVATE KEY-----")
+    (tmp_path / "a.pem").write_bytes(label + key.rstrip() + b"\n\nBag Attributes\n" + certificates)
+    Credentials(tmp_path / "a.pem")
 
 
 def test_signed_videos(run, clip, tmp_path):
@@ -59,9 +119,18 @@ def test_signed_videos(run, clip, tmp_path):
     assert actions_of(manifest)[-1] == ("c2pa.edited", SOURCE_TYPE)
 
 
-def test_a_photo_without_masks_is_not_signed(run, tmp_path):
-    from maskgan_jax.data.rendered.faces import render_face
+def test_a_video_without_masks_has_no_mark(run, tmp_path, monkeypatch):
+    av = pytest.importorskip("av")
+    face = render_face(1, seed=0, size=240).image
+    write_video(tmp_path / "a.mp4", [face] * 3)
+    monkeypatch.setattr(video, "draw_mark", np.zeros_like)
+    flags = "--metadata=drop", "--no_label", "--mark"
+    assert run(tmp_path / "a.mp4", f"--out={tmp_path / 'out'}", *flags)[0] == 0
+    with av.open(tmp_path / "out" / "a.mp4") as source:
+        assert all(frame.to_ndarray(format="rgb24").mean() > 50 for frame in source.decode(video=0))
 
+
+def test_a_photo_without_masks_is_not_signed(run, tmp_path):
     write_png(tmp_path / "a.png", render_face(1, seed=0, size=250).image)
     assert run(tmp_path / "a.png", f"--out={tmp_path / 'out'}", "--c2pa=test", "--mark")[0] == 0
     assert (tmp_path / "out" / "a.png").read_bytes() == (tmp_path / "a.png").read_bytes()
@@ -69,7 +138,15 @@ def test_a_photo_without_masks_is_not_signed(run, tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "cannot read"), (b"nothing", "no private key"), (b"-----BEGIN PRIVATE KEY-----\nx", "cannot sign")],
+    [
+        (None, "cannot read"),
+        (b"nothing", "no private key"),
+        (b"-----BEGIN PRIVATE KEY-----\nx", "cannot sign"),
+        (pem("PRIVATE KEY"), "no certificate"),
+        (pem("CERTIFICATE") + pem("PRIVATE KEY"), "cannot sign"),
+        (pem("EC PRIVATE KEY") + pem("CERTIFICATE"), "SEC1 format; replace the key by what 'openssl pkey"),
+        (pem("CERTIFICATE") + pem("ENCRYPTED PRIVATE KEY"), "its key is encrypted; replace the key by"),
+    ],
 )
 def test_what_is_no_certificate(content, message, run, portrait, tmp_path):
     write_png(tmp_path / "a.png", portrait)
@@ -94,5 +171,7 @@ def test_a_visible_mark(run, portrait, tmp_path):
 @pytest.mark.parametrize("shape", [(1, 1), (30, 20), (4000, 50), (2000, 3000)])
 def test_marks_of_images_of_all_sizes(shape):
     marked = draw_mark(np.full((*shape, 3), 128, np.uint8))
-    assert marked.shape == (*shape, 3) and (marked != 128).any()
-    assert (marked != 128).mean() < 0.02 or min(shape) < 100
+    assert marked.shape == (*shape, 3) and not marked[-1, -1].any()
+    height, width = np.argwhere((marked != 128).any(axis=-1)).min(axis=0)
+    # As large as can be read, or a fraction of a larger image.
+    assert shape[0] - height <= max(30, min(shape) / 10) and shape[1] - width <= max(100, min(shape) / 2)

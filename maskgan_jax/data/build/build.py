@@ -110,6 +110,7 @@ def build_data_set(
         lists = FaceLists(work / "lists")
         photos, skipped, of_sources = _list_photos(sources, config, lists)
         check_splits(config.data.splits, of_sources)
+        _check_any(photos, skipped)
         find_faces(lists, photos, config)
         usable, faceless = _read_found(lists, len(photos))
         _report(faceless, sum(photos))
@@ -187,20 +188,27 @@ def _unfinished(data_dir: epath.Path, overwrite: bool) -> Iterator[epath.Path]:
 
 @contextlib.contextmanager
 def _unfinished_here(data_dir: Path, overwrite: bool) -> Iterator[epath.Path]:
+    new = not data_dir.exists()
     data_dir.mkdir(parents=True, exist_ok=True)
     busy = f"another maskgan build is writing to {data_dir}; wait for it, or give another --data_dir"
-    with locked(data_dir, busy) as alone:
-        _check_room(epath.Path(data_dir), overwrite)
-        with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=data_dir) as name:
-            for left in data_dir.glob(f"{UNFINISHED}*/"):
-                if alone and left != Path(name):
-                    shutil.rmtree(left)
-            built, replaced = Path(name, "built"), Path(name, "replaced")
-            built.mkdir()
-            replaced.mkdir()
-            yield epath.Path(name)
-            _check_room(epath.Path(data_dir), overwrite)  # Without locks, another build may have finished first.
-            _swap(built, data_dir, replaced)
+    try:
+        with locked(data_dir, busy) as alone:
+            _check_room(epath.Path(data_dir), overwrite)
+            with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=data_dir) as name:
+                for left in data_dir.glob(f"{UNFINISHED}*/"):
+                    if alone and left != Path(name):
+                        shutil.rmtree(left)
+                built, replaced = Path(name, "built"), Path(name, "replaced")
+                built.mkdir()
+                replaced.mkdir()
+                yield epath.Path(name)
+                _check_room(epath.Path(data_dir), overwrite)  # Without locks, another build may have finished first.
+                _swap(built, data_dir, replaced)
+    except BaseException:
+        if new:
+            with contextlib.suppress(OSError):  # Another build may have written to it.
+                data_dir.rmdir()
+        raise
 
 
 def _swap(built: Path, data_dir: Path, replaced: Path) -> None:

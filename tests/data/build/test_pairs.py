@@ -13,6 +13,7 @@ from maskgan_jax.data.build.sources import Photo, Skipped
 from maskgan_jax.data.masked_faces.reader import load_split
 from maskgan_jax.data.masks import draw_mask
 from maskgan_jax.data.rendered.faces import render_face
+from maskgan_jax.errors import UserError
 
 SIDE = 256
 
@@ -84,6 +85,14 @@ def test_a_pair_that_cannot_be_read(faces, config, tmp_path):
     face = pair_of(faces, tmp_path)
     (tmp_path / "a_surgical.png").write_bytes(b"no image")
     assert "not a readable picture" in check_fit(face, config.data, 0).reason
+
+
+def test_half_a_pair(config, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "in" / "a.png")
+    with pytest.raises(UserError, match="none of the photos is usable; pairs/a.png, for one: there is no other of its pair"):
+        build_data_set([f"pairs={tmp_path / 'in'}"], config, tmp_path / "data", workers=1)
+    assert capsys.readouterr().err == "" and not (tmp_path / "data").exists()
 
 
 def test_a_data_set_of_pairs(faces, config, tmp_path, monkeypatch):
