@@ -53,7 +53,19 @@ def _add_serve(commands) -> None:
     parser.add_argument("--consent", metavar="FILE.txt", help="another text for the first page; empty lines part paragraphs")
     _add_design(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this computer only)")
-    parser.add_argument("--port", type=int, default=8000, help="default: 8000; 0 takes a free one")
+    parser.add_argument("--port", type=_port, default=8000, help="default: 8000; 0 takes a free one")
+
+
+def _port(value: str) -> int:
+    if not value.isdecimal() or int(value) > 65535:
+        raise argparse.ArgumentTypeError(f"{value!r} is no port from 0 to 65535")
+    return int(value)
+
+
+def _whole(value: str) -> int:
+    if not value.isdecimal():
+        raise argparse.ArgumentTypeError(f"{value!r} is no whole number from 0")
+    return int(value)
 
 
 def _add_report(commands) -> None:
@@ -104,7 +116,7 @@ def _add_design(parser: argparse.ArgumentParser) -> None:
         help="rating=N, real=N: images of each method that a rater sees; pair=N: of each two methods (default: rating=10)",
     )
     parser.add_argument("--repeats", type=int, default=3, help="trials of each task that come again (default: 3)")
-    parser.add_argument("--seed", type=int, default=0, help="of order, sides and assignment (default: 0)")
+    parser.add_argument("--seed", type=_whole, default=0, help="of order, sides and assignment (default: 0)")
     parser.add_argument(
         "--exclude",
         type=_named_numbers(float),

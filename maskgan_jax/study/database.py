@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import math
 import os
 import re
 import secrets
@@ -79,6 +78,8 @@ class Database:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version != _VERSION:
                 raise UserError(f"{self.path} is not a study of this version of the program; give another file")
+            if not connection.execute("SELECT name FROM sqlite_master WHERE name = 'study'").fetchone():
+                raise UserError(f"{self.path} is the database of another program; give another file")
             settings, self.secret, self.started = connection.execute("SELECT * FROM study").fetchone()
         self.settings = json.loads(settings)
         self.design = Design(**self.settings["design"])
@@ -275,7 +276,7 @@ def _what_is_wrong(answer: Mapping[str, Any], task: str) -> str | None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @contextlib.contextmanager

@@ -76,6 +76,8 @@ class Design:
                 raise UserError(f"the task {task} needs at least one image of each method; leave it out, or give {task}=1")
         if not self.tasks:
             raise UserError(f"there is no task; give --tasks, with some of {', '.join(QUESTIONS)}")
+        if self.seed < 0:
+            raise UserError("--seed cannot be negative; give 0 or more")
         if self.repeats < 0:
             raise UserError("--repeats cannot be negative; 0 repeats no trial")
         needed = sum(map(self.needed, self.tasks))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import hmac
 import importlib.resources
+import json
 import logging
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import cv2
 import flask
 import numpy as np
 import waitress
+import werkzeug.exceptions
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import encode_png, read_image
@@ -40,7 +43,6 @@ HEADERS = {
 }
 # What one request may hold, in bytes.
 LARGEST_REQUEST = 1_000_000
-_COOKIE = "maskgan_study"
 
 
 def create_app(database: Database, images: Images, host: str = "127.0.0.1") -> flask.Flask:
@@ -59,9 +61,11 @@ def create_app(database: Database, images: Images, host: str = "127.0.0.1") -> f
     known = database.images()
     # No cookie tells one study from another on the same address, but the browser keeps answers under this name.
     settings = {"study": database.started, "consent": database.settings["consent"].split("\n\n")}
+    # Cookies know no ports: with one name, two studies on one computer would take each other's.
+    cookie = f"maskgan_study_{hashlib.sha256(database.secret.encode()).hexdigest()[:8]}"
     app = flask.Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_REQUEST
-    if host in LOOPBACK:  # A page elsewhere that has a name of its own lead to this machine asks for another host.
+    if host in LOOPBACK:  # So that no other site reaches the server by a name that it lets point to this computer.
         app.config["TRUSTED_HOSTS"] = list(LOOPBACK)
 
     @functools.lru_cache(maxsize=1024)
@@ -76,9 +80,9 @@ def create_app(database: Database, images: Images, host: str = "127.0.0.1") -> f
         given = flask.request.args.get("token", "")
         if flask.request.path == "/" and hmac.compare_digest(given.encode(), database.secret.encode()):
             response = flask.redirect("/")
-            response.set_cookie(_COOKIE, given, httponly=True, samesite="Lax", max_age=30 * 24 * 3600)
+            response.set_cookie(cookie, given, httponly=True, samesite="Lax", max_age=30 * 24 * 3600)
             return response
-        if not hmac.compare_digest(flask.request.cookies.get(_COOKIE, "").encode(), database.secret.encode()):
+        if not hmac.compare_digest(flask.request.cookies.get(cookie, "").encode(), database.secret.encode()):
             return _refusal("this study needs the whole address, as you were given it, with its token", 403)
         return None
 
@@ -92,6 +96,10 @@ def create_app(database: Database, images: Images, host: str = "127.0.0.1") -> f
     def cannot_store(error: StudyFull) -> flask.typing.ResponseReturnValue:
         print(f"maskgan study: {error}; no answer is lost: the browsers keep them and try again", flush=True)
         return _refusal("the study's computer cannot store answers now", 507)
+
+    @app.errorhandler(werkzeug.exceptions.HTTPException)
+    def refuse_request(error: werkzeug.exceptions.HTTPException) -> flask.typing.ResponseReturnValue:
+        return _refusal(error.name.lower(), error.code or 500)
 
     @app.errorhandler(UserError)
     def refuse(error: UserError) -> flask.typing.ResponseReturnValue:
@@ -117,7 +125,10 @@ def create_app(database: Database, images: Images, host: str = "127.0.0.1") -> f
     def practice(name: str) -> flask.typing.ResponseReturnValue:
         if name not in ("0.png", "1.png"):
             return _refusal("there is no such image", 404)
-        return flask.Response(encode_png(_practice_images(png(next(iter(known))))[name == "1.png"]), mimetype="image/png")
+        try:
+            return flask.Response(encode_png(_practice_images(png(next(iter(known))))[name == "1.png"]), mimetype="image/png")
+        except UserError as error:
+            return _unreadable(error)
 
     @app.get("/images/<name>")
     def image(name: str) -> flask.typing.ResponseReturnValue:
@@ -127,8 +138,7 @@ def create_app(database: Database, images: Images, host: str = "127.0.0.1") -> f
         try:
             return flask.Response(png(name), mimetype="image/png")
         except UserError as error:
-            print(f"maskgan study: {error}", flush=True)
-            return _refusal("an image cannot be read on the study's computer; tell who runs the study", 500)
+            return _unreadable(error)
 
     @app.get("/study")
     def study() -> flask.Response:
@@ -200,11 +210,21 @@ def _request(*names: str) -> dict:
     request = flask.request.get_json(silent=True)
     if not isinstance(request, dict) or not all(isinstance(request.get(name), str) and request[name] for name in names):
         raise UserError("the request is not one of this study's page")
+    try:
+        json.dumps(request, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:  # Half a character, which no database takes.
+        raise UserError("the request is not one of this study's page") from error
     return request
 
 
 def _refusal(sentence: str, status: int) -> flask.typing.ResponseReturnValue:
     return flask.jsonify(error=sentence), status
+
+
+def _unreadable(error: UserError) -> flask.typing.ResponseReturnValue:
+    """What a rater hears of an image that cannot be read; the path, which names the method, is for who runs the study."""
+    print(f"maskgan study: {error}", flush=True)
+    return _refusal("an image cannot be read on the study's computer; tell who runs the study", 500)
 
 
 def _practice_images(like: bytes) -> tuple[np.ndarray, np.ndarray]:

@@ -75,7 +75,16 @@ def test_flags_that_do_not_go_together(arguments, message, capsys, tmp_path, mon
 
 @pytest.mark.parametrize(
     "flag",
-    ["--images=ours", "--tasks=rating", "--tasks=rating=x", "--tasks=rating=1,rating=2", "--exclude=seconds", "--port=x"],
+    [
+        "--images=ours",
+        "--tasks=rating",
+        "--tasks=rating=x",
+        "--tasks=rating=1,rating=2",
+        "--exclude=seconds",
+        "--port=x",
+        "--port=65536",
+        "--port=-1",
+    ],
 )
 def test_flags_that_cannot_be_read(flags, flag, capsys):
     with pytest.raises(SystemExit) as end:

@@ -1,6 +1,7 @@
 """Answers are stored once, whole, or not at all."""
 
 import concurrent.futures
+import contextlib
 import sqlite3
 
 import pytest
@@ -161,3 +162,12 @@ def test_a_file_that_vanishes_is_not_made_anew(database, rater):
 def test_a_folder_that_cannot_be_written(database):
     with pytest.raises(UserError, match="cannot (use|write) /proc/study.db"):
         Database.create("/proc/study.db", database.design, {}, {})
+
+
+def test_a_database_of_another_program(tmp_path):
+    path = tmp_path / "other.db"
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA user_version = 1")
+        other.execute("CREATE TABLE songs (name)")
+    with pytest.raises(UserError, match="is the database of another program; give another file"):
+        Database(path)

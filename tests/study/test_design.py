@@ -105,6 +105,11 @@ def test_few_faces_of_uneven_expressions_are_enough(faces):
         assert len({trial.face for trial in design.trials(rater)}) == 40
 
 
+def test_a_negative_seed():
+    with pytest.raises(UserError, match="--seed cannot be negative"):
+        Design({"a": ""}, METHODS, {"rating": 1}, 0, -1).check()
+
+
 def test_too_few_faces():
     with pytest.raises(UserError, match=r"needs 4 x 10 \(rating\) \+ 6 x 1 \(pair\) = 46 faces, but there are 45; give more"):
         make(faces=45, rating=10, pair=1).check()

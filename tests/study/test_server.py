@@ -5,8 +5,10 @@ import sqlite3
 import numpy as np
 import pytest
 
+from maskgan_jax.errors import UserError
 from maskgan_jax.files import decode_image
 from maskgan_jax.study import server
+from maskgan_jax.study.images import Images
 from maskgan_jax.study.server import create_app
 
 
@@ -29,6 +31,49 @@ def client(make_client):
 def session(client):
     """The session of a rater who has just joined."""
     return client.post("/session", json={"key": "k", "rater": "anna"}).json
+
+
+@pytest.mark.parametrize("number", [10**400, -1, float("nan"), float("inf")])
+def test_impossible_numbers_are_refused_and_the_rest_is_stored(client, session, number):
+    first, second = session["trials"][:2]
+
+    def answer(trial, milliseconds):
+        given = {question: choices[0] for question, choices in trial["questions"].items()}
+        times = dict.fromkeys(trial["questions"], milliseconds)
+        return {"trial": trial["id"], "given": given, "milliseconds": times, "scale": 1}
+
+    sent = client.post("/answers", json={"key": "k", "answers": [answer(first, number), answer(second, 900)]})
+    assert sent.status_code == 200
+    assert sent.json == {"stored": [second["id"]], "refused": {first["id"]: "a time is impossible"}}
+
+
+def test_half_a_character_is_refused(client):
+    answer = client.post("/session", data=b'{"key": "\\ud800"}', content_type="application/json")
+    assert answer.status_code == 400 and answer.json["error"] == "the request is not one of this study's page"
+
+
+def test_errors_of_the_server_itself_are_json(client):
+    answer = client.post("/answers", data=b" " * 2_000_000, content_type="application/json")
+    assert answer.status_code in (400, 413) and answer.json["error"]
+    assert client.get("/nothing").json["error"] == "not found"
+
+
+def test_the_practice_tells_no_paths(client, monkeypatch, capsys):
+    def gone(*_):
+        raise UserError("cannot read /secret/ours/face.png")
+
+    monkeypatch.setattr(Images, "read", gone)
+    answer = client.get("/practice/0.png")
+    assert answer.status_code == 500
+    assert answer.json["error"] == "an image cannot be read on the study's computer; tell who runs the study"
+    assert "cannot read" in capsys.readouterr().out
+
+
+def test_two_studies_on_one_computer_have_cookies_of_their_own(make_client, database):
+    first = make_client("0.0.0.0").get(f"/?token={database.secret}").headers["Set-Cookie"]
+    database.secret = "other"
+    second = make_client("0.0.0.0").get("/?token=other").headers["Set-Cookie"]
+    assert first.split("=")[0] != second.split("=")[0]
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ export class Answers {
     this.prefix = `maskgan ${study} `;
     this.show = show;
     this.sending = false;
+    this.refused = 0;
     // All that is kept. The browser's storage has the same, unless it is full or switched off: then a reload loses it.
     this.items = new Map();
     try {
@@ -75,13 +76,15 @@ export class Answers {
       for (let batch; (batch = this.waiting.slice(0, 100)).length; ) {
         const { stored, refused } = await request("/answers", { key: this.key, answers: batch });
         for (const trial of [...stored, ...Object.keys(refused)]) this.drop(`answer ${trial}`);
+        this.refused += Object.keys(refused).length;
         if (!stored.length && !Object.keys(refused).length) throw new Error("nothing was stored");
       }
       this.show("");
     } catch (error) {
       const why = error instanceof Refusal ? `The answers are not stored: ${error.message}.` : "There is no connection.";
       this.show(`${why} Go on: your answers are kept in this browser and sent as soon as possible.`);
-      setTimeout(() => this.send(), RETRY);
+      clearTimeout(this.timer); // One is enough, however often it fails.
+      this.timer = setTimeout(() => this.send(), RETRY);
     } finally {
       this.sending = false;
     }

@@ -180,7 +180,10 @@ async function main() {
   show("One moment", ["The last answers are being stored. Please leave this page open."]);
   await answers.allStored();
   progress.hidden = true;
-  show("Thank you", [`All your answers are stored. Your id is ${session.rater}. You can close this page.`]);
+  const stored = answers.refused
+    ? `The study refused ${answers.refused} of your answers: please tell who runs it. The others are stored.`
+    : "All your answers are stored.";
+  show("Thank you", [`${stored} Your id is ${session.rater}. You can close this page.`]);
 }
 
 main().catch((error) => {
