@@ -129,7 +129,7 @@ def _add_design(parser: argparse.ArgumentParser) -> None:
 
 def _method(text: str) -> tuple[str, str]:
     name, _, folder = text.partition("=")
-    if not name or not folder:
+    if not name.strip() or not folder:
         raise argparse.ArgumentTypeError(f"{text!r} is not METHOD=DIR")
     return name, folder
 

@@ -80,7 +80,10 @@ class Database:
                 raise UserError(f"{self.path} is not a study of this version of the program; give another file")
             if not connection.execute("SELECT name FROM sqlite_master WHERE name = 'study'").fetchone():
                 raise UserError(f"{self.path} is the database of another program; give another file")
-            settings, self.secret, self.started = connection.execute("SELECT * FROM study").fetchone()
+            study = connection.execute("SELECT * FROM study").fetchone()
+            if study is None or len(study) != 3:
+                raise UserError(f"{self.path} is the database of another program; give another file")
+        settings, self.secret, self.started = study
         self.settings = json.loads(settings)
         self.design = Design(**self.settings["design"])
 

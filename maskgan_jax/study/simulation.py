@@ -122,6 +122,8 @@ def simulate_study(
     """
     if raters < 1 or faces < 1:
         raise UserError("a study has at least one rater and one face")
+    if not 0 <= careless <= raters:
+        raise UserError(f"of {raters} raters, {careless} cannot be careless; give 0 to {raters}")
     names = {f"face{number:04}": EXPRESSIONS[number % len(EXPRESSIONS)] for number in range(faces)}
     design = Design(names, list(truth), dict(tasks), repeats, seed)
     rng = np.random.default_rng([seed, 1])

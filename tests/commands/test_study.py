@@ -63,6 +63,7 @@ def test_power(tmp_path, capsys, monkeypatch):
     [
         (["simulate"], "give --db, .* or --power"),
         (["simulate", "--db=a", "--power=quality=1"], "give --db, .* or --power"),
+        (["simulate", "--db=a", "--raters=2", "--careless=5"], "of 2 raters, 5 cannot be careless; give 0 to 2"),
         (["report", "--db=nowhere.db", "--out=x"], "there is no study at nowhere.db"),
         (["report", "--db=nowhere.db", "--out=x", "--resamples=10"], "--resamples must be at least 100"),
     ],
@@ -77,6 +78,7 @@ def test_flags_that_do_not_go_together(arguments, message, capsys, tmp_path, mon
     "flag",
     [
         "--images=ours",
+        "--images= =folder",
         "--tasks=rating",
         "--tasks=rating=x",
         "--tasks=rating=1,rating=2",

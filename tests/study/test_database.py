@@ -164,10 +164,11 @@ def test_a_folder_that_cannot_be_written(database):
         Database.create("/proc/study.db", database.design, {}, {})
 
 
-def test_a_database_of_another_program(tmp_path):
+@pytest.mark.parametrize("table", ["songs", "study"])
+def test_a_database_of_another_program(table, tmp_path):
     path = tmp_path / "other.db"
     with contextlib.closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA user_version = 1")
-        other.execute("CREATE TABLE songs (name)")
+        other.execute(f"CREATE TABLE {table} (name)")
     with pytest.raises(UserError, match="is the database of another program; give another file"):
         Database(path)
