@@ -11,9 +11,10 @@ import numpy as np
 
 from maskgan_jax.weights.fetch import weight_file
 
-# The longest sides, in pixels, at which a photo is searched: large faces are found at the first, small ones at the second,
-# which is left out for photos that are not much larger than the first.
+# The longest sides, in pixels, at which a photo is searched: large faces are found at the first, small ones at the second.
 SEARCHED_SIDES = (512, 1280)
+# What is not larger than this many times what was searched is not searched again.
+MUCH_LARGER = 1.5
 # A large photo is shrunk to no less than one in so many pixels of its sides, or faces of 56 pixels leave no trace.
 MOST_SHRUNK = 4
 # Detections with at least this confidence are faces: its authors' choice.
@@ -66,14 +67,15 @@ def detect_faces(photo: np.ndarray, sides: tuple[int, ...] = SEARCHED_SIDES) -> 
     *coarser, finest = sides
     sides = (*coarser, max(finest, math.ceil(longest / MOST_SHRUNK)))
     scales = [sides[0] / longest]
-    if longest > 1.5 * sides[0]:
+    if longest > MUCH_LARGER * sides[0]:
         scales += [min(side / longest, 1) for side in sides[1:]]
     found = []
     for scale in scales:
         faces, traces = _search(photo, scale)
         found += faces
-    if scale < 1:
-        found += _search_closer(photo, min(scale * MOST_SHRUNK, 1), _beside(traces, found))
+    closer = min(scale * MOST_SHRUNK, 1)
+    if closer > MUCH_LARGER * scale:
+        found += _search_closer(photo, closer, _beside(traces, found))
     return _largest_first(found)
 
 

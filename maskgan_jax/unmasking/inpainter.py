@@ -59,16 +59,21 @@ def one_coloured(pixels: np.ndarray) -> np.ndarray | None:
     Args:
       pixels: `[N, 3]` RGB, uint8; at least one.
     """
-    lightness = cv2.cvtColor(pixels[None], cv2.COLOR_RGB2GRAY)[0].astype(np.float64)
-    # How far each channel is from grey, as a smooth function of the lightness.
-    levels = np.clip(np.arange(256.0), lightness.min(), lightness.max())
-    powers = np.vander(lightness / 255, POWERS)
-    tint, *_ = np.linalg.lstsq(powers, pixels - lightness[:, None], rcond=None)
+    lightness = cv2.cvtColor(pixels[None], cv2.COLOR_RGB2GRAY)[0]
+    # How far each channel is from grey, as a smooth function of the lightness. Fitted to the means of the 256 levels, by the
+    # number of their pixels: the same as to all pixels, and in a video's time.
+    weights = np.sqrt(np.bincount(lightness, minlength=256))[:, None]
+    sums = np.stack([np.bincount(lightness, weights=channel, minlength=256) for channel in pixels.T], axis=-1)
+    levels = np.arange(256.0)[:, None]
+    powers = np.vander(levels[:, 0] / 255, POWERS)
+    distances = np.divide(sums, weights, out=np.zeros_like(sums), where=weights > 0) - weights * levels
+    fit, *_ = np.linalg.lstsq(weights * powers, distances, rcond=None)
+    shades = levels + (powers @ fit)[np.clip(np.arange(256), lightness.min(), lightness.max())]
     medium = (lightness > MEDIUM[0]) & (lightness < MEDIUM[1])
-    chroma = np.abs(pixels - lightness[:, None] - powers @ tint).mean(axis=-1)[medium]
+    chroma = np.abs(pixels[medium] - shades[lightness[medium]]).mean(axis=-1)
     if not len(chroma) or np.percentile(chroma, 95) > MOST_CHROMA:
         return None
-    return np.rint(np.clip(np.arange(256.0)[:, None] + np.vander(levels / 255, POWERS) @ tint, 0, 255)).astype(np.uint8)
+    return np.rint(np.clip(shades, 0, 255)).astype(np.uint8)
 
 
 def grown(mask: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
