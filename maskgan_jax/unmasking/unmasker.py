@@ -59,13 +59,21 @@ class Unmasker:
         self.inpainter = Inpainter(generator)
 
     @classmethod
-    def from_pretrained(cls, weights: str | Path | None = None, *, fast: bool = False, **options: Any) -> Unmasker:
+    def from_pretrained(
+        cls,
+        weights: str | Path | None = None,
+        *,
+        fast: bool = False,
+        least_width: float = LEAST_WIDTH,
+        most_faces: int | None = None,
+    ) -> Unmasker:
         """The networks that come with the package (MODEL_CARD.md); or, of `weights`, another generator.
 
         Args:
           weights: workdir of a `maskgan train` run or a file of `maskgan export`; None for the package's.
           fast: take the package's generator for 128 px instead of the one for 256 px: coarser, and several times faster.
-          **options: `least_width` and `most_faces`.
+          least_width: faces narrower than this, in pixels of the photo, are left alone.
+          most_faces: of the others, at most so many are redrawn, the largest; None for all.
 
         Raises:
           UserError: there is no such network.
@@ -74,7 +82,8 @@ class Unmasker:
             FaceNetwork(weights or pretrained("unmask_fast" if fast else "unmask"), "unmask", batch_size=1),
             FaceNetwork(pretrained("landmarks"), "landmarks", batch_size=1),
             FaceNetwork(pretrained("segmentation"), "segmentation", batch_size=1),
-            **options,
+            least_width=least_width,
+            most_faces=most_faces,
         )
 
     def __call__(self, photos: np.ndarray | Sequence[np.ndarray]) -> np.ndarray | list[np.ndarray]:

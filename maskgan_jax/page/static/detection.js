@@ -2,8 +2,10 @@
 import { bordered, clamp, crop, quarterTurned, resizeArea, resizeLinear, rint } from "./images.js";
 import { components } from "./morphology.js";
 
-/** The longest sides at which a photo is searched; the second is left out for photos that are not much larger than the first. */
+/** The longest sides at which a photo is searched. */
 const SEARCHED_SIDES = [512, 1280];
+/** What is not larger than this many times what was searched is not searched again. */
+const MUCH_LARGER = 1.5;
 /** A large photo is shrunk to no less than one in so many pixels of its sides, or faces of 56 pixels leave no trace. */
 const MOST_SHRUNK = 4;
 const LEAST_SCORE = 0.5;
@@ -31,7 +33,7 @@ export async function detectFaces(photo, run, sides = SEARCHED_SIDES) {
   const finest = Math.max(sides.at(-1), Math.ceil(longest / MOST_SHRUNK));
   const [first, ...others] = [...sides.slice(0, -1), finest];
   const scales = [first / longest];
-  if (longest > 1.5 * first) scales.push(...others.map((side) => Math.min(side / longest, 1)));
+  if (longest > MUCH_LARGER * first) scales.push(...others.map((side) => Math.min(side / longest, 1)));
   const found = [];
   let traces;
   for (const scale of scales) {
@@ -40,7 +42,8 @@ export async function detectFaces(photo, run, sides = SEARCHED_SIDES) {
     traces = searched.traces;
   }
   const scale = scales.at(-1);
-  if (scale < 1) found.push(...(await searchCloser(photo, run, Math.min(scale * MOST_SHRUNK, 1), beside(traces, found))));
+  const closer = Math.min(scale * MOST_SHRUNK, 1);
+  if (closer > MUCH_LARGER * scale) found.push(...(await searchCloser(photo, run, closer, beside(traces, found))));
   return largestFirst(distinct(found));
 }
 
