@@ -17,6 +17,8 @@ from types import ModuleType
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+# Beside each other, the threads of NumPy's linear algebra wait for a core most of the time.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import flax.linen as nn
 import jax

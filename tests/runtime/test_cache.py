@@ -117,8 +117,8 @@ def test_what_another_process_is_writing_is_no_fragment(folder, monkeypatch):
 
 
 def test_second_run_compiles_nothing(folder, tmp_path, data_dir):
-    small = ["data.size=64", "input.batch_size=4", "generator.width=4", "discriminator.width=4", "losses.contour=0.0"]
-    flags = ["--config=default", f"--data_dir={data_dir}", *(f"--config.{setting}" for setting in (*small, "training.steps=2"))]
+    small = ["data.size=64", "input.batch_size=4", "landmark_net.width=4"]
+    flags = ["--config=landmarks", f"--data_dir={data_dir}", *(f"--config.{setting}" for setting in (*small, "training.steps=2"))]
     counts, losses = [], []
     for run in ("first", "second"):
         command = [sys.executable, "-c", COUNTED_RUN, "train", *flags, f"--workdir={tmp_path / run}"]
@@ -126,7 +126,7 @@ def test_second_run_compiles_nothing(folder, tmp_path, data_dir):
         assert done.returncode == 0, done.stderr
         assert "UserWarning" not in done.stderr
         counts.append([int(number) for number in done.stdout.splitlines()[-1].split()])
-        losses.append(json.loads((tmp_path / run / "metrics.jsonl").read_text().splitlines()[0])["l1"])
+        losses.append(json.loads((tmp_path / run / "metrics.jsonl").read_text().splitlines()[0])["landmarks"])
     (compiled, found), (compiled_again, found_again) = counts
     assert compiled > 5
     assert compiled_again == 0 and found_again == compiled + found
