@@ -10,6 +10,7 @@ from pathlib import Path
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import check_writable, write_json
+from maskgan_jax.runtime.ports import port
 
 # Of each package of the extra, its module.
 _EXTRA = ("flask", "krippendorff", "matplotlib", "waitress")
@@ -53,13 +54,7 @@ def _add_serve(commands) -> None:
     parser.add_argument("--consent", metavar="FILE.txt", help="another text for the first page; empty lines part paragraphs")
     _add_design(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this computer only)")
-    parser.add_argument("--port", type=_port, default=8000, help="default: 8000; 0 takes a free one")
-
-
-def _port(value: str) -> int:
-    if not value.isdecimal() or int(value) > 65535:
-        raise argparse.ArgumentTypeError(f"{value!r} is no port from 0 to 65535")
-    return int(value)
+    parser.add_argument("--port", type=port, default=8000, help="default: 8000; 0 takes a free one")
 
 
 def _whole(value: str) -> int:

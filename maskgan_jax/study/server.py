@@ -19,6 +19,7 @@ import werkzeug.exceptions
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import encode_png, read_image
 from maskgan_jax.javascript.packages import package_file
+from maskgan_jax.runtime.ports import binding
 from maskgan_jax.study.database import Database, StudyFull
 from maskgan_jax.study.design import QUESTIONS
 from maskgan_jax.study.images import Images
@@ -182,12 +183,8 @@ def serve(app: flask.Flask, host: str, port: int, token: str | None) -> None:
     Raises:
       UserError: the address is not of this machine, or something else listens there.
     """
-    try:
+    with binding(host, port, "--port or --host"):
         server = waitress.create_server(app, host=host, port=port, threads=8, ident=None)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"cannot listen on {host} port {port} ({getattr(error, 'strerror', None) or error}); give another --port or --host"
-        ) from error
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # It warns of every request that waits for a moment.
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{server.effective_port}/" + (f"?token={token}" if token else "")
