@@ -147,7 +147,7 @@ def _serve(options: argparse.Namespace) -> None:
     from maskgan_jax.runtime import signals
     from maskgan_jax.runtime.lock import locked
     from maskgan_jax.study.images import find_images
-    from maskgan_jax.study.server import LOOPBACK, create_app, serve
+    from maskgan_jax.study.server import LOOPBACK, create_app, listen, serve
     from maskgan_jax.study.start import open_study
 
     names = [name for name, _ in options.images]
@@ -160,6 +160,8 @@ def _serve(options: argparse.Namespace) -> None:
             stack.enter_context(locked(lock, f"another `maskgan study serve` uses {options.db}; end it, or give another --db"))
         except OSError as error:
             raise UserError(f"cannot lock {lock} ({error.strerror}); check the folder's permissions") from error
+        # First, so that a port in use leaves no study behind.
+        listener = stack.enter_context(listen(options.host, options.port))
         images = find_images(dict(options.images), options.real, options.masked, options.mask)
         database = open_study(
             options.db,
@@ -173,7 +175,7 @@ def _serve(options: argparse.Namespace) -> None:
         )
         app = create_app(database, images, options.host)
         with signals.sigterm_interrupts():
-            serve(app, options.host, options.port, None if options.host in LOOPBACK else database.secret)
+            serve(app, listener, options.host, None if options.host in LOOPBACK else database.secret)
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ import hmac
 import importlib.resources
 import json
 import logging
+import socket
 from pathlib import Path
 
 import cv2
@@ -177,14 +178,24 @@ def create_app(database: Database, images: Images, host: str = "127.0.0.1") -> f
     return app
 
 
-def serve(app: flask.Flask, host: str, port: int, token: str | None) -> None:
-    """Serves the study until it is interrupted; prints its address.
+def listen(host: str, port: int) -> socket.socket:
+    """A socket for `serve`; requests wait in it until then.
 
     Raises:
       UserError: the address is not of this machine, or something else listens there.
     """
     with binding(host, port, "--port or --host"):
-        server = waitress.create_server(app, host=host, port=port, threads=8, ident=None)
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen()
+    return listener
+
+
+def serve(app: flask.Flask, listener: socket.socket, host: str, token: str | None) -> None:
+    """Serves the study until it is interrupted; prints its address."""
+    server = waitress.create_server(app, sockets=[listener], threads=8, ident=None)
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # It warns of every request that waits for a moment.
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{server.effective_port}/" + (f"?token={token}" if token else "")

@@ -108,14 +108,13 @@ def test_missing_packages(flags, capsys, monkeypatch):
     assert "the study needs waitress; install them with: pip install 'maskgan_jax[study]'" in error(capsys, *flags)
 
 
-def test_a_port_in_use(flags, capsys, monkeypatch, tmp_path):
-    library = tmp_path / "library.js"
-    library.touch()
-    monkeypatch.setattr("maskgan_jax.study.server.package_file", lambda name: library)
+def test_a_port_in_use(flags, capsys, tmp_path):
+    """Nothing is begun."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         assert f"cannot listen on 127.0.0.1 port {port} (" in error(capsys, *flags, f"--port={port}")
     assert "cannot listen on 192.0.2.7 port 0" in error(capsys, *flags, "--host=192.0.2.7")
+    assert not (tmp_path / "study.db").exists()
 
 
 def test_without_the_javascript_libraries(flags, capsys, monkeypatch, tmp_path):
