@@ -112,10 +112,7 @@ class Database:
             path.parent.mkdir(parents=True, exist_ok=True)
             with _errors(path), contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
                 connection.executescript(f"PRAGMA user_version = {_VERSION}; BEGIN; {_SCHEMA}")
-                fixed = {"design": vars(design), **settings}
-                connection.execute("INSERT INTO study VALUES (?, ?, ?)", (json.dumps(fixed), secrets.token_urlsafe(24), _now()))
-                rows = [(secrets.token_urlsafe(12), *image, digest) for image, digest in digests.items()]
-                connection.executemany("INSERT INTO images VALUES (?, ?, ?, ?)", rows)
+                _begin(connection, design, digests, settings, secrets.token_urlsafe(24))
                 connection.execute("COMMIT")
                 connection.execute("PRAGMA journal_mode = WAL")
             temporary.replace(path)
@@ -125,6 +122,20 @@ class Database:
             for suffix in ("", "-journal", "-wal", "-shm"):
                 Path(f"{temporary}{suffix}").unlink(missing_ok=True)
         return cls(path)
+
+    def begin_anew(self, design: Design, digests: Mapping[tuple[str, str], str], settings: Mapping[str, Any]) -> bool:
+        """Begins the study again with what `create` takes, unless a rater has joined; returns whether it did.
+
+        The secret stays, and with it the address. What this object has read of the old study does not follow.
+        """
+        design.check()
+        with self._transaction() as connection:
+            if connection.execute("SELECT 1 FROM raters").fetchone():
+                return False
+            connection.execute("DELETE FROM study")
+            connection.execute("DELETE FROM images")
+            _begin(connection, design, digests, settings, self.secret)
+        return True
 
     def images(self) -> dict[str, tuple[str, str]]:
         """{id: (face, method)} of all images. The ids are random: they tell nothing."""
@@ -255,6 +266,20 @@ _TRIAL = "task, face, methods, repeat"
 def _open(path: Path) -> sqlite3.Connection:
     """A connection to a file that is there: otherwise, SQLite would make an empty one."""
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=10, isolation_level=None)
+
+
+def _begin(
+    connection: sqlite3.Connection,
+    design: Design,
+    digests: Mapping[tuple[str, str], str],
+    settings: Mapping[str, Any],
+    secret: str,
+) -> None:
+    """Writes what is fixed at the start."""
+    fixed = json.dumps({"design": vars(design), **settings})
+    connection.execute("INSERT INTO study VALUES (?, ?, ?)", (fixed, secret, _now()))
+    rows = [(secrets.token_urlsafe(12), *image, digest) for image, digest in digests.items()]
+    connection.executemany("INSERT INTO images VALUES (?, ?, ?, ?)", rows)
 
 
 def _trial(row: Sequence[Any]) -> Trial:
