@@ -160,6 +160,7 @@ def _serve(options: argparse.Namespace) -> None:
             stack.enter_context(locked(lock, f"another `maskgan study serve` uses {options.db}; end it, or give another --db"))
         except OSError as error:
             raise UserError(f"cannot lock {lock} ({error.strerror}); check the folder's permissions") from error
+        stack.callback(lock.unlink, missing_ok=True)  # While it is still held.
         # First, so that a port in use leaves no study behind.
         listener = stack.enter_context(listen(options.host, options.port))
         images = find_images(dict(options.images), options.real, options.masked, options.mask)

@@ -102,6 +102,13 @@ def test_a_database_that_cannot_be_written(flags, capsys):
     assert "cannot write /proc/study.db" in error(capsys, *flags, "--db=/proc/study.db")
 
 
+def test_a_database_of_something_else_is_left_as_it_was(flags, capsys, tmp_path):
+    (tmp_path / "study.db").write_text("notes")
+    assert "study.db is not a study, or is damaged" in error(capsys, *flags)
+    assert [path.name for path in tmp_path.iterdir()] == ["study.db"]
+    assert (tmp_path / "study.db").read_text() == "notes"
+
+
 def test_missing_packages(flags, capsys, monkeypatch):
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "waitress" else found(name))
@@ -133,8 +140,10 @@ def test_two_servers_on_one_database(flags, tmp_path):
         second = start(flags)
         assert second.wait(60) == 1
         assert f"another `maskgan study serve` uses {tmp_path}/study.db; end it" in second.stderr.read()
+        assert (tmp_path / "study.db-lock").exists()
         first.send_signal(signal.SIGTERM)
         assert first.wait(20) in (0, 130)
+        assert [path.name for path in tmp_path.iterdir()] == ["study.db"]
         assert "Traceback" not in first.stderr.read()
     finally:
         first.kill()
