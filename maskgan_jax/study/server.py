@@ -6,8 +6,8 @@ import functools
 import hashlib
 import hmac
 import importlib.resources
-import json
 import logging
+import re
 import socket
 from pathlib import Path
 
@@ -43,6 +43,8 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+# A browser's key, as answers.js makes it.
+KEY = re.compile("[0-9a-f]{48}")
 # What one request may hold, in bytes.
 LARGEST_REQUEST = 1_000_000
 
@@ -148,7 +150,7 @@ def create_app(database: Database, images: Images, host: str = "127.0.0.1") -> f
 
     @app.post("/session")
     def session() -> flask.typing.ResponseReturnValue:
-        request = _request("key")
+        request = _request()
         rater = database.rater_of(request["key"])
         if not rater:
             if not isinstance(request.get("rater"), str):
@@ -168,7 +170,7 @@ def create_app(database: Database, images: Images, host: str = "127.0.0.1") -> f
 
     @app.post("/answers")
     def answers() -> flask.typing.ResponseReturnValue:
-        request = _request("key")
+        request = _request()
         rater = database.rater_of(request["key"])
         if not rater or not isinstance(request.get("answers"), list):
             raise UserError("nobody with this key takes part in the study")
@@ -212,16 +214,14 @@ def _script_or_style(files: dict[str, bytes], name: str) -> flask.typing.Respons
     return flask.Response(files[name], mimetype="text/css" if name.endswith(".css") else "text/javascript")
 
 
-def _request(*names: str) -> dict:
-    """The JSON object that was sent, with these texts in it. Raises UserError if it is none."""
+def _request() -> dict:
+    """The JSON object that was sent, with a browser's key in it. Raises UserError if it is none."""
     # Only the page itself can send this type: browsers let no other site do so.
     request = flask.request.get_json(silent=True)
-    if not isinstance(request, dict) or not all(isinstance(request.get(name), str) and request[name] for name in names):
+    if not isinstance(request, dict) or not isinstance(request.get("key"), str):
         raise UserError("the request is not one of this study's page")
-    try:
-        json.dumps(request, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:  # Half a character, which no database takes.
-        raise UserError("the request is not one of this study's page") from error
+    if not KEY.fullmatch(request["key"]):
+        raise UserError("the key is not one that this study's page makes: 48 digits from 0 to f")
     return request
 
 
