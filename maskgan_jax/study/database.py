@@ -38,8 +38,8 @@ _LONGEST = 24 * 3_600_000
 RATER_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
-class StudyFull(UserError):
-    """The database cannot take an answer now; the answer is still where it came from."""
+class Unusable(UserError):
+    """The file cannot be read or written, now or ever; an answer that came is not stored. The message has the file's name."""
 
 
 class Answer(NamedTuple):
@@ -63,7 +63,7 @@ class Answer(NamedTuple):
 
 
 class Database:
-    """A study on the disk. Every function raises UserError if the file cannot be read or written."""
+    """A study on the disk. Every function raises Unusable if the file cannot be read or written."""
 
     def __init__(self, path: str | os.PathLike):
         """Opens a study.
@@ -201,7 +201,7 @@ class Database:
           The ids of the trials that have an answer now, and {id: what is wrong} of those that were refused.
 
         Raises:
-          StudyFull: nothing was stored.
+          Unusable: nothing was stored.
         """
         trials = self.trials(rater)
         stored, refused = [], {}
@@ -309,13 +309,13 @@ def _is_number(value: Any) -> bool:
 
 @contextlib.contextmanager
 def _errors(path: Path) -> Iterator[None]:
-    """Raises UserError for what SQLite says about the file."""
+    """Raises Unusable for what SQLite says about the file."""
     try:
         yield
     except sqlite3.OperationalError as error:
-        raise StudyFull(f"cannot use {path} ({error}); check its permissions, the free space and what else uses it") from error
+        raise Unusable(f"cannot use {path} ({error}); check its permissions, the free space and what else uses it") from error
     except sqlite3.DatabaseError as error:
-        raise UserError(f"{path} is not a study, or is damaged ({error}); give another file, or a copy") from error
+        raise Unusable(f"{path} is not a study, or is damaged ({error}); give another file, or a copy") from error
 
 
 def _now() -> str:

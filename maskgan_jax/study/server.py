@@ -21,7 +21,7 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.files import encode_png, read_image
 from maskgan_jax.javascript.packages import package_file
 from maskgan_jax.runtime.ports import binding
-from maskgan_jax.study.database import Database, StudyFull
+from maskgan_jax.study.database import Database, Unusable
 from maskgan_jax.study.design import QUESTIONS
 from maskgan_jax.study.images import Images
 
@@ -96,10 +96,10 @@ def create_app(database: Database, images: Images, host: str = "127.0.0.1") -> f
             response.headers.setdefault(name, value)
         return response
 
-    @app.errorhandler(StudyFull)
-    def cannot_store(error: StudyFull) -> flask.typing.ResponseReturnValue:
+    @app.errorhandler(Unusable)
+    def cannot_store(error: Unusable) -> flask.typing.ResponseReturnValue:
         print(f"maskgan study: {error}; no answer is lost: the browsers keep them and try again", flush=True)
-        return _refusal("the study's computer cannot store answers now", 507)
+        return _refusal("the study's computer cannot read or store answers now; tell who runs the study", 507)
 
     @app.errorhandler(werkzeug.exceptions.HTTPException)
     def refuse_request(error: werkzeug.exceptions.HTTPException) -> flask.typing.ResponseReturnValue:

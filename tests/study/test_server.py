@@ -12,6 +12,7 @@ from maskgan_jax.study import server
 from maskgan_jax.study.images import Images
 from maskgan_jax.study.server import create_app
 
+UNUSABLE = "the study's computer cannot read or store answers now; tell who runs the study"
 KEY, OTHER_KEY = "0123456789abcdef" * 3, "f" * 48
 
 
@@ -191,9 +192,17 @@ def test_a_full_disk_is_told_and_nothing_is_lost(client, session, database, repl
     with monkeypatch.context() as patch:
         patch.setattr(sqlite3, "connect", full)
         answer = client.post("/answers", json={"key": KEY, "answers": [reply(name, trial)]})
-    assert answer.status_code == 507 and answer.json == {"error": "the study's computer cannot store answers now"}
+    assert answer.status_code == 507 and answer.json["error"] == UNUSABLE
     assert "(disk is full); check its permissions, the free space" in capsys.readouterr().out
     assert client.post("/answers", json={"key": KEY, "answers": [reply(name, trial)]}).json["stored"] == [name]
+
+
+@pytest.mark.parametrize("path", ["/session", "/answers"])
+def test_a_damaged_database_tells_raters_no_paths(client, session, database, capsys, path):
+    database.path.write_text("not a database, " * 1000)
+    answer = client.post(path, json={"key": KEY, "rater": "anna", "answers": []})
+    assert answer.status_code == 507 and answer.json == {"error": UNUSABLE}
+    assert f"{database.path} is not a study, or is damaged (" in capsys.readouterr().out
 
 
 def test_an_image_that_vanished(client, session, images, monkeypatch, capsys):
