@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import hmac
 import importlib.resources
@@ -72,11 +71,6 @@ def create_app(database: Database, images: Images, host: str = "127.0.0.1") -> f
     if host in LOOPBACK:  # So that no other site reaches the server by a name that it lets point to this computer.
         app.config["TRUSTED_HOSTS"] = list(LOOPBACK)
 
-    @functools.lru_cache(maxsize=1024)
-    def png(name: str) -> bytes:
-        # Encoded anew: neither the format, nor the size, nor what else is in a file tells which method it comes from.
-        return encode_png(images.read(*known[name]))
-
     @app.before_request
     def check_access() -> flask.typing.ResponseReturnValue | None:
         if host in LOOPBACK:
@@ -130,7 +124,8 @@ def create_app(database: Database, images: Images, host: str = "127.0.0.1") -> f
         if name not in ("0.png", "1.png"):
             return _refusal("there is no such image", 404)
         try:
-            return flask.Response(encode_png(_practice_images(png(next(iter(known))))[name == "1.png"]), mimetype="image/png")
+            size = images.read(*next(iter(known.values()))).shape[:2]
+            return flask.Response(encode_png(_practice_images(*size)[name == "1.png"]), mimetype="image/png")
         except UserError as error:
             return _unreadable(error)
 
@@ -140,7 +135,8 @@ def create_app(database: Database, images: Images, host: str = "127.0.0.1") -> f
         if name not in known:
             return _refusal("there is no such image", 404)
         try:
-            return flask.Response(png(name), mimetype="image/png")
+            # Encoded anew: neither the format, nor the size, nor what else is in a file tells which method it comes from.
+            return flask.Response(encode_png(images.read(*known[name])), mimetype="image/png")
         except UserError as error:
             return _unreadable(error)
 
@@ -235,9 +231,8 @@ def _unreadable(error: UserError) -> flask.typing.ResponseReturnValue:
     return _refusal("an image cannot be read on the study's computer; tell who runs the study", 500)
 
 
-def _practice_images(like: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Two images of the package's portrait, of the size of a PNG: as it is, and with the lower half of the face blurred."""
-    height, width = cv2.imdecode(np.frombuffer(like, np.uint8), cv2.IMREAD_COLOR).shape[:2]
+def _practice_images(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two images of the package's portrait, of this size: as it is, and with the lower half of the face blurred."""
     photo = read_image(PORTRAIT)[5:205, 128:328]  # The face.
     face = cv2.resize(photo, (width, height), interpolation=cv2.INTER_CUBIC)
     blurred = face.copy()

@@ -139,6 +139,16 @@ def test_images_have_true_pixels_and_tell_nothing_else(client, session, database
     assert "secret" not in str(answer.headers) and b"tEXt" not in answer.data
 
 
+def test_no_images_are_kept_in_memory(client, session, images, monkeypatch):
+    """A study may have any number of images of up to 2048 px a side."""
+    read, reads = Images.read, []
+    monkeypatch.setattr(Images, "read", lambda *of: reads.append(of) or read(*of))
+    shown = session["trials"][0]["images"][0]
+    assert client.get(shown).data == client.get(shown).data
+    half = len(reads) // 2  # The anchor that is drawn reads another image.
+    assert half and reads[:half] == reads[half:]
+
+
 def test_a_session_is_blind(client, session):
     text = client.post("/session", json={"key": KEY}).text
     assert not any(word in text for word in ("secret-name", "ours", "telea", "masked", "repeat", "method", "face"))
