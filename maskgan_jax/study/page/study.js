@@ -159,8 +159,8 @@ async function main() {
   const answers = new Answers(study, (sentence) => (status.textContent = sentence));
   let session = await request("/session", { key: answers.key });
   if (!session.rater) session = await join(answers, consent);
-  // An answer that still waits here counts as given.
-  const done = new Set([...session.answered, ...answers.waiting.map(({ trial }) => trial)]);
+  // An answer that still waits here, or was refused, counts as given: nobody is asked twice.
+  const done = new Set([...session.answered, ...[...answers.waiting, ...answers.refused].map(({ trial }) => trial)]);
   const left = session.trials.filter(({ id }) => !done.has(id));
   answers.send();
   if (left.length) {
@@ -180,8 +180,8 @@ async function main() {
   show("One moment", ["The last answers are being stored. Please leave this page open."]);
   await answers.allStored();
   progress.hidden = true;
-  const stored = answers.refused
-    ? `The study refused ${answers.refused} of your answers: please tell who runs it. The others are stored.`
+  const stored = answers.refused.length
+    ? `The study refused ${answers.refused.length} of your answers: please tell who runs it. The others are stored.`
     : "All your answers are stored.";
   show("Thank you", [`${stored} Your id is ${session.rater}. You can close this page.`]);
 }
