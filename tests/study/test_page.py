@@ -147,6 +147,8 @@ class Rater:
         self.until("!Object.keys(localStorage).some(key => key.includes('answer'))")
 
     def practise(self, times=2):
+        self.page.get_by_role("button", name="Practise").wait_for()
+        assert ("the key that is written on it" in self.page.inner_text("#study")) == (not self.touch)
         self.go_on("Practise")
         for number in range(times):
             self.rate(number, practice=True)

@@ -34,6 +34,9 @@ const TASKS = {
   },
 };
 
+/** Devices with a keyboard, as far as browsers tell; others show no keys. */
+const KEYBOARD = matchMedia("(hover: hover) and (pointer: fine)");
+
 /** Text as HTML: whatever comes from the server is text. */
 function escaped(text) {
   return Object.assign(document.createElement("p"), { textContent: text }).innerHTML;
@@ -134,7 +137,7 @@ function task(name, trials, images, answers, seenBefore) {
     choices: [label],
     on_load: () => display.querySelector("button").focus(),
   });
-  const keys = "Answer by tapping a button, or with the key that is written on it.";
+  const keys = `Answer by tapping a button${KEYBOARD.matches ? ", or with the key that is written on it" : ""}.`;
   const begin = seenBefore
     ? [button(title, ["Welcome back. The study goes on where you stopped.", text, keys], "Go on")]
     : [
