@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from maskgan_jax.errors import UserError
+from maskgan_jax.runtime.ports import port
 
 PORT = 8000
 
@@ -22,7 +23,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="writes the site to this folder, which must not be there yet")
     parser.add_argument(
         "--serve",
-        type=int,
+        type=port,
         nargs="?",
         const=PORT,
         metavar="PORT",
@@ -32,8 +33,6 @@ def main(arguments: list[str]) -> None:
     flags = parser.parse_args(arguments)
     if flags.out is None and flags.serve is None:
         parser.error("give --out=DIR to write the site, --serve to look at it, or both")
-    if flags.serve is not None and not 0 <= flags.serve <= 65535:
-        parser.error("--serve takes a port from 0 to 65535")
 
     # They take seconds to import; a mistyped flag should not.
     from maskgan_jax.page.server import create_server

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import check_writable, write_json
+from maskgan_jax.runtime.ports import port
 
 # Of each package of the extra, its module.
 _EXTRA = ("flask", "krippendorff", "matplotlib", "waitress")
@@ -53,13 +54,7 @@ def _add_serve(commands) -> None:
     parser.add_argument("--consent", metavar="FILE.txt", help="another text for the first page; empty lines part paragraphs")
     _add_design(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this computer only)")
-    parser.add_argument("--port", type=_port, default=8000, help="default: 8000; 0 takes a free one")
-
-
-def _port(value: str) -> int:
-    if not value.isdecimal() or int(value) > 65535:
-        raise argparse.ArgumentTypeError(f"{value!r} is no port from 0 to 65535")
-    return int(value)
+    parser.add_argument("--port", type=port, default=8000, help="default: 8000; 0 takes a free one")
 
 
 def _whole(value: str) -> int:
@@ -152,7 +147,7 @@ def _serve(options: argparse.Namespace) -> None:
     from maskgan_jax.runtime import signals
     from maskgan_jax.runtime.lock import locked
     from maskgan_jax.study.images import find_images
-    from maskgan_jax.study.server import LOOPBACK, create_app, serve
+    from maskgan_jax.study.server import LOOPBACK, create_app, listen, serve
     from maskgan_jax.study.start import open_study
 
     names = [name for name, _ in options.images]
@@ -165,6 +160,9 @@ def _serve(options: argparse.Namespace) -> None:
             stack.enter_context(locked(lock, f"another `maskgan study serve` uses {options.db}; end it, or give another --db"))
         except OSError as error:
             raise UserError(f"cannot lock {lock} ({error.strerror}); check the folder's permissions") from error
+        stack.callback(lock.unlink, missing_ok=True)  # While it is still held.
+        # First, so that a port in use leaves no study behind.
+        listener = stack.enter_context(listen(options.host, options.port))
         images = find_images(dict(options.images), options.real, options.masked, options.mask)
         database = open_study(
             options.db,
@@ -178,7 +176,7 @@ def _serve(options: argparse.Namespace) -> None:
         )
         app = create_app(database, images, options.host)
         with signals.sigterm_interrupts():
-            serve(app, options.host, options.port, None if options.host in LOOPBACK else database.secret)
+            serve(app, listener, options.host, None if options.host in LOOPBACK else database.secret)
 
 
 def _report(options: argparse.Namespace) -> None:

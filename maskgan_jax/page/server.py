@@ -7,7 +7,7 @@ import http.server
 import os
 from pathlib import Path
 
-from maskgan_jax.errors import UserError
+from maskgan_jax.runtime.ports import binding
 
 # COOP and COEP isolate the page from others, without which browsers give WebAssembly no threads. The policy lets the page load
 # from here alone and compile WebAssembly; pictures may also be made by the page itself.
@@ -59,7 +59,5 @@ def create_server(folder: Path, port: int) -> http.server.ThreadingHTTPServer:
     Raises:
       UserError: the port is taken, or not allowed.
     """
-    try:
+    with binding("127.0.0.1", port, "--serve=PORT"):
         return _Server(("127.0.0.1", port), functools.partial(Handler, directory=str(folder)))
-    except OSError as error:
-        raise UserError(f"cannot serve on port {port} ({error.strerror}); give another one, such as --serve=8001") from error

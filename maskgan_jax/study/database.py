@@ -38,8 +38,8 @@ _LONGEST = 24 * 3_600_000
 RATER_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 
 
-class StudyFull(UserError):
-    """The database cannot take an answer now; the answer is still where it came from."""
+class Unusable(UserError):
+    """The file cannot be read or written, now or ever; an answer that came is not stored. The message has the file's name."""
 
 
 class Answer(NamedTuple):
@@ -63,7 +63,7 @@ class Answer(NamedTuple):
 
 
 class Database:
-    """A study on the disk. Every function raises UserError if the file cannot be read or written."""
+    """A study on the disk. Every function raises Unusable if the file cannot be read or written."""
 
     def __init__(self, path: str | os.PathLike):
         """Opens a study.
@@ -112,10 +112,7 @@ class Database:
             path.parent.mkdir(parents=True, exist_ok=True)
             with _errors(path), contextlib.closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
                 connection.executescript(f"PRAGMA user_version = {_VERSION}; BEGIN; {_SCHEMA}")
-                fixed = {"design": vars(design), **settings}
-                connection.execute("INSERT INTO study VALUES (?, ?, ?)", (json.dumps(fixed), secrets.token_urlsafe(24), _now()))
-                rows = [(secrets.token_urlsafe(12), *image, digest) for image, digest in digests.items()]
-                connection.executemany("INSERT INTO images VALUES (?, ?, ?, ?)", rows)
+                _begin(connection, design, digests, settings, secrets.token_urlsafe(24))
                 connection.execute("COMMIT")
                 connection.execute("PRAGMA journal_mode = WAL")
             temporary.replace(path)
@@ -125,6 +122,20 @@ class Database:
             for suffix in ("", "-journal", "-wal", "-shm"):
                 Path(f"{temporary}{suffix}").unlink(missing_ok=True)
         return cls(path)
+
+    def begin_anew(self, design: Design, digests: Mapping[tuple[str, str], str], settings: Mapping[str, Any]) -> bool:
+        """Begins the study again with what `create` takes, unless a rater has joined; returns whether it did.
+
+        The secret stays, and with it the address. What this object has read of the old study does not follow.
+        """
+        design.check()
+        with self._transaction() as connection:
+            if connection.execute("SELECT 1 FROM raters").fetchone():
+                return False
+            connection.execute("DELETE FROM study")
+            connection.execute("DELETE FROM images")
+            _begin(connection, design, digests, settings, self.secret)
+        return True
 
     def images(self) -> dict[str, tuple[str, str]]:
         """{id: (face, method)} of all images. The ids are random: they tell nothing."""
@@ -190,7 +201,7 @@ class Database:
           The ids of the trials that have an answer now, and {id: what is wrong} of those that were refused.
 
         Raises:
-          StudyFull: nothing was stored.
+          Unusable: nothing was stored.
         """
         trials = self.trials(rater)
         stored, refused = [], {}
@@ -257,6 +268,20 @@ def _open(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=10, isolation_level=None)
 
 
+def _begin(
+    connection: sqlite3.Connection,
+    design: Design,
+    digests: Mapping[tuple[str, str], str],
+    settings: Mapping[str, Any],
+    secret: str,
+) -> None:
+    """Writes what is fixed at the start."""
+    fixed = json.dumps({"design": vars(design), **settings})
+    connection.execute("INSERT INTO study VALUES (?, ?, ?)", (fixed, secret, _now()))
+    rows = [(secrets.token_urlsafe(12), *image, digest) for image, digest in digests.items()]
+    connection.executemany("INSERT INTO images VALUES (?, ?, ?, ?)", rows)
+
+
 def _trial(row: Sequence[Any]) -> Trial:
     return Trial(row[0], row[1], tuple(json.loads(row[2])), bool(row[3]))
 
@@ -284,13 +309,13 @@ def _is_number(value: Any) -> bool:
 
 @contextlib.contextmanager
 def _errors(path: Path) -> Iterator[None]:
-    """Raises UserError for what SQLite says about the file."""
+    """Raises Unusable for what SQLite says about the file."""
     try:
         yield
     except sqlite3.OperationalError as error:
-        raise StudyFull(f"cannot use {path} ({error}); check its permissions, the free space and what else uses it") from error
+        raise Unusable(f"cannot use {path} ({error}); check its permissions, the free space and what else uses it") from error
     except sqlite3.DatabaseError as error:
-        raise UserError(f"{path} is not a study, or is damaged ({error}); give another file, or a copy") from error
+        raise Unusable(f"{path} is not a study, or is damaged ({error}); give another file, or a copy") from error
 
 
 def _now() -> str:

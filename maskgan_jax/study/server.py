@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import hmac
 import importlib.resources
-import json
 import logging
+import re
+import socket
 from pathlib import Path
 
 import cv2
@@ -19,7 +19,8 @@ import werkzeug.exceptions
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import encode_png, read_image
 from maskgan_jax.javascript.packages import package_file
-from maskgan_jax.study.database import Database, StudyFull
+from maskgan_jax.runtime.ports import binding
+from maskgan_jax.study.database import Database, Unusable
 from maskgan_jax.study.design import QUESTIONS
 from maskgan_jax.study.images import Images
 
@@ -41,6 +42,8 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+# A browser's key, as answers.js makes it.
+KEY = re.compile("[0-9a-f]{48}")
 # What one request may hold, in bytes.
 LARGEST_REQUEST = 1_000_000
 
@@ -68,11 +71,6 @@ def create_app(database: Database, images: Images, host: str = "127.0.0.1") -> f
     if host in LOOPBACK:  # So that no other site reaches the server by a name that it lets point to this computer.
         app.config["TRUSTED_HOSTS"] = list(LOOPBACK)
 
-    @functools.lru_cache(maxsize=1024)
-    def png(name: str) -> bytes:
-        # Encoded anew: neither the format, nor the size, nor what else is in a file tells which method it comes from.
-        return encode_png(images.read(*known[name]))
-
     @app.before_request
     def check_access() -> flask.typing.ResponseReturnValue | None:
         if host in LOOPBACK:
@@ -92,10 +90,10 @@ def create_app(database: Database, images: Images, host: str = "127.0.0.1") -> f
             response.headers.setdefault(name, value)
         return response
 
-    @app.errorhandler(StudyFull)
-    def cannot_store(error: StudyFull) -> flask.typing.ResponseReturnValue:
+    @app.errorhandler(Unusable)
+    def cannot_store(error: Unusable) -> flask.typing.ResponseReturnValue:
         print(f"maskgan study: {error}; no answer is lost: the browsers keep them and try again", flush=True)
-        return _refusal("the study's computer cannot store answers now", 507)
+        return _refusal("the study's computer cannot read or store answers now; tell who runs the study", 507)
 
     @app.errorhandler(werkzeug.exceptions.HTTPException)
     def refuse_request(error: werkzeug.exceptions.HTTPException) -> flask.typing.ResponseReturnValue:
@@ -126,7 +124,8 @@ def create_app(database: Database, images: Images, host: str = "127.0.0.1") -> f
         if name not in ("0.png", "1.png"):
             return _refusal("there is no such image", 404)
         try:
-            return flask.Response(encode_png(_practice_images(png(next(iter(known))))[name == "1.png"]), mimetype="image/png")
+            size = images.read(*next(iter(known.values()))).shape[:2]
+            return flask.Response(encode_png(_practice_images(*size)[name == "1.png"]), mimetype="image/png")
         except UserError as error:
             return _unreadable(error)
 
@@ -136,7 +135,8 @@ def create_app(database: Database, images: Images, host: str = "127.0.0.1") -> f
         if name not in known:
             return _refusal("there is no such image", 404)
         try:
-            return flask.Response(png(name), mimetype="image/png")
+            # Encoded anew: neither the format, nor the size, nor what else is in a file tells which method it comes from.
+            return flask.Response(encode_png(images.read(*known[name])), mimetype="image/png")
         except UserError as error:
             return _unreadable(error)
 
@@ -146,7 +146,7 @@ def create_app(database: Database, images: Images, host: str = "127.0.0.1") -> f
 
     @app.post("/session")
     def session() -> flask.typing.ResponseReturnValue:
-        request = _request("key")
+        request = _request()
         rater = database.rater_of(request["key"])
         if not rater:
             if not isinstance(request.get("rater"), str):
@@ -166,7 +166,7 @@ def create_app(database: Database, images: Images, host: str = "127.0.0.1") -> f
 
     @app.post("/answers")
     def answers() -> flask.typing.ResponseReturnValue:
-        request = _request("key")
+        request = _request()
         rater = database.rater_of(request["key"])
         if not rater or not isinstance(request.get("answers"), list):
             raise UserError("nobody with this key takes part in the study")
@@ -176,18 +176,24 @@ def create_app(database: Database, images: Images, host: str = "127.0.0.1") -> f
     return app
 
 
-def serve(app: flask.Flask, host: str, port: int, token: str | None) -> None:
-    """Serves the study until it is interrupted; prints its address.
+def listen(host: str, port: int) -> socket.socket:
+    """A socket for `serve`; requests wait in it until then.
 
     Raises:
       UserError: the address is not of this machine, or something else listens there.
     """
-    try:
-        server = waitress.create_server(app, host=host, port=port, threads=8, ident=None)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"cannot listen on {host} port {port} ({getattr(error, 'strerror', None) or error}); give another --port or --host"
-        ) from error
+    with binding(host, port, "--port or --host"):
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen()
+    return listener
+
+
+def serve(app: flask.Flask, listener: socket.socket, host: str, token: str | None) -> None:
+    """Serves the study until it is interrupted; prints its address."""
+    server = waitress.create_server(app, sockets=[listener], threads=8, ident=None)
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # It warns of every request that waits for a moment.
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{server.effective_port}/" + (f"?token={token}" if token else "")
@@ -204,16 +210,14 @@ def _script_or_style(files: dict[str, bytes], name: str) -> flask.typing.Respons
     return flask.Response(files[name], mimetype="text/css" if name.endswith(".css") else "text/javascript")
 
 
-def _request(*names: str) -> dict:
-    """The JSON object that was sent, with these texts in it. Raises UserError if it is none."""
+def _request() -> dict:
+    """The JSON object that was sent, with a browser's key in it. Raises UserError if it is none."""
     # Only the page itself can send this type: browsers let no other site do so.
     request = flask.request.get_json(silent=True)
-    if not isinstance(request, dict) or not all(isinstance(request.get(name), str) and request[name] for name in names):
+    if not isinstance(request, dict) or not isinstance(request.get("key"), str):
         raise UserError("the request is not one of this study's page")
-    try:
-        json.dumps(request, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:  # Half a character, which no database takes.
-        raise UserError("the request is not one of this study's page") from error
+    if not KEY.fullmatch(request["key"]):
+        raise UserError("the key is not one that this study's page makes: 48 digits from 0 to f")
     return request
 
 
@@ -227,9 +231,8 @@ def _unreadable(error: UserError) -> flask.typing.ResponseReturnValue:
     return _refusal("an image cannot be read on the study's computer; tell who runs the study", 500)
 
 
-def _practice_images(like: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Two images of the package's portrait, of the size of a PNG: as it is, and with the lower half of the face blurred."""
-    height, width = cv2.imdecode(np.frombuffer(like, np.uint8), cv2.IMREAD_COLOR).shape[:2]
+def _practice_images(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two images of the package's portrait, of this size: as it is, and with the lower half of the face blurred."""
     photo = read_image(PORTRAIT)[5:205, 128:328]  # The face.
     face = cv2.resize(photo, (width, height), interpolation=cv2.INTER_CUBIC)
     blurred = face.copy()

@@ -26,7 +26,7 @@ def open_study(
     expressions: str | os.PathLike | None = None,
     consent: str | os.PathLike | None = None,
 ) -> Database:
-    """The study in a database file, which is made if it is not there.
+    """The study in a database file, which is made if it is not there, and begins anew if it has other settings and no rater.
 
     Args:
       path: the file.
@@ -37,7 +37,7 @@ def open_study(
       consent: a text file for the first page, instead of the package's.
 
     Raises:
-      UserError: the images or a file are unfit, or the study at `path` began with other images or settings.
+      UserError: the images or a file are unfit, or the study at `path` has raters and other images or settings.
     """
     faces = read_expressions(expressions, images.faces) if expressions else dict.fromkeys(images.faces, "")
     design = Design(faces, images.methods, dict(tasks), repeats, seed)
@@ -71,6 +71,9 @@ def open_study(
         ("images", database.digests(), digests),
     ):
         if was != given:
+            if database.begin_anew(design, digests, settings):
+                print(f"the study in {path} had other {what} and no rater yet: it begins anew", flush=True)
+                return Database(path)
             raise UserError(
                 f"the study in {path} began with other {what}; give the same {what} to go on with it, or another --db for "
                 "another study"

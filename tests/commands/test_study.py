@@ -102,20 +102,26 @@ def test_a_database_that_cannot_be_written(flags, capsys):
     assert "cannot write /proc/study.db" in error(capsys, *flags, "--db=/proc/study.db")
 
 
+def test_a_database_of_something_else_is_left_as_it_was(flags, capsys, tmp_path):
+    (tmp_path / "study.db").write_text("notes")
+    assert "study.db is not a study, or is damaged" in error(capsys, *flags)
+    assert [path.name for path in tmp_path.iterdir()] == ["study.db"]
+    assert (tmp_path / "study.db").read_text() == "notes"
+
+
 def test_missing_packages(flags, capsys, monkeypatch):
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "waitress" else found(name))
     assert "the study needs waitress; install them with: pip install 'maskgan_jax[study]'" in error(capsys, *flags)
 
 
-def test_a_port_in_use(flags, capsys, monkeypatch, tmp_path):
-    library = tmp_path / "library.js"
-    library.touch()
-    monkeypatch.setattr("maskgan_jax.study.server.package_file", lambda name: library)
+def test_a_port_in_use(flags, capsys, tmp_path):
+    """Nothing is begun."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         assert f"cannot listen on 127.0.0.1 port {port} (" in error(capsys, *flags, f"--port={port}")
     assert "cannot listen on 192.0.2.7 port 0" in error(capsys, *flags, "--host=192.0.2.7")
+    assert not (tmp_path / "study.db").exists()
 
 
 def test_without_the_javascript_libraries(flags, capsys, monkeypatch, tmp_path):
@@ -134,8 +140,10 @@ def test_two_servers_on_one_database(flags, tmp_path):
         second = start(flags)
         assert second.wait(60) == 1
         assert f"another `maskgan study serve` uses {tmp_path}/study.db; end it" in second.stderr.read()
+        assert (tmp_path / "study.db-lock").exists()
         first.send_signal(signal.SIGTERM)
         assert first.wait(20) in (0, 130)
+        assert [path.name for path in tmp_path.iterdir()] == ["study.db"]
         assert "Traceback" not in first.stderr.read()
     finally:
         first.kill()

@@ -15,8 +15,8 @@ from maskgan_jax.__main__ import main
     "flags, words",
     [
         ([], "give --out=DIR to write the site, --serve to look at it, or both"),
-        (["--serve=70000"], "--serve takes a port from 0 to 65535"),
-        (["--serve=door"], "invalid int value"),
+        (["--serve=70000"], "'70000' is no port from 0 to 65535"),
+        (["--serve=door"], "'door' is no port from 0 to 65535"),
     ],
 )
 def test_wrong_usage(flags, words, capsys):

@@ -271,6 +271,21 @@ def test_pasting_and_dropping(page, kind, event, field):
     assert page.inner_text("#caption") == f"{kind}.png, 300 × 150"
 
 
+def test_two_photos_dropped_at_once(page):
+    """The first is taken, and it says so."""
+    page.evaluate(
+        """document.body.dataset.photo = '';
+           const data = new DataTransfer();
+           document.createElement("canvas").toBlob((blob) => {
+             for (const name of ["one.png", "two.png"]) data.items.add(new File([blob], name, { type: "image/png" }));
+             document.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
+           });"""
+    )
+    page.wait_for_selector("body[data-photo=done]")
+    assert page.inner_text("#caption") == "one.png, 300 × 150"
+    assert "Only one.png was opened" in page.inner_text("#warnings")
+
+
 def test_nobody_in_the_photo(page):
     open_photo(page, "grey.png", encode_png(np.full((120, 160, 3), 128, np.uint8)))
     assert "No face was found" in page.inner_text("#status")

@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 
 from maskgan_jax.errors import UserError
-from maskgan_jax.study.database import Database, StudyFull
+from maskgan_jax.study.database import Database, Unusable
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_a_full_disk_loses_nothing(database, rater, reply, monkeypatch):
         return connection
 
     monkeypatch.setattr(sqlite3, "connect", full)
-    with pytest.raises(StudyFull, match=r"cannot use .*study.db \(database or disk is full\); check"):
+    with pytest.raises(Unusable, match=r"cannot use .*study.db \(database or disk is full\); check"):
         for number in range(20):
             database.join(f"key{number}", f"rater{number}")
     monkeypatch.undo()

@@ -147,6 +147,8 @@ class Rater:
         self.until("!Object.keys(localStorage).some(key => key.includes('answer'))")
 
     def practise(self, times=2):
+        self.page.get_by_role("button", name="Practise").wait_for()
+        assert ("the key that is written on it" in self.page.inner_text("#study")) == (not self.touch)
         self.go_on("Practise")
         for number in range(times):
             self.rate(number, practice=True)
@@ -274,6 +276,66 @@ def test_a_server_that_dies_and_a_connection_that_is_lost(browser, serve):
     rater.rate(6)
     rater.is_thanked()
     assert [answer.given for answer in server.answers()["carl"]] == rater.given
+    rater.context.close()
+
+
+def test_answers_that_are_refused_stay_in_the_browser(browser, serve):
+    """What makes them so here is a page that tells an impossible time."""
+    server = serve("--tasks=real=2", "--repeats=0")
+    rater = Rater(browser, server)
+    rater.join("dora")
+    rater.go_on("Practise")
+    for _ in range(2):
+        rater.press("r", "Real")
+    rater.go_on("Start")
+
+    def spoil(route):
+        route.continue_(post_data=re.sub(r'"real":[0-9.]+', '"real":-1', route.request.post_data))
+
+    rater.context.route("**/answers", spoil)
+    for _ in range(2):
+        rater.press("n", "Not real")
+        rater.nothing_waits()
+    rater.context.unroute("**/answers")
+    for _ in range(2):
+        rater.press("r", "Real")
+    rater.is_thanked()
+    message = "The study refused 2 of your answers: please tell who runs it. The others are stored."
+    assert message in rater.page.inner_text("#study")
+    rater.page.reload()
+    rater.is_thanked()
+    assert message in rater.page.inner_text("#study")
+    kept = rater.page.evaluate("Object.keys(localStorage).filter(key => key.includes('refused')).map(key => localStorage[key])")
+    assert len(kept) == 2 and all('"given":{"real":"no"}' in value and "a time is impossible" in value for value in kept)
+    assert [answer.given for answer in server.answers()["dora"]] == [{"real": "yes"}] * 2
+    rater.context.close()
+
+
+def test_only_one_retry_waits_however_often_sending_fails(browser, serve):
+    # The timers of two seconds that have not run yet.
+    script = """
+      window.retries = new Set();
+      const [start, stop] = [window.setTimeout, window.clearTimeout];
+      window.setTimeout = (run, time, ...rest) => {
+        const timer = start(() => (retries.delete(timer), run()), time, ...rest);
+        if (time === 2000) retries.add(timer);
+        return timer;
+      };
+      window.clearTimeout = (timer) => (retries.delete(timer), stop(timer));
+    """
+    rater = Rater(browser, serve("--tasks=real=2", "--repeats=0"), script)
+    rater.join("emil")
+    rater.go_on("Practise")
+    for _ in range(2):
+        rater.press("r", "Real")
+    rater.go_on("Start")
+    rater.context.route("**/answers", lambda route: route.abort())
+    for _ in range(3):
+        rater.press("r", "Real")
+        rater.page.evaluate("dispatchEvent(new Event('online'))")
+        rater.page.wait_for_timeout(100)
+    rater.until("retries.size")
+    assert rater.page.evaluate("retries.size") == 1
     rater.context.close()
 
 

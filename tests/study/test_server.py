@@ -1,5 +1,6 @@
 """The server without a browser: what it gives, to whom, and what it refuses."""
 
+import json
 import sqlite3
 
 import numpy as np
@@ -10,6 +11,9 @@ from maskgan_jax.files import decode_image
 from maskgan_jax.study import server
 from maskgan_jax.study.images import Images
 from maskgan_jax.study.server import create_app
+
+UNUSABLE = "the study's computer cannot read or store answers now; tell who runs the study"
+KEY, OTHER_KEY = "0123456789abcdef" * 3, "f" * 48
 
 
 @pytest.fixture
@@ -30,7 +34,7 @@ def client(make_client):
 @pytest.fixture
 def session(client):
     """The session of a rater who has just joined."""
-    return client.post("/session", json={"key": "k", "rater": "anna"}).json
+    return client.post("/session", json={"key": KEY, "rater": "anna"}).json
 
 
 @pytest.mark.parametrize("number", [10**400, -1, float("nan"), float("inf")])
@@ -42,14 +46,27 @@ def test_impossible_numbers_are_refused_and_the_rest_is_stored(client, session, 
         times = dict.fromkeys(trial["questions"], milliseconds)
         return {"trial": trial["id"], "given": given, "milliseconds": times, "scale": 1}
 
-    sent = client.post("/answers", json={"key": "k", "answers": [answer(first, number), answer(second, 900)]})
+    sent = client.post("/answers", json={"key": KEY, "answers": [answer(first, number), answer(second, 900)]})
     assert sent.status_code == 200
     assert sent.json == {"stored": [second["id"]], "refused": {first["id"]: "a time is impossible"}}
 
 
-def test_half_a_character_is_refused(client):
-    answer = client.post("/session", data=b'{"key": "\\ud800"}', content_type="application/json")
-    assert answer.status_code == 400 and answer.json["error"] == "the request is not one of this study's page"
+@pytest.mark.parametrize("key", ["", "k", "0" * 47, "0" * 49, "A" * 48, "é" * 48, "\ud800" * 48, "0" * 48 + "\n"])
+@pytest.mark.parametrize("path", ["/session", "/answers"])
+def test_only_keys_that_the_page_makes(client, database, path, key):
+    answer = client.post(path, json={"key": key, "rater": "anna", "answers": []})
+    assert answer.status_code == 400
+    assert answer.json["error"] == "the key is not one that this study's page makes: 48 digits from 0 to f"
+    assert database.asked() == {}
+
+
+def test_half_a_character_is_refused(client, session):
+    answer = client.post("/session", json={"key": OTHER_KEY, "rater": "\ud800"})
+    assert answer.status_code == 400 and "an id has 1 to 32 letters" in answer.json["error"]
+    trial = session["trials"][0]["id"]
+    halves = {"trial": trial, "given": {"expression": "\ud800", "quality": 1}}, {"trial": "\ud800"}
+    answer = client.post("/answers", json={"key": KEY, "answers": halves})
+    assert answer.json["refused"].keys() == {trial, "\ud800"}
 
 
 def test_errors_of_the_server_itself_are_json(client):
@@ -122,8 +139,18 @@ def test_images_have_true_pixels_and_tell_nothing_else(client, session, database
     assert "secret" not in str(answer.headers) and b"tEXt" not in answer.data
 
 
+def test_no_images_are_kept_in_memory(client, session, images, monkeypatch):
+    """A study may have any number of images of up to 2048 px a side."""
+    read, reads = Images.read, []
+    monkeypatch.setattr(Images, "read", lambda *of: reads.append(of) or read(*of))
+    shown = session["trials"][0]["images"][0]
+    assert client.get(shown).data == client.get(shown).data
+    half = len(reads) // 2  # The anchor that is drawn reads another image.
+    assert half and reads[:half] == reads[half:]
+
+
 def test_a_session_is_blind(client, session):
-    text = client.post("/session", json={"key": "k"}).text
+    text = client.post("/session", json={"key": KEY}).text
     assert not any(word in text for word in ("secret-name", "ours", "telea", "masked", "repeat", "method", "face"))
     assert session["rater"] == "anna" and session["answered"] == []
     assert session["trials"][0]["questions"] == {
@@ -136,34 +163,34 @@ def test_answers_may_be_sent_again(client, session, database, reply):
     trials = database.trials("anna")
     sent = [reply(trial["id"], trials[trial["id"]]) for trial in session["trials"]]
     for _ in range(2):
-        answer = client.post("/answers", json={"key": "k", "answers": sent})
+        answer = client.post("/answers", json={"key": KEY, "answers": sent})
         assert answer.json == {"stored": [trial["id"] for trial in session["trials"]], "refused": {}}
     assert len(database.answers()) == len(sent)
-    assert sorted(client.post("/session", json={"key": "k"}).json["answered"]) == sorted(trials)
+    assert sorted(client.post("/session", json={"key": KEY}).json["answered"]) == sorted(trials)
 
 
 def test_without_a_key_nobody_takes_part(client):
-    assert client.post("/session", json={"key": "new"}).json == {"rater": None}
+    assert client.post("/session", json={"key": OTHER_KEY}).json == {"rater": None}
     for path, body in (
         ("/session", {}),
         ("/session", ["key"]),
         ("/session", {"key": 3}),
-        ("/answers", {"key": "new", "answers": []}),
+        ("/answers", {"key": OTHER_KEY, "answers": []}),
         ("/answers", {"key": ""}),
     ):
         answer = client.post(path, json=body)
         assert answer.status_code == 400 and answer.json["error"]
     # A form of another site cannot send JSON.
-    assert client.post("/session", data='{"key": "k", "rater": "x"}', content_type="text/plain").status_code == 400
+    assert client.post("/session", data=json.dumps({"key": KEY, "rater": "x"}), content_type="text/plain").status_code == 400
 
 
 def test_an_id_in_use(client, session):
-    answer = client.post("/session", json={"key": "other", "rater": "anna"})
+    answer = client.post("/session", json={"key": OTHER_KEY, "rater": "anna"})
     assert answer.status_code == 400 and "another rater has the id anna" in answer.json["error"]
 
 
 def test_too_large_a_request(client):
-    assert client.post("/session", json={"key": "k" * 2_000_000}).status_code in (400, 413)
+    assert client.post("/session", json={"key": KEY * 2_000_000}).status_code in (400, 413)
 
 
 def test_a_full_disk_is_told_and_nothing_is_lost(client, session, database, reply, monkeypatch, capsys):
@@ -174,10 +201,18 @@ def test_a_full_disk_is_told_and_nothing_is_lost(client, session, database, repl
 
     with monkeypatch.context() as patch:
         patch.setattr(sqlite3, "connect", full)
-        answer = client.post("/answers", json={"key": "k", "answers": [reply(name, trial)]})
-    assert answer.status_code == 507 and answer.json == {"error": "the study's computer cannot store answers now"}
+        answer = client.post("/answers", json={"key": KEY, "answers": [reply(name, trial)]})
+    assert answer.status_code == 507 and answer.json["error"] == UNUSABLE
     assert "(disk is full); check its permissions, the free space" in capsys.readouterr().out
-    assert client.post("/answers", json={"key": "k", "answers": [reply(name, trial)]}).json["stored"] == [name]
+    assert client.post("/answers", json={"key": KEY, "answers": [reply(name, trial)]}).json["stored"] == [name]
+
+
+@pytest.mark.parametrize("path", ["/session", "/answers"])
+def test_a_damaged_database_tells_raters_no_paths(client, session, database, capsys, path):
+    database.path.write_text("not a database, " * 1000)
+    answer = client.post(path, json={"key": KEY, "rater": "anna", "answers": []})
+    assert answer.status_code == 507 and answer.json == {"error": UNUSABLE}
+    assert f"{database.path} is not a study, or is damaged (" in capsys.readouterr().out
 
 
 def test_an_image_that_vanished(client, session, images, monkeypatch, capsys):

@@ -7,14 +7,21 @@ import pytest
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import write_png
+from maskgan_jax.study.database import Database
 from maskgan_jax.study.images import find_images
 from maskgan_jax.study.simulation import simulate_study
 from maskgan_jax.study.start import open_study
 
 
-def test_goes_on_with_the_same(database, images, settings):
+@pytest.fixture
+def begun(database):
+    """A study with a rater."""
     database.join("key", "anna")
-    assert open_study(database.path, images, **settings).asked() == database.asked()
+    return database
+
+
+def test_goes_on_with_the_same(begun, images, settings):
+    assert open_study(begun.path, images, **settings).asked() == begun.asked()
 
 
 @pytest.mark.parametrize(
@@ -27,31 +34,42 @@ def test_goes_on_with_the_same(database, images, settings):
         ({"expressions": None}, "faces"),
     ],
 )
-def test_other_settings_are_refused(database, images, settings, change, what):
+def test_other_settings_are_refused(begun, images, settings, change, what):
     with pytest.raises(UserError, match=f"the study in .*study.db began with other {what}; give the same {what} to go on"):
-        open_study(database.path, images, **settings | change)
+        open_study(begun.path, images, **settings | change)
 
 
-def test_other_images_are_refused(database, study_images, settings, tmp_path):
+def test_without_a_rater_it_begins_anew_with_other_settings(database, images, settings, capsys):
+    anew = open_study(database.path, images, **settings | {"seed": 4})
+    assert "had other --seed and no rater yet: it begins anew" in capsys.readouterr().out
+    assert anew.design.seed == Database(database.path).design.seed == 4
+    # Nothing of the old one is left but the secret, and with it the address.
+    assert anew.secret == database.secret and len(anew.images()) == 96
+    anew.join("key", "anna")
+    assert list(anew.trials("anna").values()) == anew.design.trials(0)
+
+
+def test_other_images_are_refused(begun, study_images, settings, tmp_path):
     folder = shutil.copytree(study_images, tmp_path / "faces")
     write_png(folder / "ours" / "secret-name-00.png", np.full((64, 64, 3), 7, np.uint8))
     images = find_images({"ours": folder / "ours"}, folder / "real", folder / "masked", folder / "mask")
     with pytest.raises(UserError, match="began with other images"):
-        open_study(database.path, images, **settings)
+        open_study(begun.path, images, **settings)
     # The same pixels in another place are the same images.
     shutil.copy(study_images / "ours" / "secret-name-00.png", folder / "ours")
-    open_study(database.path, images, **settings)
+    open_study(begun.path, images, **settings)
 
 
-def test_other_methods_are_refused(database, study_images, settings):
+def test_other_methods_are_refused(begun, study_images, settings):
     images = find_images({"ours": study_images / "ours"}, study_images / "real")
     with pytest.raises(UserError, match="began with other methods"):
-        open_study(database.path, images, **settings)
+        open_study(begun.path, images, **settings)
 
 
 def test_consent_of_ones_own(tmp_path, images, settings):
     (tmp_path / "consent.txt").write_text("You may stop.\n\n<b>Any</b> time.\n")
     study = open_study(tmp_path / "study.db", images, **settings, consent=tmp_path / "consent.txt")
+    study.join("key", "anna")
     assert study.settings["consent"] == "You may stop.\n\n<b>Any</b> time."
     with pytest.raises(UserError, match="began with other consent text"):
         open_study(tmp_path / "study.db", images, **settings)

@@ -256,9 +256,10 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
     event.preventDefault();
     document.body.classList.toggle("dragged", kind === "dragover");
     if (kind !== "drop") return;
-    const [file] = event.dataTransfer.files;
+    const [file, ...others] = event.dataTransfer.files;
     if (file) open(file);
     else fail(new Error("Only files can be dropped here: save the photo first."));
+    if (others.length) warn(`Only ${file.name} was opened: one photo at a time.`);
   });
 }
 $("another").addEventListener("click", () => {

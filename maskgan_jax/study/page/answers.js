@@ -24,7 +24,6 @@ export class Answers {
     this.prefix = `maskgan ${study} `;
     this.show = show;
     this.sending = false;
-    this.refused = 0;
     // All that is kept. The browser's storage has the same, unless it is full or switched off: then a reload loses it.
     this.items = new Map();
     try {
@@ -58,7 +57,16 @@ export class Answers {
 
   /** The answers that the server has not stored yet. */
   get waiting() {
-    const entries = [...this.items].filter(([name]) => name.startsWith(`${this.prefix}answer `));
+    return this.kept("answer ");
+  }
+
+  /** The answers that the server refused; they stay in the browser, and `why` is what it said. */
+  get refused() {
+    return this.kept("refused ");
+  }
+
+  kept(kind) {
+    const entries = [...this.items].filter(([name]) => name.startsWith(this.prefix + kind));
     return entries.map(([, value]) => JSON.parse(value));
   }
 
@@ -75,9 +83,13 @@ export class Answers {
     try {
       for (let batch; (batch = this.waiting.slice(0, 100)).length; ) {
         const { stored, refused } = await request("/answers", { key: this.key, answers: batch });
-        for (const trial of [...stored, ...Object.keys(refused)]) this.drop(`answer ${trial}`);
-        this.refused += Object.keys(refused).length;
-        if (!stored.length && !Object.keys(refused).length) throw new Error("nothing was stored");
+        for (const answer of batch) {
+          const why = refused[answer.trial];
+          if (why) this.keep(`refused ${answer.trial}`, JSON.stringify({ ...answer, why }));
+        }
+        const settled = [...stored, ...Object.keys(refused)];
+        for (const trial of settled) this.drop(`answer ${trial}`);
+        if (!settled.length) throw new Error("nothing was stored");
       }
       this.show("");
     } catch (error) {

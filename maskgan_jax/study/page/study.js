@@ -34,6 +34,9 @@ const TASKS = {
   },
 };
 
+/** Devices with a keyboard, as far as browsers tell; others show no keys. */
+const KEYBOARD = matchMedia("(hover: hover) and (pointer: fine)");
+
 /** Text as HTML: whatever comes from the server is text. */
 function escaped(text) {
   return Object.assign(document.createElement("p"), { textContent: text }).innerHTML;
@@ -134,7 +137,7 @@ function task(name, trials, images, answers, seenBefore) {
     choices: [label],
     on_load: () => display.querySelector("button").focus(),
   });
-  const keys = "Answer by tapping a button, or with the key that is written on it.";
+  const keys = `Answer by tapping a button${KEYBOARD.matches ? ", or with the key that is written on it" : ""}.`;
   const begin = seenBefore
     ? [button(title, ["Welcome back. The study goes on where you stopped.", text, keys], "Go on")]
     : [
@@ -159,8 +162,8 @@ async function main() {
   const answers = new Answers(study, (sentence) => (status.textContent = sentence));
   let session = await request("/session", { key: answers.key });
   if (!session.rater) session = await join(answers, consent);
-  // An answer that still waits here counts as given.
-  const done = new Set([...session.answered, ...answers.waiting.map(({ trial }) => trial)]);
+  // An answer that still waits here, or was refused, counts as given: nobody is asked twice.
+  const done = new Set([...session.answered, ...[...answers.waiting, ...answers.refused].map(({ trial }) => trial)]);
   const left = session.trials.filter(({ id }) => !done.has(id));
   answers.send();
   if (left.length) {
@@ -180,8 +183,8 @@ async function main() {
   show("One moment", ["The last answers are being stored. Please leave this page open."]);
   await answers.allStored();
   progress.hidden = true;
-  const stored = answers.refused
-    ? `The study refused ${answers.refused} of your answers: please tell who runs it. The others are stored.`
+  const stored = answers.refused.length
+    ? `The study refused ${answers.refused.length} of your answers: please tell who runs it. The others are stored.`
     : "All your answers are stored.";
   show("Thank you", [`${stored} Your id is ${session.rater}. You can close this page.`]);
 }
