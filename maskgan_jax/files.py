@@ -37,6 +37,9 @@ _UNREAD = {
 # Larger images would take more than 1 GB of memory; and of photos to be unmasked, more than 4 GB.
 MOST_MEGAPIXELS, MOST_MEGAPIXELS_TO_UNMASK = 100, 250
 
+# Larger files hold no such image: it has up to 8 bytes a pixel.
+MOST_MEGABYTES = 8 * MOST_MEGAPIXELS_TO_UNMASK + 100
+
 # The formats that are read, by Pillow's names, and how their files begin; suffixes are ignored.
 _FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "PNG", "TIFF", "WEBP")
 _BEGINNING = re.compile(
@@ -325,16 +328,27 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     return transform
 
 
+def read_file(path: str | os.PathLike, most_megabytes: int = MOST_MEGABYTES) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+      UserError: it cannot be read, or is larger than that.
+    """
+    try:
+        if os.stat(path).st_size > most_megabytes * 1_000_000:
+            raise UserError(f"{path} has more than {most_megabytes} megabytes; make it smaller")
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror})") from error
+
+
 def read_image(path: str | os.PathLike, *, grey: bool = False, most_megapixels: int = MOST_MEGAPIXELS) -> np.ndarray:
     """Reads an image file as `decode_image` decodes it.
 
     Raises:
       UserError: the file is missing or cannot be decoded.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror})") from error
+    data = read_file(path)
     try:
         return decode_image(data, grey=grey, most_megapixels=most_megapixels)
     except UserError as error:
