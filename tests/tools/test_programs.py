@@ -15,6 +15,7 @@ WRONG = {
     "compile_for_tpu": ["--topology=v5e:4x4", "--config=/nowhere"],
     "draw_templates": ["/proc/nowhere"],
     "fuzz": ["config", "--cases=/proc/nowhere"],
+    "list_licences": ["/nowhere", "--out=/nowhere.md"],
     "make_report": ["/nowhere", "--out=/nowhere/results.md"],
     "measure_build": ["--source=ffhq=/nowhere"],
     "measure_exports": ["--out=/proc/nowhere"],
