@@ -41,7 +41,7 @@ MOST_MEGAPIXELS, MOST_MEGAPIXELS_TO_UNMASK = 100, 250
 MOST_MEGABYTES = 8 * MOST_MEGAPIXELS_TO_UNMASK + 100
 
 # The formats that are read, by Pillow's names, and how their files begin; suffixes are ignored.
-_FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "PNG", "TIFF", "WEBP")
+IMAGE_FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "PNG", "TIFF", "WEBP")
 _BEGINNING = re.compile(
     rb"....ftyp(avi[fs]|hei[cfmsx]|hev[cmsx]|m[is]f1)|BM|GIF8|\xff\xd8\xff|\x89PNG\r\n|II[*+]\0|MM\0[*+]|RIFF....WEBP",
     re.DOTALL,
@@ -238,11 +238,11 @@ def open_image(data: bytes, most_megapixels: int = MOST_MEGAPIXELS) -> Iterator[
         raise _unreadable("an empty file")
     too_large = _unreadable(f"more than {most_megapixels} megapixels; make it smaller")
     if not is_image(data):
-        raise _unreadable(f"not {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}")
+        raise _unreadable(f"not {', '.join(IMAGE_FORMATS[:-1])} or {IMAGE_FORMATS[-1]}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # About damaged EXIF, which does not matter, and deprecations.
         try:
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
                 if image.width * image.height > most_megapixels * 1_000_000:
                     raise too_large
                 image.load()

@@ -16,7 +16,7 @@ from PIL import Image, ImageSequence
 
 from maskgan_jax.colours import HDR
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import MOST_MEGAPIXELS
+from maskgan_jax.files import IMAGE_FORMATS, MOST_MEGAPIXELS
 from maskgan_jax.unmasking.inputs import is_animation
 from maskgan_jax.unmasking.metadata import LABEL
 
@@ -88,7 +88,7 @@ def _as_apng(path: Path) -> io.BytesIO:
     """An animation as PNG: FFmpeg reads no animated WebP or AVIF."""
     file = io.BytesIO()
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=IMAGE_FORMATS) as image:
             frames, lasting, pixels = [], [], 0
             for frame in ImageSequence.Iterator(image):
                 pixels += frame.width * frame.height
