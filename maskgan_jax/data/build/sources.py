@@ -75,6 +75,8 @@ class Photo:
         path = path or self.path
         with reaching(path):
             try:
+                if not is_remote(path) and os.path.exists(path) and not os.path.isfile(path):
+                    raise UserError("cannot read (it is a pipe or a device, not a file)")  # Which may have no end.
                 if not is_remote(path) and os.path.getsize(path) > MOST_MEGABYTES * 1_000_000:
                     raise UserError(f"not a readable picture (more than {MOST_MEGABYTES} megabytes)")
                 return epath.Path(path).read_bytes()

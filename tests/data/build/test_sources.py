@@ -224,3 +224,11 @@ def test_a_photo_of_gigabytes_is_not_read(tmp_path):
     os.truncate(tmp_path / "large.png", 3 * 10**9)
     with pytest.raises(UserError, match=r"not a readable picture \(more than 2100 megabytes"):
         Photo("large.png", "folder", "", "", str(tmp_path / "large.png")).read()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_files_without_an_end(make, tmp_path):
+    """As an archive can hold them: a pipe that nobody writes to, a link to a device."""
+    make(tmp_path / "a.png")
+    with pytest.raises(UserError, match="it is a pipe or a device"):
+        Photo("a.png", "folder", "", "", str(tmp_path / "a.png")).read()
