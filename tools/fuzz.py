@@ -244,6 +244,8 @@ def _chunk(name: bytes, content: bytes) -> bytes:
 def _image_seeds() -> list[bytes]:
     from PIL import Image
 
+    import maskgan_jax.files  # noqa: F401  It registers HEIF.
+
     image = Image.radial_gradient("L").resize((16, 16)).convert("RGB")
     seeds = []
     for form in ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "PNG", "TIFF", "WEBP"):
@@ -390,7 +392,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _, status = os.waitpid(child, 0)
     minutes = (time.monotonic() - started) / 60
     found = sorted(path.name for path in cases.glob(f"{flags.reader}-*") if path.suffix != ".txt")
-    faults = ", ".join(found) or "none"
+    faults = (", ".join(found) or "none") + ("; it ended with an error" if status else "")
     print(f"{flags.reader}: {minutes:.1f} minutes of {flags.engine}, {len(found)} faults in {cases}: {faults}")
     return 1 if found or status else 0
 
