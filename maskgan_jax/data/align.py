@@ -73,7 +73,7 @@ class FaceSquare:
         eye_to_mouth = mouth - eyes
         # Half the side to the right: along the eyes and across the line from eyes to mouth, in equal parts.
         right = eye_to_eye - eye_to_mouth[::-1] * [-1, 1]
-        if not 0 < np.hypot(*right) < np.inf:
+        if not 0 < np.hypot(*right) < 1e9:  # No photo is so large, and pixels must be whole numbers.
             raise UserError("the landmarks do not form an upright face, so it cannot be aligned; leave this photo out")
         right *= max(np.hypot(*eye_to_eye) * 2.0, np.hypot(*eye_to_mouth) * 1.8) / np.hypot(*right)
         down = right[::-1] * [-1, 1]

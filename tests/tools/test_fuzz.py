@@ -2,8 +2,9 @@
 
 import base64
 import json
-import os
 import struct
+import subprocess
+import sys
 
 import hypothesis
 import pytest
@@ -94,18 +95,27 @@ def test_what_was_found(name, data, fuzz, seeds, tmp_path):
     fuzz.answer(name, data, tmp_path)
 
 
-def test_a_fault_is_kept_and_told_of(fuzz, tmp_path, monkeypatch, capfd):
+def test_a_fault_is_kept_once(fuzz, tmp_path, monkeypatch, capfd):
     def read(data, folder):
         if b"x" in data:
             raise ZeroDivisionError
 
-    monkeypatch.setitem(fuzz.READERS, "config", fuzz.Reader(lambda: [b"a x"], read))
-    assert fuzz.main(["config", "--engine=hypothesis", "--minutes=0.01", f"--cases={tmp_path}"]) == 1
-    out, err = capfd.readouterr()
-    assert "1 faults" in out and "fault: config-ZeroDivisionError-test_fuzz" in err
-    assert len(os.listdir(tmp_path)) == 2
-    monkeypatch.setitem(fuzz.READERS, "config", fuzz.Reader(lambda: [b"a"], lambda data, folder: None))
-    assert fuzz.main(["config", "--engine=hypothesis", "--minutes=0.01", f"--cases={tmp_path / 'none'}"]) == 0
+    monkeypatch.setitem(fuzz.READERS, "config", fuzz.Reader(lambda: [b"a"], read))
+    try_one = fuzz._keeping_faults("config", tmp_path)
+    for data in (b"a", b"a x", b"b x"):
+        try_one(data)
+    assert capfd.readouterr().err.startswith("fault: config-ZeroDivisionError-test_fuzz")
+    kept, told = sorted(tmp_path.iterdir())
+    assert kept.read_bytes() == b"a x" and "ZeroDivisionError" in told.read_text()
+
+
+def test_as_a_program(fuzz, tmp_path):
+    command = [sys.executable, fuzz.__file__, "faces", "--engine=hypothesis", "--minutes=0.01", f"--cases={tmp_path}"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.endswith(
+        f"0 faults in {tmp_path}: none\n"
+    )
+    (tmp_path / "faces-earlier").touch()
+    assert subprocess.run(command, capture_output=True, text=True).returncode == 1
 
 
 def test_a_reader_may_not_answer_in_several_lines(fuzz, tmp_path, monkeypatch):
