@@ -93,8 +93,9 @@ def load_network(path: str | Path, task: str) -> StoredNetwork:
         variables = load_safetensors(path)
     # Without arrays, which a description of a large network would make too large.
     inputs = [jax.ShapeDtypeStruct((1, *shape), jnp.float32) for shape in description.inputs().values()]
+    key = jax.random.key(0)  # Outside the block below: a device that JAX cannot use is not the network's fault.
     try:
-        expected = {"batch_stats": {}, **jax.eval_shape(module.init, jax.random.key(0), *inputs)}
+        expected = {"batch_stats": {}, **jax.eval_shape(module.init, key, *inputs)}
     except Exception as error:  # Settings of no use lead a module to any exception.
         raise UserError(f"cannot use the network in {path}: {' '.join(str(error).split()):.200}") from error
     if jax.tree.map(jnp.shape, expected) != jax.tree.map(jnp.shape, variables):
