@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
 
     # ---- data set: used by `maskgan build` ----
     config.data = data = ConfigDict()
-    # Side of the aligned faces, in pixels; a power of two, at least 64. The networks are built for the same size.
+    # Side of the aligned faces, in pixels; a power of two from 64 to 4096. The networks are built for the same size.
     data.size = 256
     # How many times smaller than FFHQ's the square around a face is, which keeps its lower edge: 1 is FFHQ's; with more, hair
     # and background are left out, and what masks hide gets more pixels.

@@ -146,7 +146,7 @@ def read_config(path: str | Path) -> ConfigDict:
         return parse_config(_read_text(path))
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror}); is it in the folder of a training run?") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not a saved config ({error})") from error
 
 
@@ -159,14 +159,18 @@ def parse_config(text: str) -> ConfigDict:
     """The config in the JSON text of a saved one; settings that are newer than it have their defaults.
 
     Raises:
-      ValueError: the text is something else.
+      ValueError, RecursionError: the text is something else.
       UserError: it has a setting that there is not, or a value that is not allowed.
     """
     values = json.loads(text)
     if not isinstance(values, dict):
         raise ValueError("no object at the top of the JSON")
-    values.pop("digests", None)  # They are no setting.
-    config = ConfigDict(_with_tuples(values))
+    if not isinstance(values.pop("digests", {}), dict):  # They are no setting.
+        raise ValueError("its digests are no object")
+    try:
+        config = ConfigDict(_with_tuples(values))
+    except (AttributeError, KeyError) as error:
+        raise ValueError(f"a setting has a name that none can have: {error}") from error
     _fill(config, default.get_config())
     _check_names(config, default.get_config(), "saved config")
     check_values(config, default.get_config(), "saved config")

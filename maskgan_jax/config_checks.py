@@ -39,6 +39,7 @@ def _power_of_two(x: Any) -> bool:
 
 
 _POSITIVE = _Allowed(lambda x: 0 < x < math.inf, "a number above 0")
+_WIDTH = _between(1, 4096)
 _BELOW_1 = _Allowed(lambda x: 0 <= x < 1, "at least 0 and below 1")
 _NORM = _one_of("instance", "batch", "none")
 
@@ -46,7 +47,7 @@ _NORM = _one_of("instance", "batch", "none")
 # splits and kinds of masks, the task, and the architecture of the generator.
 ALLOWED = {
     "seed": _between(0, 2**32 - 1),
-    "data.size": _Allowed(lambda x: x >= 64 and _power_of_two(x), "a power of two, at least 64"),
+    "data.size": _Allowed(lambda x: 64 <= x <= 4096 and _power_of_two(x), "a power of two from 64 to 4096"),
     "data.zoom": _between(1, 1.5),
     "data.mask_shift": _between(0, 0.5),
     "data.mask_rotation": _between(0, 90),
@@ -66,17 +67,17 @@ ALLOWED = {
     "input.threads": _at_least(1),
     "input.processes": _at_least(0),
     "input.prefetch": _at_least(1),
-    "generator.blocks": _at_least(1),
-    "generator.width": _at_least(1),
+    "generator.blocks": _between(1, 64),
+    "generator.width": _WIDTH,
     "generator.norm": _NORM,
     "generator.dropout": _BELOW_1,
     "generator.dropout_sides": _Allowed(lambda sides: all(map(_power_of_two, sides)), "powers of two, such as (4, 8, 16)"),
     "generator.upsampling": _one_of("transposed", "nearest"),
-    "discriminator.width": _at_least(1),
+    "discriminator.width": _WIDTH,
     "discriminator.layers": _between(1, 5),
     "discriminator.norm": _NORM,
-    "landmark_net.width": _at_least(1),
-    "segmentation_net.width": _at_least(1),
+    "landmark_net.width": _WIDTH,
+    "segmentation_net.width": _WIDTH,
     "optimizer.learning_rate": _POSITIVE,
     "optimizer.b1": _BELOW_1,
     "optimizer.b2": _BELOW_1,

@@ -37,8 +37,11 @@ _UNREAD = {
 # Larger images would take more than 1 GB of memory; and of photos to be unmasked, more than 4 GB.
 MOST_MEGAPIXELS, MOST_MEGAPIXELS_TO_UNMASK = 100, 250
 
+# Larger files hold no such image: it has up to 8 bytes a pixel.
+MOST_MEGABYTES = 8 * MOST_MEGAPIXELS_TO_UNMASK + 100
+
 # The formats that are read, by Pillow's names, and how their files begin; suffixes are ignored.
-_FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "PNG", "TIFF", "WEBP")
+IMAGE_FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "PNG", "TIFF", "WEBP")
 _BEGINNING = re.compile(
     rb"....ftyp(avi[fs]|hei[cfmsx]|hev[cmsx]|m[is]f1)|BM|GIF8|\xff\xd8\xff|\x89PNG\r\n|II[*+]\0|MM\0[*+]|RIFF....WEBP",
     re.DOTALL,
@@ -235,11 +238,11 @@ def open_image(data: bytes, most_megapixels: int = MOST_MEGAPIXELS) -> Iterator[
         raise _unreadable("an empty file")
     too_large = _unreadable(f"more than {most_megapixels} megapixels; make it smaller")
     if not is_image(data):
-        raise _unreadable(f"not {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]}")
+        raise _unreadable(f"not {', '.join(IMAGE_FORMATS[:-1])} or {IMAGE_FORMATS[-1]}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # About damaged EXIF, which does not matter, and deprecations.
         try:
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
                 if image.width * image.height > most_megapixels * 1_000_000:
                     raise too_large
                 image.load()
@@ -325,16 +328,27 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     return transform
 
 
+def read_file(path: str | os.PathLike, most_megabytes: int = MOST_MEGABYTES) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+      UserError: it cannot be read, or is larger than that.
+    """
+    try:
+        if os.stat(path).st_size > most_megabytes * 1_000_000:
+            raise UserError(f"{path} has more than {most_megabytes} megabytes; make it smaller")
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror})") from error
+
+
 def read_image(path: str | os.PathLike, *, grey: bool = False, most_megapixels: int = MOST_MEGAPIXELS) -> np.ndarray:
     """Reads an image file as `decode_image` decodes it.
 
     Raises:
       UserError: the file is missing or cannot be decoded.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror})") from error
+    data = read_file(path)
     try:
         return decode_image(data, grey=grey, most_megapixels=most_megapixels)
     except UserError as error:

@@ -163,8 +163,8 @@ def test_shipped_configs_have_allowed_values(path):
     ("override", "sentence"),
     [
         ("seed=-1", "seed is -1; it must be from 0 to 4294967295"),
-        ("data.size=96", "data.size is 96; it must be a power of two, at least 64"),
-        ("data.size=32", "data.size is 32; it must be a power of two, at least 64"),
+        ("data.size=96", "data.size is 96; it must be a power of two from 64 to 4096"),
+        ("data.size=32", "data.size is 32; it must be a power of two from 64 to 4096"),
         ("data.mask_shift=inf", "data.mask_shift is inf; it must be from 0 to 0.5"),
         ("input.batch_size=0", "input.batch_size is 0; it must be a number of at least 1"),
         ("input.jitter=0.5", "input.jitter is 0.5; it must be from 1 to 2"),
@@ -269,7 +269,10 @@ def test_reading_a_missing_config(tmp_path):
         read_config(tmp_path / "config.json")
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b"3", b"\xff\xfe\x00", b'"text"', b"null"])
+NO_CONFIGS = [b"", b"{", b"[1, 2]", b"3", b"\xff\xfe\x00", b'"text"', b"null", b"[" * 9999, b'{"a":' * 9999]
+
+
+@pytest.mark.parametrize("content", [*NO_CONFIGS, b'{"__class__": 1}', b'{"digests": 3}'])
 def test_reading_what_is_no_config(tmp_path, content):
     path = tmp_path / "config.json"
     path.write_bytes(content)

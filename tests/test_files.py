@@ -478,3 +478,10 @@ def test_results_are_not_written_to_urls(tmp_path, monkeypatch):
         with pytest.raises(UserError, match="cannot write to gs://bucket/x.json, which is a URL; give a path on this machine"):
             write("gs://bucket/x.json")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path):
+    (tmp_path / "large.png").touch()
+    os.truncate(tmp_path / "large.png", 3 * 10**9)
+    with pytest.raises(UserError, match=r"large\.png has more than 2100 megabytes; make it smaller"):
+        read_image(tmp_path / "large.png")

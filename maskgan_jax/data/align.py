@@ -13,6 +13,8 @@ from maskgan_jax.errors import UserError
 
 # Standard deviation of the blur before shrinking, over the square root of (scale ** 2 - 1): removes about as much as Lanczos.
 BLUR = 0.42
+# The side of the square of a face, at most, over that of its photo; it is more than 1 where a photo ends near the face.
+MOST_OF_PHOTO = 10
 
 
 class Window(NamedTuple):
@@ -71,7 +73,7 @@ class FaceSquare:
         eye_to_mouth = mouth - eyes
         # Half the side to the right: along the eyes and across the line from eyes to mouth, in equal parts.
         right = eye_to_eye - eye_to_mouth[::-1] * [-1, 1]
-        if not np.hypot(*right) > 0:
+        if not 0 < np.hypot(*right) < 1e9:  # No photo is so large, and pixels must be whole numbers.
             raise UserError("the landmarks do not form an upright face, so it cannot be aligned; leave this photo out")
         right *= max(np.hypot(*eye_to_eye) * 2.0, np.hypot(*eye_to_mouth) * 1.8) / np.hypot(*right)
         down = right[::-1] * [-1, 1]
@@ -212,9 +214,12 @@ def align(photo: np.ndarray, landmarks: np.ndarray, size: int, zoom: float = 1.0
       zoom: as for `FaceSquare.around`.
 
     Raises:
-      UserError: eyes and mouth span no square.
+      UserError: eyes and mouth span no square, or one that is outside of the photo or far larger than it.
     """
     square = FaceSquare.around(landmarks, size, zoom)
+    # What is padded would take all memory.
+    if not all(square.window(photo.shape[:2])[2:]) or square.side > MOST_OF_PHOTO * min(photo.shape[:2]):
+        raise UserError("the landmarks are not in the photo, so it cannot be aligned; leave this photo out")
     return AlignedFace(square.cut_out(photo), square.to_aligned(landmarks).astype(np.float32), square)
 
 

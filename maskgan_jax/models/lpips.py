@@ -43,13 +43,17 @@ def load_lpips(alexnet: str | os.PathLike, heads: str | os.PathLike) -> Perceptu
     Raises:
       UserError: a file is missing, unreadable or not what it should be.
     """
-    convolutions = convolutions_of(read_state_dict(alexnet), "features.")
-    if [c.kernel.shape for c in convolutions] != [
-        (11, 11, 3, 64),
-        (5, 5, 64, 192),
-        (3, 3, 192, 384),
-        (3, 3, 384, 256),
-        (3, 3, 256, 256),
+    state = read_state_dict(alexnet)
+    try:
+        convolutions = convolutions_of(state, "features.")
+    except (KeyError, ValueError):  # Other networks have norms there, or no biases.
+        convolutions = []
+    if [(*c.kernel.shape, *c.bias.shape) for c in convolutions] != [
+        (11, 11, 3, 64, 64),
+        (5, 5, 64, 192, 192),
+        (3, 3, 192, 384, 384),
+        (3, 3, 384, 256, 256),
+        (3, 3, 256, 256, 256),
     ]:
         raise UserError(f"{alexnet} is not torchvision's AlexNet; give alexnet-owt-7be5be79.pth")
     weights = PerceptualWeights(convolutions, heads_of(read_state_dict(heads)))

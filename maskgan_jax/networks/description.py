@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 from ml_collections import ConfigDict
 
+from maskgan_jax.config_checks import ALLOWED
 from maskgan_jax.configs import default
 from maskgan_jax.errors import UserError
 from maskgan_jax.images import denormalize
@@ -78,13 +79,16 @@ class Description:
         """Raises ValueError if these are no description, as in files that others wrote."""
         if self.task not in KINDS:
             raise ValueError(f"there is no task {self.task!r} in this version of maskgan_jax")
-        if not isinstance(self.size, int) or self.size < 64 or self.size & (self.size - 1):
-            raise ValueError(f"its size is {self.size!r}, not a power of two from 64 up")
+        if not isinstance(self.size, int) or not ALLOWED["data.size"].test(self.size):
+            raise ValueError(f"its size is {self.size!r}, not {ALLOWED['data.size'].words}")
         if not isinstance(self.zoom, int | float) or not 1 <= self.zoom <= 2:
             raise ValueError(f"its zoom is {self.zoom!r}, not a number from 1 to 2")
         for name, expected in _default_settings(self.task).items():
             if type(value := self.settings.get(name)) is not type(expected):
                 raise ValueError(f"its setting {name} is {value!r}, not such as {expected!r}")
+            allowed = ALLOWED.get(f"{self.kind.network}.{name}")
+            if allowed and not allowed.test(value):
+                raise ValueError(f"its setting {name} is {value!r}; it must be {allowed.words}")
 
     @property
     def kind(self) -> Kind:

@@ -19,6 +19,9 @@ from maskgan_jax.networks import buckets
 from maskgan_jax.networks.description import Variables
 from maskgan_jax.storage import is_remote, steps_in
 
+# Numbers for each byte on the disk, at most, in a checkpoint that is believed.
+MOST_COMPRESSED = 1000
+
 
 def read_best(workdir: Path | epath.Path) -> Variables:
     """The variables (NumPy) of the best network of a run.
@@ -75,7 +78,12 @@ def read_tree(folder: Path | epath.Path) -> Any:
     folder = for_orbax(folder)
     read_through(folder)
     handler = ocp.StandardCheckpointHandler()
-    target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), handler.metadata(folder).tree)
+    stored = handler.metadata(folder).tree
+    if not is_remote(folder):
+        on_disk = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+        if sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(stored)) > MOST_COMPRESSED * on_disk:
+            raise ValueError("its arrays are said to be far larger than its files")
+    target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), stored)
     return handler.restore(folder, args=ocp.args.StandardRestore(target))
 
 

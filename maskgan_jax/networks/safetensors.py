@@ -95,7 +95,7 @@ def _opened(path: str | Path) -> Iterator[Any]:
                 raise UserError(f"{path} {what}; {_CONVERT if form == 'pt' else ''}{_GIVE}")
             yield file
     # An IndexError comes from names that contradict each other: `a` and `a/b`.
-    except (OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError) as error:
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         if Path(path).suffix in (".pth", ".pt", ".ckpt", ".bin"):
             raise UserError(f"{path} is for PyTorch; {_CONVERT}{_GIVE}") from error
         reason = f"its header lacks {error}" if isinstance(error, KeyError) else error

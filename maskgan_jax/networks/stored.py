@@ -62,7 +62,7 @@ def _read_description(path: Path | epath.Path) -> tuple[Description, dict[str, A
     except OSError as error:
         reason = error.strerror or "it is not there"  # In a bucket.
         raise UserError(f"cannot read {saved} ({reason}); is it in the folder of a training run?") from error
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(f"{saved} is not a saved config ({error})") from error
 
 
@@ -91,9 +91,11 @@ def load_network(path: str | Path, task: str) -> StoredNetwork:
         variables = read_checkpoint(path, description.kind.network) if workdir_of(path) else read_best(path)
     else:
         variables = load_safetensors(path)
-    inputs = [jnp.zeros((1, *shape)) for shape in description.inputs().values()]
+    # Without arrays, which a description of a large network would make too large.
+    inputs = [jax.ShapeDtypeStruct((1, *shape), jnp.float32) for shape in description.inputs().values()]
+    key = jax.random.key(0)  # Outside the block below: a device that JAX cannot use is not the network's fault.
     try:
-        expected = {"batch_stats": {}, **jax.eval_shape(module.init, jax.random.key(0), *inputs)}
+        expected = {"batch_stats": {}, **jax.eval_shape(module.init, key, *inputs)}
     except Exception as error:  # Settings of no use lead a module to any exception.
         raise UserError(f"cannot use the network in {path}: {' '.join(str(error).split()):.200}") from error
     if jax.tree.map(jnp.shape, expected) != jax.tree.map(jnp.shape, variables):

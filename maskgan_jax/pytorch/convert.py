@@ -24,6 +24,7 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
+from maskgan_jax.config_checks import ALLOWED
 from maskgan_jax.configs.default import get_config
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing
@@ -89,9 +90,13 @@ def _config_of(variables: Variables, source: str) -> ConfigDict:
     config.generator.width = int(params["down_0"]["kernel"].shape[-1])
     config.generator.norm = "batch" if variables["batch_stats"] else "instance" if "up_norm_1" in params else "none"
     config.discriminator.width = config.generator.width
-    if config.data.size < 64:
-        raise UserError(f"{source} is a generator for {config.data.size} px; the smallest there is here is for 64")
-    image = jnp.zeros((1, config.data.size, config.data.size, 3))
+    size, width = config.data.size, config.generator.width
+    if not ALLOWED["data.size"].test(size) or not ALLOWED["generator.width"].test(width):
+        raise UserError(
+            f"{source} is a generator of width {width} for {size} px; here are those of 1 to 4096 for 64 to 4096 px, so train "
+            "another one"
+        )
+    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     expected = {"batch_stats": {}, **jax.eval_shape(create_generator(config).init, jax.random.key(0), image)}
     if jax.tree.map(jnp.shape, expected) != jax.tree.map(jnp.shape, variables):
         raise UserError(

@@ -83,7 +83,7 @@ def is_animation(path: Path) -> bool:
                 return image.is_animated
         except Exception:  # Damaged files can make Pillow raise anything.
             return False
-    animated_webp = beginning[8:16] == b"WEBPVP8X" and beginning[20] & 2
+    animated_webp = beginning[8:16] == b"WEBPVP8X" and int.from_bytes(beginning[20:21]) & 2
     animated_png = beginning[:4] == b"\x89PNG" and b"acTL" in beginning
     return bool(animated_webp or animated_png or beginning[4:12] == b"ftypavis")
 

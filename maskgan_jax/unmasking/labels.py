@@ -53,8 +53,9 @@ class Credentials:
             chain, key = _chain_and_key(pem)
             signer = c2pa.C2paSignerInfo(alg=b"es256", sign_cert=chain, private_key=key, ta_url=None)
             self._signer = c2pa.Signer.from_info(signer)
-            # Thumbnails would show the photo as it was.
-            self._context = c2pa.Context.from_dict({"builder": {"thumbnail": {"enabled": False}}})
+            # Thumbnails would show the photo as it was. A photo may say that its manifests are at some URL.
+            settings = {"builder": {"thumbnail": {"enabled": False}}, "verify": {"remote_manifest_fetch": False}}
+            self._context = c2pa.Context.from_dict(settings)
             buffer = io.BytesIO(cv2.imencode(".png", np.zeros((1, 1), np.uint8))[1].tobytes())
             self._builder().sign(self._signer, "png", buffer, io.BytesIO())
         except (c2pa.C2paError, ValueError) as error:

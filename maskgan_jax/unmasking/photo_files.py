@@ -16,7 +16,16 @@ from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin, Tiff
 
 from maskgan_jax.colours import colour_profile, is_hdr, png_colour_chunks
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import MOST_MEGAPIXELS_TO_UNMASK, jpeg_end, open_image, replacing, to_array, upright
+from maskgan_jax.files import (
+    IMAGE_FORMATS,
+    MOST_MEGAPIXELS_TO_UNMASK,
+    jpeg_end,
+    open_image,
+    read_file,
+    replacing,
+    to_array,
+    upright,
+)
 from maskgan_jax.unmasking.metadata import LABEL, Metadata, packets, read_metadata, write_metadata
 
 # The format that a result is written in, by Pillow's names: that of the photo, but PNG for GIF, which would lose colours, and
@@ -109,10 +118,7 @@ def read_photo(path: str | os.PathLike) -> PhotoFile:
     Raises:
       UserError: the file is missing, or is no readable picture.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror})") from error
+    data = read_file(path)
     try:
         with open_image(data, MOST_MEGAPIXELS_TO_UNMASK) as image:
             return _photo_file(image, data)
@@ -179,7 +185,7 @@ def _left_out(image: Image.Image, data: bytes) -> Iterator[str]:
 
 def _is_animated(data: bytes) -> bool:
     """Whether other images follow the first, even damaged ones. Opens the file again, because Pillow seeks to find out."""
-    with Image.open(io.BytesIO(data)) as image:
+    with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
         try:
             return getattr(image, "n_frames", 1) > 1
         except Exception:  # If the next one is damaged, Pillow can raise anything.

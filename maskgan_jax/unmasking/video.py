@@ -16,7 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import replacing, write_json
+from maskgan_jax.files import IMAGE_FORMATS, replacing, write_json
 from maskgan_jax.runtime.signals import sigterm_interrupts
 from maskgan_jax.unmasking.compositing import composite
 from maskgan_jax.unmasking.inputs import Job, is_animation
@@ -189,7 +189,7 @@ def unmask_camera(number: int, unmasker: Unmasker, path: Path, *, label: bool = 
 def _form(path: Path, video: Any) -> str:
     """The format of a video or animation by its content, as `Credentials.sign` takes it."""
     if is_animation(path):
-        with Image.open(path) as image:
+        with Image.open(path, formats=IMAGE_FORMATS) as image:
             return image.format
     names = video.container.format.name.split(",")  # All that FFmpeg reads in the same way.
     return "mp4" if "mp4" in names else names[0]

@@ -16,6 +16,7 @@ from PIL import Image, ImageSequence
 
 from maskgan_jax.colours import HDR
 from maskgan_jax.errors import UserError
+from maskgan_jax.files import IMAGE_FORMATS, MOST_MEGAPIXELS
 from maskgan_jax.unmasking.inputs import is_animation
 from maskgan_jax.unmasking.metadata import LABEL
 
@@ -39,6 +40,11 @@ MATRICES = (1, 4, 5, 6, 7, 9)
 UNSPECIFIED = 2
 # MPEG-2's frame rates are these, times 1 to 4, by 1 to 32.
 MPEG2_RATES = (Fraction(24000, 1001), 24, 25, Fraction(30000, 1001), 30, 50, Fraction(60000, 1001), 60)
+# The formats that are read, by FFmpeg's names: others, such as lists of files in a text, would open what they name.
+FORMATS = "apng,asf,avi,flv,gif,m4v,matroska,mov,mpeg,mpegts,mpegvideo,mxf,ogg"
+MOST_PIXELS = MOST_MEGAPIXELS * 1_000_000
+# Of all frames of an animation, which are in memory together: 4 GB.
+MOST_MEGAPIXELS_OF_ANIMATION = 1000
 # Where the times of a stream go back by more seconds than this, another file was appended.
 JOINT = 0.3
 # A file is truncated if it ends earlier than it says by more than this many frames, and this fraction of its length.
@@ -58,7 +64,11 @@ def load_av() -> Any:
 
 @contextlib.contextmanager
 def open_video(av: Any, path: Path) -> Iterator[av.VideoStream]:
-    """Opens a file and yields its video stream; closes it afterwards. Raises UserError if it is no video."""
+    """Opens a file and yields its video stream; closes it afterwards.
+
+    Raises:
+      UserError: it is no video, or its pictures have more than `MOST_MEGAPIXELS`.
+    """
     try:
         source = av.open(_as_apng(path)) if is_animation(path) else _open(av, path)
     except (av.error.FFmpegError, OSError) as error:
@@ -68,6 +78,9 @@ def open_video(av: Any, path: Path) -> Iterator[av.VideoStream]:
         if not video:
             kinds = ", ".join(_kind(av, stream) for stream in source.streams)
             raise UserError(f"{path} has no pictures, only {kinds or 'nothing'}")
+        if video.width * video.height > MOST_PIXELS:
+            raise UserError(f"{path} has pictures of more than {MOST_MEGAPIXELS} megapixels; make them smaller")
+        video.codec_context.options = {"max_pixels": str(MOST_PIXELS)}  # They can grow later.
         yield video
 
 
@@ -75,9 +88,12 @@ def _as_apng(path: Path) -> io.BytesIO:
     """An animation as PNG: FFmpeg reads no animated WebP or AVIF."""
     file = io.BytesIO()
     try:
-        with Image.open(path) as image:
-            frames, lasting = [], []
+        with Image.open(path, formats=IMAGE_FORMATS) as image:
+            frames, lasting, pixels = [], [], 0
             for frame in ImageSequence.Iterator(image):
+                pixels += frame.width * frame.height
+                if pixels > MOST_MEGAPIXELS_OF_ANIMATION * 1_000_000:
+                    raise ValueError(f"more than {MOST_MEGAPIXELS_OF_ANIMATION} megapixels in all its frames")
                 frame.load()  # Only then it says how long the frame lasts.
                 lasting.append(frame.info.get("duration", 100))
                 frames.append(frame.copy())
@@ -97,6 +113,8 @@ def _open(av: Any, path: Path, mode: str = "r") -> av.container.Container:
     """A file, opened such that metadata of another encoding than UTF-8 keep their bytes."""
     # From version 19 on they always do, and this cannot be asked for.
     settings = {"metadata_errors": "surrogateescape"} if int(av.__version__.split(".")[0]) < 19 else {}
+    if mode == "r":
+        settings["container_options"] = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
     return av.open(_address(path), mode, **settings)
 
 

@@ -201,3 +201,11 @@ def test_a_mask_is_cut_out_as_a_photo_is():
         square = FaceSquare.around(make_landmarks(60 + 45j, scale, 15), SIZE)
         photo = np.repeat(mask[..., None], 3, axis=2)
         np.testing.assert_array_equal(square.cut_out(mask), square.cut_out(photo)[..., 0])
+
+
+@pytest.mark.parametrize(("scale", "x"), [(40, 1e6), (40, -1e6), (1e7, 60), (np.nan, 60), (1e300, 60)])
+def test_a_face_that_is_not_in_its_photo(scale, x):
+    """Of landmarks that somebody gives: the photo would be continued to all of the memory."""
+    landmarks = make_landmarks(x + 45j, scale, 15)
+    with pytest.raises(UserError, match="are not in the photo|do not form an upright face"):
+        align(np.zeros((90, 120, 3), np.uint8), landmarks, SIZE)

@@ -183,3 +183,11 @@ def test_network_of_another_size(data_dir, tmp_path, draw_variables, config):
     save_safetensors(tmp_path / "network.safetensors", variables, config)
     with pytest.raises(UserError, match="takes faces of 128 px, not 64 x 64"):
         evaluate("ours", data_dir, workdir=tmp_path / "network.safetensors")
+
+
+@pytest.mark.parametrize("name", ["../../outside", "/etc/outside", "a\\..\\b", "x" * 999, "\0"])
+def test_images_of_records_stay_in_their_folder(name, records, tmp_path):
+    """A data set of somebody else has any ids."""
+    file = evaluation._write_images(tmp_path / "images", 0, {**records[0], "id": name}, {"telea": records[0]["real"]})
+    written = [path.relative_to(tmp_path / "images").as_posix() for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(written) == [f"{kind}/{file}" for kind in ("mask", "masked", "real", "telea")]

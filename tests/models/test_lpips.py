@@ -66,3 +66,19 @@ def test_wrong_files_are_named(states, tmp_path):
         load_lpips(tmp_path / "alexnet.pth", tmp_path / "alexnet.pth")
     with pytest.raises(UserError, match=r"cannot read .*nowhere\.pth"):
         load_lpips(tmp_path / "nowhere.pth", tmp_path / "heads.pth")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"features.0.weight": np.zeros(64, np.float32)},  # As of a norm.
+        {"features.0.bias": np.zeros(9, np.float32)},
+        {"features.0.bias": None},
+    ],
+)
+def test_other_networks_of_torchvision(change, states, tmp_path):
+    arrays = {name: tensor.numpy() for name, tensor in states[0].items()} | change
+    arrays = {name: array for name, array in arrays.items() if array is not None}
+    (tmp_path / "other.safetensors").write_bytes(safetensors.numpy.save(arrays))
+    with pytest.raises(UserError, match=r"other\.safetensors is not torchvision's AlexNet"):
+        load_lpips(tmp_path / "other.safetensors", tmp_path / "heads.pth")

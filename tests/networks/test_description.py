@@ -49,9 +49,11 @@ def test_what_is_no_config(value):
         ("size", "64", "its size is '64', not a power of two"),
         ("size", 100, "its size is 100"),
         ("size", 0, "its size is 0"),
+        ("size", 2**70, "not a power of two from 64 to 4096"),
         ("zoom", None, "its zoom is None"),
         ("settings", {}, "its setting width is None, not such as 32"),
         ("settings", {"width": "a"}, "its setting width is 'a', not such as 32"),
+        ("settings", {"width": 10**9}, "its setting width is 1000000000; it must be from 1 to 4096"),
     ],
 )
 def test_descriptions_that_are_none(name, value, told):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from maskgan_jax.errors import UserError
+from maskgan_jax.networks import run_checkpoints
 from maskgan_jax.networks.run_checkpoints import latest, read_best
 from maskgan_jax.training import checkpoints
 
@@ -29,3 +30,12 @@ def test_latest_is_the_last_finished_step(tmp_path):
     for name in ("9", "10", "11.orbax-checkpoint-tmp-3", "notes"):
         (tmp_path / name).mkdir()
     assert latest(tmp_path) == tmp_path / "10"
+
+
+def test_arrays_that_are_said_to_be_enormous(tmp_path, monkeypatch):
+    """Of a few bytes, the storage makes as many zeros as the files say there are."""
+    with checkpoints.open_best(tmp_path) as best:
+        checkpoints.save_best(best, 1, {"params": {"a": np.zeros((3000, 3000), np.float32)}}, {"error": 1.0})
+    monkeypatch.setattr(run_checkpoints, "MOST_COMPRESSED", 100)
+    with pytest.raises(UserError, match="cannot be read .its arrays are said to be far larger than its files"):
+        read_best(tmp_path)

@@ -89,6 +89,7 @@ def test_hostile_file(tmp_path, kind):
         ({"format": "maskgan_jax"}, "cannot read the network"),
         ({"format": "maskgan_jax", "config": "{"}, "cannot read the network"),
         ({"format": "maskgan_jax", "config": "[1]"}, "cannot read the network"),
+        ({"format": "maskgan_jax", "config": "[" * 9999}, "cannot read the network"),
     ],
 )
 def test_file_of_another_program(tmp_path, metadata, message):

@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 
 import jax
 import numpy as np
@@ -64,6 +65,18 @@ def test_run_without_a_validation(tmp_path, config, begun):
         open_best(tmp_path).close()
     with pytest.raises(UserError, match="holds no trained network yet"):
         load_network(tmp_path, "unmask")
+
+
+def test_a_network_that_says_it_is_enormous_takes_no_memory(tmp_path, config, generator_variables):
+    config.data.size = 4096
+    save_safetensors(tmp_path / "enormous.safetensors", generator_variables, config)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match="does not have the shapes that its config says"):
+            load_network(tmp_path / "enormous.safetensors", "unmask")
+        assert tracemalloc.get_traced_memory()[1] < 100e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_arrays_that_do_not_fit_their_config(tmp_path, config, generator_variables):

@@ -246,3 +246,15 @@ def test_other_files(generator, discriminator, tmp_path):
     with pytest.raises(UserError, match="not an NLayerDiscriminator"):
         convert.discriminator_from_pytorch(state)
     assert not (tmp_path / "out.safetensors").exists()
+
+
+@pytest.mark.parametrize("levels", [3, 31])
+def test_generators_for_sizes_that_are_not_here(levels, tmp_path):
+    """The size follows from the names: an image of 2 ** 31 pixels a side is not to be made."""
+    names = [theirs for ours, theirs in convert._generator_names(levels).items() if "norm" not in ours]
+    state = {f"{name}.weight": np.zeros((1, 1, 4, 4), np.float32) for name in names}
+    state["model.model.3.bias"] = np.zeros(1, np.float32)
+    path = tmp_path / "generator.safetensors"
+    path.write_bytes(safetensors.numpy.save(state))
+    with pytest.raises(UserError, match=f"is a generator of width 1 for {2**levels} px"):
+        convert.main([str(path), f"--out={tmp_path / 'out.safetensors'}"])

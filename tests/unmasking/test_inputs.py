@@ -33,6 +33,11 @@ def test_nothing_to_unmask(tmp_path):
         list_jobs([tmp_path], tmp_path / "out")
 
 
+def test_a_webp_of_21_bytes_at_most(tmp_path):
+    (tmp_path / "a.webp").write_bytes(b"RIFF....WEBPVP8X....")
+    assert [job.is_video for job in list_jobs([tmp_path / "a.webp"], tmp_path / "out")] == [False]
+
+
 def test_links_that_lead_nowhere_are_inputs_like_others(folder, tmp_path):
     (folder / "loop.jpg").symlink_to("loop.jpg")
     (folder / "nowhere.jpg").symlink_to("gone.jpg")

@@ -1,4 +1,6 @@
+import http.server
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -175,3 +177,26 @@ def test_marks_of_images_of_all_sizes(shape):
     height, width = np.argwhere((marked != 128).any(axis=-1)).min(axis=0)
     # As large as can be read, or a fraction of a larger image.
     assert shape[0] - height <= max(30, min(shape) / 10) and shape[1] - width <= max(100, min(shape) / 2)
+
+
+def test_no_photo_makes_the_program_fetch_a_url(portrait, tmp_path):
+    """Manifests of a photo may be elsewhere; who serves them would learn who unmasks it, and when."""
+    asked = []
+
+    class Server(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(404)
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        packet = (
+            '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+            f'<rdf:Description xmlns:d="http://purl.org/dc/terms/" d:provenance="http://127.0.0.1:{server.server_port}/a"/></rdf:RDF></x:xmpmeta>'
+        )
+        Image.fromarray(portrait).save(tmp_path / "photo.jpg", xmp=packet.encode())
+        Image.fromarray(portrait).save(tmp_path / "result.jpg")
+        result = tmp_path / "result.jpg"
+        Credentials("test").sign(result, result, "jpeg", tmp_path / "photo.jpg", "jpeg")
+        server.shutdown()
+    assert not asked

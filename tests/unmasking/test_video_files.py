@@ -13,6 +13,7 @@ from colour_signals import STORED, linear
 from PIL import Image
 
 from maskgan_jax.errors import UserError
+from maskgan_jax.unmasking import video_files
 from maskgan_jax.unmasking.inputs import Job
 from maskgan_jax.unmasking.metadata import LABEL
 from maskgan_jax.unmasking.outputs import Outputs
@@ -447,7 +448,7 @@ def test_pyav_19_which_cannot_be_asked_to_keep_bytes(clip, unmasker, tmp_path, m
     """It does so by itself."""
     real = av.open
     monkeypatch.setattr(av, "__version__", "19.0.2")
-    monkeypatch.setattr(av, "open", lambda file, mode="r", format=None: real(file, mode, format=format, **ANY_TEXT))
+    monkeypatch.setattr(av, "open", lambda file, mode="r", **options: real(file, mode, **options, **ANY_TEXT))
     path = tmp_path / "clip.mkv"
     write_video(path, clip[:3])
     line, (pictures, *_) = unmasked(path, unmasker, tmp_path / "out")
@@ -533,3 +534,39 @@ def test_without_pyav(clip, unmasker, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(UserError, match=r"videos need PyAV: pip install 'maskgan_jax\[video\]'"):
         unmask_video(Job(tmp_path / "clip.mp4", Path("out.mp4")), unmasker, Outputs(tmp_path))
+
+
+def test_a_list_of_files_is_no_video(clip, run, tmp_path):
+    """FFmpeg would read what it names."""
+    write_video(tmp_path / "clip.mp4", clip)
+    (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile clip.mp4\n")
+    code, _, err = run(tmp_path / "list.mp4", f"--out={tmp_path / 'out'}")
+    assert code == 1 and "list.mp4 is not a readable video" in err
+
+
+def test_pictures_of_too_many_pixels(clip, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(video_files, "MOST_PIXELS", 10_000)
+    write_video(tmp_path / "clip.mp4", clip)
+    code, _, err = run(tmp_path / "clip.mp4", f"--out={tmp_path / 'out'}")
+    assert code == 1 and "clip.mp4 has pictures of more than 100 megapixels; make them smaller" in err
+
+
+def test_pictures_that_grow_are_not_decoded(clip, tmp_path, monkeypatch):
+    monkeypatch.setattr(video_files, "MOST_PIXELS", 10_000)
+    small = [image[:64, :64] for image in clip]
+    for name, images in (("small.ts", small), ("large.ts", clip)):
+        write_video(tmp_path / name, images, sound=False, codec="libx264")
+    (tmp_path / "both.ts").write_bytes((tmp_path / "small.ts").read_bytes() + (tmp_path / "large.ts").read_bytes())
+    counts = {"damaged_packets": 0, "frames": 0}
+    with video_files.open_video(av, tmp_path / "both.ts") as video:
+        frames = [item for item in video_files.decode(av, video, (), counts, []) if isinstance(item, av.VideoFrame)]
+    assert {(frame.width, frame.height) for frame in frames} == {(64, 64)}
+    assert counts["damaged_packets"]
+
+
+def test_animations_of_too_many_pixels(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(video_files, "MOST_MEGAPIXELS_OF_ANIMATION", 0.01)
+    frames = [Image.new("RGB", (64, 64), (shade, 0, 0)) for shade in (0, 120, 240)]
+    frames[0].save(tmp_path / "animation.webp", save_all=True, append_images=frames[1:])
+    code, _, err = run(tmp_path / "animation.webp", f"--out={tmp_path / 'out'}")
+    assert code == 1 and "is not a readable animation (more than 0.01 megapixels in all its frames)" in err

@@ -1,5 +1,6 @@
 import os
 import pickle
+import tracemalloc
 import zipfile
 from collections import OrderedDict
 
@@ -135,3 +136,40 @@ def test_truncated_file(tmp_path):
 def test_missing_file(tmp_path):
     with pytest.raises(UserError, match="cannot read"):
         read_state_dict(tmp_path / "nowhere.pth")
+
+
+# What a fuzzer found, and what else a file can do to a reader that trusts it.
+HOSTILE = {
+    "a number in the reader's memo that asks for 16 GB": b"\x80\x02K\1r\xff\xff\xff\x7f.",
+    "a key that takes 2 ** 60 steps to hash": b"\x80\x02})" + b"q\0h\0\x86" * 60 + b"K\1s.",
+    "an array of bytes of 1 TB": b"\x80\x05\x96" + (10**12).to_bytes(8, "little") + b".",
+    "a mapping that holds itself twice": b"\x80\x02}q\0(U\1ah\0U\1bh\0u.",
+    "2 ** 40 mappings": b"\x80\x02}" + b"".join(b"q%c}(U\1ah%cU\1bh%cu" % (n, n, n) for n in range(40)) + b".",
+    "one number as a tensor of 8 TB": f"\x80\x02}}U\x01wctorch._utils\n_rebuild_tensor_v2\n({storage(1)}I0\n(I{2**40}\n"
+    "t(I0\nttRs.".encode("latin1"),
+}
+
+
+@pytest.mark.parametrize("pickled", HOSTILE.values(), ids=HOSTILE)
+def test_no_file_takes_all_memory_or_time(pickled, tmp_path):
+    path = zip_file(tmp_path, pickled, bytes(4))
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match=r"state\.pth is not a (readable )?state dict") as caught:
+            read_state_dict(path)
+        assert tracemalloc.get_traced_memory()[1] < 100e6
+    finally:
+        tracemalloc.stop()
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("name", ["data.pkl", "data/0"])
+def test_a_file_that_grows_when_it_is_unpacked_is_refused(name, tmp_path):
+    path = tmp_path / "state.pth"
+    pickled = f"\x80\x02}}U\x01wctorch._utils\n_rebuild_tensor_v2\n({storage(8)}I0\n(I8\nt(I1\nttRs.".encode("latin1")
+    contents = {"data.pkl": pickled, "data/0": bytes(32)} | {name: bytes(10**8)}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member, content in contents.items():
+            archive.writestr(f"archive/{member}", content)
+    with pytest.raises(UserError, match="is too large"):
+        read_state_dict(path)

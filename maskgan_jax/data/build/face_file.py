@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from maskgan_jax.data.build.face_lists import landmarks_from_text, landmarks_to_text
 from maskgan_jax.data.build.make_record import FoundFace, detect_face
 from maskgan_jax.data.build.sources import Photo, Skipped
@@ -33,11 +35,13 @@ class KnownFaces:
         if entry is None:
             return Skipped(photo.id, photo.source, "not in the file of known faces")
         if "reason" in entry:
-            return Skipped(photo.id, photo.source, entry["reason"])
-        landmarks = landmarks_from_text(entry["landmarks"])
-        if len(landmarks) != 68:
-            raise ValueError(f"{len(landmarks)} landmarks")
-        return FoundFace(photo, landmarks, entry["jpeg_quality"])
+            return Skipped(photo.id, photo.source, str(entry["reason"]))
+        landmarks, quality = landmarks_from_text(entry["landmarks"]), entry["jpeg_quality"]
+        if len(landmarks) != 68 or not np.isfinite(landmarks).all():
+            raise ValueError(f"{len(landmarks)} landmarks, or not all of them numbers")
+        if quality is not None and quality not in range(1, 101):
+            raise ValueError(f"a JPEG quality of {quality!r}")
+        return FoundFace(photo, landmarks, quality)
 
 
 def read_face_file(path: str | os.PathLike) -> KnownFaces:
@@ -57,7 +61,7 @@ def read_face_file(path: str | os.PathLike) -> KnownFaces:
         return known
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror}); give a file that maskgan build --keep_faces wrote") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"{path} is not a file of faces, or is damaged; write it again with maskgan build --keep_faces"
         ) from error

@@ -13,7 +13,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
@@ -52,6 +52,8 @@ def _copied(url: str) -> Path:
     # Empty objects whose names end with a slash are a console's folders. The rest of what `maskgan build` writes is for people.
     files = {name.removeprefix(f"{root}/"): info for name, info in found.items() if not name.endswith("/")}
     files = {name: info for name, info in files.items() if name == "config.json" or name.startswith("masked_faces/")}
+    if outside := [name for name in files if ".." in PurePosixPath(name).parts]:  # As a bucket allows.
+        raise UserError(f"{url} has a file that would be copied to another folder, {outside[0]!r}; delete it there")
     if not any(name.startswith("masked_faces/") for name in files):
         raise UserError(f"there is no data set in {url}; make one with maskgan build --data_dir={url}")
     listing = [url, *((name, info["size"], _mark(info)) for name, info in sorted(files.items()))]

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -26,8 +27,26 @@ NAME = "masked_faces"
 VERSION = "2.0.0"
 # In the folder of the records; TFDS reads it as `builder.info.metadata`.
 METADATA = "metadata.json"
+# The features of a record by their kinds, with TFDS's classes for them: it imports whatever class the file names.
+FEATURES = "features.json"
+_CLASSES = {
+    "featuresDict": "tensorflow_datasets.core.features.features_dict.FeaturesDict",
+    "tensor": "tensorflow_datasets.core.features.tensor_feature.Tensor",
+    "text": "tensorflow_datasets.core.features.text_feature.Text",
+}
+# Shapes of the arrays of a record, S for the side of its images, and their types; all else is text.
+_ARRAYS = {
+    "real": (("S", "S", 3), np.uint8),
+    "masked": (("S", "S", 3), np.uint8),
+    "mask": (("S", "S", 1), np.uint8),
+    "landmarks": ((68, 2), np.float32),
+    "alignment": ((4, 2), np.float64),
+}
+_TEXTS = ("source", "identity", "expression", "mask_type", "mask_parameters", "id")
 # Bytes at the end of a file of records that are sure to hold the positions of all its records.
 END = 1 << 17
+# Of images, in pixels.
+MOST_SIDE = 4096
 
 
 class DamagedRecord(UserError):
@@ -115,6 +134,8 @@ def load_split(data_dir: str | Path, split: str) -> Records:
     from array_record.python.array_record_module import ArrayRecordReader
 
     folder = _folder_of(data_dir)
+    with _naming(data_dir, folder / FEATURES):
+        _check_features(json.loads((folder / FEATURES).read_text(encoding="utf-8")))
     with _naming(data_dir, folder):
         builder = tfds.builder_from_directory(folder)
     # A split has no records if none of them could be made.
@@ -185,6 +206,27 @@ def _folder_of(data_dir: str | Path) -> Path:
             )
         raise UserError(f"there is no data set in {data_dir}; make one with maskgan build --data_dir={data_dir}")
     return folder
+
+
+def _check_features(whole: dict[str, Any]) -> None:
+    """Raises LookupError, TypeError, AttributeError or ValueError unless these are the features of masked faces."""
+    features = whole["featuresDict"]["features"]
+    for name, feature in (("", whole), *features.items()):
+        kind = "featuresDict" if not name else "tensor" if name in _ARRAYS else "text"
+        if feature.keys() != {"pythonClassName", kind} or feature["pythonClassName"] != _CLASSES[kind]:
+            raise ValueError(f"{name or 'the whole'} is no {kind}")
+    if features.keys() != {*_ARRAYS, *_TEXTS}:
+        raise ValueError(f"there are {', '.join(features)}")
+    side = int(features["real"]["tensor"]["shape"]["dimensions"][0])
+    for name, (shape, kind) in _ARRAYS.items():
+        array = features[name]["tensor"]
+        stored = [int(axis) for axis in array["shape"]["dimensions"]]
+        if (
+            stored != [side if axis == "S" else axis for axis in shape]
+            or array["dtype"] != kind.__name__
+            or not 0 < side <= MOST_SIDE
+        ):
+            raise ValueError(f"{name} is {stored} of {array['dtype']}")
 
 
 @contextlib.contextmanager

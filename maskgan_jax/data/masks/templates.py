@@ -10,6 +10,7 @@ from __future__ import annotations
 import configparser
 import dataclasses
 import functools
+import os
 from pathlib import Path
 
 import cv2
@@ -18,6 +19,10 @@ import numpy as np
 from maskgan_jax.data.masks.compositing import to_linear
 from maskgan_jax.data.masks.geometry import SIX_MEAN, Homography
 from maskgan_jax.errors import UserError
+from maskgan_jax.files import open_image, read_file
+
+# Of masks.cfg, and of a template, which is drawn in float32.
+MOST_MEGABYTES, MOST_MEGAPIXELS = 10, 25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +56,8 @@ def load_templates(folder: str) -> dict[str, dict[str, Template]]:
     path = Path(folder) / "masks.cfg"
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        parser.read_string(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        parser.read_string(read_file(path, MOST_MEGABYTES).decode())
+    except (UserError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path} ({error}); give a folder with a masks.cfg") from error
     except configparser.Error as error:
         raise UserError(f"{path} is not a valid masks.cfg: {str(error).splitlines()[0]}") from error
@@ -120,13 +125,16 @@ def _read(path: Path, name: str, section: configparser.SectionProxy) -> Template
         raise UserError(f"{path}, section [{name}], template: it is missing; give the path of an RGBA image")
     # MaskTheFace writes paths from the folder above ('masks/templates/...').
     choices = [path.parent / section["template"], path.parent.parent / section["template"]]
-    file = next((choice for choice in choices if choice.is_file()), None)
+    file = next(filter(os.path.isfile, choices), None)
     if file is None:
-        raise UserError(f"{path}, section [{name}], template: there is no file {section['template']}")
-    data = np.fromfile(file, np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
-    if image is None or image.dtype != np.uint8 or image.shape[2:] != (4,):
-        raise UserError(f"{file} (section [{name}] of {path}) is not an 8-bit RGBA image; a template needs an alpha channel")
+        raise UserError(f"{path}, section [{name}], template: there is no file {section['template']!r}")
+    try:
+        with open_image(read_file(file), MOST_MEGAPIXELS) as opened:
+            image = np.array(opened.convert("RGBA")) if opened.has_transparency_data else None
+    except UserError as error:
+        raise UserError(f"{file} (section [{name}] of {path}) is {error}") from error
+    if image is None:
+        raise UserError(f"{file} (section [{name}] of {path}) is not an RGBA image; a template needs an alpha channel")
     if not image[..., 3].any():
         raise UserError(f"{file} (section [{name}] of {path}) is completely transparent")
-    return Template(name, cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA), np.array(points))
+    return Template(name, image, np.array(points))

@@ -6,6 +6,7 @@ import pytest
 from maskgan_jax.data.build import landmarks as landmark_module
 from maskgan_jax.data.build.build import build_data_set
 from maskgan_jax.data.build.face_file import kept_faces, read_face_file
+from maskgan_jax.data.build.face_lists import landmarks_to_text
 from maskgan_jax.data.build.make_record import FoundFace
 from maskgan_jax.data.build.sources import Photo, Skipped
 from maskgan_jax.data.masked_faces.reader import load_split
@@ -42,18 +43,27 @@ def test_without_a_path_nothing_is_kept():
         keep(Skipped("a", "b", "c"))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}\n", '{"format": "maskgan faces", "version": 2}\n', "\0\1"])
+@pytest.mark.parametrize("text", ["[" * 9999, "", "[]", "{}\n", '{"format": "maskgan faces", "version": 2}\n', "\0\1"])
 def test_other_files_are_refused(text, tmp_path):
     (tmp_path / "faces").write_text(text)
     with pytest.raises(UserError, match="is not a file of faces, or is damaged"):
         read_face_file(tmp_path / "faces")
 
 
-@pytest.mark.parametrize("landmarks", ["AAAA", "no base64!", None])
-def test_damaged_landmarks_are_refused(landmarks, file):
+NOT_FINITE = landmarks_to_text(np.full((68, 2), np.nan))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"landmarks": landmarks} for landmarks in ("AAAA", "no base64!", None, NOT_FINITE)),
+        *({"jpeg_quality": quality} for quality in (0, 101, "90", [], 1e400)),
+    ],
+)
+def test_damaged_faces_are_refused(change, file):
     path, _ = file
     lines = path.read_text().splitlines()
-    entry = {**json.loads(lines[1]), "landmarks": landmarks}
+    entry = json.loads(lines[1]) | change
     path.write_text("\n".join([lines[0], json.dumps(entry)]))
     with pytest.raises(UserError, match="damaged"):
         read_face_file(path)

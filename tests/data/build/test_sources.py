@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import cv2
@@ -216,3 +217,18 @@ def test_all_photos_have_ids_of_their_own(config, tmp_path):
     assert skipped == Skipped("kdef/odd.jpg", "kdef", "not named as KDEF's photos are (AF01HAS.JPG)")
     with pytest.raises(UserError, match="two photos are called ffhq/1.jpg"):
         list(list_all_photos([f"ffhq={tmp_path / 'x'}", f"ffhq={tmp_path / 'y'}"], config))
+
+
+def test_a_photo_of_gigabytes_is_not_read(tmp_path):
+    (tmp_path / "large.png").touch()
+    os.truncate(tmp_path / "large.png", 3 * 10**9)
+    with pytest.raises(UserError, match=r"not a readable picture \(more than 2100 megabytes"):
+        Photo("large.png", "folder", "", "", str(tmp_path / "large.png")).read()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_files_without_an_end(make, tmp_path):
+    """As an archive can hold them: a pipe that nobody writes to, a link to a device."""
+    make(tmp_path / "a.png")
+    with pytest.raises(UserError, match="it is a pipe or a device"):
+        Photo("a.png", "folder", "", "", str(tmp_path / "a.png")).read()

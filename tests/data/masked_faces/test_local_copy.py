@@ -124,3 +124,14 @@ def test_folders_that_a_console_made(data_in_bucket):
         else:
             store.pipe_file(f"{root}/{name}", b"")
     assert (local_folder(data_in_bucket) / "masked_faces" / "2.0.0" / "features.json").is_file()
+
+
+def test_no_file_is_copied_out_of_the_folder(monkeypatch, tmp_path):
+    """Names of objects in a bucket can be anything."""
+    names = ("masked_faces/2.0.0/features.json", "masked_faces/../../../outside")
+    store = SimpleNamespace(find=lambda root, detail: {f"bucket/data/{name}": {"size": 1} for name in names})
+    monkeypatch.setenv("MASKGAN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(fsspec, "url_to_fs", lambda url: (store, "bucket/data"))
+    with pytest.raises(UserError, match="would be copied to another folder, 'masked_faces/../../../outside'; delete it there"):
+        local_folder("gs://bucket/data")
+    assert not list(tmp_path.rglob("*"))

@@ -239,3 +239,39 @@ def test_config(data_dir, config, tmp_path):
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(UserError, match="is not a saved config"):
         config_of(tmp_path)
+
+
+def change_features(folder, change):
+    (path,) = folder.rglob("features.json")
+    features = json.loads(path.read_text())
+    change(features["featuresDict"]["features"])
+    path.write_text(json.dumps(features))
+
+
+@pytest.mark.parametrize("name", ["source", "real", "more"])
+def test_no_class_that_a_data_set_names_is_imported(name, data_dir, tmp_path, monkeypatch):
+    """TFDS would import its module, and so run it."""
+    shutil.copytree(data_dir, tmp_path / "data")
+    (tmp_path / "harmful.py").write_text(f"open({str(tmp_path / 'proof')!r}, 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    change_features(tmp_path / "data", lambda each: each.update({name: {"pythonClassName": "harmful.Text", "text": {}}}))
+    with pytest.raises(UserError, match=f"is damaged .features.json: ValueError: {name} is no"):
+        load_split(tmp_path / "data", "train")
+    assert not (tmp_path / "proof").exists()
+
+
+@pytest.mark.parametrize("shape", [["64", "32", "3"], ["1000000", "1000000", "3"], ["0", "0", "3"], ["64", "64"]])
+def test_images_of_another_shape(shape, data_dir, tmp_path):
+    shutil.copytree(data_dir, tmp_path, dirs_exist_ok=True)
+    for name in ("real", "masked"):
+        change_features(tmp_path, lambda each, name=name: each[name]["tensor"]["shape"].update(dimensions=shape))
+    with pytest.raises(UserError, match="features.json: ValueError: "):
+        load_split(tmp_path, "train")
+
+
+def test_features_that_are_nested_without_end(data_dir, tmp_path):
+    shutil.copytree(data_dir, tmp_path, dirs_exist_ok=True)
+    (path,) = tmp_path.rglob("features.json")
+    path.write_text("[" * 9999)
+    with pytest.raises(UserError, match="features.json: RecursionError"):
+        load_split(tmp_path, "train")

@@ -1,3 +1,7 @@
+import os
+import struct
+import zlib
+
 import cv2
 import numpy as np
 import pytest
@@ -187,3 +191,46 @@ def test_faults_in_a_template_folder(folder, text, message):
 def test_no_masks_cfg(tmp_path):
     with pytest.raises(UserError, match=r"masks\.cfg"):
         load_templates(str(tmp_path / "nothing"))
+
+
+def png_header(width, height):
+    """A PNG that says it is as large as that, and holds next to nothing."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (png_header(30000, 30000), "more than 25 megapixels"),
+        (png_header(6000, 6000), "more than 25 megapixels"),
+        (png_header(60, 60), "truncated, damaged"),
+        (b"P7\nWIDTH 9\nHEIGHT 9\nDEPTH 4\nMAXVAL 255\nTUPLTYPE RGB_ALPHA\nENDHDR\n" + bytes(324), "not AVIF, BMP"),
+        (b"", "an empty file"),
+    ],
+)
+def test_hostile_templates(data, message, folder):
+    (folder / "templates" / "flat.png").write_bytes(data)
+    load_templates.cache_clear()
+    with pytest.raises(UserError, match=rf"flat\.png \(section \[flat\] of .*\) is not a readable picture \({message}"):
+        load_templates(str(folder))
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "x\n  y"])
+def test_names_of_templates_that_none_can_have(name, folder):
+    (folder / "masks.cfg").write_text(section("flat", file=name))
+    load_templates.cache_clear()
+    with pytest.raises(UserError, match="template: there is no file") as caught:
+        load_templates(str(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_masks_cfg_of_a_gigabyte(folder):
+    os.truncate(folder / "masks.cfg", 10**9)
+    load_templates.cache_clear()
+    with pytest.raises(UserError, match="masks.cfg has more than 10 megabytes"):
+        load_templates(str(folder))
