@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from maskgan_jax.config import load_config
-from maskgan_jax.errors import OutOfTime
+from maskgan_jax.errors import Unfinished
 from maskgan_jax.files import read_image
 from maskgan_jax.models import convolutions
 from maskgan_jax.networks.face_network import PRETRAINED, FaceNetwork, pretrained
@@ -120,7 +120,7 @@ def test_a_run_that_goes_on_comes_to_the_same(config, data_dir, tmp_path, numeri
     config.training.pictures = 1
     whole = train(config, data_dir, tmp_path / "whole")
     config.training.minutes = 1e-6
-    with pytest.raises(OutOfTime):
+    with pytest.raises(Unfinished):
         train(config, data_dir, tmp_path / "parts")
     config.training.minutes = 0.0
     parts = train(config, data_dir, tmp_path / "parts")

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from maskgan_jax.data.masked_faces.reader import Records, load_split, readable, zoom_of
 from maskgan_jax.data.pipeline import training_batches
-from maskgan_jax.errors import OutOfTime, UserError
+from maskgan_jax.errors import Unfinished, UserError
 from maskgan_jax.networks.description import Variables, kind_of
 from maskgan_jax.networks.run_checkpoints import latest
 from maskgan_jax.runtime.chips import chip_of
@@ -68,8 +68,9 @@ def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> Trai
         runtime/chips.py or given (`training.peak_tflops`).
 
     Raises:
-      UserError: something is wrong with the config, the data or the workdir, a term of the loss or the state stopped being
-        finite, or SIGTERM ended the run early.
+      Unfinished: SIGTERM, SIGUSR1 or `training.minutes` ended the run early, after a checkpoint.
+      UserError: something is wrong with the config, the data or the workdir, or a term of the loss or the state stopped being
+        finite.
     """
     workdir = path_of(workdir)
     wall_time = WallTime(workdir)
@@ -218,11 +219,13 @@ def _run(
             if stops:
                 saved.wait_until_finished()
                 if is_over and not is_terminated:
-                    raise OutOfTime(
+                    raise Unfinished(
                         f"{config.training.minutes:g} minutes (training.minutes) are over; the checkpoint of step {done} of "
                         f"{steps} is saved: start again to go on from there"
                     )
-                raise UserError(f"SIGTERM came; the checkpoint of step {done} is saved: start again to go on from there")
+                raise Unfinished(
+                    f"SIGTERM or SIGUSR1 came; the checkpoint of step {done} of {steps} is saved: start again to go on from there"
+                )
             if not pending:
                 since, waited = time.monotonic(), 0.0
         saved.wait_until_finished()
