@@ -43,6 +43,7 @@ TOLD = {
     "training.epochs": "the learning rate follows from the length",
     "training.steps": "the learning rate follows from the length",
     "training.compute": "the arithmetic is another one",
+    "training.not_finite": "batches whose numbers are not finite are treated in another way",
     "optimizer.accumulate": "norms and random draws are those of other parts of a batch",
     "training.validation_records": "the best network is chosen by scores on other records",
     "input.processes": "records come in another order",

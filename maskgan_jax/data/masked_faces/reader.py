@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -73,6 +74,8 @@ class Records(Sequence):
             if _is_system_error(error):
                 raise UserError(f"cannot read {self._where} ({_reason(error)})") from error
             raise self._damage(index, error) from error
+        if not np.isfinite(record["landmarks"]).all():
+            raise self._damage(index, ValueError("its landmarks are not finite"))
         return {name: value.decode() if isinstance(value, bytes) else value for name, value in record.items()}
 
     def _damage(self, index: int, error: Exception) -> UserError:
