@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-from maskgan_jax.errors import UserError
+from maskgan_jax.errors import Unfinished, UserError
 
 # How long an interrupt waits that cannot be raised now.
 RETRY_SECONDS = 0.01
@@ -25,6 +25,7 @@ _STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 _ALL_SIGNALS = (signal.SIGINT, *_STOP_SIGNALS)
 
 _stop = threading.Event()
+_can_save = threading.Event()
 
 
 def exit_on_ctrl_c(program: str) -> None:
@@ -114,9 +115,29 @@ def sigterm_interrupts() -> Iterator[None]:
 
 
 def stop_on_sigterm() -> None:
-    """From now on, SIGTERM and SIGUSR1 only set `stop_requested`."""
+    """From now on, SIGTERM and SIGUSR1 only set `stop_requested`; until `can_save`, they end this process at once with code 75.
+
+    Before its first step a training compiles for up to minutes, in which Python runs no handlers, and there is nothing to save.
+    """
     for number in _STOP_SIGNALS:
         signal.signal(number, lambda *_: _stop.set())
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    threading.Thread(target=_end_before_first_step, args=(reader,), daemon=True).start()
+
+
+def _end_before_first_step(reader: int) -> None:
+    """Ends this process if a signal whose number comes through a pipe is one to stop, and there is nothing to save."""
+    while number := os.read(reader, 1):
+        if number[0] in _STOP_SIGNALS and not _can_save.is_set():
+            os.write(2, b"SIGTERM or SIGUSR1 came before the first step: start again to go on from the last checkpoint\n")
+            os._exit(Unfinished.exit_code)
+
+
+def can_save() -> None:
+    """From now on, who asks for `stop_requested` has something to save."""
+    _can_save.set()
 
 
 def stop_requested() -> bool:

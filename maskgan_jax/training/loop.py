@@ -24,6 +24,7 @@ from maskgan_jax.data.pipeline import training_batches
 from maskgan_jax.errors import Unfinished, UserError
 from maskgan_jax.networks.description import Variables, kind_of
 from maskgan_jax.networks.run_checkpoints import latest
+from maskgan_jax.runtime import signals
 from maskgan_jax.runtime.chips import chip_of
 from maskgan_jax.runtime.distributed import must_stop
 from maskgan_jax.storage import path_of
@@ -170,6 +171,7 @@ def _run(
             wall_time.spent("input" if is_idle else "step")
             state, terms = step_of_run(length, state, frozen, batch, step_key)
             if step == start:
+                signals.can_save()
                 wall_time.spent("compile")
             if pending:
                 watch(step, dict(zip(names, jax.device_get(pending[-1]), strict=True)), last, state)

@@ -186,6 +186,7 @@ def test_sigterm_to_a_lone_process(landmark_config, data_dir, tmp_path, monkeypa
     monkeypatch.setattr(signals, "_stop", threading.Event())
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
     signals.stop_on_sigterm()
+    signals.can_save()
     try:
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(Unfinished, match="SIGTERM or SIGUSR1 came; the checkpoint of step 1 of .* is saved"):

@@ -42,7 +42,7 @@ def write_and_die(self, step, phase, values):
         os.kill(os.getpid(), signal.Signals[name])
 
 loop.MetricsFiles.write = write_and_die
-stop_on_sigterm()
+stop_on_sigterm()  # The loop tells when there is something to save.
 sys.exit(exit_code("train", lambda: loop.train(read_config(config), data_dir, workdir) and 0))
 """
 
