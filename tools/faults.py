@@ -93,7 +93,7 @@ def error_of(done: subprocess.CompletedProcess) -> str:
 
 def is_clear(done: subprocess.CompletedProcess) -> bool:
     """Whether a program failed with one sentence for its user."""
-    return done.returncode == 1 and re.match(r"maskgan \w+: error: ", error_of(done)) and "Traceback" not in done.stderr
+    return done.returncode == 1 and re.search(r"maskgan \w+: error: ", error_of(done)) and "Traceback" not in done.stderr
 
 
 def data_set(work: Path, size: int = 64) -> Path:
