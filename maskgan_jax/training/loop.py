@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import time
 from collections.abc import Callable
@@ -92,7 +93,15 @@ def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> Trai
         digests["initial_variables"] = resuming.digest_tree(initial_variables)
     with checkpoints.locked(workdir):
         changes = resuming.check(config, task, digests, workdir)
-        return _run(config, task, initial_variables, digests, changes, mesh, records, validation, workdir, wall_time)
+        try:
+            return _run(config, task, initial_variables, digests, changes, mesh, records, validation, workdir, wall_time)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise UserError(
+                f"the disk of {workdir} is full; the checkpoints that were complete are whole: free some space and start again "
+                "to go on from there"
+            ) from error
 
 
 def _run(

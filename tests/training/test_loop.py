@@ -328,6 +328,19 @@ def test_state_that_is_not_finite_is_not_saved(data_dir, tmp_path, run_config, m
     assert not list((tmp_path / "checkpoints").iterdir()) and not list((tmp_path / "best").iterdir())
 
 
+def test_a_full_disk_is_told(data_dir, tmp_path, run_config, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(loop.MetricsFiles, "write", full)
+    config = run_config()
+    config.task = "landmarks"
+    with pytest.raises(
+        UserError, match="the disk of .* is full; the checkpoints that were complete are whole: free some space"
+    ):
+        train(config, data_dir, tmp_path)
+
+
 def test_machines_with_other_data(data_dir, tmp_path, run_config, monkeypatch):
     monkeypatch.setattr(loop.multihost_utils, "process_allgather", lambda counts: np.stack([counts, counts - [1, 0]]))
     with pytest.raises(UserError, match="process 1 has 15 training and .* records, this one 16 and .*; copy the same"):
