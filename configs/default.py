@@ -174,6 +174,9 @@ def get_config() -> ConfigDict:
     training.steps = 0
     # 'float32' or 'bfloat16' arithmetic in the networks; parameters and losses are float32 always.
     training.compute = "float32"
+    # When a loss or a gradient of a batch is not finite: 'stop' ends the run and says where it came from; 'skip' leaves it out,
+    # says which records it had and counts it as `skipped_batches` in the log (100 in a row end the run all the same).
+    training.not_finite = "stop"
     # Devices that divide parameters, optimizer state and moving average among themselves (FSDP); with 1, each has them whole.
     training.fsdp = 1
     # Keeps of a forward pass what its convolutions gave and computes the rest again for the gradients: a larger batch fits into

@@ -136,6 +136,18 @@ def read_digests(path: str | Path) -> dict[str, str]:
     return json.loads(_read_text(path)).get("digests", {})
 
 
+def settings_gone(path: str | Path) -> dict[str, Any]:
+    """The settings in a file of `save_config` that there are no more, with their values; {} if it is something else."""
+    try:
+        values = json.loads(_read_text(path))
+        values.pop("digests", None)
+        saved = flat(ConfigDict(values))
+    except (OSError, ValueError, AttributeError):  # `read_config` tells.
+        return {}
+    known = flat(default.get_config())
+    return {key: value for key, value in saved.items() if key not in known and not key.startswith(_FREE_DICTS)}
+
+
 def read_config(path: str | Path) -> ConfigDict:
     """Reads a config written by `save_config`; its settings are those that were saved.
 

@@ -103,6 +103,7 @@ ALLOWED = {
     "training.log_every": _at_least(1),
     "training.validate_every": _at_least(0),
     "training.checkpoint_every": _at_least(0),
+    "training.not_finite": _one_of("stop", "skip"),
     "training.best_by": _one_of("mse_masked", "st_lpips"),
     "training.keep": _at_least(1),
     "training.validation_records": _at_least(0),

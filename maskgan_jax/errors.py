@@ -16,8 +16,11 @@ class UserError(Exception):
     exit_code = 1
 
 
-class OutOfTime(UserError):
-    """A run has used up its `training.minutes`; the same command resumes it. Exit code 75 is sysexits' "try again later"."""
+class Unfinished(UserError):
+    """A run was told to end early and has saved a checkpoint; the same command resumes it.
+
+    Exit code 75 is sysexits' "try again later".
+    """
 
     exit_code = 75
 

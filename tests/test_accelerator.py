@@ -6,6 +6,8 @@ all differences but those of bfloat16 are rounding alone, and are held to that.
 
 import functools
 import os
+import subprocess
+import sys
 
 import cv2
 import jax
@@ -13,11 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from maskgan_jax.config import load_config
-from maskgan_jax.errors import OutOfTime
+from maskgan_jax.config import load_config, save_config
+from maskgan_jax.errors import Unfinished
 from maskgan_jax.files import read_image
 from maskgan_jax.models import convolutions
 from maskgan_jax.networks.face_network import PRETRAINED, FaceNetwork, pretrained
+from maskgan_jax.networks.run_checkpoints import read_tree
 from maskgan_jax.training.abstract import count_flops
 from maskgan_jax.training.gan import GAN
 from maskgan_jax.training.loop import train
@@ -120,7 +123,7 @@ def test_a_run_that_goes_on_comes_to_the_same(config, data_dir, tmp_path, numeri
     config.training.pictures = 1
     whole = train(config, data_dir, tmp_path / "whole")
     config.training.minutes = 1e-6
-    with pytest.raises(OutOfTime):
+    with pytest.raises(Unfinished):
         train(config, data_dir, tmp_path / "parts")
     config.training.minutes = 0.0
     parts = train(config, data_dir, tmp_path / "parts")
@@ -128,6 +131,28 @@ def test_a_run_that_goes_on_comes_to_the_same(config, data_dir, tmp_path, numeri
     error = numerics.relative_error(*leaves)
     print(error)
     assert int(parts.step) == int(whole.step) == 4 and error <= tolerance("float32", 0.01)
+
+
+TRAINS = """
+import sys
+from maskgan_jax.config import read_config
+from maskgan_jax.training.loop import train
+
+train(read_config(sys.argv[1]), sys.argv[2], sys.argv[3])
+"""
+
+
+def test_the_same_seed_gives_the_same_bytes(config, data_dir, tmp_path):
+    """With the flag of docs/scaling.md; in two processes, as each chooses its kernels anew."""
+    config.training.update(steps=4, validate_every=4, checkpoint_every=4, pictures=1)
+    save_config(tmp_path / "config.json", config)
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops=true"
+    states = []
+    for workdir in (tmp_path / "one", tmp_path / "other"):
+        command = [sys.executable, "-c", TRAINS, tmp_path / "config.json", data_dir, workdir]
+        subprocess.run(command, check=True, env=os.environ | {"XLA_FLAGS": flags, "JAX_ENABLE_COMPILATION_CACHE": "false"})
+        states.append(read_tree(workdir / "checkpoints" / "4" / "state"))
+    jax.tree.map(np.testing.assert_array_equal, *states)
 
 
 def test_flops_can_be_counted(config):

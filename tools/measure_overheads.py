@@ -101,7 +101,7 @@ class Stopwatch:
         create_validator = loop.create_validator
         with ExitStack() as stack:
             for holder, name, replacement in (
-                (loop, "_mean_of_finite", self.timed("log", loop._mean_of_finite)),
+                (loop, "_means", self.timed("log", loop._means)),
                 (loop, "create_validator", lambda *arguments: self.timed("validation, pictures", create_validator(*arguments))),
                 (checkpoints, "save_state", self.timed("checkpoint", checkpoints.save_state, written)),
                 (checkpoints, "save_best", self.timed("best network", checkpoints.save_best, written)),

@@ -19,7 +19,8 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="maskgan train",
         description="Trains the network that the config names; resumes from the last checkpoint if the workdir has one. "
-        "Settings can be changed with --config.KEY=VALUE. SIGTERM ends the run after a checkpoint.",
+        "Settings can be changed with --config.KEY=VALUE. SIGTERM or SIGUSR1 ends the run after a checkpoint, with exit code "
+        "75: the same command goes on.",
         allow_abbrev=False,
     )
     parser.add_argument("--config", required=True, metavar="FILE", help="a file such as configs/cpu.py")

@@ -44,7 +44,11 @@ def main(arguments: list[str]) -> int:
     sheet = outputs.contact_sheet(flags.inputs, jobs)
     # Every input needs these, so that a fault is reported once.
     weight_file("centerface.onnx")
-    outputs.make_folder()
+    with outputs.in_folder():
+        return _files(flags, outputs, jobs, sheet)
+
+
+def _files(flags: argparse.Namespace, outputs: Outputs, jobs: list[Job], sheet: Path | None) -> int:
     compute_in_main_thread()
     from maskgan_jax.unmasking.photos import unmask_photo, write_contact_sheet
     from maskgan_jax.unmasking.unmasker import Unmasker
@@ -68,6 +72,7 @@ def main(arguments: list[str]) -> int:
 
     failed = unmask_each(jobs, unmask)
     if sheet and shown:
+        outputs.refuse_to_replace([sheet])  # Another run may have written it meanwhile.
         write_contact_sheet(sheet, shown, label=flags.label)
         print(f"the faces, before and after, are in {sheet}")
     print(f"results are in {flags.out}" + (f"; {failed} of {len(jobs)} inputs could not be used" if failed else ""))
@@ -170,15 +175,23 @@ def _aligned(flags: argparse.Namespace) -> int:
     compute_in_main_thread()
     from maskgan_jax.unmasking.aligned import unmask_aligned
 
-    _, failed = unmask_aligned(
-        flags.inputs, flags.out, flags.weights, flags.mask, fast=bool(flags.fast), overwrite=flags.overwrite, label=flags.label
-    )
+    with Outputs(Path(flags.out)).in_folder():
+        _, failed = unmask_aligned(
+            flags.inputs,
+            flags.out,
+            flags.weights,
+            flags.mask,
+            fast=bool(flags.fast),
+            overwrite=flags.overwrite,
+            label=flags.label,
+        )
     print(f"unmasked faces are in {flags.out}" + (f"; {failed} inputs could not be used" if failed else ""))
     return 1 if failed else 0
 
 
 def _camera(flags: argparse.Namespace) -> int:
-    path = Outputs(Path(flags.out), overwrite=flags.overwrite).camera(flags.camera)
+    outputs = Outputs(Path(flags.out), overwrite=flags.overwrite)
+    path = outputs.camera(flags.camera)
     compute_in_main_thread()
     from maskgan_jax.unmasking.unmasker import Unmasker
     from maskgan_jax.unmasking.video import unmask_camera
@@ -186,5 +199,6 @@ def _camera(flags: argparse.Namespace) -> int:
     unmasker = Unmasker.from_pretrained(
         flags.weights, fast=flags.fast is not False, least_width=flags.min_face, most_faces=flags.faces
     )
-    print(unmask_camera(flags.camera, unmasker, path, label=flags.label))
+    with outputs.in_folder():
+        print(unmask_camera(flags.camera, unmasker, path, label=flags.label))
     return 0

@@ -97,12 +97,13 @@ def training_batches(
 
     Returns:
       An iterator of dicts: `real`, `masked` `[b, S, S, 3]` and `mask` `[b, S, S, 1]` uint8, `landmarks` `[b, 68, 2]` float32,
+      `index` `[b]` int32, the numbers of the records in `source`,
       where b is the batch size divided by the number of processes.
     """
     settings = config.input
 
     def read(number: int, rng: np.random.Generator) -> Record:
-        _, record = _next_readable(source, number)
+        index, record = _next_readable(source, number)
         record = {name: record[name] for name in ARRAYS}
         if settings.flip and rng.random() < 0.5:
             record = mirror(record)
@@ -120,7 +121,7 @@ def training_batches(
             record = vary_light(record, settings.light, rng)
         if settings.degrade and rng.random() < settings.degrade:
             record = degrade(record, rng)
-        return record
+        return {**record, "index": np.int32(index)}
 
     numbers = grain.MapDataset.range(len(source)).seed(config.seed).shuffle().repeat()
     shares = numbers.random_map(read).batch(settings.batch_size // process_count, drop_remainder=True)

@@ -12,25 +12,25 @@ from maskgan_jax.errors import UserError
 
 
 @contextlib.contextmanager
-def locked(path: Path, busy: str) -> Iterator[bool]:
+def locked(path: Path, busy: str = "") -> Iterator[bool]:
     """Holds a lock on a folder, or on a file that is created if need be, until the block or this process ends.
 
     Args:
       path: the folder or file.
-      busy: the message if another process holds the lock.
+      busy: the message if another process holds the lock; without one, the lock is waited for.
 
     Yields:
       Whether the lock is held: some network file systems have no locks.
 
     Raises:
-      UserError: another process holds the lock.
+      UserError: another process holds the lock, and there is a message.
       OSError: `path` cannot be opened.
     """
     # Files are opened for writing, as NFS locks nothing else exclusively.
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
             held = True
         except BlockingIOError as error:
             raise UserError(busy) from error

@@ -1,4 +1,4 @@
-"""What Ctrl-C (SIGINT) and SIGTERM do to a program: its start, its work, and the processes that it starts.
+"""What Ctrl-C (SIGINT), SIGTERM and SIGUSR1 do to a program: its start, its work, and the processes that it starts.
 
 At the start and at the end of a program there is nothing to clean up, and `exit_on_ctrl_c` ends it at once. While it works,
 `ctrl_c_interrupts` raises KeyboardInterrupt, so that temporary files are removed. `hold` covers the moments in which a new
@@ -15,12 +15,17 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-from maskgan_jax.errors import UserError
+from maskgan_jax.errors import Unfinished, UserError
 
 # How long an interrupt waits that cannot be raised now.
 RETRY_SECONDS = 0.01
 
+# SLURM can be told to send SIGUSR1 before a job's time is up; clouds and Kubernetes send SIGTERM.
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+_ALL_SIGNALS = (signal.SIGINT, *_STOP_SIGNALS)
+
 _stop = threading.Event()
+_can_save = threading.Event()
 
 
 def exit_on_ctrl_c(program: str) -> None:
@@ -110,34 +115,56 @@ def sigterm_interrupts() -> Iterator[None]:
 
 
 def stop_on_sigterm() -> None:
-    """From now on, SIGTERM only sets `stop_requested`."""
-    signal.signal(signal.SIGTERM, lambda *_: _stop.set())
+    """From now on, SIGTERM and SIGUSR1 only set `stop_requested`; until `can_save`, they end this process at once with code 75.
+
+    Before its first step a training compiles for up to minutes, in which Python runs no handlers, and there is nothing to save.
+    """
+    for number in _STOP_SIGNALS:
+        signal.signal(number, lambda *_: _stop.set())
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    threading.Thread(target=_end_before_first_step, args=(reader,), daemon=True).start()
+
+
+def _end_before_first_step(reader: int) -> None:
+    """Ends this process if a signal whose number comes through a pipe is one to stop, and there is nothing to save."""
+    while number := os.read(reader, 1):
+        if number[0] in _STOP_SIGNALS and not _can_save.is_set():
+            os.write(2, b"SIGTERM or SIGUSR1 came before the first step: start again to go on from the last checkpoint\n")
+            os._exit(Unfinished.exit_code)
+
+
+def can_save() -> None:
+    """From now on, who asks for `stop_requested` has something to save."""
+    _can_save.set()
 
 
 def stop_requested() -> bool:
-    """Whether SIGTERM has arrived since `stop_on_sigterm`."""
+    """Whether SIGTERM or SIGUSR1 has arrived since `stop_on_sigterm`."""
     return _stop.is_set()
 
 
 def hold() -> None:
-    """Holds SIGINT and SIGTERM back until `release`; they are not lost. Processes that are started inherit this."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    """Holds the signals back until `release`; they are not lost. Processes that are started inherit this."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ALL_SIGNALS)
 
 
 def release() -> None:
     """Ends `hold`; a signal that arrived meanwhile is delivered now."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ALL_SIGNALS)
 
 
 def forward_to(process: int) -> None:
-    """From now on, SIGINT and SIGTERM go to another process, given by its number."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: os.kill(process, number))
+    """From now on, the signals go to another process, given by its number: SIGUSR1 as SIGTERM, the only one JAX knows."""
+    for number in _ALL_SIGNALS:
+        sent = signal.SIGTERM if number in _STOP_SIGNALS else number
+        signal.signal(number, lambda *_, sent=sent: os.kill(process, sent))
 
 
 def ignore() -> None:
-    """From now on, SIGINT and SIGTERM do nothing."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    """From now on, the signals do nothing."""
+    for number in _ALL_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 

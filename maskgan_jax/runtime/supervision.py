@@ -17,7 +17,7 @@ from collections.abc import Callable
 from multiprocessing import resource_tracker
 from pathlib import Path
 
-from maskgan_jax.errors import exit_code
+from maskgan_jax.errors import Unfinished, UserError, exit_code
 from maskgan_jax.runtime import signals
 from maskgan_jax.runtime.parent import end_with_parent
 from maskgan_jax.storage import path_of, steps_in
@@ -31,7 +31,7 @@ FAILED = 3
 def run_supervised(program: str, workdir: str | Path, work: Callable[..., None], *arguments: object) -> int:
     """Runs `work(*arguments)` in a child; returns the exit code. If a process of the run was lost, says what to do.
 
-    The child ends with this process, and receives the SIGINT and SIGTERM that this process receives.
+    The child ends with this process, and receives the signals that this process receives (see `signals.forward_to`).
 
     Args:
       program: for messages.
@@ -50,7 +50,7 @@ def run_supervised(program: str, workdir: str | Path, work: Callable[..., None],
     signals.release()
     child.join()
     signals.ignore()
-    if child.exitcode in (0, 1, 130):  # Those of `exit_code`, which has printed why.
+    if child.exitcode in (0, UserError.exit_code, Unfinished.exit_code, 130):  # Of `exit_code`, which has printed why.
         return child.exitcode
     if child.exitcode == -signal.SIGKILL:
         lost = "this process of the run was killed (by the system, if memory ran out)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import time
 from collections.abc import Callable
@@ -21,9 +22,10 @@ from tqdm import tqdm
 
 from maskgan_jax.data.masked_faces.reader import Records, load_split, readable, zoom_of
 from maskgan_jax.data.pipeline import training_batches
-from maskgan_jax.errors import OutOfTime, UserError
+from maskgan_jax.errors import Unfinished, UserError
 from maskgan_jax.networks.description import Variables, kind_of
 from maskgan_jax.networks.run_checkpoints import latest
+from maskgan_jax.runtime import signals
 from maskgan_jax.runtime.chips import chip_of
 from maskgan_jax.runtime.distributed import must_stop
 from maskgan_jax.storage import path_of
@@ -33,16 +35,12 @@ from maskgan_jax.training.gan import GAN
 from maskgan_jax.training.landmark_regression import LandmarkRegression
 from maskgan_jax.training.mesh import create_mesh, divided, replicated, shard_batch
 from maskgan_jax.training.metrics_files import MetricsFiles
+from maskgan_jax.training.not_finite import ADVICE, Watch
 from maskgan_jax.training.segmentation import Segmentation
 from maskgan_jax.training.state import Task, TrainState, mean_of
 from maskgan_jax.training.step import create_state, train_step
 from maskgan_jax.training.validation import create_validator, merged
 from maskgan_jax.training.wall_time import WallTime
-
-NOT_FINITE = (
-    "nothing was saved after the last checkpoint: begin again in another --workdir, with a lower optimizer.learning_rate or "
-    "lower weights in losses"
-)
 
 TASKS: dict[str, Callable[[ConfigDict], Task]] = {
     "unmask": GAN,
@@ -68,8 +66,9 @@ def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> Trai
         runtime/chips.py or given (`training.peak_tflops`).
 
     Raises:
-      UserError: something is wrong with the config, the data or the workdir, a term of the loss or the state stopped being
-        finite, or SIGTERM ended the run early.
+      Unfinished: SIGTERM, SIGUSR1 or `training.minutes` ended the run early, after a checkpoint.
+      UserError: something is wrong with the config, the data or the workdir, or a term of the loss or the state stopped being
+        finite.
     """
     workdir = path_of(workdir)
     wall_time = WallTime(workdir)
@@ -94,7 +93,15 @@ def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> Trai
         digests["initial_variables"] = resuming.digest_tree(initial_variables)
     with checkpoints.locked(workdir):
         changes = resuming.check(config, task, digests, workdir)
-        return _run(config, task, initial_variables, digests, changes, mesh, records, validation, workdir, wall_time)
+        try:
+            return _run(config, task, initial_variables, digests, changes, mesh, records, validation, workdir, wall_time)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise UserError(
+                f"the disk of {workdir} is full; the checkpoints that were complete are whole: free some space and start again "
+                "to go on from there"
+            ) from error
 
 
 def _run(
@@ -148,6 +155,7 @@ def _run(
         writer = stack.enter_context(MetricsFiles(workdir, start, partial(checkpoints.check_ours, workdir)))
         wall_time.go_on(start)
         validator = create_validator(task, validation, config, mesh)
+        watch = Watch(config, task, records, step_key, steps)
         pending: list[jax.Array] = []
         peak = _peak_flops(config)
         flops = count_flops(task, config) if peak else 0.0
@@ -157,22 +165,25 @@ def _run(
         name, hidden = f"train {config.task}", not is_first_process
         bar = tqdm(range(start, steps), name, initial=start, total=steps, unit="step", disable=hidden)
         progress = stack.enter_context(bar)
+        arrays = {}
         for step in progress:
             if profiled and step + 1 == profiled[0]:
                 jax.profiler.start_trace(str(writer.folder / "profile"))
             # The devices are still at the last step. They get the next one before they finish, but no more: batches would fill
             # their memory.
             asked = time.monotonic()
-            batch = shard_batch(next(batches), mesh)
+            last, arrays = arrays, next(batches)
+            batch = shard_batch({name: array for name, array in arrays.items() if name != "index"}, mesh)
             is_idle = not pending or pending[-1].is_ready()
             if is_idle:
                 waited += time.monotonic() - asked
             wall_time.spent("input" if is_idle else "step")
             state, terms = step_of_run(length, state, frozen, batch, step_key)
             if step == start:
+                signals.can_save()
                 wall_time.spent("compile")
             if pending:
-                jax.block_until_ready(pending[-1])
+                watch(step, dict(zip(names, jax.device_get(pending[-1]), strict=True)), last, state)
             if profiled and profiled[0] <= step + 1 == min(profiled[1], steps):
                 jax.block_until_ready(terms)
                 jax.profiler.stop_trace()
@@ -189,19 +200,24 @@ def _run(
             stops = (is_terminated or is_over) and done < steps
             saves |= stops
             if logs or stops:
-                means = _mean_of_finite([dict(zip(names, row, strict=True)) for row in jax.device_get(pending)], done)
+                rows = [dict(zip(names, row, strict=True)) for row in jax.device_get(pending)]
+                watch(done, rows[-1], arrays, state)
+                means = _means(rows)
+                if config.training.not_finite == "skip":
+                    means["skipped_batches"] = watch.skipped
+                    watch.skipped = 0
                 seconds = time.monotonic() - since
                 rate = len(pending) * config.input.batch_size / seconds
                 speed = {"pictures_per_second": rate, "images_per_second_per_device": rate / mesh.size}
                 if peak:
                     speed["flop_utilization"] = flops * rate / config.input.batch_size / (mesh.size * peak)
                 writer.write(done, "train", {**means, **speed, "input_wait": waited / seconds})
-                progress.set_postfix_str(f"{means[task.loss]:.3g}")
+                progress.set_postfix_str(f"{means.get(task.loss, math.nan):.3g}")
                 pending = []
                 wall_time.spent("step")
             # The terms of the last step are of the state before it.
             if (saves or validates) and not is_finite(state):
-                raise UserError(f"after step {done} the state of the run is not finite; {NOT_FINITE}")
+                raise UserError(f"after step {done} the state of the run is not finite; {ADVICE}")
             if validates:
                 scores = validator(task.results(state), done, writer)
                 known = checkpoints.best_scores(best)
@@ -218,11 +234,14 @@ def _run(
             if stops:
                 saved.wait_until_finished()
                 if is_over and not is_terminated:
-                    raise OutOfTime(
+                    raise Unfinished(
                         f"{config.training.minutes:g} minutes (training.minutes) are over; the checkpoint of step {done} of "
                         f"{steps} is saved: start again to go on from there"
                     )
-                raise UserError(f"SIGTERM came; the checkpoint of step {done} is saved: start again to go on from there")
+                raise Unfinished(
+                    f"SIGTERM or SIGUSR1 came; the checkpoint of step {done} of {steps} is saved: start again to go on from "
+                    "there"
+                )
             if not pending:
                 since, waited = time.monotonic(), 0.0
         saved.wait_until_finished()
@@ -313,11 +332,10 @@ def _check_same_records(*counts: int) -> None:
             )
 
 
-def _mean_of_finite(steps: list[dict[str, np.ndarray]], done: int) -> dict[str, float]:
-    """Means of the terms over the last steps; `done` is the number of the last one."""
-    for step, terms in enumerate(steps, start=done - len(steps) + 1):
-        # All of them are named: a sum is not finite because one of its terms is not.
-        if broken := [f"'{name}' became {value}" for name, value in terms.items() if not np.isfinite(value)]:
-            raise UserError(f"at step {step} the term {', '.join(broken)}; {NOT_FINITE}")
-    means = mean_of(*steps[0])
-    return merged(means.single_from_model_output(**terms) for terms in steps)
+def _means(steps: list[dict[str, np.ndarray]]) -> dict[str, float]:
+    """Means of the terms over the last steps, without those that were skipped; {} if all were."""
+    finite = [terms for terms in steps if np.isfinite(list(terms.values())).all()]
+    if not finite:
+        return {}
+    means = mean_of(*finite[0])
+    return merged(means.single_from_model_output(**terms) for terms in finite)

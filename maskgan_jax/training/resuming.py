@@ -15,7 +15,7 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from maskgan_jax.config import changed_settings, read_config, read_digests, save_config
+from maskgan_jax.config import changed_settings, read_config, read_digests, save_config, settings_gone
 from maskgan_jax.data.masked_faces.local_copy import local_folder
 from maskgan_jax.data.masked_faces.reader import config_of, digest_of
 from maskgan_jax.errors import UserError
@@ -43,6 +43,7 @@ TOLD = {
     "training.epochs": "the learning rate follows from the length",
     "training.steps": "the learning rate follows from the length",
     "training.compute": "the arithmetic is another one",
+    "training.not_finite": "batches whose numbers are not finite are treated in another way",
     "optimizer.accumulate": "norms and random draws are those of other parts of a batch",
     "training.validation_records": "the best network is chosen by scores on other records",
     "input.processes": "records come in another order",
@@ -100,6 +101,12 @@ def check(config: ConfigDict, task: Task, now: dict[str, str], workdir: Path | e
     saved = workdir / "config.json"
     if not saved.exists() or not has_checkpoints(workdir):
         return []
+    if gone := settings_gone(saved):
+        told = ", ".join(f"{key} {value!r}" for key, value in gone.items())
+        raise UserError(
+            f"the run in {workdir} began with another version of this program, whose settings {told} are none now; go on with "
+            "that version, or give another --workdir"
+        )
     before = read_digests(saved)
     for name in (before.keys() | now.keys()) - {"initial_variables"} if before else ():
         if before.get(name) != now.get(name):

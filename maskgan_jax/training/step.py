@@ -85,7 +85,8 @@ def train_step(
       mesh: the devices, if parameters are divided among them (`training.fsdp`).
 
     Returns:
-      The state after the step, and by name: the terms of the loss, the norm of each network's gradient, the learning rate.
+      The state after the step, and by name: the terms of the loss, the norm of each network's gradient, the learning rate. If
+      one of them is not finite, the state is that before the step, with the next number.
     """
     key = jax.random.fold_in(key, state.step)
     gradients, batch_stats, terms = _accumulated(
@@ -110,7 +111,11 @@ def train_step(
     if state.ema:
         now = task.variables(params, batch_stats)
         ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.ema, now)
-    return TrainState(state.step + 1, params, batch_stats, optimizer_state, ema), terms
+    new = TrainState(state.step, params, batch_stats, optimizer_state, ema)
+    # A batch whose numbers are not finite changes nothing but the step: it can be looked into, or left out.
+    is_finite = jnp.isfinite(jnp.stack(list(terms.values()))).all()
+    new = jax.tree.map(lambda before, after: jnp.where(is_finite, after, before), state, new)
+    return new.replace(step=state.step + 1), terms
 
 
 def _accumulated(

@@ -69,7 +69,8 @@ def unmask_aligned(
         result = redraw(generator, image, mask)
         if mask is not None:
             result = np.where(mask[..., None] > 127, result, image)
-        write_drawn_png(outputs.result(job), result, label=label)
+        with outputs.writing(job):
+            write_drawn_png(outputs.result(job), result, label=label)
 
     failed = unmask_each(jobs, unmask)
     return len(jobs) - failed, failed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import glob
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maskgan_jax.errors import UserError
+from maskgan_jax.runtime import lock
 
 if TYPE_CHECKING:
     from maskgan_jax.unmasking.inputs import Job
@@ -91,8 +93,38 @@ class Outputs:
         self.refuse_to_replace([path])
         return path
 
-    def make_folder(self) -> None:
-        """Makes the folder of all results, if it is not there. Raises UserError if that, or writing into it, fails."""
+    @contextlib.contextmanager
+    def in_folder(self) -> Iterator[None]:
+        """Makes the folder of all results, if it is not there; if the block fails, no new folder is left empty.
+
+        Raises:
+          UserError: it cannot be made, or nothing can be written into it.
+        """
+        new = [path for path in (self.folder, *self.folder.parents) if not os.path.exists(path)]
+        try:
+            self._make_folder()
+            yield
+        except BaseException:
+            if self.folder in new:
+                new = [*(Path(below) for below, _, _ in os.walk(self.folder, topdown=False)), *new]
+            for path in new:
+                with contextlib.suppress(OSError):  # There are results in it.
+                    path.rmdir()
+            raise
+
+    @contextlib.contextmanager
+    def writing(self, job: Job) -> Iterator[None]:
+        """Keeps other runs from writing into the folder during the block: what is written of an input is then of one run.
+
+        Raises:
+          UserError: another run has written a file of this input meanwhile, and it may not be replaced; or as `in_folder`.
+        """
+        self._make_folder()
+        with lock.locked(self.folder):
+            self.refuse_to_replace(self._earlier(job))
+            yield
+
+    def _make_folder(self) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.folder):

@@ -45,7 +45,7 @@ def unmask_photo(job: Job, unmasker: Unmasker, outputs: Outputs) -> tuple[str, l
       What was done, in one line, and the faces.
 
     Raises:
-      UserError: the photo or its mask cannot be used, no face was found, or a result cannot be written.
+      UserError: the photo or its mask cannot be used, no face was found, or a result cannot be written or is there already.
     """
     photo = read_photo(job.path)
     mask = read_mask(job, photo.rgb.shape[:2])
@@ -60,10 +60,8 @@ def unmask_photo(job: Job, unmasker: Unmasker, outputs: Outputs) -> tuple[str, l
     # A photo that is left as it is stays the same file; without its metadata it must be rewritten.
     copied = not redrawn and outputs.keep_metadata
     target = outputs.result(job, "" if copied else job.redrawn_suffix)
-    if target != outputs.result(job):
-        outputs.refuse_to_replace([target])
     notes = () if copied else photo.notes
-    with _all_or_nothing() as noted:
+    with outputs.writing(job), _all_or_nothing() as noted:
         if redrawn:  # First, so that an older result stays if they cannot be written.
             _write_extras(target, photo, result, faces, mask, outputs, noted)
         if copied:

@@ -58,7 +58,8 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
       What was done, in one line.
 
     Raises:
-      UserError: PyAV is not installed, the video cannot be read or has no frames, or the result cannot be written.
+      UserError: PyAV is not installed, the video cannot be read or has no frames, or the result cannot be written or is
+        there already.
     """
     av = load_av()
     if job.mask:
@@ -71,6 +72,7 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
     only_if_redrawn = outputs.label or outputs.side_by_side or outputs.mark
     started = time.monotonic()
     with contextlib.suppress(_NothingDrawn), contextlib.ExitStack() as stack:
+        while_renamed = stack.enter_context(contextlib.ExitStack())  # The last to be left.
         video = stack.enter_context(open_video(av, job.path))
         video.thread_type = "AUTO"
         paths = [result_path]
@@ -121,10 +123,11 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
             suffix = result_path.suffix.lower()[1:]
             notes += outputs.credentials.sign(temporaries[0], result_path, suffix, original, _form(job.path, video))
         notes = targets[0].notes + changes + notes
+        while_renamed.enter_context(outputs.writing(job))
     copied = outputs.keep_metadata and not counts["frames_unmasked"]
     if copied:
         result_path = outputs.result(job)
-        with replacing(result_path) as temporary:
+        with outputs.writing(job), replacing(result_path) as temporary:
             shutil.copyfile(job.path, temporary)
     elif not counts["frames_unmasked"] and only_if_redrawn:
         # The label was written at the start of the file, and cannot be removed.

@@ -10,11 +10,12 @@ from maskgan_jax.errors import UserError
 
 
 @pytest.fixture(autouse=True)
-def kept_sigterm():
-    """The command heeds SIGTERM from then on; the tests after these do not."""
-    before = signal.getsignal(signal.SIGTERM)
+def kept_handlers():
+    """The command handles SIGTERM and SIGUSR1 from then on; the tests after these do not."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("given", [["--coordinator=host:1234"], ["--processes=4", "--process=1"], ["--process=0"]])

@@ -128,6 +128,7 @@ def test_training_batches(config):
         "masked": ((4, SIDE, SIDE, 3), np.uint8),
         "mask": ((4, SIDE, SIDE, 1), np.uint8),
         "landmarks": ((4, 68, 2), np.float32),
+        "index": ((4,), np.int32),
     }
 
 
@@ -157,9 +158,18 @@ def test_varied_records_are_still_records(config):
         "masked": (4, SIDE, SIDE, 3),
         "mask": (4, SIDE, SIDE, 1),
         "landmarks": (4, 68, 2),
+        "index": (4,),
     }
     assert batch["mask"].any((1, 2, 3)).all() and set(np.unique(batch["mask"])) == {0, 255}
     np.testing.assert_array_equal(batch["masked"], batch["real"])
+
+
+def test_each_record_has_its_number(config):
+    config.input.update(flip=False)
+    records = [make_record(seed) for seed in range(6)]
+    batch = next(training_batches(records, config))
+    for index, landmarks in zip(batch["index"], batch["landmarks"], strict=True):
+        np.testing.assert_array_equal(landmarks, records[index]["landmarks"])
 
 
 def test_half_of_the_pictures_are_mirrored(records, config):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from maskgan_jax.config import save_config
-from maskgan_jax.errors import UserError
+from maskgan_jax.errors import Unfinished, UserError
 from maskgan_jax.networks.stored import load_network
 from maskgan_jax.runtime import distributed, signals
 from maskgan_jax.training.loop import train
@@ -168,30 +168,32 @@ def test_one_of_two_hangs(landmark_config, data_dir, tmp_path):
         assert "is whole: start all processes again to go on from there" in run.told()[0].splitlines()[-1]
 
 
-def test_sigterm_to_one_of_two_ends_both_after_a_checkpoint(landmark_config, data_dir, tmp_path):
+def test_sigusr1_to_one_of_two_ends_both_after_a_checkpoint(landmark_config, data_dir, tmp_path):
     landmark_config.training.checkpoint_every = 5000
     workdir = tmp_path / "run"
     with Started(2, landmark_config, data_dir, workdir, tmp_path) as run:
         run.wait_until(lambda: trained_steps(workdir))
-        run.processes[1].send_signal(signal.SIGTERM)
-        assert run.codes() == [1, 1], run.told()
+        run.processes[1].send_signal(signal.SIGUSR1)
+        assert run.codes() == [75, 75], run.told()
         (step,) = saved_steps(workdir)
         for told in run.told():
-            assert f"maskgan train: error: SIGTERM came; the checkpoint of step {step} is saved: start again" in told
+            assert f"maskgan train: error: SIGTERM or SIGUSR1 came; the checkpoint of step {step} of " in told
             assert "Traceback" not in told and "the run lost" not in told
     assert trained_steps(workdir) == list(range(1, step + 1))
 
 
 def test_sigterm_to_a_lone_process(landmark_config, data_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(signals, "_stop", threading.Event())
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
     signals.stop_on_sigterm()
+    signals.can_save()
     try:
         os.kill(os.getpid(), signal.SIGTERM)
-        with pytest.raises(UserError, match="SIGTERM came; the checkpoint of step 1 is saved: start again to go on"):
+        with pytest.raises(Unfinished, match="SIGTERM or SIGUSR1 came; the checkpoint of step 1 of .* is saved"):
             train(landmark_config, data_dir, tmp_path)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert saved_steps(tmp_path) == [1]
 
 

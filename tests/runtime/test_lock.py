@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -32,6 +33,22 @@ def test_one_at_a_time(path):
             assert held
             with pytest.raises(UserError, match="^busy$"), locked(path, "busy"):
                 pass
+
+
+def test_without_a_message_it_waits(path):
+    order = []
+
+    def other():
+        with locked(path):
+            order.append("other")
+
+    with locked(path):
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join(0.2)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "other"]
 
 
 def test_a_killed_process_leaves_no_lock(path):

@@ -17,7 +17,7 @@ from maskgan_jax.runtime import signals
 @pytest.fixture(autouse=True)
 def handlers():
     """SIGINT as Python handles it, even if the tests run in the background and ignore it; all is restored afterwards."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     yield
@@ -146,12 +146,47 @@ def test_sigterm_with_a_handler_keeps_it():
         assert signal.getsignal(signal.SIGTERM) is handler
 
 
-def test_stop_on_sigterm(monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_stop_on_sigterm(number, monkeypatch):
     monkeypatch.setattr(signals, "_stop", type(signals._stop)())
+    signals.can_save()
     signals.stop_on_sigterm()
     assert not signals.stop_requested()
-    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(number)
     assert signals.stop_requested()
+
+
+STOPPED_WHILE_COMPILING = """
+import ctypes, os, signal, sys, threading
+from maskgan_jax.runtime import signals
+
+signals.stop_on_sigterm()
+if sys.argv[2] == "saves":
+    signals.can_save()
+threading.Timer(0.5, os.kill, (os.getpid(), int(sys.argv[1]))).start()
+ctypes.CDLL(None).sleep(2)  # It returns at once when a signal comes.
+ctypes.CDLL(None).sleep(1)
+print("compiled", signals.stop_requested())
+"""
+
+
+@pytest.mark.parametrize(("number", "when"), [(signal.SIGTERM, "saves"), (signal.SIGUSR1, "compiles")])
+def test_before_there_is_anything_to_save_it_ends_at_once(number, when):
+    """Python's handlers run when a call into a library has returned."""
+    ended = subprocess.run(
+        [sys.executable, "-c", STOPPED_WHILE_COMPILING, str(int(number)), when], capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stdout) == ((0, "compiled True\n") if when == "saves" else (75, "")), ended.stderr
+    assert ("came before the first step: start again" in ended.stderr) == (when == "compiles")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_signals_are_forwarded(number):
+    """SIGUSR1 as SIGTERM, for which JAX has a handler in runs of several processes."""
+    with subprocess.Popen(["sleep", "60"]) as child:
+        signals.forward_to(child.pid)
+        signal.raise_signal(number)
+        assert child.wait(10) == -(signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
 
 
 def test_outside_the_main_thread():

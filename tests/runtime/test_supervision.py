@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from maskgan_jax.errors import Unfinished
 from maskgan_jax.runtime.supervision import run_supervised
 
 
@@ -12,7 +13,7 @@ from maskgan_jax.runtime.supervision import run_supervised
 def handlers(monkeypatch):
     """The signals' handlers and Python's warnings stay as they are for the tests that follow."""
     monkeypatch.setenv("PYTHONWARNINGS", "")
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -21,6 +22,15 @@ def handlers(monkeypatch):
 def test_work_that_ends_well(tmp_path, capfd):
     assert run_supervised("maskgan train", tmp_path, time.sleep, 0) == 0
     assert capfd.readouterr().err == ""
+
+
+def unfinished():
+    raise Unfinished("a checkpoint is saved")
+
+
+def test_work_that_is_to_go_on_later(tmp_path, capfd):
+    assert run_supervised("maskgan train", tmp_path, unfinished) == 75
+    assert capfd.readouterr().err == "maskgan train: error: a checkpoint is saved\n"
 
 
 def test_ctrl_c_after_the_end(tmp_path):

@@ -14,6 +14,7 @@ WRONG = {
     "compare_networks": ["/nowhere", "--data_dir=/nowhere"],
     "compile_for_tpu": ["--topology=v5e:4x4", "--config=/nowhere"],
     "draw_templates": ["/proc/nowhere"],
+    "faults": ["load", "--photos=/nowhere"],
     "fuzz": ["config", "--cases=/proc/nowhere"],
     "list_licences": ["/nowhere", "--out=/nowhere.md"],
     "make_report": ["/nowhere", "--out=/nowhere/results.md"],

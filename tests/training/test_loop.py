@@ -13,7 +13,7 @@ import pytest
 
 from maskgan_jax.__main__ import main
 from maskgan_jax.config import read_config, read_digests, save_config
-from maskgan_jax.errors import OutOfTime, UserError
+from maskgan_jax.errors import Unfinished, UserError
 from maskgan_jax.files import read_image
 from maskgan_jax.networks.safetensors import load_safetensors
 from maskgan_jax.networks.stored import checkpoint_of, load_network
@@ -42,7 +42,7 @@ def write_and_die(self, step, phase, values):
         os.kill(os.getpid(), signal.Signals[name])
 
 loop.MetricsFiles.write = write_and_die
-stop_on_sigterm()
+stop_on_sigterm()  # The loop tells when there is something to save.
 sys.exit(exit_code("train", lambda: loop.train(read_config(config), data_dir, workdir) and 0))
 """
 
@@ -180,7 +180,7 @@ def test_a_run_ends_when_its_minutes_are_over_and_goes_on_later(uninterrupted, d
     config = run_config()
     config.training.minutes = 1e-6
     with pytest.raises(
-        OutOfTime, match=r"1e-06 minutes .* are over; the checkpoint of step 1 of .* start again to go on"
+        Unfinished, match=r"1e-06 minutes .* are over; the checkpoint of step 1 of .* start again to go on"
     ) as end:
         train(config, data_dir, tmp_path)
     assert end.value.exit_code == 75
@@ -210,7 +210,7 @@ def test_killed_and_resumed_in_a_bucket_equals_uninterrupted(uninterrupted, buck
     workdir = bucket / "run"
     save_config(tmp_path / "config.json", run_config())
     ended = signalled(tmp_path / "config.json", data_in_bucket, workdir, 3, "SIGTERM")
-    assert ended.returncode == 1 and "the checkpoint of step 4 is saved: start again to go on from there" in ended.stderr
+    assert ended.returncode == 75 and "the checkpoint of step 4 of 6 is saved: start again to go on from there" in ended.stderr
     # All that was written has arrived, although the run was not complete.
     assert [line["step"] for line in lines(workdir) if line["phase"] == "train"] == [1, 2, 3, 4]
     assert steps_in(workdir / "checkpoints") == [2, 4]
@@ -326,6 +326,19 @@ def test_state_that_is_not_finite_is_not_saved(data_dir, tmp_path, run_config, m
     with pytest.raises(UserError, match="after step 2 the state of the run is not finite; nothing .* another --workdir"):
         train(config, data_dir, tmp_path)
     assert not list((tmp_path / "checkpoints").iterdir()) and not list((tmp_path / "best").iterdir())
+
+
+def test_a_full_disk_is_told(data_dir, tmp_path, run_config, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(loop.MetricsFiles, "write", full)
+    config = run_config()
+    config.task = "landmarks"
+    with pytest.raises(
+        UserError, match="the disk of .* is full; the checkpoints that were complete are whole: free some space"
+    ):
+        train(config, data_dir, tmp_path)
 
 
 def test_machines_with_other_data(data_dir, tmp_path, run_config, monkeypatch):

@@ -137,3 +137,13 @@ def test_settings_of_the_data_are_those_of_the_data_set(config, data_dir, tmp_pa
     assert config.data.mask_shift == 0.4
     # Of a data set whose config was left behind.
     assert with_data_of(config, tmp_path)[0].data.mask_shift == 0.4
+
+
+def test_a_run_of_another_version(config, workdir):
+    """All settings that are gone are named, and nothing else."""
+    values = json.loads((workdir / "config.json").read_text())
+    values["generator"]["spectral"] = True
+    values["older"] = {"depth": 3}
+    (workdir / "config.json").write_text(json.dumps(values))
+    with pytest.raises(UserError, match="whose settings generator.spectral True, older.depth 3 are none now; go on with that"):
+        check(config, UnmaskTask, DIGESTS, workdir)

@@ -1,3 +1,4 @@
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -124,10 +125,49 @@ def test_a_gif_of_another_name_is_one_too(tmp_path):
 
 
 def test_folder_of_the_results(tmp_path):
-    Outputs(tmp_path / "one" / "two").make_folder()
-    Outputs(tmp_path / "one").make_folder()
+    for out in (tmp_path / "one" / "two", tmp_path / "one"):
+        with Outputs(out).in_folder():
+            pass
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path / "file", tmp_path / "file" / "inner", tmp_path / ("long" * 100)):
-        with pytest.raises(UserError, match="cannot write into .* give another folder as --out"):
-            Outputs(out).make_folder()
+        with pytest.raises(UserError, match="cannot write into .* give another folder as --out"), Outputs(out).in_folder():
+            pass
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "one", "two"]
+
+
+@pytest.mark.parametrize("error", [UserError, KeyboardInterrupt])
+def test_a_failure_leaves_no_empty_new_folder(error, tmp_path):
+    def fail(out, *files):
+        with pytest.raises(error), Outputs(out).in_folder():
+            (out / "crops" / "inner").mkdir(parents=True)
+            for name in files:
+                (out / name).touch()
+            raise error
+
+    fail(tmp_path / "new" / "out")
+    assert not list(tmp_path.iterdir())
+    fail(tmp_path / "new" / "out", "a.png")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.png", "new", "out"]
+    (tmp_path / "mine").mkdir()
+    fail(tmp_path / "mine" / "out")
+    assert not list((tmp_path / "mine").iterdir())
+
+
+def test_one_run_at_a_time_writes_what_belongs_together(tmp_path):
+    outputs, job = Outputs(tmp_path / "out"), Job(Path("a.png"), Path("a.png"))
+    order = []
+
+    def other():
+        with pytest.raises(UserError, match="out/a.png is there already"), outputs.writing(job):
+            pass
+        with Outputs(tmp_path / "out", overwrite=True).writing(job):
+            order.append("other")
+
+    with outputs.writing(job):
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join(0.2)
+        (tmp_path / "out" / "a.png").touch()
+        order.append("first")
+    thread.join()
+    assert order == ["first", "other"]

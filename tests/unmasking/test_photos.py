@@ -272,6 +272,21 @@ def test_results_are_replaced_only_when_asked(run, portrait, tmp_path):
     assert (tmp_path / "out" / "a.png").read_bytes() != before
 
 
+def test_what_another_run_wrote_meanwhile_is_not_replaced(run, portrait, tmp_path, monkeypatch):
+    read_photo = photos.read_photo
+
+    def as_another_run_ends(path):
+        write_png(tmp_path / "out" / "a.png", portrait[:9, :9])
+        return read_photo(path)
+
+    monkeypatch.setattr(photos, "read_photo", as_another_run_ends)
+    write_png(tmp_path / "a.png", portrait)
+    code, _, err = run(tmp_path / "a.png", f"--out={tmp_path / 'out'}")
+    assert code == 1 and "out/a.png is there already; give another folder" in err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
+    assert len(read_image(tmp_path / "out" / "a.png")) == 9
+
+
 def test_a_sheet_is_replaced_only_when_asked(run, portrait, tmp_path):
     write_png(tmp_path / "in" / "a.png", portrait)
     write_png(tmp_path / "out" / "contact_sheet.png", portrait[:8])

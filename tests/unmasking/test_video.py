@@ -129,6 +129,21 @@ def test_all_results_are_whole_before_one_takes_its_place(clip, unmasker, tmp_pa
     assert whole[0] == [True, True]
 
 
+@pytest.mark.parametrize("kind", ["clip", "bare"])
+def test_what_another_run_wrote_meanwhile_is_not_replaced(kind, request, unmasker, tmp_path, monkeypatch):
+    write_video(tmp_path / "clip.mp4", request.getfixturevalue(kind)[:3])
+    draw, result = video.composite, tmp_path / "out" / "clip.mp4"
+
+    def as_another_run_ends(*arguments):
+        result.write_bytes(b"of another run")
+        return draw(*arguments)
+
+    monkeypatch.setattr(video, "composite", as_another_run_ends)
+    with pytest.raises(UserError, match="out/clip.mp4 is there already"):
+        unmasked(tmp_path / "clip.mp4", unmasker, tmp_path / "out")
+    assert [path.read_bytes() for path in (tmp_path / "out").iterdir()] == [b"of another run"]
+
+
 def test_interrupted_it_leaves_nothing(clip, unmasker, tmp_path, monkeypatch):
     path = tmp_path / "clip.mp4"
     write_video(path, clip)

@@ -92,6 +92,8 @@ class Records(Sequence):
             if _is_system_error(error):
                 raise UserError(f"cannot read {self._where} ({_reason(error)})") from error
             raise self._damage(index, error) from error
+        if not np.isfinite(record["landmarks"]).all():
+            raise self._damage(index, ValueError("its landmarks are not finite"))
         return {name: value.decode() if isinstance(value, bytes) else value for name, value in record.items()}
 
     def _damage(self, index: int, error: Exception) -> UserError:

@@ -13,6 +13,7 @@ from maskgan_jax.data.masked_faces.reader import (
     NAME,
     VERSION,
     DamagedRecord,
+    Records,
     config_of,
     digest_of,
     load_split,
@@ -160,6 +161,16 @@ def test_too_many_open_files_are_no_damage(data_dir, capfd):
     assert not isinstance(of_record.value, DamagedRecord)
     assert str(of_split.value).startswith(f"cannot read {data_dir}/masked_faces") and "Too many open" in str(of_split.value)
     assert not records.damaged and not capfd.readouterr().err
+
+
+def test_landmarks_that_are_not_finite_are_damage(capfd):
+    stored = [{"landmarks": np.full((68, 2), value, np.float32), "id": b"face"} for value in (1, np.nan, 3)]
+    records = Records(stored, "DATA", "train", {"train-0": 3})
+    assert [number for number, _ in readable(records, range(3))] == [0, 2]
+    assert (
+        "record 1 of train in DATA is damaged and left out (train-0: ValueError: its landmarks are not"
+        in capfd.readouterr().err
+    )
 
 
 def test_want_of_memory_is_no_damage(data_dir, monkeypatch):
