@@ -118,7 +118,11 @@ def test_what_another_process_is_writing_is_no_fragment(folder, monkeypatch):
 
 def test_second_run_compiles_nothing(folder, tmp_path, data_dir):
     small = ["data.size=64", "input.batch_size=4", "landmark_net.width=4"]
-    flags = ["--config=landmarks", f"--data_dir={data_dir}", *(f"--config.{setting}" for setting in (*small, "training.steps=2"))]
+    flags = [
+        "--config=landmarks",
+        f"--data_dir={data_dir}",
+        *(f"--config.{setting}" for setting in (*small, "training.steps=2")),
+    ]
     counts, losses = [], []
     for run in ("first", "second"):
         command = [sys.executable, "-c", COUNTED_RUN, "train", *flags, f"--workdir={tmp_path / run}"]
