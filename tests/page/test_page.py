@@ -292,6 +292,16 @@ def test_nobody_in_the_photo(page):
     assert page.is_disabled("#download")
 
 
+def test_another_photo_while_one_is_worked_on(page, portrait):
+    open_photo(page, "portrait.png", encode_png(portrait))
+    page.evaluate("['redraw', 'another'].forEach((id) => document.getElementById(id).click())")
+    assert page.is_hidden("#spinner") and page.is_visible("#drop")
+    page.wait_for_timeout(5_000)  # The answer comes, and is of no photo any more.
+    assert page.is_hidden("#stage") and "Ready." in page.inner_text("#status")
+    open_photo(page, "portrait.png", encode_png(portrait))
+    assert page.is_hidden("#spinner") and "1 face redrawn" in page.inner_text("#status")
+
+
 def test_a_camera(page):
     """Chromium's own, which sees nobody: frames come, and a picture can be taken."""
     page.reload()

@@ -128,6 +128,7 @@ async function work(mask) {
   try {
     if (document.body.dataset.state !== "ready") say("The photo is next, when the networks are loaded.");
     await ready;
+    if (working !== photo) return;
     say("Redrawing …");
     const pixels = working.pixels.slice();
     const message = { width: working.width, height: working.height, pixels, mask };
