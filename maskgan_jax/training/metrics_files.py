@@ -51,7 +51,7 @@ class MetricsFiles:
             try:
                 if json.loads(line)["step"] <= start:
                     kept.append(line + "\n")
-            except ValueError:  # The last line of a run that was killed while it wrote.
+            except (ValueError, LookupError, TypeError):  # Such as the last line of a run that was killed while it wrote.
                 continue
         path = self.folder / "metrics.jsonl"
         write_text(path, "".join(kept))

@@ -39,7 +39,7 @@ class WallTime:
         try:
             self._earlier = [_without(step, start) for start in json.loads(before)["starts"]]
             total(self._earlier)
-        except (ValueError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError, AttributeError):
             print(f"{self._before} is damaged; the time of earlier starts is not known")  # The run does not need it to go on.
             self._earlier = []
 

@@ -54,6 +54,13 @@ def test_what_is_written(open_files, tmp_path):
     assert list(tmp_path.glob("events.*"))
 
 
+@pytest.mark.parametrize("damage", ["", "{", "1", "[]", "{}", '{"step": "1"}'])
+def test_damaged_lines_are_dropped(open_files, tmp_path, damage):
+    (tmp_path / "metrics.jsonl").write_text(f'{{"step": 1}}\n{damage}\n{{"step": 2}}\n')
+    with contextlib.closing(open_files(2)):
+        assert [line["step"] for line in lines(tmp_path)] == [1, 2]
+
+
 def test_what_comes_again_is_dropped(open_files, tmp_path):
     files = open_files(0)
     for step in (1, 2, 3):

@@ -88,7 +88,8 @@ def test_a_start_of_which_nothing_is_left(tmp_path, clock):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "{}", "[]", '{"starts": [{}]}', '{"starts": [{"from_step": 0, "to_step": 1, "seconds": {}}]}']
+    "text",
+    ["", "{", "{}", "[]", '{"starts": [1]}', '{"starts": [{}]}', '{"starts": [{"from_step": 0, "to_step": 1, "seconds": {}}]}'],
 )
 def test_a_damaged_file_does_not_end_the_run(tmp_path, capsys, text):
     (tmp_path / "wall_time.json").write_text(text)
