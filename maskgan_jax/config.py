@@ -142,7 +142,7 @@ def settings_gone(path: str | Path) -> dict[str, Any]:
         values = json.loads(_read_text(path))
         values.pop("digests", None)
         saved = flat(ConfigDict(values))
-    except (OSError, ValueError, AttributeError):  # `read_config` tells.
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError):  # `read_config` tells.
         return {}
     known = flat(default.get_config())
     return {key: value for key, value in saved.items() if key not in known and not key.startswith(_FREE_DICTS)}

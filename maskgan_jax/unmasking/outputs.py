@@ -176,12 +176,12 @@ class Outputs:
                 yield self._extra(result, folder, "" if job.is_video else ".*.png" if folder == "crops" else ".png")
 
     def _earlier(self, job: Job) -> Iterator[Path]:
-        """Where a result and its JSON would be, and what there is in the folders of extras that belongs to it."""
-        for result in self._results(job):
-            yield from (result, self.json_of(result))
-        for folder in self._folders:
-            start = self._extra(self.result(job), folder, "")
-            yield from start.parent.glob(f"{glob.escape(start.name)}*")
+        """All that may be written of an input, and the crops that are there."""
+        yield from self._written(job)
+        for result in self._results(job) if self.crops else ():
+            crops = self._extra(result, "crops", ".*.png")  # Not those of a photo whose name begins alike.
+            there = crops.parent.glob(f"{glob.escape(result.name)}.*.png")
+            yield from (path for path in there if _unnumbered(path, self.folder) == crops)
 
     def _refuse_shared(self, jobs: Sequence[Job], written: Sequence[Sequence[Path]]) -> None:
         """Raises UserError if two inputs may be written to one file."""

@@ -204,11 +204,10 @@ def _named(name: str) -> Any:
 
 
 def _add(mapping: dict, items: Sequence[Any]) -> dict:
-    """`mapping` with more keys and values, which are in turns in `items`."""
+    """`mapping` with more keys and values, which are in turns in `items`; what has no text or number as its key is left out."""
     for key, value in zip(items[::2], items[1::2], strict=True):
-        if not isinstance(key, str | int):  # To hash a tuple of tuples can take for ever.
-            raise ValueError("a key in it is no text or number")
-        mapping[key] = value
+        if isinstance(key, str | int | float):  # To hash a tuple of tuples can take for ever.
+            mapping[key] = value
     return mapping
 
 

@@ -139,6 +139,13 @@ def test_settings_of_the_data_are_those_of_the_data_set(config, data_dir, tmp_pa
     assert with_data_of(config, tmp_path)[0].data.mask_shift == 0.4
 
 
+@pytest.mark.parametrize("text", ["[]", "1", "{", '{"a": ' * 100_000, '{"__class__": 1}'])
+def test_a_damaged_config_is_told(config, workdir, text):
+    (workdir / "config.json").write_text(text)
+    with pytest.raises(UserError, match=r"config\.json"):
+        check(config, UnmaskTask, DIGESTS, workdir)
+
+
 def test_a_run_of_another_version(config, workdir):
     """All settings that are gone are named, and nothing else."""
     values = json.loads((workdir / "config.json").read_text())

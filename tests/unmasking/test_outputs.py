@@ -63,6 +63,26 @@ def test_what_belongs_to_results_that_are_gone(name, folder, tmp_path):
     assert len(list_jobs([folder], tmp_path / "out", folders=["crops"], overwrite=True)) == 3
 
 
+@pytest.mark.parametrize("extra", ["side_by_side", "regions", "crops"])
+def test_extras_of_a_photo_whose_name_begins_alike(extra, tmp_path):
+    folder, out = named_files(tmp_path / "in", "x.jpg", "x.jpg.png"), tmp_path / "out"
+    outputs = Outputs(out, **{extra: True})
+    first, second = list_jobs([folder], out, folders=[extra])
+    for mine, other in ((first, second), (second, first)):
+        result = outputs.result(mine)
+        path = {
+            "side_by_side": outputs.side_by_side_of(result),
+            "regions": outputs.regions_of(result),
+            "crops": outputs.crop_of(result, 0, "before"),
+        }[extra]
+        named_files(out, str(path.relative_to(out)))
+        with outputs.writing(other):  # As one run does after the first of them.
+            pass
+        with pytest.raises(UserError, match=f"{path} is there already"), outputs.writing(mine):
+            pass
+        path.unlink()
+
+
 def test_the_result_of_a_gif_is_that_of_no_other_image(folder, tmp_path):
     named_files(folder, "g.gif.png")
     (folder / "a.png").rename(folder / "g.gif")

@@ -51,6 +51,16 @@ def test_checkpoints_that_hold_more_than_a_state_dict(tmp_path):
     np.testing.assert_array_equal(read["G.module.w"].astype(np.float32), weight.bfloat16().float().numpy())
 
 
+@pytest.mark.parametrize("key", [0.5, None, (1, 2)])
+def test_what_has_no_name_beside_a_state_dict_is_left_out(tmp_path, key):
+    tensor = f"ctorch._utils\n_rebuild_tensor_v2\n({storage(2)}I0\n(I2\nt(I1\nttR".encode("latin1")
+    others = pickle.dumps({key: 1}, 2).removeprefix(b"\x80\x02").removesuffix(b".")
+    path = zip_file(tmp_path, b"\x80\x02}U\1m}U\1w" + tensor + b"ssU\1x" + others + b"s.", np.float32([1, 2]).tobytes())
+    read = read_state_dict(path)
+    assert list(read) == ["m.w"]
+    np.testing.assert_array_equal(read["m.w"], [1, 2])
+
+
 def test_a_checkpoint_that_holds_itself_is_refused(tmp_path):
     path = zip_file(tmp_path, b"\x80\x02}q\0U\x01ah\0s.")
     with pytest.raises(UserError, match="not a readable state dict"):

@@ -57,7 +57,9 @@ def load_templates(folder: str) -> dict[str, dict[str, Template]]:
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read_string(read_file(path, MOST_MEGABYTES).decode())
-    except (UserError, UnicodeDecodeError) as error:
+    except UserError as error:
+        raise UserError(f"{error}; give a folder with a masks.cfg") from error
+    except UnicodeDecodeError as error:
         raise UserError(f"cannot read {path} ({error}); give a folder with a masks.cfg") from error
     except configparser.Error as error:
         raise UserError(f"{path} is not a valid masks.cfg: {str(error).splitlines()[0]}") from error
@@ -128,8 +130,9 @@ def _read(path: Path, name: str, section: configparser.SectionProxy) -> Template
     file = next(filter(os.path.isfile, choices), None)
     if file is None:
         raise UserError(f"{path}, section [{name}], template: there is no file {section['template']!r}")
+    data = read_file(file)
     try:
-        with open_image(read_file(file), MOST_MEGAPIXELS) as opened:
+        with open_image(data, MOST_MEGAPIXELS) as opened:
             image = np.array(opened.convert("RGBA")) if opened.has_transparency_data else None
     except UserError as error:
         raise UserError(f"{file} (section [{name}] of {path}) is {error}") from error
