@@ -358,7 +358,7 @@ def disk(work: Path, flags: argparse.Namespace) -> Iterator[Row]:
             yield row_of(f"full disk, `maskgan unmask --overwrite {name}`", count, wrong)
 
     with small_disk(work, 16) as place:
-        simulate = ["study", "simulate", "--raters=5", "--faces=20"]
+        simulate = ["study", "simulate", "--raters=5", "--faces=60"]
         first, again = ([*simulate, f"--db={place / name}"] for name in ("a.db", "b.db"))
         count, wrong = repeated_on_full_disk(place, first, again, (0, 9000))
         yield row_of("full disk, `maskgan study simulate`", count, wrong)
