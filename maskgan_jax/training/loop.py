@@ -96,11 +96,11 @@ def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> Trai
         try:
             return _run(config, task, initial_variables, digests, changes, mesh, records, validation, workdir, wall_time)
         except OSError as error:
-            if error.errno != errno.ENOSPC:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise UserError(
-                f"the disk of {workdir} is full; the checkpoints that were complete are whole: free some space and start again "
-                "to go on from there"
+                f"no space is left for {error.filename or workdir}; the checkpoints that were complete are whole: free some "
+                "space and start again to go on from there"
             ) from error
 
 

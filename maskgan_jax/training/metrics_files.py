@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from typing import Any
 import jax
 import numpy as np
 from etils import epath
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tqdm import tqdm
 
 from maskgan_jax.errors import UserError
@@ -56,7 +59,10 @@ class MetricsFiles:
         path = self.folder / "metrics.jsonl"
         write_text(path, "".join(kept))
         self.lines = path.open("a")
-        self.board = SummaryWriter(str(self.folder), purge_step=start + 1)
+        self.board = EventFile(self.folder)
+        self.board.write(
+            start + 1, session_log=SessionLog(status=SessionLog.START)
+        )  # What is of this step and later is dropped.
 
     def write(self, step: int, phase: str, values: dict[str, float]) -> None:
         """Writes values as of `step`, under `phase` ('train' or 'validation'), and flushes."""
@@ -65,7 +71,8 @@ class MetricsFiles:
         self.lines.write(json.dumps({"step": step, "phase": phase, **values}) + "\n")
         self.lines.flush()
         for name, value in values.items():
-            self.board.add_scalar(f"{phase}/{name}", value, step)
+            self.board.write(step, summary=summary.scalar(f"{phase}/{name}", value))
+        self.board.flush()
         self.flush()
 
     def draw(self, step: int, image: np.ndarray) -> None:
@@ -73,11 +80,12 @@ class MetricsFiles:
         if not self.first:
             return
         write_png(self.folder / "pictures" / f"step_{step:08d}.png", image)
-        self.board.add_image("pictures", image, step, dataformats="HWC")
+        self.board.write(step, summary=summary.image("pictures", image, dataformats="HWC"))
+        self.board.flush()
         if is_remote(self.workdir):
             # Each flush copies whole files: TensorBoard's, of which there may be many, ends before it becomes large.
             self.board.close()
-            self.board = SummaryWriter(str(self.folder), filename_suffix=f".{step}")
+            self.board = EventFile(self.folder, f".{step}")
         self.flush()
 
     def write_json(self, name: str, value: Any) -> None:
@@ -118,11 +126,25 @@ class MetricsFiles:
         if self.folder is self.workdir:
             return
         self.check()
-        if self.first:
-            self.board.flush()
         for path in self.folder.rglob("*"):
             if path.is_file() and (version := path.stat().st_mtime_ns) != self.copied.get(path):
                 target = self.workdir / path.relative_to(self.folder)
                 with reaching(target):
                     target.write_bytes(path.read_bytes())
                 self.copied[path] = version
+
+
+class EventFile:
+    """A file for TensorBoard.
+
+    tensorboardX's `SummaryWriter` has a thread that writes it. On a full disk that prints tracebacks, and the run goes on.
+    """
+
+    def __init__(self, folder: Path, suffix: str = ""):
+        """Opens a new file in a folder; `suffix` ends its name, which otherwise has the second and the host."""
+        self._events = EventsWriter(str(folder / "events"), suffix)
+        self.flush, self.close = self._events.flush, self._events.close
+
+    def write(self, step: int, **content: Any) -> None:
+        """Adds an event: a field of TensorBoard's `Event`, such as `summary`."""
+        self._events.write_event(Event(wall_time=time.time(), step=step, **content))

@@ -63,7 +63,7 @@ class Watch:
         told = f"at step {step} the term {broken}{self._origin(step, batch, state)}; {ADVICE}"
         if skips:
             raise UserError(f"the last {self._in_a_row} batches were skipped; {told}")
-        raise UserError(f"{told}; or go on from there with --config.training.not_finite=skip, which leaves such batches out")
+        raise UserError(f"{told}; or use --config.training.not_finite=skip, which leaves such batches out")
 
     def _origin(self, step: int, batch: Batch, state: TrainState) -> str:
         if jax.process_count() > 1:  # Each process has a part of the batch.

@@ -1,3 +1,4 @@
+import errno
 import functools
 import json
 import shutil
@@ -328,16 +329,15 @@ def test_state_that_is_not_finite_is_not_saved(data_dir, tmp_path, run_config, m
     assert not list((tmp_path / "checkpoints").iterdir()) and not list((tmp_path / "best").iterdir())
 
 
-def test_a_full_disk_is_told(data_dir, tmp_path, run_config, monkeypatch):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_told(data_dir, tmp_path, run_config, monkeypatch, number):
     def full(*_):
-        raise OSError(28, "No space left on device")
+        raise OSError(number, "full")
 
-    monkeypatch.setattr(loop.MetricsFiles, "write", full)
+    monkeypatch.setattr(loop, "_run", full)
     config = run_config()
     config.task = "landmarks"
-    with pytest.raises(
-        UserError, match="the disk of .* is full; the checkpoints that were complete are whole: free some space"
-    ):
+    with pytest.raises(UserError, match=f"no space is left for {tmp_path}; the checkpoints that were complete are whole: free"):
         train(config, data_dir, tmp_path)
 
 

@@ -1,8 +1,12 @@
 import contextlib
 import json
+import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import decode_image, read_image
@@ -51,7 +55,43 @@ def test_what_is_written(open_files, tmp_path):
     files.draw(12, image)
     files.close()
     np.testing.assert_array_equal(read_image(tmp_path / "pictures" / "step_00000012.png"), image)
-    assert list(tmp_path.glob("events.*"))
+    events = list(read_events(next(tmp_path.glob("events.*"))))
+    assert (
+        events[0].file_version == "brain.Event:2" and events[1].session_log.status == SessionLog.START and events[1].step == 1
+    )
+    assert [(event.step, [value.tag for value in event.summary.value]) for event in events[2:]] == [
+        (1, ["train/l1"]),
+        (12, ["pictures"]),
+    ]
+    assert events[2].summary.value[0].simple_value == 0.5
+    np.testing.assert_array_equal(decode_image(events[3].summary.value[0].image.encoded_image_string), image)
+
+
+def read_events(path):
+    """TFRecords: a length of 8 bytes and its checksum of 4, the content and its checksum of 4."""
+    data = path.read_bytes()
+    while data:
+        (length,) = struct.unpack("<Q", data[:8])
+        yield Event.FromString(data[12 : 12 + length])
+        data = data[16 + length :]
+
+
+def test_a_full_disk_stops_a_run_and_says_nothing_of_its_own(tmp_path):
+    program = """
+import errno, sys
+from pathlib import Path
+from maskgan_jax.training.metrics_files import MetricsFiles
+
+files = MetricsFiles(Path(sys.argv[1]), 0)
+full = open("/dev/full", "wb")
+files.board._events._py_recordio_writer._writer = full
+try:
+    files.write(1, "train", {"l1": 0.5})
+except OSError as error:
+    sys.exit(0 if error.errno == errno.ENOSPC else 2)
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("damage", ["", "{", "1", "[]", "{}", '{"step": "1"}'])

@@ -65,7 +65,7 @@ def test_a_run_stops_and_names_term_layer_and_record(landmark_config, data_dir, 
     told = str(stopped.value)
     assert told.startswith("at step 3 the term ") and "'gradient_norm_landmark_net' became nan" in told
     assert "(first in the layer LandmarkNet/" in told and f", for record {name!r})" in told
-    assert "go on from there with --config.training.not_finite=skip" in told
+    assert "use --config.training.not_finite=skip" in told
 
 
 def test_a_run_that_skips_bad_batches_goes_on_and_counts_them(landmark_config, data_dir, tmp_path, poison, capfd):
