@@ -334,12 +334,15 @@ def read_file(path: str | os.PathLike, most_megabytes: int = MOST_MEGABYTES) -> 
     Raises:
       UserError: it cannot be read, or is larger than that.
     """
+    most = most_megabytes * 1_000_000
     try:
-        if os.stat(path).st_size > most_megabytes * 1_000_000:
-            raise UserError(f"{path} has more than {most_megabytes} megabytes; make it smaller")
-        return Path(path).read_bytes()
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size <= most and len(data := file.read(most + 1)) <= most:  # A pipe or device does not tell its size.
+                return data
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror})") from error
+    raise UserError(f"{path} has more than {most_megabytes} megabytes; make it smaller")
 
 
 def read_image(path: str | os.PathLike, *, grey: bool = False, most_megapixels: int = MOST_MEGAPIXELS) -> np.ndarray:

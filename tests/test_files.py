@@ -22,6 +22,7 @@ from maskgan_jax.files import (
     encode_png,
     find_images,
     jpeg_quality,
+    read_file,
     read_image,
     replacing,
     replacing_folder,
@@ -485,3 +486,9 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path):
     os.truncate(tmp_path / "large.png", 3 * 10**9)
     with pytest.raises(UserError, match=r"large\.png has more than 2100 megabytes; make it smaller"):
         read_image(tmp_path / "large.png")
+
+
+def test_what_does_not_tell_its_size_is_not_read_without_end():
+    assert read_file("/dev/null") == b""
+    with pytest.raises(UserError, match="/dev/zero has more than 1 megabytes"):
+        read_file("/dev/zero", most_megabytes=1)

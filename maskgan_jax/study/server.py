@@ -183,12 +183,8 @@ def listen(host: str, port: int) -> socket.socket:
       UserError: the address is not of this machine, or something else listens there.
     """
     with binding(host, port, "--port or --host"):
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen()
-    return listener
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address, family=family)
 
 
 def serve(app: flask.Flask, listener: socket.socket, host: str, token: str | None) -> None:

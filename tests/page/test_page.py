@@ -315,6 +315,36 @@ def test_a_camera(page):
     assert page.evaluate("document.querySelector('#video').srcObject") is None
 
 
+def test_a_second_camera_begins_anew(page, portrait):
+    """Its first frame is searched for faces: the one that the first camera saw is not followed."""
+    page.reload()
+    wait_until_loaded(page)
+    page.evaluate(
+        """async (address) => {
+          const photo = Object.assign(new Image(), { src: address });
+          await photo.decode();
+          const canvas = Object.assign(document.createElement("canvas"), { width: 512, height: 512 });
+          const context = canvas.getContext("2d");
+          setInterval(() => {
+            context.fillRect(0, 0, 512, 512);
+            context.drawImage(photo, window.place, window.place, 512 - window.place, 512 - window.place);
+          }, 50);
+          navigator.mediaDevices.getUserMedia = async () => canvas.captureStream();
+        }""",
+        "samples/portrait_0.png",
+    )
+    shown = "Array.from(document.querySelector('#after').getContext('2d').getImageData(0, 0, 512, 512).data)"
+    for place in (0, 272):
+        page.evaluate("(place) => { window.place = place; delete document.body.dataset.rate; }", place)
+        page.wait_for_timeout(200)
+        page.click("#camera")
+        page.wait_for_selector("body[data-rate]")
+        after = np.reshape(page.evaluate(shown), (512, 512, 4))[place:, place:, :3]
+        page.click("#stop")
+        before = cv2.resize(portrait, (512 - place, 512 - place), interpolation=cv2.INTER_AREA).astype(int)
+        assert np.mean(np.abs(after - before).max(axis=-1) > 40) > 0.01
+
+
 def test_without_a_network(context, page, portrait):
     """Once it was loaded, the page works offline, with all it needs from its caches."""
     page.evaluate("navigator.serviceWorker.ready.then(() => true)")
