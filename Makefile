@@ -27,7 +27,7 @@ demo: weights
 # What the tests of web pages serve; they are skipped without it.
 test: lint weights
 	-@if command -v npm >/dev/null; then .venv/bin/maskgan javascript; fi
-	.venv/bin/pytest -n 2
+	.venv/bin/pytest -n 2 --dist=worksteal
 
 # Not editable, so that files missing from the package show; PYTHONSAFEPATH keeps the checkout itself from being imported.
 test-newest: weights
