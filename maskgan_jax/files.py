@@ -171,10 +171,21 @@ def find_images(folder: str | os.PathLike) -> list[Path]:
 
 
 def find_files(folder: Path, suffixes: Container[str] | None = None) -> list[Path]:
-    """All files below `folder`, or those with one of these suffixes (in lower case), but for hidden ones, by their names."""
-    paths = (path for path in folder.rglob("*") if not path.name.startswith("."))
-    # A link to nothing is a file that cannot be read, to be reported as such.
-    return sorted(path for path in paths if _has(path, suffixes) and (path.is_file() or not path.exists()))
+    """All files below `folder`, or those with one of these suffixes (in lower case), but for hidden ones, by their names.
+
+    Links to nothing are among them, and, without suffixes, folders that are not searched: links and those that cannot be read.
+    All of these cannot be read as files, and are to be reported as such.
+    """
+    failed: list[OSError] = []
+    paths, links = [], []
+    for parent, folders, names in os.walk(folder, onerror=failed.append):
+        folders[:] = (name for name in folders if not name.startswith("."))
+        links += (path for path in (Path(parent, name) for name in folders) if path.is_symlink())
+        paths += (Path(parent, name) for name in names if not name.startswith("."))
+    found = [path for path in paths if _has(path, suffixes) and (path.is_file() or not path.exists())]
+    if suffixes is None:
+        found += (*links, *(Path(error.filename) for error in failed))
+    return sorted(found)
 
 
 def _has(path: Path, suffixes: Container[str] | None) -> bool:
@@ -182,7 +193,9 @@ def _has(path: Path, suffixes: Container[str] | None) -> bool:
 
 
 def why_no_image(path: PurePath) -> str:
-    """Why a file, by the suffix of its name, is no image that is read."""
+    """Why a file, by the suffix of its name, is no image that is read; or a folder is not searched."""
+    if os.path.isdir(path):
+        return "a link to a folder; give that folder itself" if os.path.islink(path) else "a folder that cannot be read"
     return _UNREAD.get(path.suffix.lower(), "of a kind that is not read")
 
 

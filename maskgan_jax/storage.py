@@ -84,14 +84,18 @@ def move(source: epath.Path, target: epath.Path) -> None:
 
 
 def walk(folder: epath.Path) -> Iterator[tuple[epath.Path, list[str]]]:
-    """`folder` and all folders below it, each with the sorted names of its files. Raises OSError if one cannot be read."""
+    """`folder` and all folders below it, but for hidden ones and links, each with the sorted names of its files.
+
+    Raises:
+      OSError: a folder cannot be read.
+    """
 
     def fail(error: OSError) -> None:
         raise error
 
     if not is_remote(folder):
         for below, folders, names in folder.walk(on_error=fail):
-            folders.sort()
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
             yield below, sorted(names)
         return
     # Not by epath, whose `walk` s3fs does not understand.

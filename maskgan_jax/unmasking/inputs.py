@@ -68,10 +68,12 @@ class Job(NamedTuple):
 
 def _beginning(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            return file.read(400)
+        if path.is_file():  # What is read of a pipe is gone.
+            with path.open("rb") as file:
+                return file.read(400)
     except OSError:  # To be reported when its turn comes.
-        return b""
+        pass
+    return b""
 
 
 def is_animation(path: Path) -> bool:
@@ -105,7 +107,7 @@ def find_jobs(inputs: Sequence[str | os.PathLike], outputs: Outputs, masks: str 
       inputs: files, and folders of them (searched recursively; results keep their inner folders). If the folder of the results
         is in one of them, what is in it is left out: those are earlier results. Other files in folders that are left out, but
         for hidden ones, are reported on standard error.
-      outputs: says where results go. With a suffix of its own, videos are left out.
+      outputs: says where results go. With a suffix of its own, videos are left out; if it resumes, so is what is done.
       masks: folder of masks of the same names but for the suffix, for photos; or, for one photo, the file of its mask.
 
     Raises:
@@ -126,6 +128,8 @@ def find_jobs(inputs: Sequence[str | os.PathLike], outputs: Outputs, masks: str 
     jobs = list(found)
     if single and len(jobs) > 1:
         raise UserError(f"--mask={single} is one region, but there are {len(jobs)} inputs; give a folder of regions")
+    if outputs.resume:
+        jobs = [job for job in jobs if not outputs.is_done(job)]
     outputs.check(jobs, [*by_name.values(), *([single] if single else [])])
     return jobs
 
@@ -142,10 +146,11 @@ def _files(folder: Path, outputs: Outputs) -> list[Path]:
         earlier = folder / results.relative_to(root)
         paths = [path for path in paths if not path.is_relative_to(earlier)]
     kinds = {path: _is_video(path) for path in paths}
-    found = [path for path, is_video in kinds.items() if is_video is False or (is_video and not outputs.suffix)]
-    left_out = collections.defaultdict(list)
+    found, left_out = [], collections.defaultdict(list)
     for path, is_video in kinds.items():
-        if path not in found:
+        if is_video is False or (is_video and not outputs.suffix):
+            found.append(path)
+        else:
             left_out["a video" if is_video else why_no_image(path)].append(os.fspath(path.relative_to(folder)))
     for reason, names in left_out.items():
         more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""

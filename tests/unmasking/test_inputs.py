@@ -1,8 +1,11 @@
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from maskgan_jax.errors import UserError
+from maskgan_jax.files import encode_png, read_image
 from maskgan_jax.unmasking.inputs import Job
 
 from .conftest import list_jobs, named_files
@@ -105,3 +108,21 @@ def test_earlier_results_in_a_folder_are_left_out(tmp_path):
     (folder / "results of mine" / "d.png").unlink()
     with pytest.raises(UserError, match="there is nothing to unmask"):
         list_jobs([folder], folder / "results")
+
+
+def test_folders_that_are_not_searched_are_told(tmp_path, capsys):
+    named_files(tmp_path / "elsewhere", "b.jpg")
+    named_files(tmp_path / "in", "a.jpg", ".trash/c.jpg")
+    (tmp_path / "in" / "linked").symlink_to(tmp_path / "elsewhere")
+    assert [job.name.name for job in list_jobs([tmp_path / "in"], tmp_path / "out")] == ["a.jpg"]
+    assert "left out (a link to a folder; give that folder itself): linked" in capsys.readouterr().err
+
+
+def test_nothing_is_read_of_a_pipe_before_its_turn():
+    reader, writer = os.pipe()
+    os.write(writer, encode_png(np.zeros((4, 4, 3), np.uint8)))
+    os.close(writer)
+    job = Job(Path(f"/dev/fd/{reader}"), Path("a.png"))
+    assert not job.is_video and job.redrawn_suffix == ""
+    assert read_image(job.path).shape == (4, 4, 3)
+    os.close(reader)

@@ -137,12 +137,17 @@ def _find_images(folder: epath.Path) -> Iterator[epath.Path]:
 
 
 def _other_files(source: str, folder: epath.Path) -> Iterator[Skipped]:
-    """The files below `folder` that are no images, but for tables of photos and hidden files, and why they are not used."""
+    """The files below `folder` that are no images, but for tables of photos and hidden files, and why they are not used.
+
+    Links to folders, which are not followed, are among them.
+    """
     for below, names in walk(folder):
-        for name in names:
+        entries = () if is_remote(folder) else below.iterdir()
+        links = [path.name for path in entries if os.path.islink(path) and path.is_dir()]
+        for name in (*names, *links):
             path = PurePosixPath(name)
             if not (is_image_name(path) or name.startswith(".") or name in TABLES):
-                yield _skipped(source, folder, below / name, why_no_image(path))
+                yield _skipped(source, folder, below / name, why_no_image(below / name))
 
 
 def each_its_own(source: str, folder: epath.Path) -> Iterator[Photo]:
@@ -255,10 +260,10 @@ def pairs(folder: epath.Path) -> Iterator[Photo | Skipped]:
             partner = names.get(f"{beside}/{rest}")
             if kind == "masked" and partner:
                 yield _pair(folder, partner, path, names.get(f"mask/{rest}"), "pair")
-            elif kind != "mask" and not partner:
-                yield _skipped(
-                    "pairs", folder, path, f"there is none of this name in {'real' if kind == 'masked' else 'masked'}/"
-                )
+            elif kind not in ("real", "masked", "mask"):
+                yield _skipped("pairs", folder, path, "in none of the folders real, masked and mask")
+            elif not partner:
+                yield _skipped("pairs", folder, path, f"there is none of this name in {beside}/")
         return
     paired = set()
     unpaired = []

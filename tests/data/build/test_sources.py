@@ -44,6 +44,14 @@ def test_files_that_are_not_used_are_told(config, tmp_path):
     told = dict(one for one in described(f"folder={tmp_path}", config) if len(one) == 2)
     assert [name.rpartition("/")[2] for name in told] == ["Thumbs.db", "c.NEF", "d.jxl", "e.mp4"]
     assert told["folder/c.NEF"].startswith("camera raw") and told["folder/d.jxl"].startswith("this kind of image")
+    make_files(tmp_path / "linked", "e.png")
+    make_files(tmp_path / "in", "a.png", ".trash/b.png")
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "linked")
+    reason = "a link to a folder; give that folder itself"
+    assert [one[:2] for one in described(f"ffhq={tmp_path / 'in'}", config)] == [
+        ("ffhq/a.png", "ffhq/a.png"),
+        ("ffhq/link", reason),
+    ]
     # In two folders, they may have one name.
     make_files(tmp_path / "other", "z.png", "Thumbs.db")
     make_files(tmp_path / "another", "y.png", "Thumbs.db")
@@ -84,13 +92,15 @@ def test_pairs_in_folders_of_the_same_names(config, tmp_path):
     make_files(
         tmp_path, "real/a.jpg", "masked/a.png", "mask/a.png", "real/in/b.jpg", "masked/in/b.jpg", "real/c.jpg", "masked/d.jpg"
     )
-    make_files(tmp_path, "masked/d.png")
+    make_files(tmp_path, "masked/d.png", "mask/e.png", "extra/a.jpg")
     pairs, left_out = described_pairs(tmp_path, config)
     assert pairs == [
         ("pairs/masked/a.png", "pairs/real/a.jpg", "real/a.jpg", "masked/a.png", "mask/a.png", "pair"),
         ("pairs/masked/in/b.jpg", "pairs/real/in/b.jpg", "real/in/b.jpg", "masked/in/b.jpg", "pair"),
     ]
     assert sorted(left_out) == [
+        ("pairs/extra/a.jpg", "in none of the folders real, masked and mask"),
+        ("pairs/mask/e.png", "there is none of this name in masked/"),
         ("pairs/masked/d.jpg", "there is none of this name in real/"),
         ("pairs/masked/d.png", "has the name of d.jpg"),
         ("pairs/real/c.jpg", "there is none of this name in masked/"),
