@@ -39,6 +39,7 @@ class Outputs:
       credentials: what signs results that were redrawn, if anything does.
       mark: whether they have a visible mark.
       overwrite: whether files that are there may be replaced.
+      resume: whether inputs with a complete result are left out.
       suffix: of the results; '' keeps that of each input.
     """
 
@@ -51,6 +52,7 @@ class Outputs:
     credentials: Credentials | None = None
     mark: bool = False
     overwrite: bool = False
+    resume: bool = False
     suffix: str = ""
 
     def result(self, job: Job, suffix: str = "") -> Path:
@@ -79,10 +81,12 @@ class Outputs:
         """Where all faces are shown, if there is a folder among the inputs and no file of a job has that path.
 
         Raises:
-          UserError: there is such a file already.
+          UserError: there is such a file already; if the run resumes another one, that stays.
         """
         sheet = self.folder / "contact_sheet.png"
         if not any(map(os.path.isdir, inputs)) or any(sheet in (job.path, job.mask, self.result(job)) for job in jobs):
+            return None
+        if self.resume and sheet.exists():
             return None
         self.refuse_to_replace([sheet])
         return sheet
@@ -92,6 +96,10 @@ class Outputs:
         path = self.folder / f"camera_{number}.mp4"
         self.refuse_to_replace([path])
         return path
+
+    def is_done(self, job: Job) -> bool:
+        """Whether there is a complete result of an input: its description is written last."""
+        return any(os.path.exists(self.json_of(result)) for result in self._results(job))
 
     @contextlib.contextmanager
     def in_folder(self) -> Iterator[None]:
@@ -116,13 +124,19 @@ class Outputs:
     def writing(self, job: Job) -> Iterator[None]:
         """Keeps other runs from writing into the folder during the block: what is written of an input is then of one run.
 
+        What an earlier run has written of the input, and this one has not, is deleted after the block.
+
         Raises:
           UserError: another run has written a file of this input meanwhile, and it may not be replaced; or as `in_folder`.
         """
         self._make_folder()
         with lock.locked(self.folder):
-            self.refuse_to_replace(self._earlier(job))
+            earlier = {path: _version(path) for path in self._earlier(job)}
+            self.refuse_to_replace(earlier)
             yield
+            for path, version in earlier.items():
+                if version and version == _version(path):
+                    path.unlink()
 
     def _make_folder(self) -> None:
         try:
@@ -211,3 +225,11 @@ class Outputs:
 def _unnumbered(path: Path, folder: Path) -> Path:
     """The name that stands for all crops of a photo, whose number is not known beforehand; of any other file, its own."""
     return path.with_name(_NUMBER.sub(".*.png", path.name)) if path.is_relative_to(folder / "crops") else path
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    """What tells whether a file has been replaced; None if there is no file."""
+    with contextlib.suppress(OSError):
+        status = path.lstat()
+        return (status.st_ino, status.st_mtime_ns) if not path.is_dir() else None
+    return None

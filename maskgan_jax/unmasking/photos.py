@@ -32,7 +32,7 @@ SHEET_SIDE = 160
 def unmask_photo(job: Job, unmasker: Unmasker, outputs: Outputs) -> tuple[str, list[Face]]:
     """Unmasks one photo and writes the results.
 
-    If one of them cannot be written, new files are deleted again; files that were replaced already stay replaced.
+    If one of them cannot be written, none is: earlier ones stay as they were.
 
     A photo in which no face wears a mask is copied, or rewritten without its metadata if they are to be dropped.
 
@@ -61,12 +61,12 @@ def unmask_photo(job: Job, unmasker: Unmasker, outputs: Outputs) -> tuple[str, l
     copied = not redrawn and outputs.keep_metadata
     target = outputs.result(job, "" if copied else job.redrawn_suffix)
     notes = () if copied else photo.notes
-    with outputs.writing(job), _all_or_nothing() as noted:
-        if redrawn:  # First, so that an older result stays if they cannot be written.
-            _write_extras(target, photo, result, faces, mask, outputs, noted)
+    with outputs.writing(job), _all_or_nothing() as beside:
+        described = beside(outputs.json_of(target))  # The first, and so the last in its place: with it, a result is complete.
+        if redrawn:
+            _write_extras(target, photo, result, faces, mask, outputs, beside)
         if copied:
-            with replacing(noted(target)) as temporary:
-                shutil.copyfile(job.path, temporary)
+            shutil.copyfile(job.path, beside(target))
         else:
             label, kept = outputs.label and redrawn, outputs.keep_metadata
             sign = None
@@ -77,29 +77,29 @@ def unmask_photo(job: Job, unmasker: Unmasker, outputs: Outputs) -> tuple[str, l
                 )
                 if kept:  # What the photo said of itself is in the manifest.
                     notes = tuple(note for note in notes if note != CREDENTIALS_LEFT_OUT)
-            notes += write_photo(noted(target), photo, result, keep_metadata=kept, label=label, sign=sign)
-        description = _description(job, target, photo, faces, notes, mask is not None)
-        write_json(noted(outputs.json_of(target)), description)
+            notes += write_photo(beside(target), photo, result, keep_metadata=kept, label=label, sign=sign)
+        write_json(described, _description(job, target, photo, faces, notes, mask is not None))
     return _line(job, faces, notes), faces
 
 
 @contextlib.contextmanager
 def _all_or_nothing() -> Iterator[Callable[[Path], Path]]:
-    """Yields a function to be called with each path before it is written; new files are deleted if the block fails."""
-    with contextlib.ExitStack() as undo:
+    """Yields a function from a path to a temporary file beside it. If the block succeeds, all of these take their places."""
+    temporaries: dict[Path, Path] = {}
+    with contextlib.ExitStack() as stack:
 
-        def noted(path: Path) -> Path:
-            if not os.path.lexists(path):
-                undo.callback(_delete, path)
-            return path
+        def beside(path: Path) -> Path:
+            temporary = stack.enter_context(replacing(path))
+            temporaries[temporary] = path
+            return temporary
 
-        yield noted
-        undo.pop_all()
-
-
-def _delete(path: Path) -> None:
-    with contextlib.suppress(OSError):  # It may not have been written.
-        path.unlink()
+        try:
+            yield beside
+        except UserError as error:
+            told = str(error)
+            for temporary, path in temporaries.items():
+                told = told.replace(os.fspath(temporary), os.fspath(path))
+            raise UserError(told) from error
 
 
 def _line(job: Job, faces: Sequence[Face], notes: Sequence[str]) -> str:
@@ -124,19 +124,19 @@ def _write_extras(
     faces: Sequence[Face],
     mask: np.ndarray | None,
     outputs: Outputs,
-    noted: Callable[[Path], Path],
+    beside: Callable[[Path], Path],
 ) -> None:
     if outputs.side_by_side:
         both = np.concatenate([photo.rgb, result], axis=1)
-        write_drawn_png(noted(outputs.side_by_side_of(target)), both, label=outputs.label)
+        write_drawn_png(beside(outputs.side_by_side_of(target)), both, label=outputs.label)
     if outputs.regions:
         nearest = None if mask is None else nearest_faces(mask, faces)
-        write_png(noted(outputs.regions_of(target)), redrawn_mask(photo.rgb.shape[:2], faces, nearest))
+        write_png(beside(outputs.regions_of(target)), redrawn_mask(photo.rgb.shape[:2], faces, nearest))
     if outputs.crops:
         for number, face in enumerate(faces):  # Numbered as in the JSON.
             if face.redrawn:
-                write_png(noted(outputs.crop_of(target, number, "before")), face.before)
-                write_drawn_png(noted(outputs.crop_of(target, number, "after")), face.after, label=outputs.label)
+                write_png(beside(outputs.crop_of(target, number, "before")), face.before)
+                write_drawn_png(beside(outputs.crop_of(target, number, "after")), face.after, label=outputs.label)
 
 
 def _description(

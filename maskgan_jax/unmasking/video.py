@@ -73,6 +73,7 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
     started = time.monotonic()
     with contextlib.suppress(_NothingDrawn), contextlib.ExitStack() as stack:
         while_renamed = stack.enter_context(contextlib.ExitStack())  # The last to be left.
+        described = stack.enter_context(replacing(outputs.json_of(result_path)))  # With it, a result is complete.
         video = stack.enter_context(open_video(av, job.path))
         video.thread_type = "AUTO"
         paths = [result_path]
@@ -122,22 +123,24 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
             original = job.path if outputs.keep_metadata else None
             suffix = result_path.suffix.lower()[1:]
             notes += outputs.credentials.sign(temporaries[0], result_path, suffix, original, _form(job.path, video))
-        notes = targets[0].notes + changes + notes
+        damaged = counts["damaged_packets"]
+        notes = targets[0].notes + changes + notes + _left_out(counts)
+        notes += [f"{damaged} damaged packets left out"] if damaged else []
         while_renamed.enter_context(outputs.writing(job))
-    copied = outputs.keep_metadata and not counts["frames_unmasked"]
-    if copied:
-        result_path = outputs.result(job)
-        with outputs.writing(job), replacing(result_path) as temporary:
+        write_json(described, _description(job, result_path, counts, rate, shape, notes))
+    if not counts["frames_unmasked"] and outputs.keep_metadata:
+        result_path, notes = outputs.result(job), notes + _left_out(counts)
+        with (
+            outputs.writing(job),
+            replacing(outputs.json_of(result_path)) as described,
+            replacing(result_path) as temporary,
+        ):
             shutil.copyfile(job.path, temporary)
+            write_json(described, _description(job, result_path, counts, rate, shape, notes))
     elif not counts["frames_unmasked"] and only_if_redrawn:
         # The label was written at the start of the file, and cannot be removed.
         return unmask_video(job, unmasker, dataclasses.replace(outputs, label=False, side_by_side=False, mark=False))
     seconds = time.monotonic() - started
-    if counts["frames_with_faces_left_out"]:
-        notes.append(f"faces that are too small or were not asked for in {counts['frames_with_faces_left_out']} frames")
-    if counts["damaged_packets"] and not copied:
-        notes.append(f"{counts['damaged_packets']} damaged packets left out")
-    write_json(outputs.json_of(result_path), _description(job, result_path, counts, rate, shape, notes))
     done, frames = "masks removed", counts["frames_unmasked"]
     if not frames:
         done, frames = "left as it is, faces without a mask", counts["frames_with_faces"]
@@ -196,6 +199,11 @@ def _form(path: Path, video: Any) -> str:
             return image.format
     names = video.container.format.name.split(",")  # All that FFmpeg reads in the same way.
     return "mp4" if "mp4" in names else names[0]
+
+
+def _left_out(counts: dict[str, int]) -> list[str]:
+    frames = counts["frames_with_faces_left_out"]
+    return [f"faces that are too small or were not asked for in {frames} frames"] if frames else []
 
 
 def _description(

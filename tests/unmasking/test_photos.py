@@ -272,6 +272,44 @@ def test_results_are_replaced_only_when_asked(run, portrait, tmp_path):
     assert (tmp_path / "out" / "a.png").read_bytes() != before
 
 
+def test_what_is_replaced_leaves_nothing_behind(run, portrait, tmp_path):
+    """Such as the crop of a face that is not found any more; what another photo has stays."""
+    write_png(tmp_path / "a.png", portrait)
+    crops = tmp_path / "out" / "crops"
+    for name in ("a.png.7_before.png", "b.png.7_before.png"):
+        write_png(crops / name, portrait)
+    assert run(tmp_path / "a.png", f"--out={tmp_path / 'out'}", "--crops", "--overwrite")[0] == 0
+    assert sorted(path.name for path in crops.iterdir()) == ["a.png.0_after.png", "a.png.0_before.png", "b.png.7_before.png"]
+
+
+def test_going_on_after_a_stop(run, portrait, tmp_path):
+    for name in "abc":
+        write_png(tmp_path / "in" / f"{name}.png", portrait)
+    arguments = (tmp_path / "in", f"--out={tmp_path / 'out'}", "--resume")
+    assert run(tmp_path / "in" / "b.png", f"--out={tmp_path / 'out'}")[0] == 0
+    before = (tmp_path / "out" / "b.png").stat().st_mtime_ns
+    code, told, _ = run(*arguments)
+    assert code == 0 and "a.png: 1 mask removed" in told and "b.png: " not in told
+    assert (tmp_path / "out" / "b.png").stat().st_mtime_ns == before
+    code, told, _ = run(*arguments)
+    assert code == 0 and told == f"all results are in {tmp_path / 'out'} already\n"
+    (tmp_path / "out" / "c.png.json").unlink()
+    code, _, err = run(*arguments)  # Without its description it may be anything.
+    assert code == 1 and "out/c.png is there already" in err
+
+
+def test_sigterm_leaves_nothing_half_written(run, portrait, tmp_path, monkeypatch):
+    write_png(tmp_path / "a.png", portrait)
+    monkeypatch.setattr(photos, "write_photo", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # Tests in the background ignore it.
+    try:
+        code, _, err = run(tmp_path / "a.png", f"--out={tmp_path / 'out'}", "--crops")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert code == 130 and err.strip() == "maskgan unmask: interrupted"
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_another_run_wrote_meanwhile_is_not_replaced(run, portrait, tmp_path, monkeypatch):
     read_photo = photos.read_photo
 
@@ -378,6 +416,16 @@ def test_links_to_themselves_are_reported(run, portrait, tmp_path):
     assert code == 1 and "a.png: 1 mask removed" in told and "loop.jpg" in err and len(err.strip().splitlines()) == 1
     code, told, err = run(tmp_path / "in" / "loop.jpg", f"--out={tmp_path / 'out'}")
     assert code == 1 and told == "" and "cannot read" in err.splitlines()[0] and "loop.jpg" in err.splitlines()[0]
+
+
+def test_a_result_that_cannot_be_written_is_named(run, portrait, tmp_path, monkeypatch):
+    def full(path, *_, **__):
+        raise UserError(f"cannot write {path} (No space left on device)")
+
+    write_png(tmp_path / "a.png", portrait)
+    monkeypatch.setattr(photos, "write_photo", full)
+    _, _, err = run(tmp_path / "a.png", f"--out={tmp_path / 'out'}")
+    assert f"skipped: cannot write {tmp_path / 'out' / 'a.png'} (No space left on device)" in err
 
 
 @pytest.mark.parametrize("failing", ["write_drawn_png", "write_photo", "write_json"])

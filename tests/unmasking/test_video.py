@@ -174,7 +174,7 @@ class Faceless:
     def __call__(self, *_):
         self.frames += 1
         if self.frames == 5:
-            print([path.suffix for path in path.parent.iterdir()], flush=True)
+            print(sorted(path.suffix for path in path.parent.iterdir()), flush=True)
             os.kill(os.getpid(), signal.SIGTERM)
         return []
 
@@ -194,7 +194,7 @@ def test_terminated_it_leaves_nothing(ctrl_c, clip, tmp_path):
         ended = subprocess.run(command, capture_output=True, text=True)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert ended.stdout.strip() == "['.mp4']", ended.stderr  # It was at work.
+    assert ended.stdout.strip() == "['.json', '.mp4']", ended.stderr  # It was at work.
     assert ended.returncode == 130 and ended.stderr.endswith("unmask: interrupted\n")
     assert not list((tmp_path / "out").iterdir())
 
