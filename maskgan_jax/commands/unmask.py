@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from maskgan_jax.runtime.allocator import compute_in_main_thread
+from maskgan_jax.runtime.signals import sigterm_interrupts
 from maskgan_jax.unmasking.batch import unmask_each
 from maskgan_jax.unmasking.face import LEAST_WIDTH
 from maskgan_jax.unmasking.inputs import Job, find_jobs
@@ -39,8 +40,12 @@ def main(arguments: list[str]) -> int:
         credentials=Credentials(flags.c2pa) if flags.c2pa else None,
         mark=flags.mark,
         overwrite=flags.overwrite,
+        resume=flags.resume,
     )
     jobs = find_jobs(flags.inputs, outputs, flags.mask)
+    if not jobs:
+        print(f"all results are in {flags.out} already")
+        return 0
     sheet = outputs.contact_sheet(flags.inputs, jobs)
     # Every input needs these, so that a fault is reported once.
     weight_file("centerface.onnx")
@@ -48,6 +53,7 @@ def main(arguments: list[str]) -> int:
         return _files(flags, outputs, jobs, sheet)
 
 
+@sigterm_interrupts()
 def _files(flags: argparse.Namespace, outputs: Outputs, jobs: list[Job], sheet: Path | None) -> int:
     compute_in_main_thread()
     from maskgan_jax.unmasking.photos import unmask_photo, write_contact_sheet
@@ -116,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--camera", type=int, metavar="N", help="unmask what camera N sees, until Ctrl-C")
     parser.add_argument("--overwrite", action="store_true", help="replace results that are there already")
+    parser.add_argument("--resume", action="store_true", help="leave out inputs whose results are complete: go on after a stop")
     parser.add_argument("--side_by_side", action="store_true", help="also write before and after in one image or video")
     parser.add_argument("--crops", action="store_true", help="also write each unmasked face of photos, before and after")
     parser.add_argument("--regions", action="store_true", help="also write what was redrawn in photos, 255 where")
@@ -163,14 +170,17 @@ def _check(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:
         parser.error("--fast chooses between the package's networks, and --weights is another; leave one of them out")
     if flags.step != "best" and flags.weights is None:
         parser.error("--step is of the run that --weights names; give both")
+    if flags.resume and flags.overwrite:
+        parser.error("--resume leaves results alone, and --overwrite replaces them; leave one of them out")
     if flags.aligned or flags.camera is not None:
         what = "--aligned" if flags.aligned else "--camera"
         others = ["mask"] if flags.camera is not None else ["faces", "min_face"]
-        for flag in (*EXTRAS, "metadata", "c2pa", "mark", *others):
+        for flag in (*EXTRAS, "metadata", "c2pa", "mark", "resume", *others):
             if getattr(flags, flag) != parser.get_default(flag):
                 parser.error(f"--{flag} does not go with {what}; leave one of them out")
 
 
+@sigterm_interrupts()
 def _aligned(flags: argparse.Namespace) -> int:
     compute_in_main_thread()
     from maskgan_jax.unmasking.aligned import unmask_aligned

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from tqdm import tqdm
 
@@ -15,7 +16,7 @@ def unmask_each(jobs: Sequence[Job], unmask: Callable[[Job], str | None]) -> int
     """Unmasks inputs one after the other, with a progress bar.
 
     An input that fails, with any exception, is reported in one line on standard error. Ctrl-C ends the batch, even if a library
-    turns it into another exception.
+    turns it into another exception, and so does a full disk.
 
     Args:
       jobs: the inputs.
@@ -25,7 +26,7 @@ def unmask_each(jobs: Sequence[Job], unmask: Callable[[Job], str | None]) -> int
       How many inputs failed.
 
     Raises:
-      UserError: all of them did.
+      UserError: all of them did, or the disk or quota is full.
     """
     failed = 0
     with tqdm(jobs, desc="unmask", unit="file", disable=len(jobs) == 1) as bar:
@@ -33,8 +34,11 @@ def unmask_each(jobs: Sequence[Job], unmask: Callable[[Job], str | None]) -> int
             try:
                 line = unmask(job)
             except Exception as error:  # If no UserError, a fault of this program or of a library.
-                if _was_interrupted(error):
+                causes = list(_causes(error))
+                if any(isinstance(cause, KeyboardInterrupt) for cause in causes):
                     raise
+                if len(jobs) > 1 and any(getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT) for cause in causes):
+                    raise UserError(f"{error}; free some space, and go on with --resume") from error
                 failed += 1
                 what = str(error)
                 if not isinstance(error, UserError):
@@ -48,8 +52,8 @@ def unmask_each(jobs: Sequence[Job], unmask: Callable[[Job], str | None]) -> int
     return failed
 
 
-def _was_interrupted(error: BaseException | None) -> bool:
-    """Whether an exception is what a library made of Ctrl-C."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception and those that it was made of."""
+    while error is not None:
+        yield error
         error = error.__cause__ or error.__context__
-    return error is not None

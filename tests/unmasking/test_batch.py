@@ -1,3 +1,4 @@
+import errno
 from pathlib import Path
 
 import pytest
@@ -52,5 +53,20 @@ def test_ctrl_c_ends_it_whatever_a_library_made_of_it():
             raise ValueError("while checking equality") from error
 
     with pytest.raises(ValueError, match="while checking"):
+        unmask_each(JOBS, unmask)
+    assert len(done) == 1
+
+
+def test_a_full_disk_ends_it():
+    done = []
+
+    def unmask(job):
+        done.append(job)
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError as error:
+            raise UserError("cannot write out/a.png (No space left on device)") from error
+
+    with pytest.raises(UserError, match=r"cannot write out/a.png \(.*\); free some space, and go on with --resume"):
         unmask_each(JOBS, unmask)
     assert len(done) == 1
