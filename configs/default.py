@@ -111,6 +111,8 @@ def get_config() -> ConfigDict:
     discriminator.layers = 3
     # As for the generator. Always with the statistics of the batch at hand: it is only ever used in training.
     discriminator.norm = "instance"
+    # Whether it sees all images moved and in other colours, generated and real ones alike (DiffAugment, Zhao et al. 2020).
+    discriminator.augment = False
 
     config.landmark_net = landmark_net = ConfigDict()
     # Channels of the first layer.

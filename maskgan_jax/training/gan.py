@@ -21,6 +21,7 @@ from maskgan_jax.models.generators import create_discriminators, create_generato
 from maskgan_jax.models.st_lpips import load_st_lpips, st_lpips
 from maskgan_jax.networks.description import KINDS, Variables, describe
 from maskgan_jax.networks.stored import load_network
+from maskgan_jax.training.diff_augment import diff_augment
 from maskgan_jax.training.state import Task, Tree, mean_of
 
 # With `training.remat`, what the backward pass finds in memory; norms, activations and concatenations it computes again.
@@ -102,7 +103,8 @@ class GAN(Task):
             name: jnp.where(batch["progress"] >= each.joins, each.weight, 0.0) if each.joins else each.weight
             for name, each in self.discriminators.items()
         }
-        generate, judge = partial(self._generate, batch_stats, masked, mask, key), partial(self._judge, masked, mask)
+        generate = partial(self._generate, batch_stats, masked, mask, key)
+        judge = partial(self._judge, masked, mask, jax.random.fold_in(key, 2))
         if self.config.training.remat:
             generate = jax.checkpoint(generate, policy=KEEP_CONVOLUTIONS)
             judge = jax.checkpoint(judge, policy=KEEP_CONVOLUTIONS, static_argnums=0)
@@ -166,8 +168,12 @@ class GAN(Task):
         )
         return generated, updated.get("batch_stats", {})
 
-    def _judge(self, masked: jax.Array, mask: jax.Array, name: str, params: Tree, image: jax.Array) -> Judgement:
-        """What a discriminator makes of images."""
+    def _judge(
+        self, masked: jax.Array, mask: jax.Array, key: jax.Array, name: str, params: Tree, image: jax.Array
+    ) -> Judgement:
+        """What a discriminator makes of images; varied by `key`, alike whatever the images, if the config says so."""
+        if self.config.discriminator.augment:
+            image, masked, mask = diff_augment(key, image, masked, mask)
         discriminator = self.discriminators[name]
         logits, layers = discriminator.module.apply({"params": params}, *discriminator.view(image, masked, mask))
         return Judgement(logits, layers if self.config.losses.feature_matching else [])

@@ -15,6 +15,7 @@ from maskgan_jax.models.patchgan import create_discriminator
 from maskgan_jax.models.segmentation_net import create_segmentation_net
 from maskgan_jax.models.st_lpips import load_st_lpips, st_lpips
 from maskgan_jax.networks.safetensors import load_safetensors, save_safetensors
+from maskgan_jax.training.diff_augment import diff_augment
 from maskgan_jax.training.gan import GAN, load_landmark_net, windows_about
 from maskgan_jax.training.step import create_state, train_step
 
@@ -68,6 +69,7 @@ def inpainting_step(make_step):
     def change(config):
         config.generator.update(inpaints=True, upsampling="nearest")
         config.losses.update(feature_matching=0.7, perceptual=3.0, gradient_penalty=0.02)
+        config.discriminator.augment = True
 
     return make_step(change)
 
@@ -76,9 +78,15 @@ def naive_losses(config, generator_params, discriminator_params, state, batch, k
     """The discriminator's loss, and the terms of the generator's, each from forward passes of its own."""
     generator, discriminator = create_generator(config), create_discriminator(config)
     masked, real = (batch[name] / 127.5 - 1.0 for name in ("masked", "real"))
-    # What is hidden says nothing to the discriminator of an inpainting network.
     mask = (batch["mask"] / 255.0).astype(np.float32)
-    given = np.concatenate([masked * (1 - mask), mask], axis=-1) if config.generator.inpaints else masked
+
+    def seen(picture):
+        shown, hidden = masked, mask
+        if config.discriminator.augment:
+            vary = jax.random.fold_in(jax.random.fold_in(key, state.step), 2)
+            picture, shown, hidden = diff_augment(vary, picture, masked, mask)
+        # What is hidden says nothing to the discriminator of an inpainting network.
+        return jnp.concatenate([shown * (1 - hidden), hidden], -1) if config.generator.inpaints else shown, picture
 
     def fake():
         variables = {"params": generator_params, "batch_stats": state.batch_stats}
@@ -86,10 +94,10 @@ def naive_losses(config, generator_params, discriminator_params, state, batch, k
         return generator.apply(variables, masked, batch["mask"] / 255.0, train=True, rngs=rngs, mutable=["batch_stats"])[0]
 
     def layers(picture):
-        return discriminator.apply({"params": discriminator_params}, given, picture)[1]
+        return discriminator.apply({"params": discriminator_params}, *seen(picture))[1]
 
     def judge(picture):
-        return discriminator.apply({"params": discriminator_params}, given, picture)[0]
+        return discriminator.apply({"params": discriminator_params}, *seen(picture))[0]
 
     points, real_points = (LandmarkNet(4).apply(load_safetensors(config.landmark_net.weights), p) for p in (fake(), real))
     terms = {
