@@ -174,7 +174,10 @@ def pair_tables(answers: Sequence[Answer], methods: Sequence[str], rng: np.rando
         )
     for preference, corrected in zip(preferences, holm([each["p"] for each in preferences]), strict=True):
         preference["p_holm"] = corrected
-    units = [f"{answer.trial.face} {sorted(answer.trial.methods)}" for answer in answers]
+    # Raters agree on whether a method is chosen. Of the names of methods, each pair could only give two, so that chance over all
+    # names would be too low.
+    units = [f"{a.trial.face} {sorted(a.trial.methods)} {method}" for method in (0, 1) for a in answers]
+    values = [sorted(a.trial.methods)[method] == chosen(a) for method in (0, 1) for a in answers]
     return {
         "bradley_terry": {
             method: {"score": scores[place], "interval": [end[place] for end in ends]} for method, place in index.items()
@@ -182,7 +185,7 @@ def pair_tables(answers: Sequence[Answer], methods: Sequence[str], rng: np.rando
         "preferences": preferences,
         "left_chosen": np.mean([answer.given["choice"] == "left" for answer in answers]),
         "seconds": np.mean([answer.milliseconds["choice"] for answer in answers]) / 1000,
-        "alpha": agreement([answer.rater for answer in answers], units, winners.tolist(), "nominal"),
+        "alpha": agreement([answer.rater for answer in answers] * 2, units, values, "nominal"),
     }
 
 

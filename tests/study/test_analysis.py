@@ -1,5 +1,7 @@
 """The tables, from answers whose sums can be done by hand, and against SciPy and pandas-free NumPy."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -115,6 +117,19 @@ def test_pairs_are_counted_whatever_the_side():
     # Three wins to one, and a tenth of a win more on either side.
     assert scores["real"]["score"] - scores["ours"]["score"] == pytest.approx(np.log(3.1 / 1.1))
     assert tables["left_chosen"] == 0.25 and tables["seconds"] == 2
+
+
+def test_agreement_on_pairs_is_above_chance_only():
+    """Coins of six raters on all pairs of five methods, and raters of one mind; the names of the methods do not matter."""
+    rng = np.random.default_rng(0)
+    pairs = list(itertools.combinations("abcde", 2))
+
+    def alpha(choose):
+        answers = [pair(rater, face, two, choose()) for face in "0123456789" for two in pairs for rater in "uvwxyz"]
+        return pair_tables(answers, "abcde", np.random.default_rng(0), 100)["alpha"]
+
+    assert abs(alpha(lambda: rng.choice(["left", "right"]))) < 0.05
+    assert alpha(lambda: "left") == 1
 
 
 def test_taken_for_real():
