@@ -174,8 +174,8 @@ def pair_tables(answers: Sequence[Answer], methods: Sequence[str], rng: np.rando
         )
     for preference, corrected in zip(preferences, holm([each["p"] for each in preferences]), strict=True):
         preference["p_holm"] = corrected
-    # Raters agree on whether a method is chosen. Of the names of methods, each pair could only give two, so that chance over all
-    # names would be too low.
+    # Raters agree on whether a method is chosen. A pair can only give two of the methods' names: chance over all names would be
+    # too low.
     units = [f"{a.trial.face} {sorted(a.trial.methods)} {method}" for method in (0, 1) for a in answers]
     values = [sorted(a.trial.methods)[method] == chosen(a) for method in (0, 1) for a in answers]
     return {

@@ -175,8 +175,14 @@ def _sections(results: Mapping[str, Any]):
         f"A rater is left out who answered less than {rule['answered']:.0%} of the trials, whose median time to the first "
         f"answer is below {rule['seconds']:g} s, who answered more than {rule['repeats']:.0%} of the repeated trials otherwise "
         f"(quality: by more than 2 points), or who rates real faces by no more than {rule['anchor']:g} points above the "
-        "clearest anchor. This was fixed when the study began."
+        "clearest anchor"
     )
+    # Studies that began before there were these limits have none.
+    if "anchor_pair" in rule:
+        limits += f", chooses them over an anchor in no more than {rule['anchor_pair']:.0%} of such pairs"
+    if "anchor_real" in rule:
+        limits += f", or calls no more than {rule['anchor_real']:.0%} more of them real than of that anchor"
+    limits += ". This was fixed when the study began."
     rows = [[rater, reason] for rater, reason in raters["excluded"].items()]
     yield Section(
         f"Raters left out: {len(rows)}", paragraph(limits) + (table(["rater", "why"], rows, words=True) if rows else "")

@@ -59,7 +59,9 @@ def open_study(
     database = Database(path)
     if not database.settings.get("files"):
         raise UserError(f"the raters of the study in {path} are simulated; give another --db")
-    before = database.design
+    before, rule = database.design, database.settings["exclusion"]
+    # A study that began before there were some limits goes on without them.
+    known = {name: limit for name, limit in settings["exclusion"].items() if name in rule or name in exclusion}
     for what, was, given in (
         ("faces", dict(before.faces), faces),
         ("methods", list(before.methods), images.methods),
@@ -67,7 +69,7 @@ def open_study(
         ("--repeats", before.repeats, repeats),
         ("--seed", before.seed, seed),
         ("consent text", database.settings["consent"], text),
-        ("--exclude", database.settings["exclusion"], settings["exclusion"]),
+        ("--exclude", rule, known),
         ("images", database.digests(), digests),
     ):
         if was != given:

@@ -1,6 +1,9 @@
 """A study goes on as it began, or not at all."""
 
+import contextlib
+import json
 import shutil
+import sqlite3
 
 import numpy as np
 import pytest
@@ -22,6 +25,15 @@ def begun(database):
 
 def test_goes_on_with_the_same(begun, images, settings):
     assert open_study(begun.path, images, **settings).asked() == begun.asked()
+
+
+def test_a_study_that_began_before_a_limit_goes_on_without_it(begun, images, settings):
+    with contextlib.closing(sqlite3.connect(begun.path)) as connection, connection:
+        old = begun.settings | {"exclusion": {"answered": 1.0, "seconds": 0.5, "repeats": 0.67, "anchor": 0.0}}
+        connection.execute("UPDATE study SET settings = ?", (json.dumps(old),))
+    assert open_study(begun.path, images, **settings).settings == old
+    with pytest.raises(UserError, match="began with other --exclude"):
+        open_study(begun.path, images, **settings | {"exclusion": {"anchor_pair": 0.5}})
 
 
 @pytest.mark.parametrize(
