@@ -9,9 +9,11 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from maskgan_jax.errors import UserError
+from maskgan_jax.files import write_png
 from maskgan_jax.javascript.packages import package_file
 from maskgan_jax.study.database import Database
 from maskgan_jax.study.design import EXPRESSIONS
@@ -40,6 +42,7 @@ class Server:
     """`maskgan study serve` in a process of its own, on one port for good."""
 
     def __init__(self, folder, db, *flags):
+        """Of the images in a folder with `ours`, `real` and `expressions.csv`."""
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.db, self.address = db, f"http://127.0.0.1:{self.port}/"
@@ -75,8 +78,8 @@ class Server:
 def serve(study_images, tmp_path):
     servers = []
 
-    def start(*flags):
-        servers.append(Server(study_images, tmp_path / "study.db", *flags))
+    def start(*flags, folder=study_images):
+        servers.append(Server(folder, tmp_path / "study.db", *flags))
         return servers[-1]
 
     yield start
@@ -235,6 +238,48 @@ def test_a_session_by_touch_on_a_phone_with_reloads(browser, serve):
     assert [answer.given for answer in answers] == rater.given
     assert {answer.scale for answer in answers} == {3}
     assert rater.complaints == []
+    rater.context.close()
+
+
+LAYOUT = """() => {
+  const image = document.querySelector(".faces img"), { width, height } = image.getBoundingClientRect();
+  return {
+    scale: (width * devicePixelRatio) / image.naturalWidth,
+    square: Math.abs(height / width - image.naturalHeight / image.naturalWidth) < 0.01,
+    smooth: getComputedStyle(image).imageRendering === "auto",
+    bottom: document.querySelector(".choices").getBoundingClientRect().bottom,
+  };
+}"""
+
+
+def test_images_higher_than_the_screen_are_shrunk_smoothly(browser, serve, tmp_path):
+    """Images of 400 x 800 px on a phone, which is turned before the answer."""
+    rng = np.random.default_rng(0)
+    names = [f"face{number}" for number in range(8)]
+    for folder in ("real", "ours"):
+        for name in names:
+            write_png(tmp_path / "faces" / folder / f"{name}.png", rng.integers(0, 256, (800, 400, 3), np.uint8))
+    (tmp_path / "faces" / "expressions.csv").write_text("".join(["file,expression\n", *(f"{n}.png,happy\n" for n in names)]))
+    server = serve("--tasks=real=1", "--repeats=0", folder=tmp_path / "faces")
+    rater = Rater(browser, server, **PHONE | {"device_scale_factor": 1})
+    rater.join("anna")
+    rater.go_on("Practise")
+    for _ in range(2):
+        rater.press("r", "Real")
+    rater.go_on("Start")
+    rater.page.locator(".faces img").wait_for()
+    upright = rater.page.evaluate(LAYOUT)
+    assert upright["scale"] == pytest.approx(0.55 * 667 / 800, rel=0.01)
+    rater.page.set_viewport_size({"width": 667, "height": 375})
+    rater.until("document.querySelector('.faces img').getBoundingClientRect().height < 300")
+    turned = rater.page.evaluate(LAYOUT)
+    assert turned["scale"] == pytest.approx(0.55 * 375 / 800, rel=0.01)
+    for layout, height in ((upright, 667), (turned, 375)):
+        assert layout["square"] and layout["smooth"] and layout["bottom"] <= height
+    for _ in range(2):
+        rater.press("r", "Real")
+    rater.is_thanked()
+    assert server.answers()["anna"][0].scale == pytest.approx(turned["scale"], rel=0.01)
     rater.context.close()
 
 

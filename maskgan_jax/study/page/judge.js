@@ -18,10 +18,13 @@ function painted() {
  * On a screen of more than one pixel to the CSS pixel, an image is about as large as on others.
  */
 function layOut(image, columns) {
-  const room = Math.min((document.documentElement.clientWidth - 32 - 16 * (columns - 1)) / columns, 0.55 * window.innerHeight);
-  const most = (room * devicePixelRatio) / image.naturalWidth;
+  const root = document.documentElement; // Its size, as that of the window changes while an image is too wide.
+  const width = (root.clientWidth - 32 - 16 * (columns - 1)) / columns;
+  const most = Math.min(width / image.naturalWidth, (0.55 * root.clientHeight) / image.naturalHeight) * devicePixelRatio;
   const scale = most < 1 ? most : Math.min(Math.floor(most), Math.max(1, Math.round(devicePixelRatio)));
   image.style.width = `${(scale * image.naturalWidth) / devicePixelRatio}px`;
+  // Whole pixels stay sharp; a smaller image without smoothing would show faults that it has not.
+  image.style.imageRendering = scale < 1 ? "auto" : "pixelated";
   return scale;
 }
 
@@ -53,7 +56,10 @@ export class JudgePlugin {
       image.alt = images.length === 1 ? "The face" : ["The left face", "The right face"][place];
       faces.append(image);
     });
-    const scale = Math.min(...images.map((image) => layOut(image, images.length)));
+    let scale;
+    const resize = () => (scale = Math.min(...images.map((image) => layOut(image, images.length))));
+    resize();
+    addEventListener("resize", resize);
     const given = {};
     const milliseconds = {};
     let answer = () => {};
@@ -83,6 +89,7 @@ export class JudgePlugin {
           ask(rest);
         } else {
           document.removeEventListener("keydown", press);
+          removeEventListener("resize", resize);
           this.jsPsych.finishTrial({ given, milliseconds, scale });
         }
       };
