@@ -59,8 +59,8 @@ def excluded_raters(
 def _reason(asked: int, answers: Sequence[Answer], rule: Mapping[str, float], anchor: str | None) -> str | None:
     if len(answers) < rule["answered"] * asked or not answers:
         return f"answered {len(answers)} of {asked} trials"
-    seconds = statistics.median(next(iter(answer.milliseconds.values())) for answer in answers) / 1000
-    if seconds < rule["seconds"]:
+    times = [time for time in (next(iter(answer.milliseconds.values())) for answer in answers) if time is not None]
+    if times and (seconds := statistics.median(times) / 1000) < rule["seconds"]:
         return f"a median of {seconds:.2f} s to the first answer"
     first = {_shown(answer): answer for answer in answers if not answer.trial.repeat}
     # Of an unfinished rater, the first of the two may be missing.

@@ -38,8 +38,8 @@ COLUMNS = (
     ("quality", "integer", "the answer in the task rating, 1 (worst) to 7 (best)"),
     ("chosen", "string", "the answer in the task pair: the method whose image looked more real"),
     ("called_real", "boolean", "the answer in the task real"),
-    ("milliseconds", "number", "from the painted image to the first answer"),
-    ("quality_milliseconds", "number", "in the task rating, from the painted second question to its answer"),
+    ("milliseconds", "number", "from the painted image to the first answer; empty if the rater was away or had seen it before"),
+    ("quality_milliseconds", "number", "in the task rating, from the painted second question to its answer; likewise"),
     ("scale", "number", "pixels of the screen to one of the image"),
 )
 CAVEATS = (
@@ -142,7 +142,7 @@ def _sections(results: Mapping[str, Any]):
     if not raters["analysed"]:
         yield Section("No rater is left", paragraph("The rule below leaves all raters out: there is nothing to tell yet."))
     if rating := results.get("rating"):
-        yield from _rating_sections(rating)
+        yield from _rating_sections(rating, results["tasks"]["rating"])
     if pair := results.get("pair"):
         yield _pair_section(pair)
     if real := results.get("real"):
@@ -192,7 +192,7 @@ def _sections(results: Mapping[str, Any]):
         yield Section("What the simulated raters think", folded("truth", json.dumps(results["simulated"], indent=2)))
 
 
-def _rating_sections(rating: Mapping[str, Any]):
+def _rating_sections(rating: Mapping[str, Any], number: int):
     rows3 = rating["table3"]
     measures = {"quality": ("quality, 1 to 7", 2), "accuracy": ("accuracy, %", 1), "duration": ("duration, s", 1)}
     measures = {name: what for name, what in measures.items() if name in next(iter(rows3.values()))}
@@ -212,14 +212,13 @@ def _rating_sections(rating: Mapping[str, Any]):
         )
         for m, (label, _) in measures.items()
     )
-    images = sorted({round(row["per_rater"]) for row in rows3.values()})
     yield Section(
         "Quality, accuracy and duration (the paper's Table 3)",
         table(head, rows)
         + paragraph(
-            f"Mean ± standard deviation of the raters' values; a rater's duration is that of all {images[0]} images of a "
-            f"method together. Krippendorff's alpha: {_number(rating['alpha']['expression'], 2)} for expression (nominal), "
-            f"{_number(rating['alpha']['quality'], 2)} for quality (ordinal)."
+            f"Mean ± standard deviation of the raters' values; a rater's duration is the mean time to an expression times the "
+            f"{number} images of a method. Krippendorff's alpha: {_number(rating['alpha']['expression'], 2)} for expression "
+            f"(nominal), {_number(rating['alpha']['quality'], 2)} for quality (ordinal)."
         )
         + plots,
     )

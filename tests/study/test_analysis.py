@@ -36,7 +36,7 @@ ANSWERS = [
 
 @pytest.fixture
 def tables():
-    return rating_tables(ANSWERS, ["real", "ours", "never shown"], FACES, np.random.default_rng(0), 200)
+    return rating_tables(ANSWERS, ["real", "ours", "never shown"], FACES, 2, np.random.default_rng(0), 200)
 
 
 def test_table_3_is_over_raters(tables):
@@ -48,6 +48,22 @@ def test_table_3_is_over_raters(tables):
         low, high = ours[measure]["interval"]
         assert low < ours[measure]["mean"] < high
     assert list(tables["table3"]) == ["real", "ours"]
+
+
+def test_durations_compare_where_answers_or_times_are_missing():
+    """Anna gave one answer only, Bert was away during one, Carl during both."""
+    answers = [
+        rating("anna", "a", "ours", "happy", 4, 2.0),
+        rating("bert", "a", "ours", "happy", 4, 3.0),
+        rating("bert", "b", "ours", "happy", 4, 9999),
+        *(rating("carl", face, "ours", "happy", 4, 9999) for face in "ab"),
+    ]
+    answers = [a._replace(milliseconds={"expression": None}) if a.milliseconds["expression"] > 1e6 else a for a in answers]
+    tables = rating_tables(answers, ["ours"], FACES, 2, np.random.default_rng(0), 100)
+    assert tables["table3"]["ours"]["duration"]["mean"] == pytest.approx(np.mean([4, 6]))
+    assert tables["table3"]["ours"]["raters"] == 3 and np.isfinite(tables["table3"]["ours"]["duration"]["interval"]).all()
+    tables = rating_tables(answers[-2:], ["ours"], FACES, 2, np.random.default_rng(0), 100)
+    assert np.isnan(tables["table3"]["ours"]["duration"]["mean"]) and tables["table3"]["ours"]["quality"]["mean"] == 4
 
 
 def test_table_4_is_scipys(tables):
@@ -93,7 +109,7 @@ def test_the_papers_table_5_gives_the_accuracies_of_its_table_3():
 
 
 def test_without_true_expressions_there_is_no_accuracy():
-    tables = rating_tables(ANSWERS, ["real", "ours"], dict.fromkeys(FACES, ""), np.random.default_rng(0), 100)
+    tables = rating_tables(ANSWERS, ["real", "ours"], dict.fromkeys(FACES, ""), 2, np.random.default_rng(0), 100)
     assert "table5" not in tables and "accuracy" not in tables["table3"]["ours"] and "accuracy" not in tables["table4"][0]
 
 

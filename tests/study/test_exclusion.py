@@ -44,6 +44,12 @@ def test_too_fast():
     assert reason(fast, seconds=0.4) is None
 
 
+def test_unknown_times_do_not_count():
+    away = rating(0, "ours", 4, milliseconds=None)
+    assert reason([away, rating(1, "ours", 4, milliseconds=450)]) == "a median of 0.45 s to the first answer"
+    assert reason([away]) is None
+
+
 def test_repeats_that_differ():
     def again(*pairs):
         return [

@@ -241,6 +241,40 @@ def test_a_session_by_touch_on_a_phone_with_reloads(browser, serve):
     rater.context.close()
 
 
+def test_times_away_are_not_told(browser, serve):
+    """The page was left, hidden, and left open for hours, each during one answer."""
+    server = serve("--tasks=rating=2", "--repeats=0")
+    later = """
+      let skipped = 0;
+      const stamp = Object.getOwnPropertyDescriptor(Event.prototype, "timeStamp").get;
+      Object.defineProperty(Event.prototype, "timeStamp", { get() { return stamp.call(this) + skipped; } });
+      addEventListener("skip", () => (skipped = 3e7));
+    """
+    rater = Rater(browser, server, later)
+    rater.join("anna")
+    rater.practise()
+    rater.rate(0)
+    rater.press("1", "Neutral")
+    rater.page.goto("about:blank")
+    rater.page.go_back()
+    rater.go_on("Go on")
+    rater.rate(1)
+    rater.press("2", "Happy")
+    # Another tab, and back.
+    rater.page.evaluate("document.dispatchEvent(new Event('visibilitychange', { bubbles: true }))")
+    rater.press("2", "2")
+    rater.until("document.querySelector('#question').textContent.includes('expression')")
+    rater.page.evaluate("dispatchEvent(new Event('skip'))")
+    rater.press("3", "Angry")
+    rater.press("3", "3")
+    rater.is_thanked()
+    times = [answer.milliseconds for answer in server.answers()["anna"]]
+    known = [[milliseconds is not None for milliseconds in of.values()] for of in times]
+    assert known == [[True, True], [False, False], [True, False], [False, False]]
+    assert rater.complaints == []
+    rater.context.close()
+
+
 LAYOUT = """() => {
   const image = document.querySelector(".faces img"), { width, height } = image.getBoundingClientRect();
   return {

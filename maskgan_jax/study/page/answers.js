@@ -55,6 +55,11 @@ export class Answers {
     return this.items.get(`${this.prefix}key`);
   }
 
+  /** The trial that was begun last: after a reload, it comes once more. */
+  get begun() {
+    return this.items.get(`${this.prefix}begun`);
+  }
+
   /** The answers that the server has not stored yet. */
   get waiting() {
     return this.kept("answer ");

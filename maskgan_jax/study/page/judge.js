@@ -1,12 +1,15 @@
 // A jsPsych plugin: one image, or two side by side, and one question after the other, answered by key or tap.
 //
 // Times run from the frame in which the image (for later questions: the question) was painted to the key or tap, by the browser's
-// own time stamps of both.
+// own time stamps of both. A time is null if it is none of an answer at first sight: the trial was begun before (the page was
+// loaded again), or the page was hidden meanwhile, or nobody can have thought for so long.
 
 const { ParameterType } = jsPsychModule;
 
 // Nobody answers as fast as this, in milliseconds: it is the second half of a double tap.
 const FASTEST = 150;
+// Who takes longer than this, in milliseconds, was away.
+const SLOWEST = 600_000;
 
 /** Resolves to the time at which what was changed just now has been painted. */
 function painted() {
@@ -37,6 +40,8 @@ export class JudgePlugin {
       images: { type: ParameterType.COMPLEX, array: true, default: undefined },
       /** {name, prompt, choices: [{value, label, key, shown, hint}]} each; `key` as KeyboardEvent.key in lower case. */
       questions: { type: ParameterType.COMPLEX, array: true, default: undefined },
+      /** Whether the images were shown before the page was loaded again. */
+      seen: { type: ParameterType.BOOL, default: false },
     },
     data: {
       given: { type: ParameterType.OBJECT },
@@ -49,7 +54,7 @@ export class JudgePlugin {
     this.jsPsych = jsPsych;
   }
 
-  trial(display, { images, questions }) {
+  trial(display, { images, questions, seen }) {
     display.innerHTML = '<div class="faces"></div><h2 id="question" tabindex="-1"></h2><div class="choices" role="group" aria-labelledby="question"></div>';
     const [faces, heading, choices] = display.children;
     images.forEach((image, place) => {
@@ -62,9 +67,13 @@ export class JudgePlugin {
     addEventListener("resize", resize);
     const given = {};
     const milliseconds = {};
+    let away = false;
+    const leave = () => (away = true);
+    document.addEventListener("visibilitychange", leave);
     let answer = () => {};
 
     const ask = async ([question, ...rest]) => {
+      away = seen;
       heading.textContent = question.prompt;
       choices.className = `choices of-${question.choices.length}`;
       choices.replaceChildren(
@@ -84,11 +93,12 @@ export class JudgePlugin {
         if (time - start < FASTEST) return;
         answer = () => {};
         given[question.name] = choice.value;
-        milliseconds[question.name] = Math.round(10 * (time - start)) / 10;
+        milliseconds[question.name] = away || time - start > SLOWEST ? null : Math.round(10 * (time - start)) / 10;
         if (rest.length) {
           ask(rest);
         } else {
           document.removeEventListener("keydown", press);
+          document.removeEventListener("visibilitychange", leave);
           removeEventListener("resize", resize);
           this.jsPsych.finishTrial({ given, milliseconds, scale });
         }

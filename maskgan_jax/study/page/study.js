@@ -131,6 +131,7 @@ async function join(answers, consent) {
 function task(name, trials, images, answers, seenBefore) {
   const { title, text, practice } = TASKS[name];
   const judge = (trial, shown) => ({ type: JudgePlugin, images: shown, questions: questions(trial) });
+  const { begun } = answers;
   const button = (heading, paragraphs, label) => ({
     type: jsPsychHtmlButtonResponse,
     stimulus: page(heading, paragraphs),
@@ -149,6 +150,8 @@ function task(name, trials, images, answers, seenBefore) {
     ...begin,
     ...trials.map((trial) => ({
       ...judge(trial, trial.images.map((path) => images.get(path))),
+      seen: trial.id === begun,
+      on_start: () => answers.keep("begun", trial.id),
       on_finish: ({ given, milliseconds, scale }) => {
         answers.add({ trial: trial.id, given, milliseconds, scale });
         progress.value += 1;
