@@ -147,6 +147,9 @@ def create_app(database: Database, images: Images, host: str = "127.0.0.1") -> f
     @app.post("/session")
     def session() -> flask.typing.ResponseReturnValue:
         request = _request()
+        # Whoever read the consent of a study that has begun anew meanwhile has not agreed to this one.
+        if request.get("study", settings["study"]) != settings["study"]:
+            raise UserError("the study has begun anew since this page was opened; reload the page")
         rater = database.rater_of(request["key"])
         if not rater:
             if not isinstance(request.get("rater"), str):

@@ -184,6 +184,14 @@ def test_without_a_key_nobody_takes_part(client):
     assert client.post("/session", data=json.dumps({"key": KEY, "rater": "x"}), content_type="text/plain").status_code == 400
 
 
+def test_who_read_another_consent_does_not_join(client, database):
+    study = client.get("/study").json["study"]
+    answer = client.post("/session", json={"key": KEY, "rater": "anna", "study": "another"})
+    assert answer.status_code == 400 and "the study has begun anew since this page was opened" in answer.json["error"]
+    assert database.asked() == {}
+    assert client.post("/session", json={"key": KEY, "rater": "anna", "study": study}).json["rater"] == "anna"
+
+
 def test_an_id_in_use(client, session):
     answer = client.post("/session", json={"key": OTHER_KEY, "rater": "anna"})
     assert answer.status_code == 400 and "another rater has the id anna" in answer.json["error"]

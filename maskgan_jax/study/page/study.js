@@ -91,7 +91,7 @@ async function load(paths) {
 }
 
 /** Consent and the rater's id, until the server has taken them. */
-async function join(answers, consent) {
+async function join(answers, study, consent) {
   let name = Array.from(crypto.getRandomValues(new Uint8Array(5)), (byte) => "bcdfghjkmnpqrstvwxz"[byte % 19]).join("");
   let session;
   let wrong = "";
@@ -115,7 +115,7 @@ async function join(answers, consent) {
     func: async (done) => {
       name = jsPsych.data.get().filter({ form: true }).last(1).values()[0].response.rater;
       try {
-        session = await request("/session", { key: answers.key, rater: name });
+        session = await request("/session", { key: answers.key, rater: name, study });
       } catch (error) {
         const why = error instanceof Refusal ? error.message : "there is no connection; try again";
         wrong = `${why[0].toUpperCase()}${why.slice(1)}.`;
@@ -164,7 +164,7 @@ async function main() {
   const { study, consent } = await request("/study");
   const answers = new Answers(study, (sentence) => (status.textContent = sentence));
   let session = await request("/session", { key: answers.key });
-  if (!session.rater) session = await join(answers, consent);
+  if (!session.rater) session = await join(answers, study, consent);
   // An answer that still waits here, or was refused, counts as given: nobody is asked twice.
   const done = new Set([...session.answered, ...[...answers.waiting, ...answers.refused].map(({ trial }) => trial)]);
   const left = session.trials.filter(({ id }) => !done.has(id));
