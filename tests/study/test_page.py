@@ -414,6 +414,7 @@ def test_only_one_retry_waits_however_often_sending_fails(browser, serve):
         rater.page.evaluate("dispatchEvent(new Event('online'))")
         rater.page.wait_for_timeout(100)
     rater.until("retries.size")
+    assert rater.page.evaluate("!dispatchEvent(new Event('beforeunload', { cancelable: true }))")
     assert rater.page.evaluate("retries.size") == 1
     rater.context.close()
 
@@ -423,6 +424,8 @@ def test_two_raters_at_once(browser, serve):
     # The second one's browser has no room for anything.
     full = "Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError'); }"
     raters = [Rater(browser, server), Rater(browser, server, full, **PHONE)]
+    raters[1].page.get_by_text("This browser keeps nothing: leave this page open").wait_for()
+    assert raters[0].page.inner_text("#status") == ""
     raters[0].join("anna")
     raters[0].page.get_by_role("button", name="Practise").wait_for()
     raters[1].join("anna")
@@ -433,6 +436,9 @@ def test_two_raters_at_once(browser, serve):
         for _ in range(2):
             rater.press("r", "Real")
         rater.go_on("Start")
+    # Nothing waits: the page is left without a question.
+    assert not raters[1].page.evaluate("!dispatchEvent(new Event('beforeunload', { cancelable: true }))")
+    raters[1].page.get_by_text("This browser keeps nothing: leave this page open").wait_for()
     for number in range(4):
         for place, rater in enumerate(raters):
             said = ("yes", "no")[(number + place) % 2]

@@ -65,7 +65,7 @@ function questions(trial) {
 }
 
 /** Loads images, several at once, and keeps them: no connection is needed to show them. Tries again while there is none. */
-async function load(paths) {
+async function load(paths, say) {
   const images = new Map();
   const left = [...paths];
   const loadOne = async () => {
@@ -77,7 +77,7 @@ async function load(paths) {
         images.set(path, image);
       } catch {
         left.push(path);
-        status.textContent = "A picture cannot be loaded; trying again.";
+        say("A picture cannot be loaded; trying again.");
         await new Promise((resolve) => setTimeout(resolve, 2000));
       }
       display.querySelector("progress").value = images.size / paths.length;
@@ -86,7 +86,7 @@ async function load(paths) {
   show("Loading the pictures", []);
   display.append(Object.assign(document.createElement("progress"), { value: 0, ariaLabel: "Loading" }));
   await Promise.all(Array.from({ length: 6 }, loadOne));
-  status.textContent = "";
+  say("");
   return images;
 }
 
@@ -171,7 +171,7 @@ async function main() {
   answers.send();
   if (left.length) {
     const practice = ["/practice/0.png", "/practice/1.png"];
-    const images = await load([...new Set([...practice, ...left.flatMap((trial) => trial.images)])]);
+    const images = await load([...new Set([...practice, ...left.flatMap((trial) => trial.images)])], answers.show);
     Object.assign(progress, { max: session.trials.length, value: done.size, hidden: false });
     const names = [...new Set(left.map((trial) => trial.task))];
     display.replaceChildren();
