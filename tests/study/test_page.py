@@ -419,6 +419,19 @@ def test_only_one_retry_waits_however_often_sending_fails(browser, serve):
     rater.context.close()
 
 
+def test_a_second_tab_is_told_so(browser, serve):
+    rater = Rater(browser, serve("--tasks=real=2", "--repeats=0"))
+    rater.join("anna")
+    rater.page.get_by_role("button", name="Practise").wait_for()
+    second = rater.context.new_page()
+    second.goto(rater.page.url)
+    second.get_by_text("The study is open in another tab: go on there, or close it.").wait_for()
+    rater.page.close()
+    second.reload()
+    second.get_by_role("button", name="Practise").wait_for()
+    rater.context.close()
+
+
 def test_two_raters_at_once(browser, serve):
     server = serve("--tasks=real=2", "--repeats=0")
     # The second one's browser has no room for anything.

@@ -160,8 +160,21 @@ function task(name, trials, images, answers, seenBefore) {
   ];
 }
 
+/** Resolves once no other tab has this study open; rejects if one stays. Browsers tell only on HTTPS and on localhost. */
+function alone(study) {
+  if (!navigator.locks) return;
+  return new Promise((resolve, reject) => {
+    // A page that is loaded again may have to wait for itself; the lock is held until the tab is closed.
+    const options = { signal: AbortSignal.timeout(3000) };
+    navigator.locks
+      .request(`maskgan ${study}`, options, () => (resolve(), new Promise(() => {})))
+      .catch(() => reject(new Refusal("The study is open in another tab: go on there, or close it")));
+  });
+}
+
 async function main() {
   const { study, consent } = await request("/study");
+  await alone(study);
   const answers = new Answers(study, (sentence) => (status.textContent = sentence));
   let session = await request("/session", { key: answers.key });
   if (!session.rater) session = await join(answers, study, consent);
