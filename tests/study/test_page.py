@@ -419,6 +419,22 @@ def test_only_one_retry_waits_however_often_sending_fails(browser, serve):
     rater.context.close()
 
 
+def test_the_page_says_why_no_picture_comes(browser, serve, study_images, tmp_path):
+    folder = shutil.copytree(study_images, tmp_path / "faces")
+    server = serve("--tasks=real=2", "--repeats=0", folder=folder)
+    shutil.rmtree(folder / "ours")
+    rater = Rater(browser, server)
+    rater.join("anna")
+    sentence = (
+        "A picture cannot be loaded: an image cannot be read on the study's computer; tell who runs the study; trying again."
+    )
+    rater.page.get_by_text(sentence).wait_for()
+    shutil.copytree(study_images / "ours", folder / "ours")
+    rater.page.get_by_role("button", name="Practise").wait_for()
+    assert rater.page.inner_text("#status") == ""
+    rater.context.close()
+
+
 def test_a_second_tab_is_told_so(browser, serve):
     rater = Rater(browser, serve("--tasks=real=2", "--repeats=0"))
     rater.join("anna")

@@ -77,7 +77,9 @@ async function load(paths, say) {
         images.set(path, image);
       } catch {
         left.push(path);
-        say("A picture cannot be loaded; trying again.");
+        // The image alone does not tell what the server said.
+        const why = await request(path).catch((error) => error instanceof Refusal && error.message);
+        say(`A picture cannot be loaded${why ? `: ${why}` : ""}; trying again.`);
         await new Promise((resolve) => setTimeout(resolve, 2000));
       }
       display.querySelector("progress").value = images.size / paths.length;
