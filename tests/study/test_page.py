@@ -18,7 +18,9 @@ from maskgan_jax.javascript.packages import package_file
 from maskgan_jax.study.database import Database
 from maskgan_jax.study.design import EXPRESSIONS
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = os.environ.get("MASKGAN_CHROMIUM") or next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 # Below this, in milliseconds, answers do not count.
 FASTEST = 150
 
@@ -174,6 +176,9 @@ def test_a_session_by_keyboard(browser, serve, tmp_path):
     rater.go_on("Practise")
     rater.press("ArrowLeft", "Left")
     rater.go_on("Start")
+    buttons = rater.page.locator(".choices button")
+    buttons.first.wait_for()
+    assert buttons.evaluate_all("all => all.map(each => each.ariaKeyShortcuts)") == ["ArrowLeft", "ArrowRight"]
     for number in range(2):
         side = ("Left", "Right")[number % 2]
         rater.press(f"Arrow{side}", side)

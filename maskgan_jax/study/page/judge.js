@@ -38,7 +38,7 @@ export class JudgePlugin {
     parameters: {
       /** Loaded image elements, from left to right. */
       images: { type: ParameterType.COMPLEX, array: true, default: undefined },
-      /** {name, prompt, choices: [{value, label, key, shown, hint}]} each; `key` as KeyboardEvent.key in lower case. */
+      /** {name, prompt, choices: [{value, label, key, shown, hint}]} each; `key` as KeyboardEvent.key, whatever the case. */
       questions: { type: ParameterType.COMPLEX, array: true, default: undefined },
       /** Whether the images were shown before the page was loaded again. */
       seen: { type: ParameterType.BOOL, default: false },
@@ -109,7 +109,7 @@ export class JudgePlugin {
     let asked = questions[0];
     const press = (event) => {
       if (event.repeat || event.ctrlKey || event.altKey || event.metaKey) return;
-      const choice = asked.choices.find((each) => each.key === event.key.toLowerCase());
+      const choice = asked.choices.find((each) => each.key.toLowerCase() === event.key.toLowerCase());
       if (choice) {
         event.preventDefault();
         answer(choice, event.timeStamp);

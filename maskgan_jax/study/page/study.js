@@ -15,7 +15,7 @@ const PROMPTS = {
 };
 const LABELS = { left: "Left", right: "Right", yes: "Real", no: "Not real" };
 const HINTS = { 1: "worst", 7: "best" };
-const KEYS = { left: ["arrowleft", "←"], right: ["arrowright", "→"], yes: ["r"], no: ["n"] };
+const KEYS = { left: ["ArrowLeft", "←"], right: ["ArrowRight", "→"], yes: ["r"], no: ["n"] };
 const TASKS = {
   rating: {
     title: "Expression and quality",
