@@ -89,8 +89,8 @@ def _machine(database: Database) -> dict[str, Any]:
     files, mask = database.settings["files"], database.settings["mask"]
     if not files:
         raise UserError("this study has no images, as its raters are simulated; leave out --machine")
-    images = Images({method: {face: Path(file) for face, file in of.items()} for method, of in files.items()}, mask)
-    return machine_tables(images, database.design.faces)
+    folders = {method: {face: Path(file) for face, file in of.items()} for method, of in files.items()}
+    return machine_tables(Images(folders, mask, database.digests()), database.design.faces)
 
 
 def _write_csv(path: Path, answers: Sequence[Answer], excluded: Mapping[str, str], faces: Mapping[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import hmac
 import importlib.resources
@@ -62,6 +63,7 @@ def create_app(database: Database, images: Images, host: str = "127.0.0.1") -> f
     libraries = {name: package_file(path).read_bytes() for name, path in LIBRARIES.items()}
     files = {path.name: path.read_bytes() for path in PAGE.iterdir() if path.suffix in (".js", ".css", ".html")}
     known = database.images()
+    images = dataclasses.replace(images, expected=database.digests())
     # No cookie tells one study from another on the same address, but the browser keeps answers under this name.
     settings = {"study": database.started, "consent": database.settings["consent"].split("\n\n")}
     # Cookies know no ports: with one name, two studies on one computer would take each other's.

@@ -1,13 +1,14 @@
 """The server without a browser: what it gives, to whom, and what it refuses."""
 
 import json
+import shutil
 import sqlite3
 
 import numpy as np
 import pytest
 
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import decode_image
+from maskgan_jax.files import decode_image, write_png
 from maskgan_jax.study import server
 from maskgan_jax.study.images import Images
 from maskgan_jax.study.server import create_app
@@ -228,6 +229,23 @@ def test_an_image_that_vanished(client, session, images, monkeypatch, capsys):
     answer = client.get(session["trials"][0]["images"][0])
     assert answer.status_code == 500 and "secret" not in answer.text
     assert "cannot read /nowhere/secret.png" in capsys.readouterr().out
+
+
+def test_an_image_that_was_replaced_is_not_shown(make_client, database, images, study_images, tmp_path, capsys):
+    shown = shutil.copytree(study_images, tmp_path / "faces")
+    folders = {
+        method: {face: shown / file.relative_to(study_images) for face, file in of.items()}
+        for method, of in images.folders.items()
+    }
+    images = Images(folders, images.mask)
+    client = create_app(database, images).test_client()
+    name = next(name for name, (_, method) in database.images().items() if method == "ours")
+    assert client.get(f"/images/{name}.png").status_code == 200
+    for file in folders["ours"].values():
+        write_png(file, np.zeros((64, 64, 3), np.uint8))
+    answer = client.get(f"/images/{name}.png")
+    assert answer.status_code == 500 and "tell who runs the study" in answer.json["error"]
+    assert "is another image than when the study began" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("host", "status"), [("localhost:8000", 200), ("127.0.0.1", 200), ("evil.example:8000", 400)])
