@@ -83,7 +83,10 @@ def create_app(database: Database, images: Images, host: str = "127.0.0.1") -> f
             response.set_cookie(cookie, given, httponly=True, samesite="Lax", max_age=30 * 24 * 3600)
             return response
         if not hmac.compare_digest(flask.request.cookies.get(cookie, "").encode(), database.secret.encode()):
-            return _refusal("this study needs the whole address, as you were given it, with its token", 403)
+            sentence = "this study needs the whole address, as you were given it, with its token"
+            if flask.request.path == "/":  # A person reads it.
+                return flask.Response(f"{sentence[0].upper()}{sentence[1:]}.", 403, mimetype="text/plain")
+            return _refusal(sentence, 403)
         return None
 
     @app.after_request

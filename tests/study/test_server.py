@@ -257,6 +257,7 @@ def test_on_a_network_the_token_is_asked_for(make_client, database):
     client = make_client("0.0.0.0")
     for path in ("/", "/study", "/page/study.js", "/?token=wrong", f"/study?token={database.secret}", "/?token=ä"):
         assert client.get(path).status_code == 403
+    assert client.get("/").text == "This study needs the whole address, as you were given it, with its token."
     answer = client.get(f"/?token={database.secret}")
     assert answer.status_code == 302 and answer.headers["Location"] == "/"
     assert "HttpOnly" in answer.headers["Set-Cookie"] and "SameSite=Lax" in answer.headers["Set-Cookie"]
