@@ -158,7 +158,7 @@ def _sections(results: Mapping[str, Any]):
             table(["method", "answers", "taken for real, %", "95 % interval"], rows)
             + image(plot, "Percentage taken for real, with 95 % intervals")
             + paragraph(
-                f"Krippendorff's alpha {_number(real['alpha'], 2)}; {_number(real['seconds'], 1)} s to an answer on average."
+                f"Krippendorff's alpha {_alpha(real['alpha'])}; {_number(real['seconds'], 1)} s to an answer on average."
             ),
         )
     if machine := results.get("machine"):
@@ -217,8 +217,8 @@ def _rating_sections(rating: Mapping[str, Any], number: int):
         table(head, rows)
         + paragraph(
             f"Mean ± standard deviation of the raters' values; a rater's duration is the mean time to an expression times the "
-            f"{number} images of a method. Krippendorff's alpha: {_number(rating['alpha']['expression'], 2)} for expression "
-            f"(nominal), {_number(rating['alpha']['quality'], 2)} for quality (ordinal)."
+            f"{number} images of a method. Krippendorff's alpha: {_alpha(rating['alpha']['expression'])} for expression "
+            f"(nominal), {_alpha(rating['alpha']['quality'])} for quality (ordinal)."
         )
         + plots,
     )
@@ -259,7 +259,7 @@ def _pair_section(pair: Mapping[str, Any]) -> Section:
         + table(["pair", "comparisons", "first chosen", "p", "p by Holm"], preferences)
         + paragraph(
             "p by exchanging the signs of raters' preferences. "
-            f"Left was chosen in {_percent(pair['left_chosen'])}; Krippendorff's alpha {_number(pair['alpha'], 2)}; "
+            f"Left was chosen in {_percent(pair['left_chosen'])}; Krippendorff's alpha {_alpha(pair['alpha'])}; "
             f"{_number(pair['seconds'], 1)} s to an answer on average."
         ),
     )
@@ -293,6 +293,10 @@ def _known(show: Callable[..., str]) -> Callable[..., str]:
 _number = _known(lambda value, digits: f"{value:.{digits}f}")
 _percent = _known(lambda value: f"{value:.0%}")
 _p = _known(lambda value: f"{value:.3f}" if value >= 0.001 else f"{value:.1e}")
+
+
+def _alpha(value: float | None) -> str:
+    return "– (no two raters judged the same image, or all answers are alike)" if value is None else f"{value:.2f}"
 
 
 def _interval(ends: Sequence[float | None], digits: int) -> str:

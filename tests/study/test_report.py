@@ -96,6 +96,7 @@ def test_a_study_that_has_just_begun(database, reply, tmp_path):
     assert "The rule below leaves all raters out" in page and "answered 1 of 21 trials" in page
     database.settings["exclusion"] |= {"answered": 0}
     page = write_study_report(database, tmp_path / "report", resamples=100).read_text()
+    assert "– (no two raters judged the same image, or all answers are alike)" in page
     assert "Table 3" in page and "nan" not in page and "None" not in page
 
 
