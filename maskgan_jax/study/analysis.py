@@ -186,8 +186,8 @@ def pair_tables(answers: Sequence[Answer], methods: Sequence[str], rng: np.rando
         preference["p_holm"] = corrected
     # Raters agree on whether a method is chosen. A pair can only give two of the methods' names: chance over all names would be
     # too low.
-    units = [f"{a.trial.face} {sorted(a.trial.methods)} {method}" for method in (0, 1) for a in answers]
-    values = [sorted(a.trial.methods)[method] == chosen(a) for method in (0, 1) for a in answers]
+    units = [f"{a.trial.face} {sorted(a.trial.methods)} {place}" for place in (0, 1) for a in answers]
+    values = [sorted(a.trial.methods)[place] == chosen(a) for place in (0, 1) for a in answers]
     return {
         "bradley_terry": {
             method: {"score": scores[place], "interval": [end[place] for end in ends]} for method, place in index.items()

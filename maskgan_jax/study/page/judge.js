@@ -1,8 +1,8 @@
 // A jsPsych plugin: one image, or two side by side, and one question after the other, answered by key or tap.
 //
 // Times run from the frame in which the image (for later questions: the question) was painted to the key or tap, by the browser's
-// own time stamps of both. A time is null if it is none of an answer at first sight: the trial was begun before (the page was
-// loaded again), or the page was hidden meanwhile, or nobody can have thought for so long.
+// own time stamps of both. A time is null if the rater was away: the page was loaded again during the trial, or it was hidden, or
+// the answer took too long.
 
 const { ParameterType } = jsPsychModule;
 
