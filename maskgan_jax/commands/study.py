@@ -157,10 +157,14 @@ def _serve(options: argparse.Namespace) -> None:
     lock = Path(f"{Path(options.db).resolve()}-lock")
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(locked(lock, f"another `maskgan study serve` uses {options.db}; end it, or give another --db"))
+            held = stack.enter_context(
+                locked(lock, f"another `maskgan study serve` uses {options.db}; end it, or give another --db")
+            )
         except OSError as error:
             raise UserError(f"cannot lock {lock} ({error.strerror}); check the folder's permissions") from error
         stack.callback(lock.unlink, missing_ok=True)  # While it is still held.
+        if not held:
+            print(f"the folder of {options.db} has no locks: see to it that no other `maskgan study serve` uses it", flush=True)
         # First, so that a port in use leaves no study behind.
         listener = stack.enter_context(listen(options.host, options.port))
         images = find_images(dict(options.images), options.real, options.masked, options.mask)

@@ -55,7 +55,7 @@ def analyse(database: Database, resamples: int = 1000) -> dict[str, Any]:
         "resamples": resamples,
     }
     if rating := of_task.get("rating"):
-        results["rating"] = rating_tables(rating, design.methods, design.faces, rng, resamples)
+        results["rating"] = rating_tables(rating, design.methods, design.faces, design.tasks["rating"], rng, resamples)
     if pair := of_task.get("pair"):
         results["pair"] = pair_tables(pair, design.methods, rng, resamples)
     if real := of_task.get("real"):
@@ -64,17 +64,23 @@ def analyse(database: Database, resamples: int = 1000) -> dict[str, Any]:
 
 
 def rating_tables(
-    answers: Sequence[Answer], methods: Sequence[str], faces: Mapping[str, str], rng: np.random.Generator, resamples: int
+    answers: Sequence[Answer],
+    methods: Sequence[str],
+    faces: Mapping[str, str],
+    number: int,
+    rng: np.random.Generator,
+    resamples: int,
 ) -> dict[str, Any]:
     """The paper's Tables 3 to 5.
 
     As in the paper, the values that are averaged and tested are those of raters: the mean quality of a rater's images of a
-    method, the percentage of right expressions, and the seconds in all to the answers on expression.
+    method, the percentage of right expressions, and the seconds in all to the answers on expression: their mean, times the
+    `number` of images that each rater is asked about, as some may have no answer or no time.
     """
-    measures: dict[str, tuple[Callable[[Answer], float], Callable[[Sequence[float]], float]]] = {
-        "quality": (lambda answer: answer.given["quality"], np.mean),
-        "accuracy": (lambda answer: 100.0 * (answer.given["expression"] == faces[answer.trial.face]), np.mean),
-        "duration": (lambda answer: answer.milliseconds["expression"] / 1000, np.sum),
+    measures: dict[str, Callable[[Answer], float]] = {
+        "quality": lambda answer: answer.given["quality"],
+        "accuracy": lambda answer: 100.0 * (answer.given["expression"] == faces[answer.trial.face]),
+        "duration": lambda answer: number * _seconds(answer, "expression"),
     }
     if not any(faces.values()):
         del measures["accuracy"]
@@ -82,19 +88,23 @@ def rating_tables(
     methods = [method for method in methods if method in by_method]
     by_rater = {method: _by(by_method[method], lambda answer: answer.rater) for method in methods}
     samples = {
-        name: {method: [summary([value(a) for a in of]) for of in by_rater[method].values()] for method in methods}
-        for name, (value, summary) in measures.items()
+        name: {
+            method: [np.mean(known) for of in by_rater[method].values() if (known := _known(map(value, of)))]
+            for method in methods
+        }
+        for name, value in measures.items()
     }
     weights = _weights(answers, rng, resamples)
     table3: dict[str, Any] = {}
     for method in methods:
         here = np.array([answer.trial.methods[0] == method for answer in answers])
         row = {"raters": len(by_rater[method]), "answers": int(here.sum()), "per_rater": here.sum() / len(by_rater[method])}
-        for name, (value, _) in measures.items():
+        for name, value in measures.items():
             sample = samples[name][method]
-            means = weighted_mean([value(answer) for answer in by_method[method]], weights[:, here])
-            factor = row["per_rater"] if name == "duration" else 1
-            row[name] = {"mean": np.mean(sample), "sd": _sd(sample), "interval": [factor * end for end in interval(means)]}
+            values = np.array([value(answer) if shown else np.nan for answer, shown in zip(answers, here, strict=True)])
+            known = np.isfinite(values)
+            means = weighted_mean(values[known], weights[:, known])
+            row[name] = {"mean": _mean(sample), "sd": _sd(sample), "interval": list(interval(means))}
         table3[method] = row
     pairs = list(itertools.combinations(methods, 2))
     quality = [rank_sum(*(samples["quality"][method] for method in pair)) for pair in pairs]
@@ -174,15 +184,18 @@ def pair_tables(answers: Sequence[Answer], methods: Sequence[str], rng: np.rando
         )
     for preference, corrected in zip(preferences, holm([each["p"] for each in preferences]), strict=True):
         preference["p_holm"] = corrected
-    units = [f"{answer.trial.face} {sorted(answer.trial.methods)}" for answer in answers]
+    # Raters agree on whether a method is chosen. A pair can only give two of the methods' names: chance over all names would be
+    # too low.
+    units = [f"{a.trial.face} {sorted(a.trial.methods)} {place}" for place in (0, 1) for a in answers]
+    values = [sorted(a.trial.methods)[place] == chosen(a) for place in (0, 1) for a in answers]
     return {
         "bradley_terry": {
             method: {"score": scores[place], "interval": [end[place] for end in ends]} for method, place in index.items()
         },
         "preferences": preferences,
         "left_chosen": np.mean([answer.given["choice"] == "left" for answer in answers]),
-        "seconds": np.mean([answer.milliseconds["choice"] for answer in answers]) / 1000,
-        "alpha": agreement([answer.rater for answer in answers], units, winners.tolist(), "nominal"),
+        "seconds": _mean(_known(_seconds(answer, "choice") for answer in answers)),
+        "alpha": agreement([answer.rater for answer in answers] * 2, units, values, "nominal"),
     }
 
 
@@ -202,7 +215,7 @@ def real_table(answers: Sequence[Answer], methods: Sequence[str], rng: np.random
             for method in methods
             if (shown == method).any()
         },
-        "seconds": np.mean([answer.milliseconds["real"] for answer in answers]) / 1000,
+        "seconds": _mean(_known(_seconds(answer, "real") for answer in answers)),
         "alpha": agreement([answer.rater for answer in answers], units, called.tolist(), "nominal"),
     }
 
@@ -216,6 +229,20 @@ def _by(answers: Iterable[Answer], key: Callable[[Answer], str]) -> dict[str, li
     for answer in answers:
         groups.setdefault(key(answer), []).append(answer)
     return groups
+
+
+def _seconds(answer: Answer, question: str) -> float:
+    """How long an answer took; NaN if it is not known."""
+    milliseconds = answer.milliseconds[question]
+    return float("nan") if milliseconds is None else milliseconds / 1000
+
+
+def _known(values: Iterable[float]) -> list[float]:
+    return [value for value in values if not np.isnan(value)]
+
+
+def _mean(sample: Sequence[float]) -> float:
+    return np.mean(sample) if len(sample) else float("nan")
 
 
 def _sd(sample: Sequence[float]) -> float:

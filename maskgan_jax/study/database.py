@@ -50,7 +50,8 @@ class Answer(NamedTuple):
       place: of the trial among the rater's, from 0 on.
       trial: what was shown and asked.
       given: {question: answer}.
-      milliseconds: {question: from the painted image, or the painted question if it is not the first, to the answer}.
+      milliseconds: {question: from the painted image, or the painted question if it is not the first, to the answer}; None
+        where the rater was away meanwhile, or had begun the trial before.
       scale: how many pixels of the screen an image pixel was wide.
     """
 
@@ -58,7 +59,7 @@ class Answer(NamedTuple):
     place: int
     trial: Trial
     given: Mapping[str, Any]
-    milliseconds: Mapping[str, float]
+    milliseconds: Mapping[str, float | None]
     scale: float
 
 
@@ -296,7 +297,7 @@ def _what_is_wrong(answer: Mapping[str, Any], task: str) -> str | None:
     # True would count as 1.
     if any(isinstance(given[name], bool) or given[name] not in choices for name, choices in questions.items()):
         return "an answer is none of the choices"
-    if not all(_is_number(value) and 0 <= value <= _LONGEST for value in milliseconds.values()):
+    if not all(value is None or (_is_number(value) and 0 <= value <= _LONGEST) for value in milliseconds.values()):
         return "a time is impossible"
     if not (_is_number(scale) and 0 < scale <= 100):
         return "the scale is impossible"

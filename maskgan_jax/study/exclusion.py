@@ -16,8 +16,12 @@ RULE = {
     "seconds": 0.5,
     # who answers a larger fraction of the repeated trials otherwise (quality: by more than 2 points),
     "repeats": 0.67,
-    # or whose mean quality of real faces is not above that of the clearest anchor by more than so many points.
+    # whose mean quality of real faces is not above that of the clearest anchor by more than so many points,
     "anchor": 0.0,
+    # who chooses the real face over an anchor in no larger fraction of such pairs,
+    "anchor_pair": 0.5,
+    # or whose fraction of real faces that are called real is not above that of the clearest anchor by more than this.
+    "anchor_real": 0.0,
 }
 # How far two answers on quality may be apart that count as the same.
 _SAME_QUALITY = 2
@@ -41,7 +45,7 @@ def excluded_raters(
     Args:
       asked: {rater: number of trials}.
       answers: of all raters.
-      rule: all limits of `RULE`.
+      rule: limits as in `RULE`; one that is missing, as in a study that began before there was such a limit, leaves nobody out.
       methods: of the study, which tell the anchor.
     """
     of_rater: dict[str, list[Answer]] = {rater: [] for rater in asked}
@@ -55,8 +59,8 @@ def excluded_raters(
 def _reason(asked: int, answers: Sequence[Answer], rule: Mapping[str, float], anchor: str | None) -> str | None:
     if len(answers) < rule["answered"] * asked or not answers:
         return f"answered {len(answers)} of {asked} trials"
-    seconds = statistics.median(next(iter(answer.milliseconds.values())) for answer in answers) / 1000
-    if seconds < rule["seconds"]:
+    times = [time for time in (next(iter(answer.milliseconds.values())) for answer in answers) if time is not None]
+    if times and (seconds := statistics.median(times) / 1000) < rule["seconds"]:
         return f"a median of {seconds:.2f} s to the first answer"
     first = {_shown(answer): answer for answer in answers if not answer.trial.repeat}
     # Of an unfinished rater, the first of the two may be missing.
@@ -64,14 +68,26 @@ def _reason(asked: int, answers: Sequence[Answer], rule: Mapping[str, float], an
     differ = sum(not _same(*pair) for pair in again)
     if again and differ / len(again) > rule["repeats"]:
         return f"answered {differ} of {len(again)} repeated trials otherwise"
+    to_anchors = [{REAL, name} for name in ANCHORS]
+    pairs = [chosen(a) == REAL for a in answers if a.trial.task == "pair" and set(a.trial.methods) in to_anchors]
+    if "anchor_pair" in rule and pairs and statistics.mean(pairs) <= rule["anchor_pair"]:
+        return f"chose the real face over an anchor in {sum(pairs)} of {len(pairs)} pairs"
     if anchor:
-        real, low = (
-            [a.given["quality"] for a in answers if "quality" in a.given and a.trial.methods == (method,)]
-            for method in (REAL, anchor)
+        quality, called = (
+            [[value(a) for a in answers if a.trial.task == task and a.trial.methods == (of,)] for of in (REAL, anchor)]
+            for task, value in (("rating", lambda a: a.given["quality"]), ("real", lambda a: a.given["real"] == "yes"))
         )
-        if real and low and statistics.mean(real) - statistics.mean(low) <= rule["anchor"]:
-            return f"quality {statistics.mean(real):.2f} of real faces, {statistics.mean(low):.2f} of '{anchor}'"
+        real, low = map(_mean, quality)
+        if real - low <= rule["anchor"]:
+            return f"quality {real:.2f} of real faces, {low:.2f} of '{anchor}'"
+        real, low = map(_mean, called)
+        if "anchor_real" in rule and real - low <= rule["anchor_real"]:
+            return f"called {real:.0%} of real faces real, {low:.0%} of '{anchor}'"
     return None
+
+
+def _mean(values: Sequence[float]) -> float:
+    return statistics.fmean(values) if values else float("nan")
 
 
 def _shown(answer: Answer) -> tuple:

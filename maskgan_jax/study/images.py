@@ -28,10 +28,12 @@ class Images:
     Attributes:
       folders: {method: {face: file}}; all have the same faces. `real` is the first method.
       mask: {face: file} of the masks with which `telea` is drawn where it has no folder, else empty.
+      expected: {(face, method): SHA-256 of the pixels} as they were when the study began, or empty.
     """
 
     folders: Mapping[str, Mapping[str, Path]]
     mask: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+    expected: Mapping[tuple[str, str], str] = dataclasses.field(default_factory=dict)
 
     @property
     def faces(self) -> list[str]:
@@ -44,7 +46,13 @@ class Images:
         return [*self.folders, *(["telea"] if self.mask else [])]
 
     def read(self, face: str, method: str) -> np.ndarray:
-        """One image, `[H, W, 3]` RGB uint8. Raises UserError if it cannot be read."""
+        """One image, `[H, W, 3]` RGB uint8. Raises UserError if it cannot be read, or is not the `expected` one."""
+        image = self._read(face, method)
+        if self.expected and self.expected[face, method] != _digest(image):
+            raise UserError(f"{face} of '{method}' is another image than when the study began; put the former one back")
+        return image
+
+    def _read(self, face: str, method: str) -> np.ndarray:
         if method in self.folders:
             return read_image(self.folders[method][face])
         masked, mask = self.read(face, "masked"), read_image(self.mask[face], grey=True)
@@ -68,10 +76,14 @@ class Images:
                         f"{face} of '{method}' has {image.shape[1]} x {image.shape[0]} px, others have {size[1]} x {size[0]}; "
                         "save all images at one size, so that the size tells raters nothing"
                     )
-                digests[face, method] = hashlib.sha256(image.tobytes()).hexdigest()
+                digests[face, method] = _digest(image)
         if not SIDES[0] <= min(size[:2]) <= max(size[:2]) <= SIDES[1]:
             raise UserError(f"the images have {size[1]} x {size[0]} px; give images of {SIDES[0]} to {SIDES[1]} px a side")
         return digests
+
+
+def _digest(image: np.ndarray) -> str:
+    return hashlib.sha256(image.tobytes()).hexdigest()
 
 
 def find_images(

@@ -38,8 +38,8 @@ COLUMNS = (
     ("quality", "integer", "the answer in the task rating, 1 (worst) to 7 (best)"),
     ("chosen", "string", "the answer in the task pair: the method whose image looked more real"),
     ("called_real", "boolean", "the answer in the task real"),
-    ("milliseconds", "number", "from the painted image to the first answer"),
-    ("quality_milliseconds", "number", "in the task rating, from the painted second question to its answer"),
+    ("milliseconds", "number", "from the painted image to the first answer; empty if the rater was away or had seen it before"),
+    ("quality_milliseconds", "number", "in the task rating, from the painted second question to its answer; likewise"),
     ("scale", "number", "pixels of the screen to one of the image"),
 )
 CAVEATS = (
@@ -89,8 +89,8 @@ def _machine(database: Database) -> dict[str, Any]:
     files, mask = database.settings["files"], database.settings["mask"]
     if not files:
         raise UserError("this study has no images, as its raters are simulated; leave out --machine")
-    images = Images({method: {face: Path(file) for face, file in of.items()} for method, of in files.items()}, mask)
-    return machine_tables(images, database.design.faces)
+    folders = {method: {face: Path(file) for face, file in of.items()} for method, of in files.items()}
+    return machine_tables(Images(folders, mask, database.digests()), database.design.faces)
 
 
 def _write_csv(path: Path, answers: Sequence[Answer], excluded: Mapping[str, str], faces: Mapping[str, str]) -> None:
@@ -142,7 +142,7 @@ def _sections(results: Mapping[str, Any]):
     if not raters["analysed"]:
         yield Section("No rater is left", paragraph("The rule below leaves all raters out: there is nothing to tell yet."))
     if rating := results.get("rating"):
-        yield from _rating_sections(rating)
+        yield from _rating_sections(rating, results["tasks"]["rating"])
     if pair := results.get("pair"):
         yield _pair_section(pair)
     if real := results.get("real"):
@@ -158,7 +158,7 @@ def _sections(results: Mapping[str, Any]):
             table(["method", "answers", "taken for real, %", "95 % interval"], rows)
             + image(plot, "Percentage taken for real, with 95 % intervals")
             + paragraph(
-                f"Krippendorff's alpha {_number(real['alpha'], 2)}; {_number(real['seconds'], 1)} s to an answer on average."
+                f"Krippendorff's alpha {_alpha(real['alpha'])}; {_number(real['seconds'], 1)} s to an answer on average."
             ),
         )
     if machine := results.get("machine"):
@@ -175,8 +175,14 @@ def _sections(results: Mapping[str, Any]):
         f"A rater is left out who answered less than {rule['answered']:.0%} of the trials, whose median time to the first "
         f"answer is below {rule['seconds']:g} s, who answered more than {rule['repeats']:.0%} of the repeated trials otherwise "
         f"(quality: by more than 2 points), or who rates real faces by no more than {rule['anchor']:g} points above the "
-        "clearest anchor. This was fixed when the study began."
+        "clearest anchor"
     )
+    # Studies that began before there were these limits have none.
+    if "anchor_pair" in rule:
+        limits += f", chooses them over an anchor in no more than {rule['anchor_pair']:.0%} of such pairs"
+    if "anchor_real" in rule:
+        limits += f", or calls no more than {rule['anchor_real']:.0%} more of them real than of that anchor"
+    limits += ". This was fixed when the study began."
     rows = [[rater, reason] for rater, reason in raters["excluded"].items()]
     yield Section(
         f"Raters left out: {len(rows)}", paragraph(limits) + (table(["rater", "why"], rows, words=True) if rows else "")
@@ -186,7 +192,7 @@ def _sections(results: Mapping[str, Any]):
         yield Section("What the simulated raters think", folded("truth", json.dumps(results["simulated"], indent=2)))
 
 
-def _rating_sections(rating: Mapping[str, Any]):
+def _rating_sections(rating: Mapping[str, Any], number: int):
     rows3 = rating["table3"]
     measures = {"quality": ("quality, 1 to 7", 2), "accuracy": ("accuracy, %", 1), "duration": ("duration, s", 1)}
     measures = {name: what for name, what in measures.items() if name in next(iter(rows3.values()))}
@@ -206,14 +212,13 @@ def _rating_sections(rating: Mapping[str, Any]):
         )
         for m, (label, _) in measures.items()
     )
-    images = sorted({round(row["per_rater"]) for row in rows3.values()})
     yield Section(
         "Quality, accuracy and duration (the paper's Table 3)",
         table(head, rows)
         + paragraph(
-            f"Mean ± standard deviation of the raters' values; a rater's duration is that of all {images[0]} images of a "
-            f"method together. Krippendorff's alpha: {_number(rating['alpha']['expression'], 2)} for expression (nominal), "
-            f"{_number(rating['alpha']['quality'], 2)} for quality (ordinal)."
+            f"Mean ± standard deviation of the raters' values; a rater's duration is the mean time to an expression times the "
+            f"{number} images of a method. Krippendorff's alpha: {_alpha(rating['alpha']['expression'])} for expression "
+            f"(nominal), {_alpha(rating['alpha']['quality'])} for quality (ordinal)."
         )
         + plots,
     )
@@ -254,7 +259,7 @@ def _pair_section(pair: Mapping[str, Any]) -> Section:
         + table(["pair", "comparisons", "first chosen", "p", "p by Holm"], preferences)
         + paragraph(
             "p by exchanging the signs of raters' preferences. "
-            f"Left was chosen in {_percent(pair['left_chosen'])}; Krippendorff's alpha {_number(pair['alpha'], 2)}; "
+            f"Left was chosen in {_percent(pair['left_chosen'])}; Krippendorff's alpha {_alpha(pair['alpha'])}; "
             f"{_number(pair['seconds'], 1)} s to an answer on average."
         ),
     )
@@ -288,6 +293,10 @@ def _known(show: Callable[..., str]) -> Callable[..., str]:
 _number = _known(lambda value, digits: f"{value:.{digits}f}")
 _percent = _known(lambda value: f"{value:.0%}")
 _p = _known(lambda value: f"{value:.3f}" if value >= 0.001 else f"{value:.1e}")
+
+
+def _alpha(value: float | None) -> str:
+    return "– (no two raters judged the same image, or all answers are alike)" if value is None else f"{value:.2f}"
 
 
 def _interval(ends: Sequence[float | None], digits: int) -> str:

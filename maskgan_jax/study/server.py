@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import hmac
 import importlib.resources
@@ -62,6 +63,7 @@ def create_app(database: Database, images: Images, host: str = "127.0.0.1") -> f
     libraries = {name: package_file(path).read_bytes() for name, path in LIBRARIES.items()}
     files = {path.name: path.read_bytes() for path in PAGE.iterdir() if path.suffix in (".js", ".css", ".html")}
     known = database.images()
+    images = dataclasses.replace(images, expected=database.digests())
     # No cookie tells one study from another on the same address, but the browser keeps answers under this name.
     settings = {"study": database.started, "consent": database.settings["consent"].split("\n\n")}
     # Cookies know no ports: with one name, two studies on one computer would take each other's.
@@ -81,7 +83,10 @@ def create_app(database: Database, images: Images, host: str = "127.0.0.1") -> f
             response.set_cookie(cookie, given, httponly=True, samesite="Lax", max_age=30 * 24 * 3600)
             return response
         if not hmac.compare_digest(flask.request.cookies.get(cookie, "").encode(), database.secret.encode()):
-            return _refusal("this study needs the whole address, as you were given it, with its token", 403)
+            sentence = "this study needs the whole address, as you were given it, with its token"
+            if flask.request.path == "/":  # A person reads it.
+                return flask.Response(f"{sentence[0].upper()}{sentence[1:]}.", 403, mimetype="text/plain")
+            return _refusal(sentence, 403)
         return None
 
     @app.after_request
@@ -147,6 +152,9 @@ def create_app(database: Database, images: Images, host: str = "127.0.0.1") -> f
     @app.post("/session")
     def session() -> flask.typing.ResponseReturnValue:
         request = _request()
+        # Whoever read the consent of a study that has begun anew meanwhile has not agreed to this one.
+        if request.get("study", settings["study"]) != settings["study"]:
+            raise UserError("the study has begun anew since this page was opened; reload the page")
         rater = database.rater_of(request["key"])
         if not rater:
             if not isinstance(request.get("rater"), str):

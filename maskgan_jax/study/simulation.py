@@ -56,7 +56,7 @@ class Rater:
     """A rater whose answers follow `truth`, and who sees faces alike with others only through `face_effects`."""
 
     def __init__(self, truth: Mapping[str, MethodTruth], rng: np.random.Generator, careless: bool = False):
-        """Draws a rater; a careless one answers at random, and fast."""
+        """Draws a rater; a careless one answers at random, and takes as long as others."""
         self.truth, self.rng, self.careless = truth, rng, careless
         self.quality, self.logit, self.slowness = rng.normal(0, [SPREAD["quality"][0], SPREAD["choice"][0], SPREAD["time"][0]])
 
@@ -70,8 +70,6 @@ class Rater:
         """
         truth = [self.truth[method] for method in trial.methods]
         seconds = truth[0].seconds * np.exp(self.slowness + self.rng.normal(0, SPREAD["time"][1]))
-        if self.careless:
-            seconds = 0.3
         if trial.task == "rating":
             right = expression or self.rng.choice(EXPRESSIONS)
             if self.careless or not self._says_yes(truth[0].accuracy, face[1]):

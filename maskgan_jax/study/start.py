@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,8 @@ from maskgan_jax.study.exclusion import complete_rule
 from maskgan_jax.study.images import Images, read_expressions
 
 CONSENT = Path(__file__).parent / "page" / "consent.txt"
+# SHA-256 of the package's former text: a study that began with it goes on with it.
+_FORMER_CONSENT = "d307deaf9840843ea6f77127da8c13ba70795c4d9480acba5e94612eab41bd97"
 
 
 def open_study(
@@ -59,15 +62,20 @@ def open_study(
     database = Database(path)
     if not database.settings.get("files"):
         raise UserError(f"the raters of the study in {path} are simulated; give another --db")
-    before = database.design
+    before, rule = database.design, database.settings["exclusion"]
+    # A study that began before there were some limits goes on without them.
+    known = {name: limit for name, limit in settings["exclusion"].items() if name in rule or name in exclusion}
+    begun_with = database.settings["consent"]
+    if consent is None and hashlib.sha256(begun_with.encode()).hexdigest() == _FORMER_CONSENT:
+        settings["consent"] = begun_with
     for what, was, given in (
         ("faces", dict(before.faces), faces),
         ("methods", list(before.methods), images.methods),
         ("--tasks", dict(before.tasks), dict(tasks)),
         ("--repeats", before.repeats, repeats),
         ("--seed", before.seed, seed),
-        ("consent text", database.settings["consent"], text),
-        ("--exclude", database.settings["exclusion"], settings["exclusion"]),
+        ("consent text", begun_with, settings["consent"]),
+        ("--exclude", rule, known),
         ("images", database.digests(), digests),
     ):
         if was != given:

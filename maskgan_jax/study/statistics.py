@@ -125,12 +125,12 @@ def sign_flip(margins: Sequence[int]) -> float:
       margins: of each rater, how many times more the first method was chosen than the second. All signs are counted.
     """
     sizes = np.abs(np.asarray(margins, int))
-    # How many choices of signs have each sum, from -sum(sizes) on.
-    ways = np.ones(1)
+    # The probability of each sum, from -sum(sizes) on; numbers of choices would overflow.
+    chances = np.ones(1)
     for size in sizes:
-        ways = np.convolve(ways, np.bincount([0, 2 * size], minlength=1))
-    sums = np.arange(len(ways)) - sizes.sum()
-    return float(ways[np.abs(sums) >= abs(np.sum(margins))].sum() / ways.sum())
+        chances = np.convolve(chances, np.bincount([0, 2 * size]) / 2)
+    sums = np.arange(len(chances)) - sizes.sum()
+    return float(chances[np.abs(sums) >= abs(np.sum(margins))].sum())
 
 
 def agreement(raters: Sequence[str], units: Sequence[str], values: Sequence, level: str) -> float:

@@ -1,5 +1,6 @@
 """`maskgan study`: flags and what they lead to."""
 
+import errno
 import importlib.util
 import json
 import re
@@ -127,6 +128,20 @@ def test_a_port_in_use(flags, capsys, tmp_path):
 def test_without_the_javascript_libraries(flags, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("MASKGAN_CACHE", str(tmp_path / "empty"))
     assert "run `maskgan javascript` once" in error(capsys, *flags)
+
+
+def test_a_folder_without_locks(flags, monkeypatch, capsys, tmp_path):
+    """As on some network file systems."""
+
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        assert main(["study", *flags, f"--port={other.getsockname()[1]}"]) == 1
+    said = capsys.readouterr()
+    assert f"the folder of {tmp_path}/study.db has no locks: see to it that no other" in said.out
+    assert "cannot listen on" in said.err
 
 
 def test_two_servers_on_one_database(flags, tmp_path):

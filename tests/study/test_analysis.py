@@ -1,5 +1,7 @@
 """The tables, from answers whose sums can be done by hand, and against SciPy and pandas-free NumPy."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -34,7 +36,7 @@ ANSWERS = [
 
 @pytest.fixture
 def tables():
-    return rating_tables(ANSWERS, ["real", "ours", "never shown"], FACES, np.random.default_rng(0), 200)
+    return rating_tables(ANSWERS, ["real", "ours", "never shown"], FACES, 2, np.random.default_rng(0), 200)
 
 
 def test_table_3_is_over_raters(tables):
@@ -46,6 +48,22 @@ def test_table_3_is_over_raters(tables):
         low, high = ours[measure]["interval"]
         assert low < ours[measure]["mean"] < high
     assert list(tables["table3"]) == ["real", "ours"]
+
+
+def test_durations_compare_where_answers_or_times_are_missing():
+    """Anna gave one answer only, Bert was away during one, Carl during both."""
+    answers = [
+        rating("anna", "a", "ours", "happy", 4, 2.0),
+        rating("bert", "a", "ours", "happy", 4, 3.0),
+        rating("bert", "b", "ours", "happy", 4, 9999),
+        *(rating("carl", face, "ours", "happy", 4, 9999) for face in "ab"),
+    ]
+    answers = [a._replace(milliseconds={"expression": None}) if a.milliseconds["expression"] > 1e6 else a for a in answers]
+    tables = rating_tables(answers, ["ours"], FACES, 2, np.random.default_rng(0), 100)
+    assert tables["table3"]["ours"]["duration"]["mean"] == pytest.approx(np.mean([4, 6]))
+    assert tables["table3"]["ours"]["raters"] == 3 and np.isfinite(tables["table3"]["ours"]["duration"]["interval"]).all()
+    tables = rating_tables(answers[-2:], ["ours"], FACES, 2, np.random.default_rng(0), 100)
+    assert np.isnan(tables["table3"]["ours"]["duration"]["mean"]) and tables["table3"]["ours"]["quality"]["mean"] == 4
 
 
 def test_table_4_is_scipys(tables):
@@ -91,7 +109,7 @@ def test_the_papers_table_5_gives_the_accuracies_of_its_table_3():
 
 
 def test_without_true_expressions_there_is_no_accuracy():
-    tables = rating_tables(ANSWERS, ["real", "ours"], dict.fromkeys(FACES, ""), np.random.default_rng(0), 100)
+    tables = rating_tables(ANSWERS, ["real", "ours"], dict.fromkeys(FACES, ""), 2, np.random.default_rng(0), 100)
     assert "table5" not in tables and "accuracy" not in tables["table3"]["ours"] and "accuracy" not in tables["table4"][0]
 
 
@@ -115,6 +133,19 @@ def test_pairs_are_counted_whatever_the_side():
     # Three wins to one, and a tenth of a win more on either side.
     assert scores["real"]["score"] - scores["ours"]["score"] == pytest.approx(np.log(3.1 / 1.1))
     assert tables["left_chosen"] == 0.25 and tables["seconds"] == 2
+
+
+def test_agreement_on_pairs_is_above_chance_only():
+    """Coins of six raters on all pairs of five methods, and raters of one mind; the names of the methods do not matter."""
+    rng = np.random.default_rng(0)
+    pairs = list(itertools.combinations("abcde", 2))
+
+    def alpha(choose):
+        answers = [pair(rater, face, two, choose()) for face in "0123456789" for two in pairs for rater in "uvwxyz"]
+        return pair_tables(answers, "abcde", np.random.default_rng(0), 100)["alpha"]
+
+    assert abs(alpha(lambda: rng.choice(["left", "right"]))) < 0.05
+    assert alpha(lambda: "left") == 1
 
 
 def test_taken_for_real():

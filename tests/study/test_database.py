@@ -75,6 +75,12 @@ def test_the_first_of_two_answers_stays(database, rater, reply):
     assert [answer.given["expression"] for answer in database.answers()] == ["happy"]
 
 
+def test_an_answer_without_a_time_is_stored(database, rater, reply):
+    name, trial = next(iter(database.trials(rater).items()))
+    assert database.store(rater, [reply(name, trial, milliseconds=None)]) == ([name], {})
+    assert database.answers()[0].milliseconds == {"expression": None, "quality": None}
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

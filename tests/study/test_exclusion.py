@@ -44,6 +44,12 @@ def test_too_fast():
     assert reason(fast, seconds=0.4) is None
 
 
+def test_unknown_times_do_not_count():
+    away = rating(0, "ours", 4, milliseconds=None)
+    assert reason([away, rating(1, "ours", 4, milliseconds=450)]) == "a median of 0.45 s to the first answer"
+    assert reason([away]) is None
+
+
 def test_repeats_that_differ():
     def again(*pairs):
         return [
@@ -77,6 +83,34 @@ def test_the_clearest_anchor():
     assert reason(GOOD, anchor=4) == "quality 6.00 of real faces, 2.00 of 'masked'"
 
 
+def of_real_and_anchor(pairs, called):
+    """Choices between real and anchors, and what was called real of real faces and of the anchor."""
+    answers = [pair(n, two, side)._replace(trial=Trial("pair", f"p{n}", two)) for n, (two, side) in enumerate(pairs)]
+    for number, (method, said) in enumerate(called):
+        trial = Trial("real", f"r{number}", (method,))
+        answers.append(Answer("anna", 50 + number, trial, {"real": said}, {"real": 2000}, 1.0))
+    return answers
+
+
+def test_real_faces_against_anchors_in_the_other_tasks():
+    real, masked, ours = (("real", "masked"), "left"), (("real", "telea"), "right"), (("ours", "masked"), "right")
+    assert reason(of_real_and_anchor([real, real, masked], [])) is None
+    assert reason(of_real_and_anchor([real, masked, ours], [])) == "chose the real face over an anchor in 1 of 2 pairs"
+    assert reason(of_real_and_anchor([real, masked], []), anchor_pair=0.4) is None
+    assert reason(of_real_and_anchor([ours], [])) is None
+    yes, no = [("real", "yes"), ("real", "no"), ("masked", "no")], [("real", "no"), ("masked", "no"), ("telea", "yes")]
+    assert reason(of_real_and_anchor([], yes)) is None
+    assert reason(of_real_and_anchor([], no)) == "called 0% of real faces real, 0% of 'masked'"
+    assert reason(of_real_and_anchor([], yes), anchor_real=0.5) == "called 50% of real faces real, 0% of 'masked'"
+
+
+def test_a_study_that_began_before_a_limit_has_none():
+    old = {name: limit for name, limit in RULE.items() if name in ("answered", "seconds", "repeats", "anchor")}
+    answers = of_real_and_anchor([(("real", "masked"), "right")], [("real", "no"), ("masked", "yes")])
+    assert excluded_raters({"anna": 3}, answers, old, METHODS) == {}
+    assert excluded_raters({"anna": 3}, answers, RULE, METHODS).keys() == {"anna"}
+
+
 def test_the_rule_is_complete():
     assert complete_rule({}) == RULE
     assert complete_rule({"seconds": 1})["seconds"] == 1
@@ -85,7 +119,7 @@ def test_the_rule_is_complete():
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        ({"speed": 1}, "no rule 'speed' .* they are answered, seconds, repeats, anchor"),
+        ({"speed": 1}, "no rule 'speed' .* they are answered, seconds, repeats, anchor, anchor_pair, anchor_real"),
         ({"seconds": float("nan")}, "no number"),
     ],
 )

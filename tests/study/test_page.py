@@ -9,14 +9,18 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from maskgan_jax.errors import UserError
+from maskgan_jax.files import write_png
 from maskgan_jax.javascript.packages import package_file
 from maskgan_jax.study.database import Database
 from maskgan_jax.study.design import EXPRESSIONS
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = os.environ.get("MASKGAN_CHROMIUM") or next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 # Below this, in milliseconds, answers do not count.
 FASTEST = 150
 
@@ -40,6 +44,7 @@ class Server:
     """`maskgan study serve` in a process of its own, on one port for good."""
 
     def __init__(self, folder, db, *flags):
+        """Of the images in a folder with `ours`, `real` and `expressions.csv`."""
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.db, self.address = db, f"http://127.0.0.1:{self.port}/"
@@ -75,8 +80,8 @@ class Server:
 def serve(study_images, tmp_path):
     servers = []
 
-    def start(*flags):
-        servers.append(Server(study_images, tmp_path / "study.db", *flags))
+    def start(*flags, folder=study_images):
+        servers.append(Server(folder, tmp_path / "study.db", *flags))
         return servers[-1]
 
     yield start
@@ -171,6 +176,9 @@ def test_a_session_by_keyboard(browser, serve, tmp_path):
     rater.go_on("Practise")
     rater.press("ArrowLeft", "Left")
     rater.go_on("Start")
+    buttons = rater.page.locator(".choices button")
+    buttons.first.wait_for()
+    assert buttons.evaluate_all("all => all.map(each => each.ariaKeyShortcuts)") == ["ArrowLeft", "ArrowRight"]
     for number in range(2):
         side = ("Left", "Right")[number % 2]
         rater.press(f"Arrow{side}", side)
@@ -235,6 +243,82 @@ def test_a_session_by_touch_on_a_phone_with_reloads(browser, serve):
     assert [answer.given for answer in answers] == rater.given
     assert {answer.scale for answer in answers} == {3}
     assert rater.complaints == []
+    rater.context.close()
+
+
+def test_times_away_are_not_told(browser, serve):
+    """The page was left, hidden, and left open for hours, each during one answer."""
+    server = serve("--tasks=rating=2", "--repeats=0")
+    later = """
+      let skipped = 0;
+      const stamp = Object.getOwnPropertyDescriptor(Event.prototype, "timeStamp").get;
+      Object.defineProperty(Event.prototype, "timeStamp", { get() { return stamp.call(this) + skipped; } });
+      addEventListener("skip", () => (skipped = 3e7));
+    """
+    rater = Rater(browser, server, later)
+    rater.join("anna")
+    rater.practise()
+    rater.rate(0)
+    rater.press("1", "Neutral")
+    rater.page.goto("about:blank")
+    rater.page.go_back()
+    rater.go_on("Go on")
+    rater.rate(1)
+    rater.press("2", "Happy")
+    # Another tab, and back.
+    rater.page.evaluate("document.dispatchEvent(new Event('visibilitychange', { bubbles: true }))")
+    rater.press("2", "2")
+    rater.until("document.querySelector('#question').textContent.includes('expression')")
+    rater.page.evaluate("dispatchEvent(new Event('skip'))")
+    rater.press("3", "Angry")
+    rater.press("3", "3")
+    rater.is_thanked()
+    times = [answer.milliseconds for answer in server.answers()["anna"]]
+    known = [[milliseconds is not None for milliseconds in of.values()] for of in times]
+    assert known == [[True, True], [False, False], [True, False], [False, False]]
+    assert rater.complaints == []
+    rater.context.close()
+
+
+LAYOUT = """() => {
+  const image = document.querySelector(".faces img"), { width, height } = image.getBoundingClientRect();
+  return {
+    scale: (width * devicePixelRatio) / image.naturalWidth,
+    square: Math.abs(height / width - image.naturalHeight / image.naturalWidth) < 0.01,
+    smooth: getComputedStyle(image).imageRendering === "auto",
+    bottom: document.querySelector(".choices").getBoundingClientRect().bottom,
+  };
+}"""
+
+
+def test_images_higher_than_the_screen_are_shrunk_smoothly(browser, serve, tmp_path):
+    """Images of 400 x 800 px on a phone, which is turned before the answer."""
+    rng = np.random.default_rng(0)
+    names = [f"face{number}" for number in range(8)]
+    for folder in ("real", "ours"):
+        for name in names:
+            write_png(tmp_path / "faces" / folder / f"{name}.png", rng.integers(0, 256, (800, 400, 3), np.uint8))
+    (tmp_path / "faces" / "expressions.csv").write_text("".join(["file,expression\n", *(f"{n}.png,happy\n" for n in names)]))
+    server = serve("--tasks=real=1", "--repeats=0", folder=tmp_path / "faces")
+    rater = Rater(browser, server, **PHONE | {"device_scale_factor": 1})
+    rater.join("anna")
+    rater.go_on("Practise")
+    for _ in range(2):
+        rater.press("r", "Real")
+    rater.go_on("Start")
+    rater.page.locator(".faces img").wait_for()
+    upright = rater.page.evaluate(LAYOUT)
+    assert upright["scale"] == pytest.approx(0.55 * 667 / 800, rel=0.01)
+    rater.page.set_viewport_size({"width": 667, "height": 375})
+    rater.until("document.querySelector('.faces img').getBoundingClientRect().height < 300")
+    turned = rater.page.evaluate(LAYOUT)
+    assert turned["scale"] == pytest.approx(0.55 * 375 / 800, rel=0.01)
+    for layout, height in ((upright, 667), (turned, 375)):
+        assert layout["square"] and layout["smooth"] and layout["bottom"] <= height
+    for _ in range(2):
+        rater.press("r", "Real")
+    rater.is_thanked()
+    assert server.answers()["anna"][0].scale == pytest.approx(turned["scale"], rel=0.01)
     rater.context.close()
 
 
@@ -335,7 +419,37 @@ def test_only_one_retry_waits_however_often_sending_fails(browser, serve):
         rater.page.evaluate("dispatchEvent(new Event('online'))")
         rater.page.wait_for_timeout(100)
     rater.until("retries.size")
+    assert rater.page.evaluate("!dispatchEvent(new Event('beforeunload', { cancelable: true }))")
     assert rater.page.evaluate("retries.size") == 1
+    rater.context.close()
+
+
+def test_the_page_says_why_no_picture_comes(browser, serve, study_images, tmp_path):
+    folder = shutil.copytree(study_images, tmp_path / "faces")
+    server = serve("--tasks=real=2", "--repeats=0", folder=folder)
+    shutil.rmtree(folder / "ours")
+    rater = Rater(browser, server)
+    rater.join("anna")
+    sentence = (
+        "A picture cannot be loaded: an image cannot be read on the study's computer; tell who runs the study; trying again."
+    )
+    rater.page.get_by_text(sentence).wait_for()
+    shutil.copytree(study_images / "ours", folder / "ours")
+    rater.page.get_by_role("button", name="Practise").wait_for()
+    assert rater.page.inner_text("#status") == ""
+    rater.context.close()
+
+
+def test_a_second_tab_is_told_so(browser, serve):
+    rater = Rater(browser, serve("--tasks=real=2", "--repeats=0"))
+    rater.join("anna")
+    rater.page.get_by_role("button", name="Practise").wait_for()
+    second = rater.context.new_page()
+    second.goto(rater.page.url)
+    second.get_by_text("The study is open in another tab: go on there, or close it.").wait_for()
+    rater.page.close()
+    second.reload()
+    second.get_by_role("button", name="Practise").wait_for()
     rater.context.close()
 
 
@@ -344,6 +458,8 @@ def test_two_raters_at_once(browser, serve):
     # The second one's browser has no room for anything.
     full = "Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError'); }"
     raters = [Rater(browser, server), Rater(browser, server, full, **PHONE)]
+    raters[1].page.get_by_text("This browser keeps nothing: leave this page open").wait_for()
+    assert raters[0].page.inner_text("#status") == ""
     raters[0].join("anna")
     raters[0].page.get_by_role("button", name="Practise").wait_for()
     raters[1].join("anna")
@@ -354,6 +470,9 @@ def test_two_raters_at_once(browser, serve):
         for _ in range(2):
             rater.press("r", "Real")
         rater.go_on("Start")
+    # Nothing waits: the page is left without a question.
+    assert not raters[1].page.evaluate("!dispatchEvent(new Event('beforeunload', { cancelable: true }))")
+    raters[1].page.get_by_text("This browser keeps nothing: leave this page open").wait_for()
     for number in range(4):
         for place, rater in enumerate(raters):
             said = ("yes", "no")[(number + place) % 2]

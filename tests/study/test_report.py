@@ -3,9 +3,11 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 
 from maskgan_jax.errors import UserError
+from maskgan_jax.files import write_png
 from maskgan_jax.study import machine
 from maskgan_jax.study.database import Database
 from maskgan_jax.study.report import COLUMNS, write_study_report
@@ -94,6 +96,7 @@ def test_a_study_that_has_just_begun(database, reply, tmp_path):
     assert "The rule below leaves all raters out" in page and "answered 1 of 21 trials" in page
     database.settings["exclusion"] |= {"answered": 0}
     page = write_study_report(database, tmp_path / "report", resamples=100).read_text()
+    assert "– (no two raters judged the same image, or all answers are alike)" in page
     assert "Table 3" in page and "nan" not in page and "None" not in page
 
 
@@ -126,6 +129,17 @@ def test_a_machine_is_named_as_one(database, reply, tmp_path, monkeypatch):
     page = write_study_report(database, tmp_path / "report", resamples=100, machine=True).read_text()
     assert seen == [(["real", "ours", "masked", "telea"], (64, 64, 3), database.design.faces)]
     assert "face-api&#x27;s classifier of expressions (a machine, not a person) chose among" in page
+
+
+def test_a_machine_judges_no_other_images(database, reply, tmp_path, monkeypatch):
+    rater = database.join("key", "anna")
+    database.store(rater, [reply(*item) for item in database.trials(rater).items()])
+    write_png(tmp_path / "other.png", np.zeros((64, 64, 3), np.uint8))
+    files = database.settings["files"]
+    database.settings["files"] = {**files, "ours": dict.fromkeys(files["ours"], str(tmp_path / "other.png"))}
+    monkeypatch.setattr(machine, "machine_tables", lambda images, faces: images.read(images.faces[0], "ours"))
+    with pytest.raises(UserError, match="of 'ours' is another image than when the study began"):
+        write_study_report(database, tmp_path / "report", resamples=100, machine=True)
 
 
 def test_no_machine_for_simulated_raters(tmp_path):

@@ -1,13 +1,14 @@
 """The server without a browser: what it gives, to whom, and what it refuses."""
 
 import json
+import shutil
 import sqlite3
 
 import numpy as np
 import pytest
 
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import decode_image
+from maskgan_jax.files import decode_image, write_png
 from maskgan_jax.study import server
 from maskgan_jax.study.images import Images
 from maskgan_jax.study.server import create_app
@@ -184,6 +185,14 @@ def test_without_a_key_nobody_takes_part(client):
     assert client.post("/session", data=json.dumps({"key": KEY, "rater": "x"}), content_type="text/plain").status_code == 400
 
 
+def test_who_read_another_consent_does_not_join(client, database):
+    study = client.get("/study").json["study"]
+    answer = client.post("/session", json={"key": KEY, "rater": "anna", "study": "another"})
+    assert answer.status_code == 400 and "the study has begun anew since this page was opened" in answer.json["error"]
+    assert database.asked() == {}
+    assert client.post("/session", json={"key": KEY, "rater": "anna", "study": study}).json["rater"] == "anna"
+
+
 def test_an_id_in_use(client, session):
     answer = client.post("/session", json={"key": OTHER_KEY, "rater": "anna"})
     assert answer.status_code == 400 and "another rater has the id anna" in answer.json["error"]
@@ -222,6 +231,23 @@ def test_an_image_that_vanished(client, session, images, monkeypatch, capsys):
     assert "cannot read /nowhere/secret.png" in capsys.readouterr().out
 
 
+def test_an_image_that_was_replaced_is_not_shown(make_client, database, images, study_images, tmp_path, capsys):
+    shown = shutil.copytree(study_images, tmp_path / "faces")
+    folders = {
+        method: {face: shown / file.relative_to(study_images) for face, file in of.items()}
+        for method, of in images.folders.items()
+    }
+    images = Images(folders, images.mask)
+    client = create_app(database, images).test_client()
+    name = next(name for name, (_, method) in database.images().items() if method == "ours")
+    assert client.get(f"/images/{name}.png").status_code == 200
+    for file in folders["ours"].values():
+        write_png(file, np.zeros((64, 64, 3), np.uint8))
+    answer = client.get(f"/images/{name}.png")
+    assert answer.status_code == 500 and "tell who runs the study" in answer.json["error"]
+    assert "is another image than when the study began" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("host", "status"), [("localhost:8000", 200), ("127.0.0.1", 200), ("evil.example:8000", 400)])
 def test_on_this_computer_only_its_own_names_are_served(client, host, status):
     assert client.get("/", headers={"Host": host}).status_code == status
@@ -231,6 +257,7 @@ def test_on_a_network_the_token_is_asked_for(make_client, database):
     client = make_client("0.0.0.0")
     for path in ("/", "/study", "/page/study.js", "/?token=wrong", f"/study?token={database.secret}", "/?token=ä"):
         assert client.get(path).status_code == 403
+    assert client.get("/").text == "This study needs the whole address, as you were given it, with its token."
     answer = client.get(f"/?token={database.secret}")
     assert answer.status_code == 302 and answer.headers["Location"] == "/"
     assert "HttpOnly" in answer.headers["Set-Cookie"] and "SameSite=Lax" in answer.headers["Set-Cookie"]

@@ -5,6 +5,7 @@ import pytest
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.study.analysis import analyse
+from maskgan_jax.study.exclusion import RULE, excluded_raters
 from maskgan_jax.study.simulation import SPREAD, TRUTH, expected_quality, power_table, simulate_study
 
 TASKS = {"rating": 10, "pair": 2, "real": 4}
@@ -26,9 +27,19 @@ def of_a_middle_rater(probability):
 
 
 def test_careless_raters_are_left_out_and_no_others(study):
+    """They take as long as others: none is found by the time alone."""
     _, results = study
     assert results["raters"]["joined"] == 40
     assert sorted(results["raters"]["excluded"]) == [f"simulated-{number:03}" for number in (37, 38, 39, 40)]
+    assert not any("to the first answer" in reason for reason in results["raters"]["excluded"].values())
+
+
+@pytest.mark.parametrize("tasks", [{"rating": 10}, {"pair": 2}, {"real": 4}])
+def test_each_task_finds_most_of_those_who_answer_at_random(tmp_path, tasks):
+    database = simulate_study(tmp_path / "study.db", raters=60, careless=40, faces=60, tasks=tasks)
+    excluded = excluded_raters(database.asked(), database.answers(), RULE, list(TRUTH))
+    attentive = {f"simulated-{number:03}" for number in range(1, 21)}
+    assert len(excluded.keys() & attentive) <= 1 and len(excluded.keys() - attentive) > 20
 
 
 @pytest.mark.parametrize("method", TRUTH)

@@ -1,12 +1,17 @@
 """A study goes on as it began, or not at all."""
 
+import contextlib
+import hashlib
+import json
 import shutil
+import sqlite3
 
 import numpy as np
 import pytest
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import write_png
+from maskgan_jax.study import start
 from maskgan_jax.study.database import Database
 from maskgan_jax.study.images import find_images
 from maskgan_jax.study.simulation import simulate_study
@@ -22,6 +27,15 @@ def begun(database):
 
 def test_goes_on_with_the_same(begun, images, settings):
     assert open_study(begun.path, images, **settings).asked() == begun.asked()
+
+
+def test_a_study_that_began_before_a_limit_goes_on_without_it(begun, images, settings):
+    with contextlib.closing(sqlite3.connect(begun.path)) as connection, connection:
+        old = begun.settings | {"exclusion": {"answered": 1.0, "seconds": 0.5, "repeats": 0.67, "anchor": 0.0}}
+        connection.execute("UPDATE study SET settings = ?", (json.dumps(old),))
+    assert open_study(begun.path, images, **settings).settings == old
+    with pytest.raises(UserError, match="began with other --exclude"):
+        open_study(begun.path, images, **settings | {"exclusion": {"anchor_pair": 0.5}})
 
 
 @pytest.mark.parametrize(
@@ -75,6 +89,16 @@ def test_consent_of_ones_own(tmp_path, images, settings):
         open_study(tmp_path / "study.db", images, **settings)
     with pytest.raises(UserError, match=r"cannot read .*none.txt"):
         open_study(tmp_path / "study.db", images, **settings, consent=tmp_path / "none.txt")
+
+
+def test_a_study_with_the_former_consent_goes_on_with_it(begun, images, settings, monkeypatch):
+    begun.path.with_name("new.txt").write_text("A new text.")
+    monkeypatch.setattr(start, "CONSENT", begun.path.with_name("new.txt"))
+    with pytest.raises(UserError, match="began with other consent text"):
+        open_study(begun.path, images, **settings)
+    former = begun.settings["consent"]
+    monkeypatch.setattr(start, "_FORMER_CONSENT", hashlib.sha256(former.encode()).hexdigest())
+    assert open_study(begun.path, images, **settings).settings["consent"] == former
 
 
 def test_a_study_of_simulated_raters_is_refused(tmp_path, images, settings):

@@ -187,6 +187,11 @@ def test_intervals_cover_the_mean_of_raters_and_faces():
     assert covered >= 88 and narrow <= 70
 
 
+def test_signs_of_thousands_of_raters():
+    assert sign_flip([1, -1] * 1000) == pytest.approx(1)
+    assert sign_flip([1] * 1050 + [-1] * 950) == pytest.approx(stats.binomtest(1050, 2000).pvalue)
+
+
 def test_weighted_mean_of_nothing_is_left_out():
     means = weighted_mean([1.0, 3.0], np.array([[1, 1], [0, 0], [0, 2]]))
     np.testing.assert_array_equal(means, [2, np.nan, 3])

@@ -22,7 +22,9 @@ export class Answers {
   /** `study` tells studies at one address apart; `show` gets a sentence on the connection, or "". */
   constructor(study, show) {
     this.prefix = `maskgan ${study} `;
-    this.show = show;
+    // What is shown when there is nothing else to show.
+    this.warning = "";
+    this.show = (sentence) => show(sentence || this.warning);
     this.sending = false;
     // All that is kept. The browser's storage has the same, unless it is full or switched off: then a reload loses it.
     this.items = new Map();
@@ -30,13 +32,17 @@ export class Answers {
       for (const [name, value] of Object.entries(localStorage)) if (name.startsWith(this.prefix)) this.items.set(name, value);
     } catch {}
     addEventListener("online", () => this.send());
+    addEventListener("beforeunload", (event) => this.waiting.length && event.preventDefault());
   }
 
   keep(name, value) {
     this.items.set(this.prefix + name, value);
     try {
       localStorage.setItem(this.prefix + name, value);
-    } catch {}
+    } catch {
+      this.warning = "This browser keeps nothing: leave this page open until the end, and do not load it again.";
+      this.show("");
+    }
   }
 
   drop(name) {
@@ -53,6 +59,11 @@ export class Answers {
       this.keep("key", Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(""));
     }
     return this.items.get(`${this.prefix}key`);
+  }
+
+  /** The trial that was begun last: after a reload, it comes once more. */
+  get begun() {
+    return this.items.get(`${this.prefix}begun`);
   }
 
   /** The answers that the server has not stored yet. */
@@ -94,7 +105,7 @@ export class Answers {
       this.show("");
     } catch (error) {
       const why = error instanceof Refusal ? `The answers are not stored: ${error.message}.` : "There is no connection.";
-      this.show(`${why} Go on: your answers are kept in this browser and sent as soon as possible.`);
+      this.show(`${why} Go on: your answers are kept in this ${this.warning ? "page: leave it open. They are" : "browser and"} sent as soon as possible.`);
       clearTimeout(this.timer); // One is enough, however often it fails.
       this.timer = setTimeout(() => this.send(), RETRY);
     } finally {

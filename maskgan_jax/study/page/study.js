@@ -15,7 +15,7 @@ const PROMPTS = {
 };
 const LABELS = { left: "Left", right: "Right", yes: "Real", no: "Not real" };
 const HINTS = { 1: "worst", 7: "best" };
-const KEYS = { left: ["arrowleft", "←"], right: ["arrowright", "→"], yes: ["r"], no: ["n"] };
+const KEYS = { left: ["ArrowLeft", "←"], right: ["ArrowRight", "→"], yes: ["r"], no: ["n"] };
 const TASKS = {
   rating: {
     title: "Expression and quality",
@@ -65,7 +65,7 @@ function questions(trial) {
 }
 
 /** Loads images, several at once, and keeps them: no connection is needed to show them. Tries again while there is none. */
-async function load(paths) {
+async function load(paths, say) {
   const images = new Map();
   const left = [...paths];
   const loadOne = async () => {
@@ -77,7 +77,9 @@ async function load(paths) {
         images.set(path, image);
       } catch {
         left.push(path);
-        status.textContent = "A picture cannot be loaded; trying again.";
+        // The image alone does not tell what the server said.
+        const why = await request(path).catch((error) => error instanceof Refusal && error.message);
+        say(`A picture cannot be loaded${why ? `: ${why}` : ""}; trying again.`);
         await new Promise((resolve) => setTimeout(resolve, 2000));
       }
       display.querySelector("progress").value = images.size / paths.length;
@@ -86,12 +88,12 @@ async function load(paths) {
   show("Loading the pictures", []);
   display.append(Object.assign(document.createElement("progress"), { value: 0, ariaLabel: "Loading" }));
   await Promise.all(Array.from({ length: 6 }, loadOne));
-  status.textContent = "";
+  say("");
   return images;
 }
 
 /** Consent and the rater's id, until the server has taken them. */
-async function join(answers, consent) {
+async function join(answers, study, consent) {
   let name = Array.from(crypto.getRandomValues(new Uint8Array(5)), (byte) => "bcdfghjkmnpqrstvwxz"[byte % 19]).join("");
   let session;
   let wrong = "";
@@ -115,7 +117,7 @@ async function join(answers, consent) {
     func: async (done) => {
       name = jsPsych.data.get().filter({ form: true }).last(1).values()[0].response.rater;
       try {
-        session = await request("/session", { key: answers.key, rater: name });
+        session = await request("/session", { key: answers.key, rater: name, study });
       } catch (error) {
         const why = error instanceof Refusal ? error.message : "there is no connection; try again";
         wrong = `${why[0].toUpperCase()}${why.slice(1)}.`;
@@ -131,6 +133,7 @@ async function join(answers, consent) {
 function task(name, trials, images, answers, seenBefore) {
   const { title, text, practice } = TASKS[name];
   const judge = (trial, shown) => ({ type: JudgePlugin, images: shown, questions: questions(trial) });
+  const { begun } = answers;
   const button = (heading, paragraphs, label) => ({
     type: jsPsychHtmlButtonResponse,
     stimulus: page(heading, paragraphs),
@@ -149,6 +152,8 @@ function task(name, trials, images, answers, seenBefore) {
     ...begin,
     ...trials.map((trial) => ({
       ...judge(trial, trial.images.map((path) => images.get(path))),
+      seen: trial.id === begun,
+      on_start: () => answers.keep("begun", trial.id),
       on_finish: ({ given, milliseconds, scale }) => {
         answers.add({ trial: trial.id, given, milliseconds, scale });
         progress.value += 1;
@@ -157,18 +162,31 @@ function task(name, trials, images, answers, seenBefore) {
   ];
 }
 
+/** Resolves once no other tab has this study open; rejects if one stays. Browsers tell only on HTTPS and on localhost. */
+function alone(study) {
+  if (!navigator.locks) return;
+  return new Promise((resolve, reject) => {
+    // A page that is loaded again may have to wait for itself; the lock is held until the tab is closed.
+    const options = { signal: AbortSignal.timeout(3000) };
+    navigator.locks
+      .request(`maskgan ${study}`, options, () => (resolve(), new Promise(() => {})))
+      .catch(() => reject(new Refusal("The study is open in another tab: go on there, or close it")));
+  });
+}
+
 async function main() {
   const { study, consent } = await request("/study");
+  await alone(study);
   const answers = new Answers(study, (sentence) => (status.textContent = sentence));
   let session = await request("/session", { key: answers.key });
-  if (!session.rater) session = await join(answers, consent);
+  if (!session.rater) session = await join(answers, study, consent);
   // An answer that still waits here, or was refused, counts as given: nobody is asked twice.
   const done = new Set([...session.answered, ...[...answers.waiting, ...answers.refused].map(({ trial }) => trial)]);
   const left = session.trials.filter(({ id }) => !done.has(id));
   answers.send();
   if (left.length) {
     const practice = ["/practice/0.png", "/practice/1.png"];
-    const images = await load([...new Set([...practice, ...left.flatMap((trial) => trial.images)])]);
+    const images = await load([...new Set([...practice, ...left.flatMap((trial) => trial.images)])], answers.show);
     Object.assign(progress, { max: session.trials.length, value: done.size, hidden: false });
     const names = [...new Set(left.map((trial) => trial.task))];
     display.replaceChildren();
