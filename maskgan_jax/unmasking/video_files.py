@@ -192,6 +192,8 @@ def prepare(av: Any, items: Iterable[av.VideoFrame | av.Packet], notes: list[str
             yield from _flush(av, graph)
             deinterlaces |= item.interlaced_frame
             filters = {"bwdif": {"mode": "send_frame", "deint": "interlaced"}} if deinterlaces else {}
+            if not item.format.is_planar:  # As those of PNG. PyAV frees the name of a profile twice.
+                filters["sidedata"] = {"mode": "delete", "type": "ICC_PROFILE"}
             if item.color_trc in HDR:
                 filters |= {"scale": TO_SDR, "format": {"pix_fmts": "yuv420p"}}
             graph, like = _graph(av, item, filters) if filters else None, kind

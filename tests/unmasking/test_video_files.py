@@ -1,7 +1,9 @@
 """What a video keeps of its file, and what is told of the rest."""
 
+import io
 import json
 import os
+import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -10,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from colour_signals import STORED, linear
-from PIL import Image
+from PIL import Image, ImageCms
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.unmasking import video_files
@@ -182,6 +184,29 @@ def test_of_an_animation_each_frame_is_unmasked(name, clip, run, tmp_path):
     np.testing.assert_allclose(times, np.cumsum([0, *lasting[:-1]]) / 1000, atol=0.011)
     assert sum(map(green, pictures)) < 0.05 * sum(map(green, clip))
     assert (tmp_path / "out" / f"bare_{name}").read_bytes() == (tmp_path / f"bare_{name}").read_bytes()
+
+
+def test_pictures_with_a_colour_profile(tmp_path):
+    """PyAV frees the name of a profile twice if it is asked for anything beside a frame: Python then ends."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture = io.BytesIO()
+    Image.new("RGB", (64, 48), (200, 60, 90)).save(picture, "PNG", icc_profile=profile)
+    with av.open(str(tmp_path / "clip.mov"), "w") as container:
+        stream = container.add_stream("png", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb24"
+        for number in range(3):
+            packet = av.Packet(picture.getvalue())
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, number, number, Fraction(1, 25)
+            container.mux(packet)
+    unmasking = (
+        "import av, gc, sys; from pathlib import Path; from maskgan_jax.unmasking.video_files import *;"
+        "path, counts = Path(sys.argv[1]), {'frames': 0, 'damaged_packets': 0}\n"
+        "with open_video(av, path) as video:\n"
+        "    for frame in prepare(av, decode(av, video, (), counts, []), []): print(upright_frame(av, frame, path)[0, 0])\n"
+        "del frame, video; gc.collect()"
+    )
+    done = subprocess.run([sys.executable, "-c", unmasking, tmp_path / "clip.mov"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "[200  60  90]\n" * 3), done.stderr
 
 
 def test_transparency_is_told(clip, unmasker, tmp_path):
