@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageSequence
 
-from maskgan_jax.colours import HDR
+from maskgan_jax.colours import HDR, colour_profile
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import IMAGE_FORMATS, MOST_MEGAPIXELS
+from maskgan_jax.files import IMAGE_FORMATS, MOST_MEGAPIXELS, read_file, to_array, upright
 from maskgan_jax.unmasking.inputs import is_animation
 from maskgan_jax.unmasking.metadata import LABEL
 
@@ -85,10 +85,11 @@ def open_video(av: Any, path: Path) -> Iterator[av.VideoStream]:
 
 
 def _as_apng(path: Path) -> io.BytesIO:
-    """An animation as PNG: FFmpeg reads no animated WebP or AVIF."""
+    """An animation as PNG, upright and in sRGB: FFmpeg reads no animated WebP or AVIF, and obeys no colour profile."""
     file = io.BytesIO()
     try:
         with Image.open(path, formats=IMAGE_FORMATS) as image:
+            profile = colour_profile(image, read_file(path))
             frames, lasting, pixels = [], [], 0
             for frame in ImageSequence.Iterator(image):
                 pixels += frame.width * frame.height
@@ -96,8 +97,12 @@ def _as_apng(path: Path) -> io.BytesIO:
                     raise ValueError(f"more than {MOST_MEGAPIXELS_OF_ANIMATION} megapixels in all its frames")
                 frame.load()  # Only then it says how long the frame lasts.
                 lasting.append(frame.info.get("duration", 100))
-                frames.append(frame.copy())
+                frames.append(Image.fromarray(to_array(upright(frame), profile=profile)))
+                if frame.has_transparency_data:
+                    frames[-1].putalpha(255)  # To be told.
             frames[0].save(file, "PNG", save_all=True, append_images=frames[1:], duration=lasting)
+    except UserError as error:
+        raise UserError(f"{path} is {error}") from error
     except Exception as error:  # Damaged files can make Pillow raise anything.
         raise UserError(f"{path} is not a readable animation ({error}); save it as a video first") from error
     file.seek(0)

@@ -12,11 +12,13 @@ import cv2
 import numpy as np
 import pytest
 from colour_signals import STORED, linear
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms
 
+from maskgan_jax.colours import _profile_by_numbers
 from maskgan_jax.errors import UserError
+from maskgan_jax.files import read_image
 from maskgan_jax.unmasking import video_files
-from maskgan_jax.unmasking.inputs import Job
+from maskgan_jax.unmasking.inputs import Job, is_animation
 from maskgan_jax.unmasking.metadata import LABEL
 from maskgan_jax.unmasking.outputs import Outputs
 from maskgan_jax.unmasking.video import unmask_video
@@ -207,6 +209,37 @@ def test_pictures_with_a_colour_profile(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", unmasking, tmp_path / "clip.mov"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "[200  60  90]\n" * 3), done.stderr
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.avif"])
+def test_animations_are_read_as_photos_are(name, tmp_path):
+    """Each frame, in the colours of its profile (of Display P3, and long), and upright."""
+    colours = np.uint8([[(250, 60, 40), (60, 250, 40)]]).repeat(48, axis=0).repeat(32, axis=1)
+    frames = [Image.fromarray(colours // by) for by in (1, 2, 3)]
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    turned = {} if name.endswith(("gif", "avif")) else {"exif": exif}  # AVIF: Pillow crashes.
+    profile = _profile_by_numbers(12, 13)
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], quality=95, icc_profile=profile, **turned)
+    assert is_animation(tmp_path / name)
+    counts = {"frames": 0, "damaged_packets": 0}
+    with video_files.open_video(av, tmp_path / name) as video:
+        pictures = [item.to_ndarray(format="rgb24") for item in video_files.decode(av, video, (), counts, []) if item]
+    expected = read_image(tmp_path / name)
+    assert len(pictures) == 3 and pictures[0].shape == ((64, 48, 3) if turned else (48, 64, 3))
+    np.testing.assert_array_equal(pictures[0], expected)
+    if name != "a.gif":
+        assert np.abs(expected.astype(int) - (np.rot90(colours, -1) if turned else colours)).max() > 20
+
+
+def test_animations_in_hdr_are_refused(run, tmp_path):
+    frames = [Image.new("RGB", (64, 48), (shade, 0, 0)) for shade in (0, 120, 240)]
+    frames[0].save(tmp_path / "a.avif", save_all=True, append_images=frames[1:])
+    data = (tmp_path / "a.avif").read_bytes()
+    place = data.index(b"colrnclx") + 8
+    (tmp_path / "a.avif").write_bytes(data[:place] + bytes((0, 9, 0, 16)) + data[place + 4 :])
+    code, _, err = run(tmp_path / "a.avif", f"--out={tmp_path / 'out'}")
+    assert code == 1 and "a.avif is not a readable picture (HDR, which would become 8 bits" in err
 
 
 def test_transparency_is_told(clip, unmasker, tmp_path):
