@@ -187,7 +187,12 @@ def packets(metadata: Metadata) -> dict[str, bytes]:
 def _read(data: bytes) -> tuple[exiv2.ExifData, exiv2.IptcData, exiv2.XmpData, str]:
     file = exiv2.ImageFactory.open(data)
     file.readMetadata()
-    return *map(_copied, (file.exifData(), file.iptcData(), file.xmpData())), file.comment()
+    comment = file.comment().encode(errors="surrogateescape")
+    try:
+        comment = comment.decode()
+    except UnicodeDecodeError:
+        comment = comment.decode("latin-1")  # The most common before UTF-8.
+    return *map(_copied, (file.exifData(), file.iptcData(), file.xmpData())), comment
 
 
 def _carrier(xmp: str = "") -> bytes:

@@ -138,6 +138,13 @@ def test_iptc_comments_and_texts_stay(picture, tmp_path):
         assert not any(one in data for one in (b"caption", b"comment", b"title", b"Author", b"mine"))
 
 
+def test_a_comment_that_is_not_utf8(picture, tmp_path):
+    saved(picture, "JPEG", tmp_path / "a.jpg", comment=b"\xe9t\xe9")
+    assert not unmasked(tmp_path / "a.jpg", tmp_path / "out.jpg")
+    with Image.open(tmp_path / "out.jpg") as image:
+        assert image.info["comment"].rstrip(b"\0").decode() == "été"
+
+
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_sizes_follow_the_pixels_and_no_thumbnail_of_the_photo_stays(form, picture, tmp_path):
     exif = Image.Exif()
