@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import math
+import re
 from collections.abc import Container, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -45,6 +46,9 @@ FORMATS = "apng,asf,avi,flv,gif,m4v,matroska,mov,mpeg,mpegts,mpegvideo,mxf,ogg"
 MOST_PIXELS = MOST_MEGAPIXELS * 1_000_000
 # Of all frames of an animation, which are in memory together: 4 GB.
 MOST_MEGAPIXELS_OF_ANIMATION = 1000
+# What the metadata of a file say of the file itself; and those in 3GP, which FFmpeg writes but does not read.
+_OF_FILE = frozenset({"compatible_brands", "encoder", "major_brand", "minor_version"})
+_IN_3GP = frozenset({"album", "artist", "comment", "date", "genre", "title"})
 # Where the times of a stream go back by more seconds than this, another file was appended.
 JOINT = 0.3
 # A file is truncated if it ends earlier than it says by more than this many frames, and this fraction of its length.
@@ -357,7 +361,7 @@ class VideoWriter:
         Raises:
           UserError: it cannot be written, as from all other methods.
         """
-        self._av, self._path = av, path
+        self._av, self._path, self._temporary = av, path, temporary
         self.copied: dict[int, av.stream.Stream] = {}
         self.notes: list[str] = []
         self._aspect = video and video.sample_aspect_ratio  # Of a pixel: width by height.
@@ -386,7 +390,10 @@ class VideoWriter:
         chapters = source.chapters() if keep_metadata else []
         self._container.set_chapters(chapters)
         if keep_metadata:
-            self._container.metadata.update(source.metadata)
+            self._container.metadata.update({key: text for key, text in source.metadata.items() if key not in _OF_FILE})
+            # Keys such as com.apple.quicktime.make: then all metadata are written as such.
+            if self._path.suffix.lower() in (".m4v", ".mov", ".mp4") and any(key.startswith("com.") for key in source.metadata):
+                self._container.options["movflags"] = "use_metadata_tags"
             # The rest says how the video was encoded, which is no longer true.
             self._video.metadata.update({key: video.metadata[key] for key in ("language", "title") if key in video.metadata})
         if video.metadata.get("alpha_mode") == "1":  # Beside the pictures, in WebM.
@@ -493,10 +500,21 @@ class VideoWriter:
             self._container.mux(packet)
 
     def finish(self) -> None:
-        """Flushes the encoder, and finishes the file."""
+        """Flushes the encoder, finishes the file, and notes which metadata it could not hold."""
         with self._as_user_errors():
             self._container.mux(self._video.encode(None))
             self._container.close()
+        metadata, kept = self._container.metadata, set()
+        with contextlib.suppress(self._av.error.FFmpegError), _open(self._av, self._temporary) as file:
+            kept = {key.lower() for key in file.metadata}
+        if self._path.suffix.lower() in (".3g2", ".3gp"):
+            kept |= _IN_3GP
+        lost = {key for key in metadata if re.sub(r"-\w{3}$", "", key.lower()) not in kept}  # A title in English: title-eng.
+        if "comment" in lost and metadata["comment"].startswith(LABEL):
+            self.notes.append(f"no label, which {self._path.suffix} cannot hold")
+            lost.remove("comment")
+        if lost:
+            self.notes.append(f"metadata left out ({', '.join(sorted(lost))})")
 
 
 def _reason(error: Exception) -> str:

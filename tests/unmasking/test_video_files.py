@@ -454,6 +454,38 @@ def test_metadata_and_chapters(suffix, clip, unmasker, tmp_path):
     assert again.get("comment", again.get("COMMENT")) == f"{LABEL} mine"
 
 
+@pytest.mark.parametrize("suffix", [".mov", ".mp4"])
+def test_metadata_of_phones(suffix, clip, unmasker, tmp_path):
+    """They have keys of their own, which no other video may be given."""
+    path = tmp_path / f"clip{suffix}"
+    theirs = {"com.apple.quicktime.make": "Apple", "com.apple.quicktime.location.ISO6709": "+48.1+011.5/"}
+    with av.open(str(path), "w", options={"movflags": "use_metadata_tags"}) as container:
+        container.metadata.update(theirs | {"title": "ours"})
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for picture in clip[:3]:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    line, (*_, kept) = unmasked(path, unmasker, tmp_path / "out")
+    assert theirs.items() <= kept.items() and kept["title"] == "ours" and kept["comment"] == LABEL
+    assert "left out" not in line
+    remuxed(path, tmp_path / "clip.mkv", {"lens": "wide", "title": "ours"})
+    (tmp_path / "clip.mkv").rename(path)
+    line, (*_, kept) = unmasked(path, unmasker, tmp_path / "lost")
+    assert kept["title"] == "ours" and line.endswith("metadata left out (LENS)")
+
+
+@pytest.mark.parametrize("suffix", [".3gp", ".mpg", ".ts", ".vob"])
+def test_a_label_that_a_format_cannot_hold_is_told(suffix, clip, unmasker, tmp_path):
+    write_video(tmp_path / "clip.mkv", clip, sound=False)
+    (tmp_path / "clip.mkv").rename(tmp_path / f"clip{suffix}")
+    job = Job(tmp_path / f"clip{suffix}", Path(f"clip{suffix}"))
+    line = unmask_video(job, unmasker, Outputs(tmp_path / "out"))
+    labelled = LABEL.encode() in (tmp_path / "out" / f"clip{suffix}").read_bytes()
+    assert labelled == (suffix == ".3gp") == (f"no label, which {suffix} cannot hold" not in line)
+    assert "no label" not in unmask_video(job, unmasker, Outputs(tmp_path / "bare", label=False))
+
+
 def test_what_is_copied_and_what_is_left_out(clip, unmasker, tmp_path):
     """Subtitles are copied, with their language and what they are for; a second video and an attachment are not."""
     (tmp_path / "words.srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nHello\n\n2\n00:00:00,000 --> 00:00:02,000\nthere\n")
@@ -555,9 +587,10 @@ def test_a_truncated_video_that_begins_with_its_contents(suffix, clip, unmasker,
     assert f"ends early: {len(pictures)} of about 3" in note and note in line  # AVI counts one that is empty.
 
 
-def remuxed(path, into, **options):
+def remuxed(path, into, metadata=None, **options):
     """The packets of a video in another file."""
     with av.open(str(path)) as source, av.open(str(into), "w", options=options) as copy:
+        copy.metadata.update(metadata or {})
         streams = {stream.index: copy.add_stream_from_template(stream) for stream in source.streams}
         for packet in source.demux():
             if packet.size:
