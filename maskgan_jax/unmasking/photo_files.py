@@ -318,7 +318,9 @@ def write_photo(
         if form == "AVIF":
             options |= packets(metadata)
         data = _encoded(photo.changed(result), form, options, photo.colour_chunks, texts)
-        if form not in ("AVIF", "BMP"):
+        if form == "BMP":
+            notes = ("no label, which .bmp cannot hold",) if label else ()
+        elif form != "AVIF":
             data, notes = write_metadata(data, form, metadata)
     except Exception as error:  # As when reading: on metadata, Pillow can raise anything.
         raise UserError(
@@ -353,8 +355,6 @@ def _encoded(
     pixels: np.ndarray, form: str, options: dict[str, Any], colour_chunks: dict[bytes, bytes], texts: dict[str, str]
 ) -> bytes:
     """The bytes of an image file without metadata; chunks and texts are for PNG."""
-    if form == "BMP":
-        options = {}
     if form == "WEBP":
         options["quality"] = 100 if options.get("lossless") else 90
     if form == "AVIF" or options.get("compression") == "jpeg":

@@ -138,6 +138,14 @@ def test_iptc_comments_and_texts_stay(picture, tmp_path):
         assert not any(one in data for one in (b"caption", b"comment", b"title", b"Author", b"mine"))
 
 
+def test_bmp_has_room_for_its_resolution_alone(picture, tmp_path):
+    saved(picture, "BMP", tmp_path / "a.bmp", dpi=(300, 300))
+    assert unmasked(tmp_path / "a.bmp", tmp_path / "out.bmp") == ("no label, which .bmp cannot hold",)
+    assert unmasked(tmp_path / "a.bmp", tmp_path / "bare.bmp", label=False) == ()
+    with Image.open(tmp_path / "out.bmp") as image:
+        assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+
+
 def test_a_comment_that_is_not_utf8(picture, tmp_path):
     saved(picture, "JPEG", tmp_path / "a.jpg", comment=b"\xe9t\xe9")
     assert not unmasked(tmp_path / "a.jpg", tmp_path / "out.jpg")
