@@ -74,7 +74,12 @@ def open_video(av: Any, path: Path) -> Iterator[av.VideoStream]:
       UserError: it is no video, or its pictures have more than `MOST_MEGAPIXELS`.
     """
     try:
-        source = av.open(_as_apng(path)) if is_animation(path) else _open(av, path)
+        if is_animation(path):
+            file, metadata = _as_apng(path)
+            source = av.open(file)
+            source.metadata.update(metadata)
+        else:
+            source = _open(av, path)
     except (av.error.FFmpegError, OSError) as error:
         raise UserError(f"{path} is not a readable video ({_reason(error)})") from error
     with source:
@@ -88,12 +93,12 @@ def open_video(av: Any, path: Path) -> Iterator[av.VideoStream]:
         yield video
 
 
-def _as_apng(path: Path) -> io.BytesIO:
-    """An animation as PNG, upright and in sRGB: FFmpeg reads no animated WebP or AVIF, and obeys no colour profile."""
+def _as_apng(path: Path) -> tuple[io.BytesIO, dict[str, str]]:
+    """An animation as PNG, upright and in sRGB, and its metadata: FFmpeg reads no WebP or AVIF, and obeys no profile."""
     file = io.BytesIO()
     try:
         with Image.open(path, formats=IMAGE_FORMATS) as image:
-            profile = colour_profile(image, read_file(path))
+            profile, metadata = colour_profile(image, read_file(path)), _metadata(image)
             frames, lasting, pixels = [], [], 0
             for frame in ImageSequence.Iterator(image):
                 pixels += frame.width * frame.height
@@ -110,7 +115,14 @@ def _as_apng(path: Path) -> io.BytesIO:
     except Exception as error:  # Damaged files can make Pillow raise anything.
         raise UserError(f"{path} is not a readable animation ({error}); save it as a video first") from error
     file.seek(0)
-    return file
+    return file, metadata
+
+
+def _metadata(image: Image.Image) -> dict[str, str]:
+    """The texts of an animation; and the names of metadata that no video has room for, which will be told."""
+    texts = getattr(image, "text", {"comment": image.info.get("comment", b"").decode(errors="replace")})
+    texts = {key.lower(): str(text) for key, text in texts.items() if text and not key.startswith(("XML:", "Raw profile"))}
+    return texts | dict.fromkeys(image.info.keys() & {"exif", "xmp"}, "")
 
 
 def _kind(av: Any, stream: av.stream.Stream) -> str:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from colour_signals import STORED, linear
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
 from maskgan_jax.colours import _profile_by_numbers
 from maskgan_jax.errors import UserError
@@ -230,6 +230,26 @@ def test_animations_are_read_as_photos_are(name, tmp_path):
     np.testing.assert_array_equal(pictures[0], expected)
     if name != "a.gif":
         assert np.abs(expected.astype(int) - (np.rot90(colours, -1) if turned else colours)).max() > 20
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png"])
+def test_metadata_of_animations(name, clip, unmasker, tmp_path):
+    """Texts are kept, others told."""
+    text, exif = PngImagePlugin.PngInfo(), Image.Exif()
+    text.add_text("Comment", "mine")
+    text.add_text("Title", "ours")
+    exif[ExifTags.Base.Make] = "Camera"
+    options = {"a.gif": {"comment": b"mine"}, "a.png": {"pnginfo": text, "exif": exif}}.get(name)
+    options = options or {"exif": exif, "xmp": b"<x/>"}
+    frames = [Image.fromarray(picture) for picture in clip[:3]]
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **options)
+    line = unmask_video(Job(tmp_path / name, Path("a.mp4")), unmasker, Outputs(tmp_path / "out"))
+    *_, kept = read_video(tmp_path / "out" / "a.mp4")
+    assert kept["comment"] == (LABEL if name == "a.webp" else f"{LABEL} mine") and kept.get("title") == (
+        "ours" if name == "a.png" else None
+    )
+    told = {"a.webp": "metadata left out (exif, xmp), ", "a.png": "metadata left out (exif), "}.get(name, "")
+    assert f"frames per second, {told}animation became a video" in line
 
 
 def test_animations_in_hdr_are_refused(run, tmp_path):
