@@ -46,6 +46,8 @@ FORMATS = "apng,asf,avi,flv,gif,m4v,matroska,mov,mpeg,mpegts,mpegvideo,mxf,ogg"
 MOST_PIXELS = MOST_MEGAPIXELS * 1_000_000
 # Of all frames of an animation, which are in memory together: 4 GB.
 MOST_MEGAPIXELS_OF_ANIMATION = 1000
+# What a frame takes at least, however small it is, as pixels.
+PIXELS_OF_FRAME = 4096
 # What the metadata of a file say of the file itself; and those in 3GP, which FFmpeg writes but does not read.
 _OF_FILE = frozenset({"compatible_brands", "encoder", "major_brand", "minor_version"})
 _IN_3GP = frozenset({"album", "artist", "comment", "date", "genre", "title"})
@@ -101,7 +103,7 @@ def _as_apng(path: Path) -> tuple[io.BytesIO, dict[str, str]]:
             profile, metadata = colour_profile(image, read_file(path)), _metadata(image)
             frames, lasting, pixels = [], [], 0
             for frame in ImageSequence.Iterator(image):
-                pixels += frame.width * frame.height
+                pixels += max(frame.width * frame.height, PIXELS_OF_FRAME)
                 if pixels > MOST_MEGAPIXELS_OF_ANIMATION * 1_000_000:
                     raise ValueError(f"more than {MOST_MEGAPIXELS_OF_ANIMATION} megapixels in all its frames")
                 frame.load()  # Only then it says how long the frame lasts.

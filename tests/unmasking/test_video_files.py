@@ -681,3 +681,15 @@ def test_animations_of_too_many_pixels(run, tmp_path, monkeypatch):
     frames[0].save(tmp_path / "animation.webp", save_all=True, append_images=frames[1:])
     code, _, err = run(tmp_path / "animation.webp", f"--out={tmp_path / 'out'}")
     assert code == 1 and "is not a readable animation (more than 0.01 megapixels in all its frames)" in err
+
+
+def test_animations_of_too_many_frames(tmp_path, monkeypatch):
+    """Each takes memory, however small it is."""
+    monkeypatch.setattr(video_files, "MOST_MEGAPIXELS_OF_ANIMATION", 0.01)
+    frames = [Image.new("RGB", (1, 1), (shade, 0, 0)) for shade in (0, 120, 240)]
+    frames[0].save(tmp_path / "animation.gif", save_all=True, append_images=frames[1:])
+    with (
+        pytest.raises(UserError, match="more than 0.01 megapixels in all its frames"),
+        video_files.open_video(av, tmp_path / "animation.gif"),
+    ):
+        pass
