@@ -8,10 +8,11 @@ from xml.etree import ElementTree
 import exiv2
 import numpy as np
 import pytest
-from PIL import ExifTags, Image, IptcImagePlugin, PngImagePlugin
+from PIL import ExifTags, Image, IptcImagePlugin, PngImagePlugin, TiffImagePlugin
 
+from maskgan_jax.files import open_image
 from maskgan_jax.unmasking.metadata import LABEL, SOURCE_TYPE
-from maskgan_jax.unmasking.photo_files import read_photo, write_photo
+from maskgan_jax.unmasking.photo_files import _left_out, read_photo, write_photo
 
 IPTC_EXT = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 OWN = "http://cv.iptc.org/newscodes/digitalsourcetype/digitalCapture"
@@ -110,6 +111,46 @@ def test_instructions_and_history_of_the_photo_stay(picture, tmp_path):
     assert values["{http://ns.adobe.com/photoshop/1.0/}Instructions"] == f"{LABEL} call first"
     assert values["{http://example.org/mine/}stars"] == "5"
     assert text.index("Camera") < text.index("maskgan_jax", text.index("History"))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_software_goes_into_the_history(form, picture, tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Software] = b"Camera \xe9\x01 2.0"
+    path = saved(picture, form, tmp_path / "a", exif=exif)
+    for name in ("once", "twice"):
+        unmasked(path, tmp_path / name)
+        _, _, text = properties(tmp_path / name)
+        assert text.count("Software was Camera ") == 1
+        path = tmp_path / name
+
+
+def test_tags_that_a_tiff_loses_are_told(picture, tmp_path):
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[ExifTags.Base.DocumentName], tags[ExifTags.Base.PageName], tags[ExifTags.Base.Artist] = "a scan", "a page", "me"
+    tags[42112] = "<GDALMetadata/>"
+    Image.fromarray(picture).save(tmp_path / "a.tif", tiffinfo=tags, icc_profile=b"-", dpi=(300, 300))
+    assert unmasked(tmp_path / "a.tif", tmp_path / "out.tif") == ("TIFF tags left out (DocumentName, PageName, 0xa480)",)
+
+
+def test_videos_behind_several_pictures_and_in_heic_are_told(picture, tmp_path):
+    video = b"\0\0\0\x18ftypmp42" + bytes(60) + b"moov"
+    image, path = Image.fromarray(picture), tmp_path / "a"
+    image.save(path, "MPO", save_all=True, append_images=[image])
+    path.write_bytes(path.read_bytes() + video)
+    assert {"only the first of several pictures", "video behind the photo left out"} == set(unmasked(path, tmp_path / "out"))
+    image.save(path, "HEIF")
+    path.write_bytes(path.read_bytes() + (len(video) + 8).to_bytes(4) + b"mpvd" + video)
+    assert set(unmasked(path, tmp_path / "out")) == {"HEIC became JPEG", "video behind the photo left out"}
+
+
+def test_a_depth_map_is_told(picture, tmp_path):
+    """Pillow names it; no writer of it is at hand."""
+    image = Image.fromarray(picture)
+    image.save(tmp_path / "a", "HEIF")
+    with open_image((tmp_path / "a").read_bytes()) as image:
+        image.info["depth_images"] = [None]
+        assert list(_left_out(image, (tmp_path / "a").read_bytes())) == ["depth map left out"]
 
 
 def test_iptc_comments_and_texts_stay(picture, tmp_path):
