@@ -203,7 +203,7 @@ def decode(
 def prepare(av: Any, items: Iterable[av.VideoFrame | av.Packet], notes: list[str]) -> Iterator[av.VideoFrame | av.Packet]:
     """Frames (and packets between them) as networks take them: HDR becomes SDR, and interlaced frames become whole ones.
 
-    What is done, and transparency that is lost, is added to `notes`.
+    What is done, transparency that is lost, and that sizes change, is added to `notes`.
     """
     graph, like, deinterlaces = None, None, False
     for item in items:
@@ -219,9 +219,11 @@ def prepare(av: Any, items: Iterable[av.VideoFrame | av.Packet], notes: list[str
                 filters["sidedata"] = {"mode": "delete", "type": "ICC_PROFILE"}
             if item.color_trc in HDR:
                 filters |= {"scale": TO_SDR, "format": {"pix_fmts": "yuv420p"}}
-            graph, like = _graph(av, item, filters) if filters else None, kind
             done = {"bwdif": "deinterlaced", "scale": "HDR became SDR"}
             told = [done[name] for name in filters if name in done]
+            if like and kind[:2] != like[:2]:
+                told.append("pictures of other sizes became as large as the first")
+            graph, like = _graph(av, item, filters) if filters else None, kind
             if len(item.format.components) in (2, 4):
                 told.append("transparency left out")
             notes += [note for note in told if note not in notes]
@@ -380,6 +382,7 @@ class VideoWriter:
         self.notes: list[str] = []
         self._aspect = video and video.sample_aspect_ratio  # Of a pixel: width by height.
         self._last: int | None = None  # The time of the last frame.
+        self._late: Fraction | None = None  # By how much the first frame's is later than in the source.
         self._waiting: list[tuple[int, av.Packet]] | None = []  # For the first frame, whose size the file begins with.
         self._encoder = ENCODERS.get(path.suffix.lower(), "libx264")
         rate = (video and video.average_rate) or Fraction(CAMERA_RATE)
@@ -470,8 +473,13 @@ class VideoWriter:
         )
         # A missing time is one frame later than the last; one that goes back, or is too close, is the next that can be written.
         if pts is not None:
-            place = round(pts * time_base / context.time_base)
-            place = place if self._last is None else max(place, self._last + 1)
+            exact = pts * time_base / context.time_base
+            place = round(exact) if self._last is None else max(round(exact), self._last + 1)
+            self._late = place - exact if self._late is None else self._late
+            note = f"times of pictures moved to a steady rate, as {self._path.suffix} has"
+            # Of a frame; the times of most files are rounded to less.
+            if self._encoder.startswith("mpeg") and abs(place - exact - self._late) > 0.25 and note not in self.notes:
+                self.notes.append(note)
         else:
             place = 0 if self._last is None else self._last + max(1, round(1 / (self._rate * context.time_base)))
         self._last = place

@@ -414,6 +414,15 @@ def test_mpeg_of_a_rate_that_mpeg_does_not_know(clip, unmasker, tmp_path):
     np.testing.assert_allclose(np.diff(times), 1 / 30, atol=0.002)
 
 
+@pytest.mark.parametrize("suffix", [".avi", ".mpg"])
+def test_a_variable_rate_that_becomes_steady_is_told(suffix, clip, unmasker, tmp_path):
+    for times, told in ((range(0, 400, 40), False), ([0, 40, 100, 110, 115, 200, 290, 300, 310, 500], True)):
+        write_video(tmp_path / "clip.mkv", clip, sound=False, times=list(times))
+        path = (tmp_path / "clip.mkv").rename(tmp_path / f"clip{suffix}")
+        line, (pictures, *_) = unmasked(path, unmasker, tmp_path / str(told))
+        assert len(pictures) == 10 and (f"times of pictures moved to a steady rate, as {suffix} has" in line) == told
+
+
 @pytest.mark.parametrize(("sides", "rate"), [((239, 319), 25), ((240, 320), Fraction(1000000, 33367))])
 def test_avi_of_odd_sides_and_rates(sides, rate, clip, unmasker, tmp_path):
     path = tmp_path / "clip.avi"
@@ -581,6 +590,7 @@ def test_frames_of_another_size_within_a_video(clip, unmasker, tmp_path):
     path.write_bytes((tmp_path / "one.mpg").read_bytes() + (tmp_path / "two.mpg").read_bytes())
     line, (pictures, *_) = unmasked(path, unmasker, tmp_path / "out")
     assert len(pictures) >= 10 and {picture.shape for picture in pictures} == {(240, 320, 3)}
+    assert "pictures of other sizes became as large as the first" in line
 
 
 def test_a_truncated_video_is_done_as_far_as_it_goes(clip, unmasker, tmp_path):
