@@ -6,6 +6,7 @@ import collections
 import os
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -79,15 +80,14 @@ def _beginning(path: Path) -> bytes:
 def is_animation(path: Path) -> bool:
     """Whether a file is an image with several frames over time: an animated GIF, PNG, WebP or AVIF."""
     beginning = _beginning(path)
-    if beginning[:4] == b"GIF8":
+    if beginning[:4] in (b"GIF8", b"\x89PNG"):
         try:
-            with Image.open(path, formats=("GIF",)) as image:
+            with warnings.catch_warnings(action="ignore"), Image.open(path, formats=("GIF", "PNG")) as image:
                 return image.is_animated
         except Exception:  # Damaged files can make Pillow raise anything.
             return False
     animated_webp = beginning[8:16] == b"WEBPVP8X" and int.from_bytes(beginning[20:21]) & 2
-    animated_png = beginning[:4] == b"\x89PNG" and b"acTL" in beginning
-    return bool(animated_webp or animated_png or beginning[4:12] == b"ftypavis")
+    return bool(animated_webp or beginning[4:12] == b"ftypavis")
 
 
 def _is_video(path: Path) -> bool | None:

@@ -6,6 +6,8 @@ import datetime
 import io
 import os
 import re
+import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,13 +86,15 @@ class Credentials:
         form = form.lower()
         if form not in _HOLD:
             return (f"no C2PA manifest, which .{form} cannot hold",)
-        signed = io.BytesIO()
-        try:
-            with path.open("rb") as file:
-                self._builder(original, original_form).sign(self._signer, form, file, signed)
-        except self._c2pa.C2paError as error:
-            raise UserError(f"cannot add a C2PA manifest to {target} ({error}); leave out --c2pa") from error
-        path.write_bytes(signed.getvalue())
+        with tempfile.TemporaryFile(dir=path.parent) as signed:  # Not in memory: a video can be larger.
+            try:
+                with path.open("rb") as file:
+                    self._builder(original, original_form).sign(self._signer, form, file, signed)
+            except self._c2pa.C2paError as error:
+                raise UserError(f"cannot add a C2PA manifest to {target} ({error}); leave out --c2pa") from error
+            signed.seek(0)
+            with path.open("wb") as file:
+                shutil.copyfileobj(signed, file)
         return ()
 
     def _builder(self, original: Path | None = None, form: str = "") -> Any:

@@ -18,7 +18,7 @@ LABEL = "Synthetic: the face under the mask was drawn by maskgan_jax. It is a pl
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 
 _SOURCE_TYPE, _INSTRUCTIONS, _HISTORY = "Xmp.iptcExt.DigitalSourceType", "Xmp.photoshop.Instructions", "Xmp.xmpMM.History"
-_DESCRIPTION = "Exif.Image.ImageDescription"
+_DESCRIPTION, _SOFTWARE = "Exif.Image.ImageDescription", "Exif.Image.Software"
 # Where metadata tell the width (0) and height (1) of the photo.
 _SIDES = {
     f"{group}.{name}": axis
@@ -34,6 +34,9 @@ _SIDES = {
 _DESCRIPTIVE = re.compile(
     r"Exif\.Image\.(Image(Description|ID|UniqueID)|Make|Model|Software|DateTime|Artist|Copyright|Rating.*|XP\w+|HostComputer)"
 )
+# Of the others, by their numbers: those below 700 store pixels, but for the names of document, page and printer; and those that
+# are kept otherwise: XMP, IPTC, Photoshop's, EXIF, colour profile and GPS.
+_NAMES, _KEPT_OTHERWISE = (269, 285, 337), (700, 33723, 34377, 34665, 34675, 34853)
 # What is not true of a result: how the photo is turned, and thumbnails of it; pictures and videos that follow it in its file.
 _STALE = re.compile(
     r"Exif\.(Thumbnail|SubThumb\d|MpfInfo)\.|Exif\.Image\.Orientation$|Xmp\.(tiff\.Orientation$|xmp\.Thumbnails)"
@@ -58,15 +61,17 @@ class Metadata:
     comment: str = ""
 
     def labelled(self) -> Metadata:
-        """The same with the label, once. A digital source type of the photo's own goes into its history."""
+        """The same with the label, once. Software and a digital source type of the photo's own go into its history."""
         exif, xmp = _copied(self.exif), _copied(self.xmp)
-        exif["Exif.Image.Software"] = "maskgan_jax"
+        for name, metadata, key, ours in (
+            ("Software", exif, _SOFTWARE, "maskgan_jax"),
+            ("Digital Source Type", xmp, _SOURCE_TYPE, SOURCE_TYPE),
+        ):
+            if key in metadata and (before := metadata[key].toString()) != ours:
+                _add_to_history(xmp, f"{name} was {''.join(filter(str.isprintable, before))}")
+            metadata[key] = ours
         if _DESCRIPTION not in exif:
             exif[_DESCRIPTION] = LABEL
-        before = xmp[_SOURCE_TYPE].toString() if _SOURCE_TYPE in xmp else SOURCE_TYPE
-        if before != SOURCE_TYPE:
-            _add_to_history(xmp, f"Digital Source Type was {before}")
-        xmp[_SOURCE_TYPE] = SOURCE_TYPE
         theirs = xmp[_INSTRUCTIONS].toString() if _INSTRUCTIONS in xmp else ""
         xmp[_INSTRUCTIONS] = theirs if LABEL in theirs else f"{LABEL} {theirs}".strip()
         return dataclasses.replace(self, exif=exif, xmp=xmp)
@@ -113,6 +118,8 @@ def read_metadata(data: bytes, image: Image.Image, size: tuple[int, int], notes:
         notes.append("EXIF left out, which is damaged")
     if any(item.key() == "Xmp.xmpNote.HasExtendedXMP" for item in xmp):
         notes.append("the extended part of XMP left out")
+    if image.format == "TIFF" and (lost := [item.tagName() for item in exif if _is_lost(item)]):
+        notes.append(f"TIFF tags left out ({', '.join(lost)})")
     for metadata in (exif, xmp):
         for key in [item.key() for item in metadata]:
             of_storage = image.format == "TIFF" and key.startswith(("Exif.Image.", "Exif.SubImage", "Exif.Image2."))
@@ -123,6 +130,13 @@ def read_metadata(data: bytes, image: Image.Image, size: tuple[int, int], notes:
     if isinstance(image.info.get("comment"), bytes) and not comment:
         comment = image.info["comment"].decode(errors="replace").rstrip("\0")
     return Metadata(exif, iptc, xmp, comment)
+
+
+def _is_lost(item: exiv2.Exifdatum) -> bool:
+    """Whether a tag of a TIFF says something that a result does not keep."""
+    if item.groupName() != "Image" or _DESCRIPTIVE.match(item.key()):
+        return False
+    return item.tag() in _NAMES or (item.tag() >= 700 and item.tag() not in _KEPT_OTHERWISE)
 
 
 def write_metadata(data: bytes, form: str, metadata: Metadata) -> tuple[bytes, tuple[str, ...]]:
@@ -187,7 +201,12 @@ def packets(metadata: Metadata) -> dict[str, bytes]:
 def _read(data: bytes) -> tuple[exiv2.ExifData, exiv2.IptcData, exiv2.XmpData, str]:
     file = exiv2.ImageFactory.open(data)
     file.readMetadata()
-    return *map(_copied, (file.exifData(), file.iptcData(), file.xmpData())), file.comment()
+    comment = file.comment().encode(errors="surrogateescape")
+    try:
+        comment = comment.decode()
+    except UnicodeDecodeError:
+        comment = comment.decode("latin-1")  # The most common before UTF-8.
+    return *map(_copied, (file.exifData(), file.iptcData(), file.xmpData())), comment
 
 
 def _carrier(xmp: str = "") -> bytes:

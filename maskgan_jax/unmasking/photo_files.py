@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import io
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ _PREDICTOR = 317
 CREDENTIALS_LEFT_OUT = "Content Credentials (C2PA) left out, which vouch for the photo as it was"
 # How a file names a gain map, which brightens a photo on HDR screens.
 _GAIN_MAPS = (b"hdrgm:Version", b"HDRGainMap", b"hdrgainmap")
+# How a video begins that follows a photo (of HEIC, in a box), also behind other pictures of the same file.
+_VIDEO = re.compile(rb"\0\0\0.ftyp", re.DOTALL)
 # What Photoshop keeps in a JPEG that is kept otherwise: resolution, thumbnails, IPTC and its digest.
 _PHOTOSHOP_KEPT = frozenset({0x03ED, 0x0404, 0x0409, 0x040C, 0x0425})
 
@@ -173,10 +176,12 @@ def _left_out(image: Image.Image, data: bytes) -> Iterator[str]:
         yield "only the first of several pictures"
     elif _is_animated(data):
         yield "only the first picture of an animation" if image.format != "HEIF" else "only the first of several pictures"
-    if jpeg and "mp" not in image.info and (behind := data[jpeg_end(data) :].strip(b"\0")):
-        yield (
-            "video behind the photo left out" if b"ftyp" in behind[:1000] else f"{len(behind)} bytes behind the photo left out"
-        )
+    if _VIDEO.search(data, jpeg_end(data) if jpeg else 1):
+        yield "video behind the photo left out"
+    elif jpeg and "mp" not in image.info and (behind := data[jpeg_end(data) :].strip(b"\0")):
+        yield f"{len(behind)} bytes behind the photo left out"
+    if image.info.get("depth_images"):
+        yield "depth map left out"
     if b"jumb" in data and b"c2pa" in data:
         yield CREDENTIALS_LEFT_OUT
     if isinstance(image.info.get("photoshop"), dict) and image.info["photoshop"].keys() - _PHOTOSHOP_KEPT:
@@ -318,7 +323,9 @@ def write_photo(
         if form == "AVIF":
             options |= packets(metadata)
         data = _encoded(photo.changed(result), form, options, photo.colour_chunks, texts)
-        if form not in ("AVIF", "BMP"):
+        if form == "BMP":
+            notes = ("no label, which .bmp cannot hold",) if label else ()
+        elif form != "AVIF":
             data, notes = write_metadata(data, form, metadata)
     except Exception as error:  # As when reading: on metadata, Pillow can raise anything.
         raise UserError(
@@ -353,8 +360,6 @@ def _encoded(
     pixels: np.ndarray, form: str, options: dict[str, Any], colour_chunks: dict[bytes, bytes], texts: dict[str, str]
 ) -> bytes:
     """The bytes of an image file without metadata; chunks and texts are for PNG."""
-    if form == "BMP":
-        options = {}
     if form == "WEBP":
         options["quality"] = 100 if options.get("lossless") else 90
     if form == "AVIF" or options.get("compression") == "jpeg":

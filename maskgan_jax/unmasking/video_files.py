@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import math
+import re
 from collections.abc import Container, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -14,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageSequence
 
-from maskgan_jax.colours import HDR
+from maskgan_jax.colours import HDR, colour_profile
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import IMAGE_FORMATS, MOST_MEGAPIXELS
+from maskgan_jax.files import IMAGE_FORMATS, MOST_MEGAPIXELS, read_file, to_array, upright
 from maskgan_jax.unmasking.inputs import is_animation
 from maskgan_jax.unmasking.metadata import LABEL
 
@@ -45,6 +46,11 @@ FORMATS = "apng,asf,avi,flv,gif,m4v,matroska,mov,mpeg,mpegts,mpegvideo,mxf,ogg"
 MOST_PIXELS = MOST_MEGAPIXELS * 1_000_000
 # Of all frames of an animation, which are in memory together: 4 GB.
 MOST_MEGAPIXELS_OF_ANIMATION = 1000
+# What a frame takes at least, however small it is, as pixels.
+PIXELS_OF_FRAME = 4096
+# What the metadata of a file say of the file itself; and those in 3GP, which FFmpeg writes but does not read.
+_OF_FILE = frozenset({"compatible_brands", "encoder", "major_brand", "minor_version"})
+_IN_3GP = frozenset({"album", "artist", "comment", "date", "genre", "title"})
 # Where the times of a stream go back by more seconds than this, another file was appended.
 JOINT = 0.3
 # A file is truncated if it ends earlier than it says by more than this many frames, and this fraction of its length.
@@ -70,7 +76,12 @@ def open_video(av: Any, path: Path) -> Iterator[av.VideoStream]:
       UserError: it is no video, or its pictures have more than `MOST_MEGAPIXELS`.
     """
     try:
-        source = av.open(_as_apng(path)) if is_animation(path) else _open(av, path)
+        if is_animation(path):
+            file, metadata = _as_apng(path)
+            source = av.open(file)
+            source.metadata.update(metadata)
+        else:
+            source = _open(av, path)
     except (av.error.FFmpegError, OSError) as error:
         raise UserError(f"{path} is not a readable video ({_reason(error)})") from error
     with source:
@@ -84,24 +95,36 @@ def open_video(av: Any, path: Path) -> Iterator[av.VideoStream]:
         yield video
 
 
-def _as_apng(path: Path) -> io.BytesIO:
-    """An animation as PNG: FFmpeg reads no animated WebP or AVIF."""
+def _as_apng(path: Path) -> tuple[io.BytesIO, dict[str, str]]:
+    """An animation as PNG, upright and in sRGB, and its metadata: FFmpeg reads no WebP or AVIF, and obeys no profile."""
     file = io.BytesIO()
     try:
         with Image.open(path, formats=IMAGE_FORMATS) as image:
+            profile, metadata = colour_profile(image, read_file(path)), _metadata(image)
             frames, lasting, pixels = [], [], 0
             for frame in ImageSequence.Iterator(image):
-                pixels += frame.width * frame.height
+                pixels += max(frame.width * frame.height, PIXELS_OF_FRAME)
                 if pixels > MOST_MEGAPIXELS_OF_ANIMATION * 1_000_000:
                     raise ValueError(f"more than {MOST_MEGAPIXELS_OF_ANIMATION} megapixels in all its frames")
                 frame.load()  # Only then it says how long the frame lasts.
                 lasting.append(frame.info.get("duration", 100))
-                frames.append(frame.copy())
+                frames.append(Image.fromarray(to_array(upright(frame), profile=profile)))
+                if frame.has_transparency_data:
+                    frames[-1].putalpha(255)  # To be told.
             frames[0].save(file, "PNG", save_all=True, append_images=frames[1:], duration=lasting)
+    except UserError as error:
+        raise UserError(f"{path} is {error}") from error
     except Exception as error:  # Damaged files can make Pillow raise anything.
         raise UserError(f"{path} is not a readable animation ({error}); save it as a video first") from error
     file.seek(0)
-    return file
+    return file, metadata
+
+
+def _metadata(image: Image.Image) -> dict[str, str]:
+    """The texts of an animation; and the names of metadata that no video has room for, which will be told."""
+    texts = getattr(image, "text", {"comment": image.info.get("comment", b"").decode(errors="replace")})
+    texts = {key.lower(): str(text) for key, text in texts.items() if text and not key.startswith(("XML:", "Raw profile"))}
+    return texts | dict.fromkeys(image.info.keys() & {"exif", "xmp"}, "")
 
 
 def _kind(av: Any, stream: av.stream.Stream) -> str:
@@ -180,7 +203,7 @@ def decode(
 def prepare(av: Any, items: Iterable[av.VideoFrame | av.Packet], notes: list[str]) -> Iterator[av.VideoFrame | av.Packet]:
     """Frames (and packets between them) as networks take them: HDR becomes SDR, and interlaced frames become whole ones.
 
-    What is done, and transparency that is lost, is added to `notes`.
+    What is done, transparency that is lost, and that sizes change, is added to `notes`.
     """
     graph, like, deinterlaces = None, None, False
     for item in items:
@@ -192,11 +215,15 @@ def prepare(av: Any, items: Iterable[av.VideoFrame | av.Packet], notes: list[str
             yield from _flush(av, graph)
             deinterlaces |= item.interlaced_frame
             filters = {"bwdif": {"mode": "send_frame", "deint": "interlaced"}} if deinterlaces else {}
+            if not item.format.is_planar:  # As those of PNG. PyAV frees the name of a profile twice.
+                filters["sidedata"] = {"mode": "delete", "type": "ICC_PROFILE"}
             if item.color_trc in HDR:
                 filters |= {"scale": TO_SDR, "format": {"pix_fmts": "yuv420p"}}
-            graph, like = _graph(av, item, filters) if filters else None, kind
             done = {"bwdif": "deinterlaced", "scale": "HDR became SDR"}
             told = [done[name] for name in filters if name in done]
+            if like and kind[:2] != like[:2]:
+                told.append("pictures of other sizes became as large as the first")
+            graph, like = _graph(av, item, filters) if filters else None, kind
             if len(item.format.components) in (2, 4):
                 told.append("transparency left out")
             notes += [note for note in told if note not in notes]
@@ -350,11 +377,12 @@ class VideoWriter:
         Raises:
           UserError: it cannot be written, as from all other methods.
         """
-        self._av, self._path = av, path
+        self._av, self._path, self._temporary = av, path, temporary
         self.copied: dict[int, av.stream.Stream] = {}
         self.notes: list[str] = []
         self._aspect = video and video.sample_aspect_ratio  # Of a pixel: width by height.
         self._last: int | None = None  # The time of the last frame.
+        self._late: Fraction | None = None  # By how much the first frame's is later than in the source.
         self._waiting: list[tuple[int, av.Packet]] | None = []  # For the first frame, whose size the file begins with.
         self._encoder = ENCODERS.get(path.suffix.lower(), "libx264")
         rate = (video and video.average_rate) or Fraction(CAMERA_RATE)
@@ -379,7 +407,10 @@ class VideoWriter:
         chapters = source.chapters() if keep_metadata else []
         self._container.set_chapters(chapters)
         if keep_metadata:
-            self._container.metadata.update(source.metadata)
+            self._container.metadata.update({key: text for key, text in source.metadata.items() if key not in _OF_FILE})
+            # Keys such as com.apple.quicktime.make: then all metadata are written as such.
+            if self._path.suffix.lower() in (".m4v", ".mov", ".mp4") and any(key.startswith("com.") for key in source.metadata):
+                self._container.options["movflags"] = "use_metadata_tags"
             # The rest says how the video was encoded, which is no longer true.
             self._video.metadata.update({key: video.metadata[key] for key in ("language", "title") if key in video.metadata})
         if video.metadata.get("alpha_mode") == "1":  # Beside the pictures, in WebM.
@@ -442,8 +473,13 @@ class VideoWriter:
         )
         # A missing time is one frame later than the last; one that goes back, or is too close, is the next that can be written.
         if pts is not None:
-            place = round(pts * time_base / context.time_base)
-            place = place if self._last is None else max(place, self._last + 1)
+            exact = pts * time_base / context.time_base
+            place = round(exact) if self._last is None else max(round(exact), self._last + 1)
+            self._late = place - exact if self._late is None else self._late
+            note = f"times of pictures moved to a steady rate, as {self._path.suffix} has"
+            # Of a frame; the times of most files are rounded to less.
+            if self._encoder.startswith("mpeg") and abs(place - exact - self._late) > 0.25 and note not in self.notes:
+                self.notes.append(note)
         else:
             place = 0 if self._last is None else self._last + max(1, round(1 / (self._rate * context.time_base)))
         self._last = place
@@ -486,10 +522,21 @@ class VideoWriter:
             self._container.mux(packet)
 
     def finish(self) -> None:
-        """Flushes the encoder, and finishes the file."""
+        """Flushes the encoder, finishes the file, and notes which metadata it could not hold."""
         with self._as_user_errors():
             self._container.mux(self._video.encode(None))
             self._container.close()
+        metadata, kept = self._container.metadata, set()
+        with contextlib.suppress(self._av.error.FFmpegError), _open(self._av, self._temporary) as file:
+            kept = {key.lower() for key in file.metadata}
+        if self._path.suffix.lower() in (".3g2", ".3gp"):
+            kept |= _IN_3GP
+        lost = {key for key in metadata if re.sub(r"-\w{3}$", "", key.lower()) not in kept}  # A title in English: title-eng.
+        if "comment" in lost and metadata["comment"].startswith(LABEL):
+            self.notes.append(f"no label, which {self._path.suffix} cannot hold")
+            lost.remove("comment")
+        if lost:
+            self.notes.append(f"metadata left out ({', '.join(sorted(lost))})")
 
 
 def _reason(error: Exception) -> str:

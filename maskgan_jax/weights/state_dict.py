@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
-import safetensors.numpy
+import safetensors
 
 from maskgan_jax.errors import UserError
 
@@ -77,7 +77,10 @@ def parse_state_dict(data: bytes) -> dict[str, np.ndarray]:
     """
     try:
         if data[8:9] == b"{":
-            return safetensors.numpy.load(data)
+            return {
+                name: np.frombuffer(tensor["data"], _safetensors_dtype(tensor["dtype"])).reshape(tensor["shape"])
+                for name, tensor in safetensors.deserialize(data)
+            }
         state = _read_zip(data) if zipfile.is_zipfile(io.BytesIO(data)) else _read_legacy(data)
         arrays = dict(_arrays(state, "", itertools.count())) if isinstance(state, dict) else {}
     except Exception as error:  # A damaged or hostile file can fail in almost any way.
@@ -85,6 +88,12 @@ def parse_state_dict(data: bytes) -> dict[str, np.ndarray]:
     if not arrays:
         raise UserError("not a state dict (a mapping from names to tensors); save `model.state_dict()`")
     return arrays
+
+
+def _safetensors_dtype(name: str) -> np.dtype:
+    """The type that a safetensors file calls `F32`, for example. Its own reader for NumPy has no bfloat16."""
+    special = {"BF16": ml_dtypes.bfloat16, "BOOL": np.bool_}.get(name)
+    return np.dtype(special or f"{name[0].lower()}{int(name[1:]) // 8}")
 
 
 def _arrays(state: Any, name: str, mappings: Iterator[int]) -> Iterator[tuple[str, np.ndarray]]:

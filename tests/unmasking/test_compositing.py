@@ -1,4 +1,5 @@
 import dataclasses
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -42,6 +43,22 @@ def test_a_given_mask_does_not_show_between_two_faces():
     mask[200:800, 100:900] = 255
     result = composite(np.zeros((1024, 1024, 3), np.uint8), faces, nearest_faces(mask, faces))
     assert (result[210:790, 110:890] == 200).all() and not result[mask == 0].any()
+
+
+def test_a_large_mask_is_divided_in_little_memory():
+    square = FaceSquare.within_aligned(1024, 64, 1.0)
+    noses = np.array([(300, 500), (800, 1000), (100, 1500)])
+    faces = [drawn_face(square, landmarks=np.full((68, 2), nose)) for nose in noses]
+    mask = np.full((2000, 1000), 255, np.uint8)
+    mask[600:700, 100:900] = 127
+    tracemalloc.start()
+    nearest = nearest_faces(mask, faces)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    y, x = np.indices(mask.shape)
+    expected = np.argmin([np.hypot(x - nose[0], y - nose[1]) for nose in noses], axis=0)
+    np.testing.assert_array_equal(nearest, np.where(mask > 127, expected, -1))
+    assert peak < 20 * mask.size
 
 
 def test_the_face_mask_does_not_show_through_beside_the_eyes():

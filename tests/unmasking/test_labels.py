@@ -1,8 +1,10 @@
 import http.server
 import json
 import threading
+import tracemalloc
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -103,6 +105,19 @@ def test_a_result_that_cannot_be_signed_replaces_nothing(error, unmasker, portra
             unmask_photo(job, unmasker, Outputs(tmp_path / "out", credentials=credentials, overwrite=True))
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == older
         assert all((tmp_path / "out" / name).read_bytes() == b"older" for name in older)
+
+
+def test_a_large_file_is_not_signed_in_memory(tmp_path):
+    path = tmp_path / "a.png"
+    noise = np.random.default_rng(0).integers(0, 256, (1000, 2000, 3), np.uint8)
+    path.write_bytes(cv2.imencode(".png", noise, [cv2.IMWRITE_PNG_COMPRESSION, 0])[1].tobytes())
+    credentials = Credentials("test")
+    tracemalloc.start()
+    credentials.sign(path, path, "png")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.5 * path.stat().st_size
+    manifest_of(path, "png")
 
 
 def test_the_key_may_come_first(tmp_path):

@@ -8,10 +8,11 @@ from xml.etree import ElementTree
 import exiv2
 import numpy as np
 import pytest
-from PIL import ExifTags, Image, IptcImagePlugin, PngImagePlugin
+from PIL import ExifTags, Image, IptcImagePlugin, PngImagePlugin, TiffImagePlugin
 
+from maskgan_jax.files import open_image
 from maskgan_jax.unmasking.metadata import LABEL, SOURCE_TYPE
-from maskgan_jax.unmasking.photo_files import read_photo, write_photo
+from maskgan_jax.unmasking.photo_files import _left_out, read_photo, write_photo
 
 IPTC_EXT = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 OWN = "http://cv.iptc.org/newscodes/digitalsourcetype/digitalCapture"
@@ -112,6 +113,46 @@ def test_instructions_and_history_of_the_photo_stay(picture, tmp_path):
     assert text.index("Camera") < text.index("maskgan_jax", text.index("History"))
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_software_goes_into_the_history(form, picture, tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Software] = b"Camera \xe9\x01 2.0"
+    path = saved(picture, form, tmp_path / "a", exif=exif)
+    for name in ("once", "twice"):
+        unmasked(path, tmp_path / name)
+        _, _, text = properties(tmp_path / name)
+        assert text.count("Software was Camera ") == 1
+        path = tmp_path / name
+
+
+def test_tags_that_a_tiff_loses_are_told(picture, tmp_path):
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[ExifTags.Base.DocumentName], tags[ExifTags.Base.PageName], tags[ExifTags.Base.Artist] = "a scan", "a page", "me"
+    tags[42112] = "<GDALMetadata/>"
+    Image.fromarray(picture).save(tmp_path / "a.tif", tiffinfo=tags, icc_profile=b"-", dpi=(300, 300))
+    assert unmasked(tmp_path / "a.tif", tmp_path / "out.tif") == ("TIFF tags left out (DocumentName, PageName, 0xa480)",)
+
+
+def test_videos_behind_several_pictures_and_in_heic_are_told(picture, tmp_path):
+    video = b"\0\0\0\x18ftypmp42" + bytes(60) + b"moov"
+    image, path = Image.fromarray(picture), tmp_path / "a"
+    image.save(path, "MPO", save_all=True, append_images=[image])
+    path.write_bytes(path.read_bytes() + video)
+    assert {"only the first of several pictures", "video behind the photo left out"} == set(unmasked(path, tmp_path / "out"))
+    image.save(path, "HEIF")
+    path.write_bytes(path.read_bytes() + (len(video) + 8).to_bytes(4) + b"mpvd" + video)
+    assert set(unmasked(path, tmp_path / "out")) == {"HEIC became JPEG", "video behind the photo left out"}
+
+
+def test_a_depth_map_is_told(picture, tmp_path):
+    """Pillow names it; no writer of it is at hand."""
+    image = Image.fromarray(picture)
+    image.save(tmp_path / "a", "HEIF")
+    with open_image((tmp_path / "a").read_bytes()) as image:
+        image.info["depth_images"] = [None]
+        assert list(_left_out(image, (tmp_path / "a").read_bytes())) == ["depth map left out"]
+
+
 def test_iptc_comments_and_texts_stay(picture, tmp_path):
     field = b"\x1c\x02\x78\0\x09A caption\0"
     irb = b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0" + struct.pack(">I", len(field) - 1) + field
@@ -136,6 +177,21 @@ def test_iptc_comments_and_texts_stay(picture, tmp_path):
         unmasked(tmp_path / f"a.{kind}", tmp_path / f"bare.{kind}", keep_metadata=False, label=False)
         data = (tmp_path / f"bare.{kind}").read_bytes()
         assert not any(one in data for one in (b"caption", b"comment", b"title", b"Author", b"mine"))
+
+
+def test_bmp_has_room_for_its_resolution_alone(picture, tmp_path):
+    saved(picture, "BMP", tmp_path / "a.bmp", dpi=(300, 300))
+    assert unmasked(tmp_path / "a.bmp", tmp_path / "out.bmp") == ("no label, which .bmp cannot hold",)
+    assert unmasked(tmp_path / "a.bmp", tmp_path / "bare.bmp", label=False) == ()
+    with Image.open(tmp_path / "out.bmp") as image:
+        assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+
+
+def test_a_comment_that_is_not_utf8(picture, tmp_path):
+    saved(picture, "JPEG", tmp_path / "a.jpg", comment=b"\xe9t\xe9")
+    assert not unmasked(tmp_path / "a.jpg", tmp_path / "out.jpg")
+    with Image.open(tmp_path / "out.jpg") as image:
+        assert image.info["comment"].rstrip(b"\0").decode() == "été"
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])

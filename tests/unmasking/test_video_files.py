@@ -1,7 +1,9 @@
 """What a video keeps of its file, and what is told of the rest."""
 
+import io
 import json
 import os
+import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -10,11 +12,13 @@ import cv2
 import numpy as np
 import pytest
 from colour_signals import STORED, linear
-from PIL import Image
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
+from maskgan_jax.colours import _profile_by_numbers
 from maskgan_jax.errors import UserError
+from maskgan_jax.files import read_image
 from maskgan_jax.unmasking import video_files
-from maskgan_jax.unmasking.inputs import Job
+from maskgan_jax.unmasking.inputs import Job, is_animation
 from maskgan_jax.unmasking.metadata import LABEL
 from maskgan_jax.unmasking.outputs import Outputs
 from maskgan_jax.unmasking.video import unmask_video
@@ -184,6 +188,80 @@ def test_of_an_animation_each_frame_is_unmasked(name, clip, run, tmp_path):
     assert (tmp_path / "out" / f"bare_{name}").read_bytes() == (tmp_path / f"bare_{name}").read_bytes()
 
 
+def test_pictures_with_a_colour_profile(tmp_path):
+    """PyAV frees the name of a profile twice if it is asked for anything beside a frame: Python then ends."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture = io.BytesIO()
+    Image.new("RGB", (64, 48), (200, 60, 90)).save(picture, "PNG", icc_profile=profile)
+    with av.open(str(tmp_path / "clip.mov"), "w") as container:
+        stream = container.add_stream("png", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb24"
+        for number in range(3):
+            packet = av.Packet(picture.getvalue())
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, number, number, Fraction(1, 25)
+            container.mux(packet)
+    unmasking = (
+        "import av, gc, sys; from pathlib import Path; from maskgan_jax.unmasking.video_files import *;"
+        "path, counts = Path(sys.argv[1]), {'frames': 0, 'damaged_packets': 0}\n"
+        "with open_video(av, path) as video:\n"
+        "    for frame in prepare(av, decode(av, video, (), counts, []), []): print(upright_frame(av, frame, path)[0, 0])\n"
+        "del frame, video; gc.collect()"
+    )
+    done = subprocess.run([sys.executable, "-c", unmasking, tmp_path / "clip.mov"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "[200  60  90]\n" * 3), done.stderr
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.avif"])
+def test_animations_are_read_as_photos_are(name, tmp_path):
+    """Each frame, in the colours of its profile (of Display P3, and long), and upright."""
+    colours = np.uint8([[(250, 60, 40), (60, 250, 40)]]).repeat(48, axis=0).repeat(32, axis=1)
+    frames = [Image.fromarray(colours // by) for by in (1, 2, 3)]
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    turned = {} if name.endswith(("gif", "avif")) else {"exif": exif}  # AVIF: Pillow crashes.
+    profile = _profile_by_numbers(12, 13)
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], quality=95, icc_profile=profile, **turned)
+    assert is_animation(tmp_path / name)
+    counts = {"frames": 0, "damaged_packets": 0}
+    with video_files.open_video(av, tmp_path / name) as video:
+        pictures = [item.to_ndarray(format="rgb24") for item in video_files.decode(av, video, (), counts, []) if item]
+    expected = read_image(tmp_path / name)
+    assert len(pictures) == 3 and pictures[0].shape == ((64, 48, 3) if turned else (48, 64, 3))
+    np.testing.assert_array_equal(pictures[0], expected)
+    if name != "a.gif":
+        assert np.abs(expected.astype(int) - (np.rot90(colours, -1) if turned else colours)).max() > 20
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png"])
+def test_metadata_of_animations(name, clip, unmasker, tmp_path):
+    """Texts are kept, others told."""
+    text, exif = PngImagePlugin.PngInfo(), Image.Exif()
+    text.add_text("Comment", "mine")
+    text.add_text("Title", "ours")
+    exif[ExifTags.Base.Make] = "Camera"
+    options = {"a.gif": {"comment": b"mine"}, "a.png": {"pnginfo": text, "exif": exif}}.get(name)
+    options = options or {"exif": exif, "xmp": b"<x/>"}
+    frames = [Image.fromarray(picture) for picture in clip[:3]]
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **options)
+    line = unmask_video(Job(tmp_path / name, Path("a.mp4")), unmasker, Outputs(tmp_path / "out"))
+    *_, kept = read_video(tmp_path / "out" / "a.mp4")
+    assert kept["comment"] == (LABEL if name == "a.webp" else f"{LABEL} mine") and kept.get("title") == (
+        "ours" if name == "a.png" else None
+    )
+    told = {"a.webp": "metadata left out (exif, xmp), ", "a.png": "metadata left out (exif), "}.get(name, "")
+    assert f"frames per second, {told}animation became a video" in line
+
+
+def test_animations_in_hdr_are_refused(run, tmp_path):
+    frames = [Image.new("RGB", (64, 48), (shade, 0, 0)) for shade in (0, 120, 240)]
+    frames[0].save(tmp_path / "a.avif", save_all=True, append_images=frames[1:])
+    data = (tmp_path / "a.avif").read_bytes()
+    place = data.index(b"colrnclx") + 8
+    (tmp_path / "a.avif").write_bytes(data[:place] + bytes((0, 9, 0, 16)) + data[place + 4 :])
+    code, _, err = run(tmp_path / "a.avif", f"--out={tmp_path / 'out'}")
+    assert code == 1 and "a.avif is not a readable picture (HDR, which would become 8 bits" in err
+
+
 def test_transparency_is_told(clip, unmasker, tmp_path):
     path = tmp_path / "clip.mov"
     with av.open(str(path), "w") as container:
@@ -336,6 +414,15 @@ def test_mpeg_of_a_rate_that_mpeg_does_not_know(clip, unmasker, tmp_path):
     np.testing.assert_allclose(np.diff(times), 1 / 30, atol=0.002)
 
 
+@pytest.mark.parametrize("suffix", [".avi", ".mpg"])
+def test_a_variable_rate_that_becomes_steady_is_told(suffix, clip, unmasker, tmp_path):
+    for times, told in ((range(0, 400, 40), False), ([0, 40, 100, 110, 115, 200, 290, 300, 310, 500], True)):
+        write_video(tmp_path / "clip.mkv", clip, sound=False, times=list(times))
+        path = (tmp_path / "clip.mkv").rename(tmp_path / f"clip{suffix}")
+        line, (pictures, *_) = unmasked(path, unmasker, tmp_path / str(told))
+        assert len(pictures) == 10 and (f"times of pictures moved to a steady rate, as {suffix} has" in line) == told
+
+
 @pytest.mark.parametrize(("sides", "rate"), [((239, 319), 25), ((240, 320), Fraction(1000000, 33367))])
 def test_avi_of_odd_sides_and_rates(sides, rate, clip, unmasker, tmp_path):
     path = tmp_path / "clip.avi"
@@ -394,6 +481,38 @@ def test_metadata_and_chapters(suffix, clip, unmasker, tmp_path):
     # What was unmasked before is labelled once.
     _, (*_, again) = unmasked(tmp_path / "kept" / path.name, unmasker, tmp_path / "again")
     assert again.get("comment", again.get("COMMENT")) == f"{LABEL} mine"
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".mp4"])
+def test_metadata_of_phones(suffix, clip, unmasker, tmp_path):
+    """They have keys of their own, which no other video may be given."""
+    path = tmp_path / f"clip{suffix}"
+    theirs = {"com.apple.quicktime.make": "Apple", "com.apple.quicktime.location.ISO6709": "+48.1+011.5/"}
+    with av.open(str(path), "w", options={"movflags": "use_metadata_tags"}) as container:
+        container.metadata.update(theirs | {"title": "ours"})
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for picture in clip[:3]:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    line, (*_, kept) = unmasked(path, unmasker, tmp_path / "out")
+    assert theirs.items() <= kept.items() and kept["title"] == "ours" and kept["comment"] == LABEL
+    assert "left out" not in line
+    remuxed(path, tmp_path / "clip.mkv", {"lens": "wide", "title": "ours"})
+    (tmp_path / "clip.mkv").rename(path)
+    line, (*_, kept) = unmasked(path, unmasker, tmp_path / "lost")
+    assert kept["title"] == "ours" and line.endswith("metadata left out (LENS)")
+
+
+@pytest.mark.parametrize("suffix", [".3gp", ".mpg", ".ts", ".vob"])
+def test_a_label_that_a_format_cannot_hold_is_told(suffix, clip, unmasker, tmp_path):
+    write_video(tmp_path / "clip.mkv", clip, sound=False)
+    (tmp_path / "clip.mkv").rename(tmp_path / f"clip{suffix}")
+    job = Job(tmp_path / f"clip{suffix}", Path(f"clip{suffix}"))
+    line = unmask_video(job, unmasker, Outputs(tmp_path / "out"))
+    labelled = LABEL.encode() in (tmp_path / "out" / f"clip{suffix}").read_bytes()
+    assert labelled == (suffix == ".3gp") == (f"no label, which {suffix} cannot hold" not in line)
+    assert "no label" not in unmask_video(job, unmasker, Outputs(tmp_path / "bare", label=False))
 
 
 def test_what_is_copied_and_what_is_left_out(clip, unmasker, tmp_path):
@@ -471,6 +590,7 @@ def test_frames_of_another_size_within_a_video(clip, unmasker, tmp_path):
     path.write_bytes((tmp_path / "one.mpg").read_bytes() + (tmp_path / "two.mpg").read_bytes())
     line, (pictures, *_) = unmasked(path, unmasker, tmp_path / "out")
     assert len(pictures) >= 10 and {picture.shape for picture in pictures} == {(240, 320, 3)}
+    assert "pictures of other sizes became as large as the first" in line
 
 
 def test_a_truncated_video_is_done_as_far_as_it_goes(clip, unmasker, tmp_path):
@@ -497,9 +617,10 @@ def test_a_truncated_video_that_begins_with_its_contents(suffix, clip, unmasker,
     assert f"ends early: {len(pictures)} of about 3" in note and note in line  # AVI counts one that is empty.
 
 
-def remuxed(path, into, **options):
+def remuxed(path, into, metadata=None, **options):
     """The packets of a video in another file."""
     with av.open(str(path)) as source, av.open(str(into), "w", options=options) as copy:
+        copy.metadata.update(metadata or {})
         streams = {stream.index: copy.add_stream_from_template(stream) for stream in source.streams}
         for packet in source.demux():
             if packet.size:
@@ -570,3 +691,15 @@ def test_animations_of_too_many_pixels(run, tmp_path, monkeypatch):
     frames[0].save(tmp_path / "animation.webp", save_all=True, append_images=frames[1:])
     code, _, err = run(tmp_path / "animation.webp", f"--out={tmp_path / 'out'}")
     assert code == 1 and "is not a readable animation (more than 0.01 megapixels in all its frames)" in err
+
+
+def test_animations_of_too_many_frames(tmp_path, monkeypatch):
+    """Each takes memory, however small it is."""
+    monkeypatch.setattr(video_files, "MOST_MEGAPIXELS_OF_ANIMATION", 0.01)
+    frames = [Image.new("RGB", (1, 1), (shade, 0, 0)) for shade in (0, 120, 240)]
+    frames[0].save(tmp_path / "animation.gif", save_all=True, append_images=frames[1:])
+    with (
+        pytest.raises(UserError, match="more than 0.01 megapixels in all its frames"),
+        video_files.open_video(av, tmp_path / "animation.gif"),
+    ):
+        pass

@@ -4,8 +4,10 @@ import tracemalloc
 import zipfile
 from collections import OrderedDict
 
+import ml_dtypes
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.weights.state_dict import LEGACY_MAGIC, LEGACY_PROTOCOL, parse_state_dict, read_state_dict
@@ -49,6 +51,16 @@ def test_checkpoints_that_hold_more_than_a_state_dict(tmp_path):
     read = read_state_dict(tmp_path / "state.pth")
     assert list(read) == ["G.module.w", "optimizer.state.0.avg"]
     np.testing.assert_array_equal(read["G.module.w"].astype(np.float32), weight.bfloat16().float().numpy())
+
+
+def test_safetensors_of_all_types(tmp_path):
+    types = "bool uint8 int8 uint16 int16 uint32 int32 uint64 int64 float16 float32 float64 complex64 bfloat16".split()
+    arrays = {name: np.array([[0, 1], [1, 0]]).astype(ml_dtypes.bfloat16 if name == "bfloat16" else name) for name in types}
+    safetensors.numpy.save_file(arrays, tmp_path / "state.safetensors")
+    read = read_state_dict(tmp_path / "state.safetensors")
+    assert {name: array.dtype for name, array in read.items()} == {name: array.dtype for name, array in arrays.items()}
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(read[name], array)
 
 
 @pytest.mark.parametrize("key", [0.5, None, (1, 2)])
