@@ -372,10 +372,16 @@ def new_page(chromium):
 def test_a_network_that_is_not_whole(new_page, address, site):
     half = (site / "networks" / "landmarks.onnx").read_bytes()[:100_000]
     new_page.route("**/landmarks.onnx*", lambda route: route.fulfill(body=half))
+    later = []
+    new_page.route("**/detector.onnx*", lambda route: later.append(route))
     new_page.goto(address)
     new_page.wait_for_selector("body[data-state=failed]")
+    with new_page.expect_event("requestfinished", lambda request: "detector.onnx" in request.url):
+        later[0].continue_()
+    new_page.wait_for_timeout(200)  # It is not said that this file goes on loading.
+    assert new_page.inner_text("#status") == "That did not work." and new_page.is_hidden("#progress")
     assert "landmarks.onnx is not complete, or not what it must be" in new_page.inner_text("#warnings")
-    new_page.unroute("**/landmarks.onnx*")
+    new_page.unroute_all()
     new_page.reload()  # Nothing of it was kept.
     wait_until_loaded(new_page)
     assert new_page.get_attribute("body", "data-state") == "ready"

@@ -50,6 +50,7 @@ function fail(error) {
 }
 
 function showProgress({ loaded, total }) {
+  if (document.body.dataset.state === "failed") return; // Of files that are still loaded beside the one that could not be.
   $("progress").hidden = loaded >= total;
   $("progress").value = loaded / total;
   say(loaded < total ? "Loading the networks …" : "Trying out the networks …");
