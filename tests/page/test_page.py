@@ -387,6 +387,23 @@ def test_a_network_that_is_not_whole(new_page, address, site):
     assert new_page.get_attribute("body", "data-state") == "ready"
 
 
+@pytest.mark.parametrize(
+    "file, words",
+    [
+        ("detection.js", "The page's scripts could not be started: check the connection"),
+    ],
+)
+def test_a_file_that_cannot_be_had(new_page, address, file, words, portrait):
+    """It says so, also to those who open a photo."""
+    new_page.route(f"**/{file}", lambda route: route.fulfill(status=404, body="<!doctype html>"))
+    new_page.goto(address)
+    new_page.wait_for_selector("body[data-state=failed]")
+    assert words in new_page.inner_text("#warnings") and new_page.is_hidden("#progress")
+    new_page.set_input_files("#file", {"name": "portrait.png", "mimeType": "image/png", "buffer": encode_png(portrait)})
+    new_page.wait_for_selector("body[data-photo=failed]")
+    assert words in new_page.inner_text("#warnings") and new_page.is_hidden("#spinner")
+
+
 def test_without_threads_space_and_camera(new_page, address, portrait):
     """All at once: it says each in a sentence, and works."""
 

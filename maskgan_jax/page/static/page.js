@@ -22,7 +22,11 @@ worker.onmessage = ({ data }) => {
   if (data.error) reject(new Error(data.error));
   else resolve(data);
 };
-worker.onerror = () => fail(new Error("This browser cannot run the page's scripts; take a newer one."));
+worker.onerror = () => {
+  const error = new Error("The page's scripts could not be started: check the connection and reload the page, or take a newer browser.");
+  for (const { reject } of waiting.values()) reject(error);
+  waiting.clear();
+};
 
 let requests = 0;
 function ask(kind, message = {}, transfer = []) {
