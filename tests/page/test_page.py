@@ -316,9 +316,14 @@ def test_a_camera(page):
 
 
 def test_a_second_camera_begins_anew(page, portrait):
-    """Its first frame is searched for faces: the one that the first camera saw is not followed."""
+    """
+    Its first frame is searched for faces: the one that the first camera saw is not followed. It takes the place of a photo that is
+    opened while it is asked for, a second click starts no other, its network is there already, and when it is unplugged, it says so.
+    """
     page.reload()
     wait_until_loaded(page)
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
     page.evaluate(
         """async (address) => {
           const photo = Object.assign(new Image(), { src: address });
@@ -329,7 +334,12 @@ def test_a_second_camera_begins_anew(page, portrait):
             context.fillRect(0, 0, 512, 512);
             context.drawImage(photo, window.place, window.place, 512 - window.place, 512 - window.place);
           }, 50);
-          navigator.mediaDevices.getUserMedia = async () => canvas.captureStream();
+          window.streams = [];
+          navigator.mediaDevices.getUserMedia = async () => {
+            await new Promise((resolve) => setTimeout(resolve, 500));
+            window.streams.push(canvas.captureStream());
+            return window.streams.at(-1);
+          };
         }""",
         "samples/portrait_0.png",
     )
@@ -338,11 +348,24 @@ def test_a_second_camera_begins_anew(page, portrait):
         page.evaluate("(place) => { window.place = place; delete document.body.dataset.rate; }", place)
         page.wait_for_timeout(200)
         page.click("#camera")
+        page.evaluate("document.querySelector('#camera').click()")
+        high = np.zeros((600, 512, 3), np.uint8)
+        page.set_input_files("#file", {"name": "high.png", "mimeType": "image/png", "buffer": encode_png(high)})
         page.wait_for_selector("body[data-rate]")
+        assert page.evaluate("document.querySelector('#after').height") == 512 and page.is_hidden("#spinner")
         after = np.reshape(page.evaluate(shown), (512, 512, 4))[place:, place:, :3]
-        page.click("#stop")
+        if place == 0:
+            page.click("#stop")
+            kept = "caches.open('maskgan-large-files')"
+            page.evaluate(f"{kept}.then((kept) => kept.delete('networks/fast.onnx', {{ ignoreSearch: true }}))")
+            asked.clear()
         before = cv2.resize(portrait, (512 - place, 512 - place), interpolation=cv2.INTER_AREA).astype(int)
         assert np.mean(np.abs(after - before).max(axis=-1) > 40) > 0.01
+    assert not any("fast.onnx" in url for url in asked)
+    assert page.evaluate("window.streams.length") == 2
+    page.evaluate("window.streams[1].getTracks()[0].stop()")
+    page.wait_for_selector("#warnings li:has-text('it was unplugged')")
+    assert page.is_visible("#drop")
 
 
 def test_without_a_network(context, page, portrait):

@@ -268,10 +268,14 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
     if (others.length) warn(`Only ${file.name} was opened: one photo at a time.`);
   });
 }
+/** Forgets the photo; what is still done with it, or another that is being opened, counts no more. */
+function forget() {
+  photo = result = opening = null;
+  busy(false);
+}
+
 $("another").addEventListener("click", () => {
-  busy(false); // What is still worked on counts no more.
-  photo = null;
-  result = null;
+  forget();
   for (const [id, hidden] of [["stage", true], ["tools", true], ["drop", false]]) $(id).hidden = hidden;
   say("Ready.");
   $("file").focus();
@@ -311,32 +315,40 @@ const camera = new Camera($("video"));
 
 $("camera").addEventListener("click", async () => {
   $("warnings").replaceChildren();
+  $("camera").disabled = true; // While the browser asks whether it may be used.
   try {
     await camera.start();
   } catch (error) {
     return fail(error);
+  } finally {
+    $("camera").disabled = false;
   }
-  photo = null;
+  if (!camera.stream) return;
+  forget();
   for (const [id, hidden] of [["drop", true], ["stage", false], ["tools", true], ["camera-tools", false]]) $(id).hidden = hidden;
   edit(false);
   compare(0);
   $("slider").hidden = true;
   $("caption").textContent = "";
-  await ready.then(live, () => stopCamera());
+  await live(camera.stream);
 });
 
-/** Works on one frame after another until the camera stops. */
-async function live() {
+/** Works on one frame of `stream` after another until the camera stops. */
+async function live(stream) {
   let rate = 0;
   let isFirst = true;
-  let last = performance.now();
   try {
-    while (camera.running) {
+    await ready;
+    let last = performance.now();
+    while (camera.stream === stream) {
+      if (!stream.active) throw new Error("The camera gives no more pictures: it was unplugged, or another program took it.");
       const { width, height, pixels } = camera.frame();
       const answer = await ask("frame", { width, height, pixels, isFirst }, [pixels.buffer]);
       isFirst = false;
-      if (!camera.running) return;
-      for (const name of ["before", "after"]) if ($(name).width !== width) Object.assign($(name), { width, height });
+      if (camera.stream !== stream) return;
+      for (const name of ["before", "after"]) {
+        if ($(name).width !== width || $(name).height !== height) Object.assign($(name), { width, height });
+      }
       $("after").getContext("2d").putImageData(new ImageData(answer.pixels, width, height), 0, 0);
       if (!rate) say("The camera is on; nothing is recorded.");
       const now = performance.now();
@@ -347,13 +359,14 @@ async function live() {
       if (document.hidden) await new Promise((resolve) => setTimeout(resolve, 250));
     }
   } catch (error) {
+    if (camera.stream !== stream) return;
     stopCamera();
     fail(error);
   }
 }
 
 function stopCamera() {
-  if (!camera.running) return;
+  if (!camera.stream) return;
   camera.stop();
   $("camera-tools").hidden = true;
   $("slider").hidden = false;

@@ -10,6 +10,7 @@ const DETECT_EVERY = 12;
 
 let networks;
 let unmasker;
+let fast; // The unmasker of the camera, whose generator is loaded with its first frame.
 let video;
 let queue = Promise.resolve();
 
@@ -59,17 +60,17 @@ async function unmask({ width, height, pixels, mask }) {
  * beside the squares. With the first frame of a camera, the faces of the last one are forgotten.
  */
 async function frame({ width, height, pixels, isFirst }) {
-  if (isFirst) video = undefined;
-  video ??= { count: 0, faces: [], unmasker: new Unmasker({ ...networks, generator: await networks.fast() }) };
-  const { aligner, inpainter, detector } = video.unmasker;
+  if (isFirst) video = { count: 0, faces: [] };
+  fast ??= new Unmasker({ ...networks, generator: await networks.fast() });
+  const { aligner, inpainter, detector } = fast;
   const photo = withoutAlpha(pixels, width, height);
   const isSearched = video.count++ % DETECT_EVERY === 0 || !video.faces.length;
-  if (isSearched) video.faces = await video.unmasker.aligned(photo, await detectFaces(photo, detector));
+  if (isSearched) video.faces = await fast.aligned(photo, await detectFaces(photo, detector));
   const drawn = [];
   for (const [i, found] of video.faces.entries()) {
     const followed = () => aligner.landmarks(photo, aligner.squareAround(found.landmarks), 1);
     const landmarks = isSearched ? found.landmarks : await followed();
-    const face = await video.unmasker.withMask(photo, { ...found, landmarks }, isSearched);
+    const face = await fast.withMask(photo, { ...found, landmarks }, isSearched);
     video.faces[i] = face;
     drawn.push(face.masked && !face.leftOut ? await inpainter.redraw(face) : face);
   }
