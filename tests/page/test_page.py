@@ -414,6 +414,8 @@ def test_a_network_that_is_not_whole(new_page, address, site):
     "file, words",
     [
         ("detection.js", "The page's scripts could not be started: check the connection"),
+        ("site.json", "site.json could not be loaded; check the connection"),
+        ("ort.wasm.bundle.min.mjs", "ort.wasm.bundle.min.mjs could not be loaded; check the connection"),
     ],
 )
 def test_a_file_that_cannot_be_had(new_page, address, file, words, portrait):
@@ -425,6 +427,22 @@ def test_a_file_that_cannot_be_had(new_page, address, file, words, portrait):
     new_page.set_input_files("#file", {"name": "portrait.png", "mimeType": "image/png", "buffer": encode_png(portrait)})
     new_page.wait_for_selector("body[data-photo=failed]")
     assert words in new_page.inner_text("#warnings") and new_page.is_hidden("#spinner")
+
+
+def test_without_webassembly_and_samples(new_page, address):
+    """WebAssembly there is, but not such as the networks need."""
+
+    def validate_nothing(route):
+        response = route.fetch()
+        route.fulfill(response=response, body=response.text() + "WebAssembly.validate = () => false;")
+
+    new_page.route("**/worker.js", validate_nothing)
+    new_page.goto(address)
+    new_page.wait_for_selector("#samples img")
+    new_page.route("**/samples/*", lambda route: route.abort())
+    new_page.click("#samples button")
+    new_page.wait_for_selector("#warnings li:has-text('The sample could not be loaded')")
+    new_page.wait_for_selector("#warnings li:has-text('This browser cannot run the networks')")
 
 
 def test_without_threads_space_and_camera(new_page, address, portrait):

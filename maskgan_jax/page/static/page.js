@@ -1,5 +1,6 @@
 /** The page: takes photos, shows what becomes of them, and lets masks be edited. All computing is in worker.js. */
 import { Camera } from "./camera.js";
+import { loadSite } from "./download.js";
 import { MaskEditor } from "./mask_editor.js";
 import { readPhoto, writePhoto } from "./photo_files.js";
 
@@ -8,7 +9,7 @@ const LARGEST_SHOWN = 2048;
 
 const $ = (id) => document.getElementById(id);
 const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
-const site = fetch("site.json").then((response) => response.json());
+const site = loadSite();
 
 // ---- the worker ----
 
@@ -64,7 +65,7 @@ function showProgress({ loaded, total }) {
 // ---- loading ----
 
 const wanted = new URLSearchParams(location.search).get("backend") ?? undefined;
-const ready = ask("load", { wanted }).then(({ backend, threads, differences }) => {
+const ready = Promise.all([ask("load", { wanted }), site]).then(([{ backend, threads, differences }]) => {
   $("progress").hidden = true;
   const threadsText = threads === 1 ? "1 thread" : `${threads} threads`;
   $("backend").textContent = backend === "webgpu" ? "Runs on WebGPU." : `Runs on WebAssembly, ${threadsText}.`;
@@ -300,14 +301,19 @@ site.then(({ samples, version }) => {
       const button = Object.assign(document.createElement("button"), { type: "button" });
       button.append(Object.assign(document.createElement("img"), { src: file, alt: title }));
       button.addEventListener("click", async () => {
-        const blob = await (await fetch(file)).blob();
-        open(new File([blob], file.split("/").pop(), { type: "image/png" }));
+        try {
+          const response = await fetch(file);
+          if (!response.ok) throw new Error(response.statusText);
+          open(new File([await response.blob()], file.split("/").pop(), { type: "image/png" }));
+        } catch {
+          fail(new Error("The sample could not be loaded; check the connection."));
+        }
       });
       item.append(button);
       return item;
     }),
   );
-});
+}, () => {}); // `ready` says it.
 
 // ---- the camera ----
 

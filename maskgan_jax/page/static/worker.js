@@ -1,6 +1,7 @@
 /** All computing, in a thread of its own, so that the page stays responsive. One message is answered at a time. */
 import { composite } from "./compositing.js";
 import { detectFaces } from "./detection.js";
+import { loadSite } from "./download.js";
 import { emptyImage } from "./images.js";
 import { loadNetworks, stopwatch } from "./networks.js";
 import { Unmasker } from "./unmasker.js";
@@ -22,17 +23,25 @@ self.onmessage = ({ data: { id, kind, ...message } }) => {
       const { transfer = [], ...answer } = await answers[kind](message);
       self.postMessage({ id, ...answer }, transfer);
     } catch (error) {
-      const memory = error instanceof RangeError || /memory|allocat/i.test(error.message);
-      self.postMessage({ id, error: memory ? "There is not enough memory for this photo; make it smaller." : error.message });
+      self.postMessage({ id, error: sentence(error, kind) });
     }
   });
 };
 
+/** An error in words for the reader; those of the page's own are such already. */
+function sentence({ name, message }, kind) {
+  if (name === "RangeError" || /memory|allocat/i.test(message)) {
+    if (kind === "load") return "There is not enough memory for the networks; close other pages, then reload this one.";
+    return "There is not enough memory for this photo; make it smaller.";
+  }
+  if (/no available backend/i.test(message)) return "This browser cannot run the networks (WebAssembly with SIMD); take a newer one.";
+  return message;
+}
+
 const report = (progress) => self.postMessage(progress);
 
 async function load({ wanted }) {
-  const site = await (await fetch("site.json")).json();
-  networks = await loadNetworks(site, report, wanted);
+  networks = await loadNetworks(await loadSite(), report, wanted);
   unmasker = new Unmasker(networks);
   const { backend, threads, differences } = networks;
   return { backend, threads, differences };
