@@ -3,6 +3,8 @@
 import base64
 import io
 import re
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -50,6 +52,14 @@ def page(context, address):
     wait_until_loaded(page)
     yield page
     assert not errors
+
+
+def huge_png():
+    """A small file of 20,000 x 20,000 black pixels; only the first rows are there, so that whoever decodes it finds it damaged."""
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(60_001 * 3)))]
+    data = b"".join(struct.pack(">I", len(part)) + kind + part + struct.pack(">I", zlib.crc32(kind + part)) for kind, part in chunks)
+    return b"\x89PNG\r\n\x1a\n" + data
 
 
 def wait_until_loaded(page):
@@ -247,6 +257,7 @@ def test_it_fits_a_phone(page):
         ("notes.txt", "text/plain", b"hello", "notes.txt is not a photo that browsers can read"),
         ("broken.jpg", "image/jpeg", b"\xff\xd8\xff\xe0 nothing", "broken.jpg cannot be read: the file is damaged"),
         ("empty.png", "image/png", b"", "empty.png cannot be read"),
+        ("huge.png", "image/png", huge_png(), "huge.png has more than 100 megapixels"),
     ],
 )
 def test_a_file_that_is_no_photo(page, name, kind, data, words):
