@@ -226,6 +226,25 @@ def test_which_detections_are_faces(run_javascript, landmarks):
     assert results == [bool(is_face(found, case)) for case in cases] == [True, True, False, False, False]
 
 
+def test_a_connection_that_stalls(run_javascript):
+    """It is given up after a while without a piece; here, at once."""
+    message, pauses = run_javascript(
+        "import { download } from './download.js';",
+        """const pauses = [];
+           globalThis.setTimeout = (stop, pause) => { pauses.push(pause); if (pauses.length > 1) queueMicrotask(stop); };
+           globalThis.fetch = async (_, { signal }) => new Response(new ReadableStream({
+             start(stream) {
+               stream.enqueue(new Uint8Array(10));
+               signal.addEventListener("abort", () => stream.error(signal.reason));
+             },
+           }));
+           const file = { file: "networks/some.onnx", bytes: 100, sha256: "" };
+           return [await download(file, () => {}, () => {}).catch((error) => error.message), pauses];""",
+    )
+    assert message.startswith("some.onnx could not be loaded; check the connection")
+    assert pauses == [60_000, 60_000]
+
+
 # With the detector of a site, as the page runs it.
 DETECTOR = """
     const file = (path) => readFileSync(`${input.site}/${path}`);

@@ -3,6 +3,8 @@
 import base64
 import io
 import re
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -50,6 +52,14 @@ def page(context, address):
     wait_until_loaded(page)
     yield page
     assert not errors
+
+
+def huge_png():
+    """A small file of 20,000 x 20,000 black pixels; only the first rows are there, so that whoever decodes it finds it damaged."""
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(60_001 * 3)))]
+    data = b"".join(struct.pack(">I", len(part)) + kind + part + struct.pack(">I", zlib.crc32(kind + part)) for kind, part in chunks)
+    return b"\x89PNG\r\n\x1a\n" + data
 
 
 def wait_until_loaded(page):
@@ -247,6 +257,7 @@ def test_it_fits_a_phone(page):
         ("notes.txt", "text/plain", b"hello", "notes.txt is not a photo that browsers can read"),
         ("broken.jpg", "image/jpeg", b"\xff\xd8\xff\xe0 nothing", "broken.jpg cannot be read: the file is damaged"),
         ("empty.png", "image/png", b"", "empty.png cannot be read"),
+        ("huge.png", "image/png", huge_png(), "huge.png has more than 100 megapixels"),
     ],
 )
 def test_a_file_that_is_no_photo(page, name, kind, data, words):
@@ -316,9 +327,14 @@ def test_a_camera(page):
 
 
 def test_a_second_camera_begins_anew(page, portrait):
-    """Its first frame is searched for faces: the one that the first camera saw is not followed."""
+    """
+    Its first frame is searched for faces: the one that the first camera saw is not followed. It takes the place of a photo that is
+    opened while it is asked for, a second click starts no other, its network is there already, and when it is unplugged, it says so.
+    """
     page.reload()
     wait_until_loaded(page)
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
     page.evaluate(
         """async (address) => {
           const photo = Object.assign(new Image(), { src: address });
@@ -329,7 +345,12 @@ def test_a_second_camera_begins_anew(page, portrait):
             context.fillRect(0, 0, 512, 512);
             context.drawImage(photo, window.place, window.place, 512 - window.place, 512 - window.place);
           }, 50);
-          navigator.mediaDevices.getUserMedia = async () => canvas.captureStream();
+          window.streams = [];
+          navigator.mediaDevices.getUserMedia = async () => {
+            await new Promise((resolve) => setTimeout(resolve, 500));
+            window.streams.push(canvas.captureStream());
+            return window.streams.at(-1);
+          };
         }""",
         "samples/portrait_0.png",
     )
@@ -338,11 +359,24 @@ def test_a_second_camera_begins_anew(page, portrait):
         page.evaluate("(place) => { window.place = place; delete document.body.dataset.rate; }", place)
         page.wait_for_timeout(200)
         page.click("#camera")
+        page.evaluate("document.querySelector('#camera').click()")
+        high = np.zeros((600, 512, 3), np.uint8)
+        page.set_input_files("#file", {"name": "high.png", "mimeType": "image/png", "buffer": encode_png(high)})
         page.wait_for_selector("body[data-rate]")
+        assert page.evaluate("document.querySelector('#after').height") == 512 and page.is_hidden("#spinner")
         after = np.reshape(page.evaluate(shown), (512, 512, 4))[place:, place:, :3]
-        page.click("#stop")
+        if place == 0:
+            page.click("#stop")
+            kept = "caches.open('maskgan-large-files')"
+            page.evaluate(f"{kept}.then((kept) => kept.delete('networks/fast.onnx', {{ ignoreSearch: true }}))")
+            asked.clear()
         before = cv2.resize(portrait, (512 - place, 512 - place), interpolation=cv2.INTER_AREA).astype(int)
         assert np.mean(np.abs(after - before).max(axis=-1) > 40) > 0.01
+    assert not any("fast.onnx" in url for url in asked)
+    assert page.evaluate("window.streams.length") == 2
+    page.evaluate("window.streams[1].getTracks()[0].stop()")
+    page.wait_for_selector("#warnings li:has-text('it was unplugged')")
+    assert page.is_visible("#drop")
 
 
 def test_without_a_network(context, page, portrait):
@@ -372,13 +406,54 @@ def new_page(chromium):
 def test_a_network_that_is_not_whole(new_page, address, site):
     half = (site / "networks" / "landmarks.onnx").read_bytes()[:100_000]
     new_page.route("**/landmarks.onnx*", lambda route: route.fulfill(body=half))
+    later = []
+    new_page.route("**/detector.onnx*", lambda route: later.append(route))
     new_page.goto(address)
     new_page.wait_for_selector("body[data-state=failed]")
+    with new_page.expect_event("requestfinished", lambda request: "detector.onnx" in request.url):
+        later[0].continue_()
+    new_page.wait_for_timeout(200)  # It is not said that this file goes on loading.
+    assert new_page.inner_text("#status") == "That did not work." and new_page.is_hidden("#progress")
     assert "landmarks.onnx is not complete, or not what it must be" in new_page.inner_text("#warnings")
-    new_page.unroute("**/landmarks.onnx*")
+    new_page.unroute_all()
     new_page.reload()  # Nothing of it was kept.
     wait_until_loaded(new_page)
     assert new_page.get_attribute("body", "data-state") == "ready"
+
+
+@pytest.mark.parametrize(
+    "file, words",
+    [
+        ("detection.js", "The page's scripts could not be started: check the connection"),
+        ("site.json", "site.json could not be loaded; check the connection"),
+        ("ort.wasm.bundle.min.mjs", "ort.wasm.bundle.min.mjs could not be loaded; check the connection"),
+    ],
+)
+def test_a_file_that_cannot_be_had(new_page, address, file, words, portrait):
+    """It says so, also to those who open a photo."""
+    new_page.route(f"**/{file}", lambda route: route.fulfill(status=404, body="<!doctype html>"))
+    new_page.goto(address)
+    new_page.wait_for_selector("body[data-state=failed]")
+    assert words in new_page.inner_text("#warnings") and new_page.is_hidden("#progress")
+    new_page.set_input_files("#file", {"name": "portrait.png", "mimeType": "image/png", "buffer": encode_png(portrait)})
+    new_page.wait_for_selector("body[data-photo=failed]")
+    assert words in new_page.inner_text("#warnings") and new_page.is_hidden("#spinner")
+
+
+def test_without_webassembly_and_samples(new_page, address):
+    """WebAssembly there is, but not such as the networks need."""
+
+    def validate_nothing(route):
+        response = route.fetch()
+        route.fulfill(response=response, body=response.text() + "WebAssembly.validate = () => false;")
+
+    new_page.route("**/worker.js", validate_nothing)
+    new_page.goto(address)
+    new_page.wait_for_selector("#samples img")
+    new_page.route("**/samples/*", lambda route: route.abort())
+    new_page.click("#samples button")
+    new_page.wait_for_selector("#warnings li:has-text('The sample could not be loaded')")
+    new_page.wait_for_selector("#warnings li:has-text('This browser cannot run the networks')")
 
 
 def test_without_threads_space_and_camera(new_page, address, portrait):

@@ -4,21 +4,18 @@
 const WIDEST = 640;
 
 export class Camera {
-  #stream = null;
+  /** What it gives while it is on, another one each time that it is started; else null. */
+  stream = null;
 
   constructor(video) {
     this.video = video;
   }
 
-  get running() {
-    return Boolean(this.#stream);
-  }
-
-  /** Throws an Error whose message is for the reader if there is no camera, or it may not be used. */
+  /** Throws an Error whose message is for the reader if there is no camera, or it may not or cannot be used. */
   async start() {
     try {
       const wanted = { video: { facingMode: "user", width: { ideal: 1280 } }, audio: false };
-      this.#stream = await navigator.mediaDevices.getUserMedia(wanted);
+      this.stream = await navigator.mediaDevices.getUserMedia(wanted);
     } catch (error) {
       const refused = error.name === "NotAllowedError";
       throw new Error(
@@ -27,13 +24,19 @@ export class Camera {
           : "No camera was found, or another program uses it. Choose a photo instead.",
       );
     }
-    this.video.srcObject = this.#stream;
-    await this.video.play();
+    this.video.srcObject = this.stream;
+    try {
+      await this.video.play();
+    } catch {
+      if (!this.stream) return; // It was stopped meanwhile.
+      this.stop();
+      throw new Error("The camera gives no picture. Choose a photo instead.");
+    }
   }
 
   stop() {
-    this.#stream?.getTracks().forEach((track) => track.stop());
-    this.#stream = null;
+    this.stream?.getTracks().forEach((track) => track.stop());
+    this.stream = null;
     this.video.srcObject = null;
   }
 

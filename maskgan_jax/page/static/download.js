@@ -1,6 +1,19 @@
 /** Large files: fetched with progress, checked by their digests, kept in a cache of their own. */
 
 const CACHE = "maskgan-large-files";
+/** A connection that brings nothing for so many milliseconds is given up. */
+const LONGEST_PAUSE = 60_000;
+
+/** What site.json says. Throws as `download` does. */
+export async function loadSite() {
+  try {
+    return await (await fetch("site.json")).json();
+  } catch {
+    throw couldNotBeLoaded("site.json");
+  }
+}
+
+export const couldNotBeLoaded = (name) => new Error(`${name} could not be loaded; check the connection, then reload the page.`);
 
 /**
  * The bytes of a file of site.json: { file, bytes, sha256 }.
@@ -23,9 +36,9 @@ export async function download({ file, bytes, sha256 }, onProgress, onWarning) {
   }
   let data;
   try {
-    data = await read(await fetch(address), bytes, onProgress);
+    data = await read(address, bytes, onProgress);
   } catch {
-    throw new Error(`${name} could not be loaded; check the connection, then reload the page.`);
+    throw couldNotBeLoaded(name);
   }
   if (!(await isWhole(data, bytes, sha256))) {
     throw new Error(`${name} is not complete, or not what it must be (${data.length} of ${bytes} bytes); reload the page.`);
@@ -45,18 +58,31 @@ export async function forgetOthers(files) {
   for (const request of (await cache?.keys()) ?? []) if (!current.has(request.url)) await cache.delete(request);
 }
 
-async function read(response, bytes, onProgress) {
-  if (!response.ok) throw new Error(response.statusText);
-  const data = new Uint8Array(bytes);
-  const reader = response.body.getReader();
-  let length = 0;
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return data.subarray(0, length);
-    if (length + value.length > bytes) return value; // Another file.
-    data.set(value, length);
-    length += value.length;
-    onProgress(length);
+async function read(address, bytes, onProgress) {
+  const connection = new AbortController();
+  let pause;
+  const wait = () => {
+    clearTimeout(pause);
+    pause = setTimeout(() => connection.abort(), LONGEST_PAUSE);
+  };
+  wait();
+  try {
+    const response = await fetch(address, { signal: connection.signal });
+    if (!response.ok) throw new Error(response.statusText);
+    const data = new Uint8Array(bytes);
+    const reader = response.body.getReader();
+    let length = 0;
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return data.subarray(0, length);
+      if (length + value.length > bytes) return value; // Another file.
+      data.set(value, length);
+      length += value.length;
+      onProgress(length);
+      wait();
+    }
+  } finally {
+    clearTimeout(pause);
   }
 }
 

@@ -1,5 +1,5 @@
 /** The networks in ONNX Runtime Web: by WebGPU if the browser has it and it gives the right numbers, else by WebAssembly. */
-import { download, forgetOthers } from "./download.js";
+import { couldNotBeLoaded, download, forgetOthers } from "./download.js";
 import { FaceNetwork } from "./face_network.js";
 import { selfTest } from "./self_test.js";
 
@@ -24,6 +24,9 @@ export const stopwatch = { milliseconds: 0 };
 export async function loadNetworks(site, report, wanted) {
   const hasGpu = wanted !== "wasm" && (await findGpu(wanted === "webgpu"));
   const { script, wasm } = RUNTIMES[hasGpu ? "webgpu" : "wasm"];
+  const ort = await import(`./runtime/${script}`).catch(() => {
+    throw couldNotBeLoaded(script);
+  });
   const warn = (warning) => report({ warning });
   const names = ["detector", "landmarks", "segmentation", "generator"];
   const files = [site.runtime[wasm], ...names.map((name) => site.networks[name])];
@@ -37,7 +40,6 @@ export async function loadNetworks(site, report, wanted) {
     }, warn);
   const [binary, ...models] = await Promise.all(files.map(load));
 
-  const ort = await import(`./runtime/${script}`);
   ort.env.wasm.wasmBinary = binary;
   ort.env.wasm.numThreads = globalThis.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency || 1, MOST_THREADS) : 1;
   ort.env.logLevel = "error";

@@ -1,5 +1,6 @@
 /** The page: takes photos, shows what becomes of them, and lets masks be edited. All computing is in worker.js. */
 import { Camera } from "./camera.js";
+import { loadSite } from "./download.js";
 import { MaskEditor } from "./mask_editor.js";
 import { readPhoto, writePhoto } from "./photo_files.js";
 
@@ -8,7 +9,7 @@ const LARGEST_SHOWN = 2048;
 
 const $ = (id) => document.getElementById(id);
 const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
-const site = fetch("site.json").then((response) => response.json());
+const site = loadSite();
 
 // ---- the worker ----
 
@@ -22,7 +23,11 @@ worker.onmessage = ({ data }) => {
   if (data.error) reject(new Error(data.error));
   else resolve(data);
 };
-worker.onerror = () => fail(new Error("This browser cannot run the page's scripts; take a newer one."));
+worker.onerror = () => {
+  const error = new Error("The page's scripts could not be started: check the connection and reload the page, or take a newer browser.");
+  for (const { reject } of waiting.values()) reject(error);
+  waiting.clear();
+};
 
 let requests = 0;
 function ask(kind, message = {}, transfer = []) {
@@ -50,6 +55,7 @@ function fail(error) {
 }
 
 function showProgress({ loaded, total }) {
+  if (document.body.dataset.state === "failed") return; // Of files that are still loaded beside the one that could not be.
   $("progress").hidden = loaded >= total;
   $("progress").value = loaded / total;
   say(loaded < total ? "Loading the networks …" : "Trying out the networks …");
@@ -59,7 +65,7 @@ function showProgress({ loaded, total }) {
 // ---- loading ----
 
 const wanted = new URLSearchParams(location.search).get("backend") ?? undefined;
-const ready = ask("load", { wanted }).then(({ backend, threads, differences }) => {
+const ready = Promise.all([ask("load", { wanted }), site]).then(([{ backend, threads, differences }]) => {
   $("progress").hidden = true;
   const threadsText = threads === 1 ? "1 thread" : `${threads} threads`;
   $("backend").textContent = backend === "webgpu" ? "Runs on WebGPU." : `Runs on WebAssembly, ${threadsText}.`;
@@ -263,10 +269,14 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
     if (others.length) warn(`Only ${file.name} was opened: one photo at a time.`);
   });
 }
+/** Forgets the photo; what is still done with it, or another that is being opened, counts no more. */
+function forget() {
+  photo = result = opening = null;
+  busy(false);
+}
+
 $("another").addEventListener("click", () => {
-  busy(false); // What is still worked on counts no more.
-  photo = null;
-  result = null;
+  forget();
   for (const [id, hidden] of [["stage", true], ["tools", true], ["drop", false]]) $(id).hidden = hidden;
   say("Ready.");
   $("file").focus();
@@ -291,14 +301,19 @@ site.then(({ samples, version }) => {
       const button = Object.assign(document.createElement("button"), { type: "button" });
       button.append(Object.assign(document.createElement("img"), { src: file, alt: title }));
       button.addEventListener("click", async () => {
-        const blob = await (await fetch(file)).blob();
-        open(new File([blob], file.split("/").pop(), { type: "image/png" }));
+        try {
+          const response = await fetch(file);
+          if (!response.ok) throw new Error(response.statusText);
+          open(new File([await response.blob()], file.split("/").pop(), { type: "image/png" }));
+        } catch {
+          fail(new Error("The sample could not be loaded; check the connection."));
+        }
       });
       item.append(button);
       return item;
     }),
   );
-});
+}, () => {}); // `ready` says it.
 
 // ---- the camera ----
 
@@ -306,32 +321,40 @@ const camera = new Camera($("video"));
 
 $("camera").addEventListener("click", async () => {
   $("warnings").replaceChildren();
+  $("camera").disabled = true; // While the browser asks whether it may be used.
   try {
     await camera.start();
   } catch (error) {
     return fail(error);
+  } finally {
+    $("camera").disabled = false;
   }
-  photo = null;
+  if (!camera.stream) return;
+  forget();
   for (const [id, hidden] of [["drop", true], ["stage", false], ["tools", true], ["camera-tools", false]]) $(id).hidden = hidden;
   edit(false);
   compare(0);
   $("slider").hidden = true;
   $("caption").textContent = "";
-  await ready.then(live, () => stopCamera());
+  await live(camera.stream);
 });
 
-/** Works on one frame after another until the camera stops. */
-async function live() {
+/** Works on one frame of `stream` after another until the camera stops. */
+async function live(stream) {
   let rate = 0;
   let isFirst = true;
-  let last = performance.now();
   try {
-    while (camera.running) {
+    await ready;
+    let last = performance.now();
+    while (camera.stream === stream) {
+      if (!stream.active) throw new Error("The camera gives no more pictures: it was unplugged, or another program took it.");
       const { width, height, pixels } = camera.frame();
       const answer = await ask("frame", { width, height, pixels, isFirst }, [pixels.buffer]);
       isFirst = false;
-      if (!camera.running) return;
-      for (const name of ["before", "after"]) if ($(name).width !== width) Object.assign($(name), { width, height });
+      if (camera.stream !== stream) return;
+      for (const name of ["before", "after"]) {
+        if ($(name).width !== width || $(name).height !== height) Object.assign($(name), { width, height });
+      }
       $("after").getContext("2d").putImageData(new ImageData(answer.pixels, width, height), 0, 0);
       if (!rate) say("The camera is on; nothing is recorded.");
       const now = performance.now();
@@ -342,13 +365,14 @@ async function live() {
       if (document.hidden) await new Promise((resolve) => setTimeout(resolve, 250));
     }
   } catch (error) {
+    if (camera.stream !== stream) return;
     stopCamera();
     fail(error);
   }
 }
 
 function stopCamera() {
-  if (!camera.running) return;
+  if (!camera.stream) return;
   camera.stop();
   $("camera-tools").hidden = true;
   $("slider").hidden = false;

@@ -9,18 +9,18 @@ export async function readPhoto(blob) {
   if (!KINDS.test(blob.type)) {
     throw new Error(`${name} is not a photo that browsers can read. Take a JPEG, PNG, WebP, AVIF, GIF or BMP file.`);
   }
+  const damaged = new Error(`${name} cannot be read: the file is damaged, or too large for this browser.`);
+  if ((await pixelCount(blob, damaged)) > MOST_MEGAPIXELS * 1e6) {
+    throw new Error(`${name} has more than ${MOST_MEGAPIXELS} megapixels; make it smaller.`);
+  }
   let bitmap;
   try {
     // Turned by its EXIF orientation.
     bitmap = await createImageBitmap(blob, { imageOrientation: "from-image" });
   } catch {
-    throw new Error(`${name} cannot be read: the file is damaged, or too large for this browser.`);
+    throw damaged;
   }
   const { width, height } = bitmap;
-  if (width * height > MOST_MEGAPIXELS * 1e6) {
-    bitmap.close();
-    throw new Error(`${name} has more than ${MOST_MEGAPIXELS} megapixels; make it smaller.`);
-  }
   try {
     const canvas = new OffscreenCanvas(width, height);
     const context = canvas.getContext("2d", { willReadFrequently: true, colorSpace: "srgb" });
@@ -32,6 +32,18 @@ export async function readPhoto(blob) {
     throw new Error(`${name} is too large for this browser; make it smaller.`);
   } finally {
     bitmap.close();
+  }
+}
+
+/** How many pixels a photo has by its header: browsers decode an <img> when it is drawn. Throws `damaged` if it has none. */
+async function pixelCount(blob, damaged) {
+  const image = new Image();
+  const address = URL.createObjectURL(blob);
+  try {
+    await new Promise((resolve, reject) => Object.assign(image, { onload: resolve, onerror: () => reject(damaged), src: address }));
+    return image.naturalWidth * image.naturalHeight;
+  } finally {
+    URL.revokeObjectURL(address);
   }
 }
 

@@ -1,6 +1,7 @@
 /** All computing, in a thread of its own, so that the page stays responsive. One message is answered at a time. */
 import { composite } from "./compositing.js";
 import { detectFaces } from "./detection.js";
+import { loadSite } from "./download.js";
 import { emptyImage } from "./images.js";
 import { loadNetworks, stopwatch } from "./networks.js";
 import { Unmasker } from "./unmasker.js";
@@ -10,6 +11,7 @@ const DETECT_EVERY = 12;
 
 let networks;
 let unmasker;
+let fast; // The unmasker of the camera, whose generator is loaded with its first frame.
 let video;
 let queue = Promise.resolve();
 
@@ -21,17 +23,25 @@ self.onmessage = ({ data: { id, kind, ...message } }) => {
       const { transfer = [], ...answer } = await answers[kind](message);
       self.postMessage({ id, ...answer }, transfer);
     } catch (error) {
-      const memory = error instanceof RangeError || /memory|allocat/i.test(error.message);
-      self.postMessage({ id, error: memory ? "There is not enough memory for this photo; make it smaller." : error.message });
+      self.postMessage({ id, error: sentence(error, kind) });
     }
   });
 };
 
+/** An error in words for the reader; those of the page's own are such already. */
+function sentence({ name, message }, kind) {
+  if (name === "RangeError" || /memory|allocat/i.test(message)) {
+    if (kind === "load") return "There is not enough memory for the networks; close other pages, then reload this one.";
+    return "There is not enough memory for this photo; make it smaller.";
+  }
+  if (/no available backend/i.test(message)) return "This browser cannot run the networks (WebAssembly with SIMD); take a newer one.";
+  return message;
+}
+
 const report = (progress) => self.postMessage(progress);
 
 async function load({ wanted }) {
-  const site = await (await fetch("site.json")).json();
-  networks = await loadNetworks(site, report, wanted);
+  networks = await loadNetworks(await loadSite(), report, wanted);
   unmasker = new Unmasker(networks);
   const { backend, threads, differences } = networks;
   return { backend, threads, differences };
@@ -59,17 +69,17 @@ async function unmask({ width, height, pixels, mask }) {
  * beside the squares. With the first frame of a camera, the faces of the last one are forgotten.
  */
 async function frame({ width, height, pixels, isFirst }) {
-  if (isFirst) video = undefined;
-  video ??= { count: 0, faces: [], unmasker: new Unmasker({ ...networks, generator: await networks.fast() }) };
-  const { aligner, inpainter, detector } = video.unmasker;
+  if (isFirst) video = { count: 0, faces: [] };
+  fast ??= new Unmasker({ ...networks, generator: await networks.fast() });
+  const { aligner, inpainter, detector } = fast;
   const photo = withoutAlpha(pixels, width, height);
   const isSearched = video.count++ % DETECT_EVERY === 0 || !video.faces.length;
-  if (isSearched) video.faces = await video.unmasker.aligned(photo, await detectFaces(photo, detector));
+  if (isSearched) video.faces = await fast.aligned(photo, await detectFaces(photo, detector));
   const drawn = [];
   for (const [i, found] of video.faces.entries()) {
     const followed = () => aligner.landmarks(photo, aligner.squareAround(found.landmarks), 1);
     const landmarks = isSearched ? found.landmarks : await followed();
-    const face = await video.unmasker.withMask(photo, { ...found, landmarks }, isSearched);
+    const face = await fast.withMask(photo, { ...found, landmarks }, isSearched);
     video.faces[i] = face;
     drawn.push(face.masked && !face.leftOut ? await inpainter.redraw(face) : face);
   }
