@@ -55,11 +55,11 @@ def page(context, address):
 
 
 def huge_png():
-    """A small file of 20,000 x 20,000 black pixels; only the first rows are there, so that whoever decodes it finds it damaged."""
+    """A small file of 20,000 x 20,000 pixels. Only the first rows are there: whoever decodes it finds it damaged."""
     header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(60_001 * 3)))]
-    data = b"".join(struct.pack(">I", len(part)) + kind + part + struct.pack(">I", zlib.crc32(kind + part)) for kind, part in chunks)
-    return b"\x89PNG\r\n\x1a\n" + data
+    framed = (struct.pack(">I", len(part)) + kind + part + struct.pack(">I", zlib.crc32(kind + part)) for kind, part in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
 
 
 def wait_until_loaded(page):
@@ -327,9 +327,10 @@ def test_a_camera(page):
 
 
 def test_a_second_camera_begins_anew(page, portrait):
-    """
-    Its first frame is searched for faces: the one that the first camera saw is not followed. It takes the place of a photo that is
-    opened while it is asked for, a second click starts no other, its network is there already, and when it is unplugged, it says so.
+    """Its first frame is searched for faces: the one that the first camera saw is not followed.
+
+    It takes the place of a photo that is opened while it is asked for, a second click starts no other, its network is there
+    already, and when it is unplugged, it says so.
     """
     page.reload()
     wait_until_loaded(page)
