@@ -21,6 +21,7 @@ from maskgan_jax.demo.run import PORTRAIT, PORTRAIT_MASKS
 from maskgan_jax.files import read_image, replacing_folder, write_json, write_png, write_text
 from maskgan_jax.javascript.packages import package_file
 from maskgan_jax.page.networks import export_networks
+from maskgan_jax.page.server import HEADERS
 from maskgan_jax.unmasking.metadata import LABEL, Metadata, packets
 
 _STATIC = Path(str(importlib.resources.files("maskgan_jax"))) / "page" / "static"
@@ -103,5 +104,7 @@ def _write_service_worker(folder: Path) -> None:
     files = {path.relative_to(folder).as_posix(): _file(folder, path)["sha256"] for path in paths if path.name != "sw.js"}
     version = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:16]
     script = (folder / "sw.js").read_text(encoding="utf-8")
-    listed = f"const VERSION = {json.dumps(version)};\nconst FILES = {json.dumps(files, indent=2)};\n"
+    headers = {name: value for name, value in HEADERS.items() if name != "Cache-Control"}
+    constants = {"VERSION": version, "FILES": files, "HEADERS": headers}
+    listed = "".join(f"const {name} = {json.dumps(value, indent=2)};\n" for name, value in constants.items())
     write_text(folder / "sw.js", listed + script)

@@ -176,6 +176,7 @@ def test_several_faces_in_a_sample(page, site, unmasker):
 def test_a_mask_that_is_edited(page, portrait, unmasker):
     """With the brush and the keyboard, back and forth; what is painted is redrawn as Python redraws a mask that is given."""
     open_photo(page, "portrait.png", encode_png(portrait))
+    assert page.evaluate("document.activeElement.id") == "stage"  # Not lost with the samples that are hidden now.
     found = decode_image(downloaded(page)[1])
     page.click("#edit")
     box = page.locator("#mask").bounding_box()
@@ -192,7 +193,7 @@ def test_a_mask_that_is_edited(page, portrait, unmasker):
     page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.9 * box["height"], steps=4)
     page.mouse.up()
     after = painted()
-    assert after.sum() > before.sum() + 1000
+    assert after.sum() > before.sum() + 1000 and page.inner_text("#status") == "The mask has changed."
     page.click("#undo")
     assert (painted() == before).all() and page.is_disabled("#undo")
     page.keyboard.press("Control+Shift+Z")

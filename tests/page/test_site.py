@@ -71,3 +71,11 @@ def test_a_folder_that_is_there(tmp_path, monkeypatch):
     (tmp_path / "site").mkdir()
     with pytest.raises(UserError, match="is there already"):
         site_module.write_site(tmp_path / "site")
+
+
+def test_the_service_worker_adds_the_headers_of_the_server(site):
+    """Other hosts may not send them, and a policy in the page does not bind its worker."""
+    _, _, after = (site / "sw.js").read_text(encoding="utf-8").partition("const HEADERS = ")
+    headers, _ = json.JSONDecoder().raw_decode(after)
+    assert headers == {name: value for name, value in HEADERS.items() if name != "Cache-Control"}
+    assert "Object.entries(HEADERS)) headers.set(name, value)" in after

@@ -52,6 +52,7 @@ export class MaskEditor {
     this.#context.drawImage(whole, 0, 0, this.canvas.width, this.canvas.height);
     this.#done = [];
     this.#undone = [];
+    this.#cursor = null;
     this.onChange();
   }
 

@@ -92,6 +92,7 @@ const editor = new MaskEditor(
   () => {
     $("undo").disabled = !editor.canUndo;
     $("redo").disabled = !editor.canRedo;
+    if (editor.canUndo) say("The mask has changed.");
   },
 );
 
@@ -118,8 +119,9 @@ async function show(opened) {
     $(name).height = Math.max(1, Math.round(photo.height * scale));
   }
   draw($("before"), photo.pixels);
-  $("drop").hidden = true;
   $("stage").hidden = false;
+  $("stage").focus({ preventScroll: true }); // What had the focus may be hidden now.
+  $("drop").hidden = true;
   $("tools").hidden = true;
   $("caption").textContent = `${photo.name}, ${photo.width} × ${photo.height}`;
   edit(false);
@@ -378,6 +380,7 @@ function stopCamera() {
   $("slider").hidden = false;
   $("stage").hidden = true;
   $("drop").hidden = false;
+  $("camera").focus();
   say("The camera is off.");
 }
 

@@ -1,8 +1,7 @@
 // The service worker: keeps the page, so that it works without a network. Above this line, the writer of the site has put VERSION
-// and FILES, the digests of its files. Networks and WebAssembly are kept by download.js.
+// FILES, the digests of its files, and HEADERS, which its own server sends with each file. Networks and WebAssembly are kept by download.js.
 
 const CACHE = `maskgan-page-${VERSION}`;
-const isolated = { "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp" };
 
 self.addEventListener("install", (event) => event.waitUntil(install()));
 self.addEventListener("activate", (event) => event.waitUntil(activate()));
@@ -26,13 +25,13 @@ async function activate() {
   await self.clients.claim();
 }
 
-/** What is kept; else what the network has. With the headers that threads need, which some hosts do not send. */
+/** What is kept; else what the network has. With the headers that threads need and the policy, which some hosts do not send. */
 async function answer(request) {
   const path = new URL(request.url).pathname.replace(/\/$/, "/index.html");
   const cache = await caches.open(CACHE);
   const response = (await cache.match(new URL(path, location.origin))) ?? (await fetch(request));
   if (response.status === 0) return response;
   const headers = new Headers(response.headers);
-  for (const [name, value] of Object.entries(isolated)) headers.set(name, value);
+  for (const [name, value] of Object.entries(HEADERS)) headers.set(name, value);
   return new Response(response.body, { status: response.status, statusText: response.statusText, headers });
 }
