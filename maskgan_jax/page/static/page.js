@@ -240,6 +240,7 @@ $("undo").addEventListener("click", () => editor.undo());
 $("redo").addEventListener("click", () => editor.redo());
 $("redraw").addEventListener("click", () => {
   const mask = editor.get(photo.width, photo.height);
+  $("stage").focus({ preventScroll: true });
   if (mask.some(Boolean)) work(mask);
   else say("The mask is empty: paint what is to be redrawn.");
 });
@@ -338,6 +339,7 @@ $("camera").addEventListener("click", async () => {
   compare(0);
   $("slider").hidden = true;
   $("caption").textContent = "";
+  $("stop").focus();
   await live(camera.stream);
 });
 

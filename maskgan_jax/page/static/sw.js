@@ -1,5 +1,6 @@
-// The service worker: keeps the page, so that it works without a network. Above this line, the writer of the site has put VERSION
-// FILES, the digests of its files, and HEADERS, which its own server sends with each file. Networks and WebAssembly are kept by download.js.
+// The service worker: keeps the page, so that it works without a network. Above this line, the writer of the site has put VERSION,
+// FILES, the digests of its files, and HEADERS, which its own server sends with each file. Networks and WebAssembly are kept by
+// download.js.
 
 const CACHE = `maskgan-page-${VERSION}`;
 
