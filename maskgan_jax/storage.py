@@ -84,7 +84,7 @@ def move(source: epath.Path, target: epath.Path) -> None:
 
 
 def walk(folder: epath.Path) -> Iterator[tuple[epath.Path, list[str]]]:
-    """`folder` and all folders below it, but for hidden ones and links, each with the sorted names of its files.
+    """`folder` and all folders below it, each with the sorted names of its files; on a disk, but for hidden ones and links.
 
     Raises:
       OSError: a folder cannot be read.
