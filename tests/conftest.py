@@ -202,8 +202,9 @@ def bucket(request, monkeypatch, tmp_path) -> Iterator[epath.Path]:
     address = request.getfixturevalue(f"{request.param}_server")
     of_kind = {
         "gs": {
-            "STORAGE_EMULATOR_HOST": address,  # Read by gcsfs, the next by tensorstore.
+            "STORAGE_EMULATOR_HOST": address,  # Read by gcsfs, the next by tensorstore, the third by array_record.
             "TENSORSTORE_GCS_HTTP_URL": address,
+            "CLOUD_STORAGE_EMULATOR_ENDPOINT": address,
             "GOOGLE_AUTH_TOKEN_FOR_TESTING": "token",
             "GOOGLE_CLOUD_PROJECT": "project",
             "NO_GCE_CHECK": "true",

@@ -1,6 +1,7 @@
 """Copies of data sets in buckets on this machine's disk.
 
-array_record 0.8 reads no `s3://` URLs. It can read `gs://` ones, with requests for each record, in random order, every epoch.
+array_record 0.8 reads no `s3://` URLs. It reads `gs://` ones with requests for each record, in random order, every epoch, waits
+minutes for a bucket that cannot be reached, and checks no digest. So records are read from there only if a copy does not fit.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import functools
 import hashlib
 import os
 import shutil
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -17,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
+from etils import epath
 from filelock import FileLock
 from tqdm import tqdm
 
@@ -30,22 +33,24 @@ THREADS = 8
 CHUNK_BYTES = 1 << 20
 
 
-def local_folder(data_dir: str | os.PathLike) -> Path:
-    """The folder of a data set on this machine; one in a bucket is copied to the cache folder first, unless it is there.
+def readable_folder(data_dir: str | os.PathLike) -> Path | epath.Path:
+    """The folder to read a data set from; one in a bucket is copied to the cache folder first, unless it is there.
 
     The copy is in `data/` in the cache folder, under a name that depends on the URL and on the sizes and digests of all files:
     a data set that has changed in its bucket is copied again, and a copy never changes. Processes of one machine share it. Each
     file's size is checked, and its digest, where the bucket knows it. A copy that was interrupted goes on.
 
+    If there is no space for a copy, it is the bucket's own folder for `gs://`, where records are read one by one. That is told.
+
     Raises:
-      UserError: the bucket cannot be reached, there is no data set, a file arrives damaged, or the disk is full.
+      UserError: the bucket cannot be reached, there is no data set, a file arrives damaged, or a copy of `s3://` does not fit.
     """
     return _copied(os.fspath(data_dir).rstrip("/")) if is_remote(data_dir) else Path(data_dir)
 
 
 @functools.cache
-def _copied(url: str) -> Path:
-    path_of(url)  # It can be used.
+def _copied(url: str) -> Path | epath.Path:
+    remote = path_of(url)
     with reaching(url):
         store, root = fsspec.url_to_fs(url)
         found = store.find(root, detail=True)
@@ -63,7 +68,15 @@ def _copied(url: str) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
             if not folder.is_dir():
-                _copy(store, url, root, files, part)
+                missing = {name: info for name, info in files.items() if not (part / name).is_file()}
+                needed, free = sum(info["size"] for info in missing.values()), shutil.disk_usage(folder.parent).free
+                lack = f"a copy of {url} needs {needed / 1e6:.0f} MB in {folder.parent}, where {free / 1e6:.0f} MB are free"
+                if free < needed and url.startswith("gs://"):
+                    tqdm.write(f"{lack}: each record is read from the bucket", file=sys.stderr)
+                    return remote
+                if free < needed:
+                    raise UserError(f"{lack}; free some space, or set MASKGAN_CACHE to another folder")
+                _copy(store, url, root, missing, part)
                 part.rename(folder)
     except OSError as error:
         raise UserError(
@@ -78,15 +91,8 @@ def _mark(info: dict[str, Any]) -> str:
 
 
 def _copy(store: fsspec.AbstractFileSystem, url: str, root: str, files: dict[str, dict[str, Any]], folder: Path) -> None:
-    """Copies the files that are not in `folder` yet; there they appear when they are whole."""
-    missing = {name: info for name, info in files.items() if not (folder / name).is_file()}
-    needed = sum(info["size"] for info in missing.values())
+    """Copies files to `folder`; there they appear when they are whole."""
     folder.mkdir(exist_ok=True)
-    if (free := shutil.disk_usage(folder).free) < needed:
-        raise UserError(
-            f"a copy of {url} needs {needed / 1e6:.0f} MB in {folder.parent}, where {free / 1e6:.0f} MB are free; free some "
-            "space, or set MASKGAN_CACHE to another folder"
-        )
     has_failed = threading.Event()
 
     def copy(name: str, info: dict[str, Any]) -> None:
@@ -107,11 +113,11 @@ def _copy(store: fsspec.AbstractFileSystem, url: str, root: str, files: dict[str
                 raise UserError(f"{source} arrived damaged: its digest is another one than the bucket says; start again")
 
     with (
-        tqdm(total=needed, desc=f"copy {url}", unit="B", unit_scale=True) as progress,
+        tqdm(total=sum(info["size"] for info in files.values()), desc=f"copy {url}", unit="B", unit_scale=True) as progress,
         ThreadPoolExecutor(THREADS) as pool,
     ):
         try:
-            for copied in as_completed([pool.submit(copy, *item) for item in missing.items()]):
+            for copied in as_completed([pool.submit(copy, *item) for item in files.items()]):
                 copied.result()
         except BaseException:
             has_failed.set()

@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import json
 import operator
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from etils import epath
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from maskgan_jax.config import read_config
-from maskgan_jax.data.masked_faces.local_copy import local_folder
+from maskgan_jax.data.masked_faces.local_copy import readable_folder
 from maskgan_jax.errors import UserError
 
 NAME = "masked_faces"
@@ -174,8 +176,8 @@ def digest_of(data_dir: str | Path) -> str:
     digest = hashlib.sha256()
     with _naming(data_dir, folder):
         for path in sorted(folder.glob("*.array_record-*")):
-            size = path.stat().st_size
             with path.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
                 file.seek(max(0, size - END))
                 digest.update(f"{path.name} {size}\n".encode() + file.read())
     return digest.hexdigest()
@@ -187,7 +189,7 @@ def config_of(data_dir: str | Path) -> ConfigDict:
     Raises:
       UserError: it is missing or is no saved config.
     """
-    path = local_folder(data_dir) / "config.json"
+    path = readable_folder(data_dir) / "config.json"
     if not path.exists():
         raise UserError(f"{data_dir} has no config.json, so its settings are unknown; {_rebuild(data_dir)}")
     return read_config(path)
@@ -195,12 +197,12 @@ def config_of(data_dir: str | Path) -> ConfigDict:
 
 def zoom_of(data_dir: str | Path) -> float:
     """The `data.zoom` that the data set in `data_dir` was built with; 1.0 if it has no config.json."""
-    return config_of(data_dir).data.zoom if (local_folder(data_dir) / "config.json").exists() else 1.0
+    return config_of(data_dir).data.zoom if (readable_folder(data_dir) / "config.json").exists() else 1.0
 
 
-def _folder_of(data_dir: str | Path) -> Path:
-    """The folder of the records on this machine. Raises UserError if there is none of this version."""
-    folder = local_folder(data_dir) / NAME / VERSION
+def _folder_of(data_dir: str | Path) -> Path | epath.Path:
+    """The folder of the records. Raises UserError if there is none of this version."""
+    folder = readable_folder(data_dir) / NAME / VERSION
     if not folder.is_dir():
         if others := sorted(path.name for path in folder.parent.glob("*.*.*/")):
             raise UserError(
@@ -251,8 +253,8 @@ def _is_system_error(error: Exception) -> bool:
     """Whether reading failed for a reason other than the file's content: too many open files, no permission, a failing disk."""
     if isinstance(error, OSError):
         return error.errno not in (None, errno.ENOENT)  # None: an error of TFDS, not of the system.
-    # array_record always raises RuntimeError; this is its text if a system call failed.
-    return bool(re.match(r"[a-z]+\(\) failed: (?!No such file)", str(error)))
+    # array_record always raises RuntimeError; these are its texts if a system call, or a request to a bucket, failed.
+    return bool(re.search(r"^[a-z]+\(\) failed: (?!No such file)|HTTP status code: (?!404)|[Rr]etry policy", str(error)))
 
 
 def _reason(error: Exception) -> str:

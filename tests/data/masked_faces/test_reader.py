@@ -163,6 +163,26 @@ def test_too_many_open_files_are_no_damage(data_dir, capfd):
     assert not records.damaged and not capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("message", "is_damage"),
+    [
+        ("Permanent error, with a last message of Received HTTP status code: 503; reading gs://bucket/train-0", False),
+        ("Retry policy exhausted, with a last message of Could not connect to server; reading gs://bucket/train-0", False),
+        ("Permanent error, with a last message of Received HTTP status code: 404; reading gs://bucket/train-0", True),
+        ("Unparsable record", True),
+    ],
+)
+def test_a_bucket_that_does_not_answer_is_no_damage(message, is_damage):
+    class Stored(list):
+        def __getitem__(self, index):
+            raise RuntimeError(message)
+
+    records = Records(Stored([1, 2, 3]), "gs://bucket", "train", {"train-0": 3})
+    with pytest.raises(UserError, match="is damaged" if is_damage else "cannot read train in gs://bucket") as error:
+        records[1]
+    assert isinstance(error.value, DamagedRecord) == is_damage
+
+
 def test_landmarks_that_are_not_finite_are_damage(capfd):
     stored = [{"landmarks": np.full((68, 2), value, np.float32), "id": b"face"} for value in (1, np.nan, 3)]
     records = Records(stored, "DATA", "train", {"train-0": 3})
