@@ -21,12 +21,13 @@ def card(tmp_path):
 
 def test_large_batches_have_equal_epochs(tool, card):
     runs = tool.large_batches(card, card)
-    assert len(runs) == 19 * 4 and "instance_warmup_linear_512_seed1" in runs
+    # With warm-up: three scalings of four batches, and the batch that the learning rate is for; without: of three batches.
+    assert len(runs) == 3 * (3 * 4 + 1) + 3 * 3 and "instance_warmup_linear_512_seed1" in runs
     for options, _ in runs.values():
         config = load_config(options[0].partition("=")[2], options[1:])
         steps = config.training.validate_every
-        assert steps == 10 * (4100 // config.input.batch_size) and config.training.epochs == 10
-        assert config.optimizer.warmup < steps / 10 and config.optimizer.scaling_batch == 16
+        assert steps == 5 * (4100 // config.input.batch_size) and config.training.epochs == 5
+        assert config.optimizer.warmup <= steps / 8 and config.optimizer.scaling_batch == 16
     config = load_config("pix2pix", runs["batch_warmup_sqrt_64_seed0"].train[1:])
     assert (config.generator.norm, config.discriminator.norm, config.optimizer.warmup) == ("batch", "batch", 32)
     # They differ in what their names tell, and in nothing else.
@@ -71,6 +72,22 @@ def test_runs_are_trained_scored_and_not_done_again(tool, data_dir, tmp_path, mo
 
     monkeypatch.setattr(tool, "_maskgan", fail)
     tool.main(arguments)
+
+
+@pytest.mark.parametrize(("part", "names"), [("1/2", "acf"), ("2/2", "bd"), ("3/3", "c"), ("1/1", "abcdf")])
+def test_part_of_the_runs(tool, data_dir, tmp_path, monkeypatch, part, names):
+    done = []
+    monkeypatch.setitem(tool.EXPERIMENTS, "five", (lambda *_: {name: tool.Run([], []) for name in "abcdf"}, lambda *_: []))
+    monkeypatch.setattr(tool, "train_and_score", lambda run, tests, workdir: done.append(workdir.name))
+    tool.main(["five", f"--data_dir={data_dir}", f"--out={tmp_path}", f"--part={part}"])
+    assert "".join(done) == names
+
+
+@pytest.mark.parametrize("part", ["0/2", "3/2", "1", "1/0", "-1/2"])
+def test_a_part_that_there_is_not(tool, data_dir, tmp_path, capsys, part):
+    with pytest.raises(SystemExit, match="2"):
+        tool.main(["paper", f"--data_dir={data_dir}", f"--out={tmp_path}", f"--part={part}"])
+    assert f"{part!r} is no part; give K/N" in capsys.readouterr().err
 
 
 def test_a_run_that_fails(tool, data_dir, tmp_path, monkeypatch):
