@@ -1,7 +1,7 @@
 """Measures how well faces, and the masks on them, are found in photos; see docs/unmasking.md.
 
-    python tools/measure_faces.py PHOTOS [--first=N]            # faces, and masks that would be removed
-    python tools/measure_faces.py PHOTOS --changed [--first=N]  # the largest face of each photo, after changes to the photo
+    python tools/measure_faces.py PHOTOS [--first=N] [--height=0.8]   # faces, and masks that would be removed
+    python tools/measure_faces.py PHOTOS --changed [--first=N]        # the largest face of each, after changes to the photo
 
 With --changed, photos are turned, cut so close that the cheeks are cut off, squeezed, made sepia, and shrunk into a large one.
 A face is found again if its landmarks are, on average, within a third of the distance between the eyes of where they must be.
@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from maskgan_jax.data.points import LEFT_EYE, RIGHT_EYE
-from maskgan_jax.errors import exit_code
+from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import find_images, read_image
 from maskgan_jax.unmasking.face import Face
 from maskgan_jax.unmasking.unmasker import Unmasker
@@ -44,19 +44,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("photos", help="folder of photos")
     parser.add_argument("--first", type=int, metavar="N", help="take only so many photos, by their names")
+    parser.add_argument("--height", type=float, default=1.0, metavar="FACTOR", help="squeeze or stretch the photos first")
     parser.add_argument("--changed", action="store_true", help="change the photos")
     flags = parser.parse_args(arguments)
+    if not 0 < flags.height < 10:
+        raise UserError(f"--height={flags.height:g} is no factor; give one such as 0.8")
     photos = find_images(flags.photos)[: flags.first]
     unmasker = Unmasker.from_pretrained(fast=True)
-    (measure_changed if flags.changed else measure)(photos, unmasker)
+    if flags.changed:
+        measure_changed(photos, unmasker)
+    else:
+        measure(photos, unmasker, flags.height)
 
 
-def measure(photos: Sequence[Path], unmasker: Unmasker) -> None:
-    """Prints how many photos have no face, how many faces there are, and how many masks would be removed, from which photos."""
+def measure(photos: Sequence[Path], unmasker: Unmasker, height: float = 1.0) -> None:
+    """Prints how many photos have no face, how many faces there are, and how many masks would be removed, from which photos.
+
+    The photos are of `height` times their height.
+    """
     counts = {"photos": len(photos), "photos without a face": 0, "faces": 0, "masks to be removed": 0}
     masked = []
     for path in tqdm(photos, unit="photo"):
-        faces = unmasker.find(read_image(path))
+        faces = unmasker.find(squeezed(read_image(path), height))
         counts["photos without a face"] += not faces
         counts["faces"] += len(faces)
         masked += [path.name for face in faces if face.masked and not face.left_out]
@@ -117,9 +126,9 @@ def cut(fraction: float) -> Change:
     return change
 
 
-def squeezed(photo: np.ndarray, _: Face) -> tuple[np.ndarray, np.ndarray]:
-    """A photo of 0.8 times its height."""
-    return cv2.resize(photo, None, fx=1, fy=0.8, interpolation=cv2.INTER_AREA), np.array([[1, 0, 0], [0, 0.8, 0]])
+def squeezed(photo: np.ndarray, height: float) -> np.ndarray:
+    """A photo of so many times its height."""
+    return photo if height == 1 else cv2.resize(photo, None, fx=1, fy=height, interpolation=cv2.INTER_AREA)
 
 
 def shrunk(width: int) -> Change:
@@ -140,7 +149,7 @@ CHANGES: dict[str, Change] = {
     "none": lambda photo, _: (photo, np.eye(2, 3)),
     **{f"turned by {degrees} degrees": turned(degrees) for degrees in (45, 90, 135, 180)},
     **{f"cut at {100 * fraction:g} % inside the face": cut(fraction) for fraction in (0, 0.08, 0.15)},
-    "squeezed to 0.8 of its height": squeezed,
+    "squeezed to 0.8 of its height": lambda photo, _: (squeezed(photo, 0.8), np.array([[1, 0, 0], [0, 0.8, 0]])),
     "in sepia": lambda photo, _: (np.clip(photo @ SEPIA.T, 0, 255).astype(np.uint8), np.eye(2, 3)),
     **{f"{width} px wide in 6000 x 4000": shrunk(width) for width in (40, 56, 80)},
 }

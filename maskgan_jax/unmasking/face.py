@@ -10,6 +10,8 @@ from maskgan_jax.data.align import FaceSquare
 
 # A face wears a mask if it covers this fraction of what lies between the bridge of the nose, the jaw and the chin.
 LEAST_COVER = 0.3
+# Where the photo has one colour, which tells less: with the fraction above, more bare faces are taken for masked ones.
+LEAST_COVER_IN_GREY = 0.5
 # A face narrower than this, in pixels, shows too little to go by.
 LEAST_WIDTH = 16
 # Why a face is left alone, even if it wears a mask.
@@ -33,6 +35,7 @@ class Face:
       probability: `[P, P]` float32, how likely each pixel of the mask finder's own square is hidden.
       rest: what the face mask hides beside the square, drawn in other squares.
       left_out: why it is left alone, even if it wears a mask; '' if it is not.
+      needed_cover: the `cover` from which on it wears a mask.
     """
 
     box: np.ndarray
@@ -46,11 +49,12 @@ class Face:
     probability: np.ndarray | None = None
     rest: tuple[Face, ...] = ()
     left_out: str = ""
+    needed_cover: float = LEAST_COVER
 
     @property
     def masked(self) -> bool:
         """Whether it wears a mask."""
-        return self.cover >= LEAST_COVER
+        return self.cover >= self.needed_cover
 
     @property
     def redrawn(self) -> bool:

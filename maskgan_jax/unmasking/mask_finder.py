@@ -8,6 +8,8 @@ import numpy as np
 from maskgan_jax.data.align import FaceSquare, Window
 from maskgan_jax.data.points import CONTOUR, EYE_RIM, eyes
 from maskgan_jax.networks.face_network import FaceNetwork
+from maskgan_jax.unmasking.face import LEAST_COVER, LEAST_COVER_IN_GREY
+from maskgan_jax.unmasking.one_colour import one_coloured
 
 # Face masks reach into the rim of an eye where the network is as certain as this.
 CERTAIN = 0.9
@@ -38,14 +40,23 @@ class MaskFinder:
         jaw = square.to_aligned(landmarks[CONTOUR])[:, 0]
         return square.moved(((jaw.min() + jaw.max() + 1) / square.size - 1) / 2)
 
-    def probability(self, photo: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-        """How likely each pixel of the network's square is hidden: `[S, S]` float32, 0 to 1.
+    def image(self, photo: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+        """What the network sees of a face: `[S, S, 3]` uint8, its square.
+
+        It is grey if it has one colour only: the network was not trained with sepia and the like, and misses masks in it.
 
         Args:
           photo: `[H, W, 3]` RGB, uint8.
           landmarks: `[68, 2]` of the face in it.
         """
-        return self.network(self.square(landmarks).cut_out(photo)[None])[0]
+        image = self.square(landmarks).cut_out(photo)
+        if one_coloured(image[::2, ::2].reshape(-1, 3)) is None:  # A quarter of the pixels tells, in a quarter of the time.
+            return image
+        return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+
+    def probability(self, image: np.ndarray) -> np.ndarray:
+        """How likely each pixel of what `image` gives is hidden: `[S, S]` float32, 0 to 1."""
+        return self.network(image[None])[0]
 
     def mask(self, probability: np.ndarray, landmarks: np.ndarray, square: FaceSquare) -> np.ndarray:
         """The mask in another square around the same face: `[size, size]` uint8, 255 = hidden.
@@ -69,24 +80,28 @@ class MaskFinder:
         points = self.square(landmarks).to_aligned(landmarks)
         return lower_face_cover(found_mask(probability, points, 0.5), points)
 
-    def least_cover(self, photo: np.ndarray, landmarks: np.ndarray) -> float:
+    def least_cover(self, image: np.ndarray, landmarks: np.ndarray) -> float:
         """How much of the lower face is hidden, 0 to 1: the least in three views, mirrored, leveled and darkened.
 
         A bare face in odd light may be taken for a masked one, but rarely in all views. Face masks are found in all of them.
 
         Args:
-          photo: `[H, W, 3]` RGB, uint8.
-          landmarks: `[68, 2]` of the face in it.
+          image: `[S, S, 3]` uint8, as `image` gives it.
+          landmarks: `[68, 2]` of the face in the photo.
         """
-        square = self.square(landmarks)
-        points, image = square.to_aligned(landmarks), square.cut_out(photo)
+        points = self.square(landmarks).to_aligned(landmarks)
         least = 1.0
         for view in (mirrored, leveled, darkened):
-            probability = self.network(view(image)[None])[0]
+            probability = self.probability(view(image))
             if view is mirrored:
                 probability = probability[:, ::-1]
             least = min(least, lower_face_cover(found_mask(probability, points, 0.5), points))
         return least
+
+
+def needed_cover(image: np.ndarray) -> float:
+    """How much of the lower face a mask must hide, 0 to 1, to count as one in an image `[S, S, 3]` that a `MaskFinder` sees."""
+    return LEAST_COVER if np.ptp(image, axis=-1).any() else LEAST_COVER_IN_GREY
 
 
 def mirrored(image: np.ndarray) -> np.ndarray:

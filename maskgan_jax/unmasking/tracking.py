@@ -14,6 +14,7 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.unmasking.detection import SAME_FACE, Detection, detect_close_up, detect_faces, overlap
 from maskgan_jax.unmasking.face import LESS_LARGE, TOO_SMALL, Face
 from maskgan_jax.unmasking.face_aligner import is_face, is_face_upright
+from maskgan_jax.unmasking.mask_finder import needed_cover
 from maskgan_jax.unmasking.unmasker import CERTAIN, Unmasker
 
 # Seconds between searches for new faces; in between, the landmark network follows the ones that are known.
@@ -162,8 +163,8 @@ class Tracker:
         """The face of a track in the frame."""
         last, landmarks = track.face, track.landmarks
         square = self._inpainter.square(landmarks)
-        image = square.cut_out(frame)
-        probability = self._mask_finder.probability(frame, landmarks)
+        image, seen = square.cut_out(frame), self._mask_finder.image(frame, landmarks)
+        probability = self._mask_finder.probability(seen)
         weight = 1.0
         if last is not None:
             visible = last.mask == 0
@@ -174,7 +175,17 @@ class Tracker:
         mask, cover = self._mask_finder.mask(probability, landmarks, square), self._mask_finder.cover(probability, landmarks)
         left, _, right, _ = track.found.box
         left_out = "" if track.chosen else TOO_SMALL if right - left < self._least_width else LESS_LARGE
-        track.face = face = Face(track.found.box, track.found.score, landmarks, square, cover, mask, image, left_out=left_out)
+        track.face = face = Face(
+            track.found.box,
+            track.found.score,
+            landmarks,
+            square,
+            cover,
+            mask,
+            image,
+            left_out=left_out,
+            needed_cover=needed_cover(seen),
+        )
         if not face.masked or face.left_out:
             return face
         face = self._inpainter.redraw(face)

@@ -16,10 +16,10 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.networks.face_network import FaceNetwork, pretrained
 from maskgan_jax.unmasking.compositing import composite, nearest_faces, redrawn_mask
 from maskgan_jax.unmasking.detection import Detection, are_same_face, detect_close_up, detect_faces, detect_turned
-from maskgan_jax.unmasking.face import LEAST_COVER, LEAST_WIDTH, LESS_LARGE, TOO_SMALL, Face
+from maskgan_jax.unmasking.face import LEAST_WIDTH, LESS_LARGE, TOO_SMALL, Face
 from maskgan_jax.unmasking.face_aligner import FaceAligner, is_face, is_face_upright
 from maskgan_jax.unmasking.inpainter import Inpainter
-from maskgan_jax.unmasking.mask_finder import MaskFinder, lower_face_cover
+from maskgan_jax.unmasking.mask_finder import MaskFinder, lower_face_cover, needed_cover
 
 # What a mask hides beside a face's square is drawn in squares that lie so much of its side to its left and right, if it is at
 # least this fraction of them; together with a strip at the edge of the first square, so that no edge shows.
@@ -166,12 +166,23 @@ class Unmasker:
 
     def _with_mask(self, photo: np.ndarray, found: Detection, landmarks: np.ndarray, left_out: str) -> Face:
         square = self.inpainter.square(landmarks)
-        image = square.cut_out(photo)
-        probability = self.mask_finder.probability(photo, landmarks)
+        seen = self.mask_finder.image(photo, landmarks)
+        probability, needed = self.mask_finder.probability(seen), needed_cover(seen)
         mask, cover = self.mask_finder.mask(probability, landmarks, square), self.mask_finder.cover(probability, landmarks)
-        if cover >= LEAST_COVER:
-            cover = min(cover, self.mask_finder.least_cover(photo, landmarks))
-        return Face(found.box, found.score, landmarks, square, cover, mask, image, probability=probability, left_out=left_out)
+        if cover >= needed:
+            cover = min(cover, self.mask_finder.least_cover(seen, landmarks))
+        return Face(
+            found.box,
+            found.score,
+            landmarks,
+            square,
+            cover,
+            mask,
+            square.cut_out(photo),
+            probability=probability,
+            left_out=left_out,
+            needed_cover=needed,
+        )
 
     def _with_rest(self, photo: np.ndarray, face: Face, others: Sequence[Face]) -> Face:
         """A face with what its mask hides beside its square, drawn where it was redrawn already in `photo`.

@@ -1,5 +1,7 @@
 """The arithmetic of the page, against that of the Python program and of OpenCV."""
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
@@ -14,7 +16,8 @@ from maskgan_jax.unmasking.compositing import composite
 from maskgan_jax.unmasking.detection import Detection, are_same_face, detect_close_up, detect_faces, detect_turned, overlap
 from maskgan_jax.unmasking.face import Face
 from maskgan_jax.unmasking.face_aligner import is_face, is_face_upright
-from maskgan_jax.unmasking.inpainter import grown, one_coloured
+from maskgan_jax.unmasking.inpainter import grown
+from maskgan_jax.unmasking.one_colour import one_coloured
 
 SIDE = 96
 
@@ -183,7 +186,7 @@ def test_one_colour(run_javascript):
     ]
     more = [np.concatenate([one[0], one_colour(wide, -sepia)]), one_colour(wide, sepia, 5.0)]
     results = run_javascript(
-        "import { oneColoured } from './inpainter.js';",
+        "import { oneColoured } from './one_colour.js';",
         "return input.photos.map((pixels) => oneColoured(Uint8Array.from(pixels.flat())));",
         photos=[pixels.tolist() for pixels in one + more],
     )
@@ -194,6 +197,24 @@ def test_one_colour(run_javascript):
         assert difference[there].max() <= 1
         if len(there) > 7:  # Of fewer levels, what lies between them could be anything.
             assert difference.max() <= 1
+
+
+def test_what_the_segmentation_network_sees(run_javascript, as_image):
+    """A photo of one colour in grey; in colour, as it is."""
+    face = render_face(3, seed=0, size=200)
+    sepia = np.rint(np.dot(face.image, [0.299, 0.587, 0.114])[..., None] * [1.0, 0.85, 0.6]).astype(np.uint8)
+    in_colour, in_grey = run_javascript(
+        "import { MaskFinder } from './mask_finder.js';",
+        "const finder = new MaskFinder({ size: 96, zoom: 1.2 });"
+        "return [input.photo, input.sepia].map((photo) => finder.image(image(photo), input.landmarks));",
+        photo=face.image,
+        sepia=sepia,
+        landmarks=face.landmarks,
+    )
+    finder = mask_finder.MaskFinder(SimpleNamespace(size=96, zoom=1.2))
+    assert differences(as_image(in_colour), finder.image(face.image, face.landmarks)).max() <= 2
+    assert differences(as_image(in_grey), finder.image(sepia, face.landmarks)).max() <= 2
+    assert np.ptp(as_image(in_grey), axis=-1).max() == 0
 
 
 def test_which_boxes_are_of_one_face(run_javascript):

@@ -253,7 +253,7 @@ def test_mask_of_an_aligned_face():
     face = render_face(3, seed=0, size=256)
     landmarks = align(face.image, face.landmarks, 200).landmarks
     left, right = landmarks[36:42], landmarks[42:48]
-    image = np.full((200, 200, 3), 90, np.uint8)
+    image = np.random.default_rng(0).integers(60, 120, (200, 200, 3), np.uint8)
     image[round(left[:, 1].mean()) : 160, 60:140] = MASK_COLOUR  # Up to the middle of the eyes.
     network = Green()
     network.zoom = 4 / 3

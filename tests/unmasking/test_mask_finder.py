@@ -15,6 +15,7 @@ from maskgan_jax.unmasking.mask_finder import (
     lower_face,
     lower_face_cover,
     mirrored,
+    needed_cover,
 )
 
 from .conftest import SIDE, Green, masked_face
@@ -25,12 +26,27 @@ def test_a_mask_in_the_square_of_another_network(size, zoom):
     photo, landmarks = masked_face(3, 320), render_face(3, seed=0, size=320).landmarks
     square = FaceSquare.around(landmarks, size, zoom)
     finder, image = MaskFinder(Green()), square.cut_out(photo)
-    probability = finder.probability(photo, landmarks)
+    probability = finder.probability(finder.image(photo, landmarks))
     assert probability.shape == (SIDE, SIDE)
     mask = finder.mask(probability, landmarks, square)
     assert mask.shape == (size, size) and set(np.unique(mask)) == {0, 255} and finder.cover(probability, landmarks) > 0.9
     expected = Green()(image[None])[0] > 0.5
     assert ((mask > 0) & expected).sum() > 0.93 * ((mask > 0) | expected).sum()
+
+
+@pytest.mark.parametrize("tint", [(1, 1, 1), (1, 0.85, 0.6), (0.7, 0.85, 1)])
+def test_the_network_sees_photos_of_one_colour_in_grey(tint):
+    photo, landmarks = masked_face(3, 320), render_face(3, seed=0, size=320).landmarks
+    finder = MaskFinder(Green())
+    square = finder.square(landmarks)
+    np.testing.assert_array_equal(finder.image(photo, landmarks), square.cut_out(photo))
+    grey = np.dot(photo, [0.299, 0.587, 0.114])[..., None]
+    tinted = np.rint(grey * tint).astype(np.uint8)
+    seen = finder.image(tinted, landmarks)
+    assert np.ptp(seen, axis=-1).max() == 0
+    lightness = np.dot(square.cut_out(tinted), [0.299, 0.587, 0.114])
+    np.testing.assert_allclose(seen[..., 0], lightness, atol=1)
+    assert needed_cover(seen) == 0.5 and needed_cover(finder.image(photo, landmarks)) == 0.3
 
 
 def test_the_square_has_the_jaw_in_its_middle():
@@ -57,7 +73,7 @@ def test_what_is_unlikely_but_possible_is_redrawn_and_does_not_make_a_mask():
     photo, landmarks = masked_face(3, 320), render_face(3, seed=0, size=320).landmarks
     finder = MaskFinder(Green())
     square = finder.square(landmarks)
-    certain = finder.probability(photo, landmarks)
+    certain = finder.probability(finder.image(photo, landmarks))
     mask = finder.mask(0.3 * certain, landmarks, square)
     assert finder.cover(0.3 * certain, landmarks) == 0 and ((mask > 0) & (certain > 0)).sum() > 0.95 * (certain > 0).sum()
     assert not finder.mask(0.03 * certain, landmarks, square).any()
@@ -126,13 +142,13 @@ def everywhere(image):
 def test_the_least_cover_of_several_views():
     photo, landmarks = masked_face(3, 320), render_face(3, seed=0, size=320).landmarks
     image = MaskFinder(Stub(everywhere)).square(landmarks).cut_out(photo)
-    assert MaskFinder(Stub(everywhere)).least_cover(photo, landmarks) > 0.95
+    assert MaskFinder(Stub(everywhere)).least_cover(image, landmarks) > 0.95
     for view in (mirrored, leveled, darkened):
 
         def nothing_there(seen, view=view):
             return everywhere(seen) * (not np.array_equal(seen, view(image)))
 
-        assert MaskFinder(Stub(nothing_there)).least_cover(photo, landmarks) == 0
+        assert MaskFinder(Stub(nothing_there)).least_cover(image, landmarks) == 0
 
 
 def test_what_is_found_in_the_mirror_is_mirrored_back():
@@ -149,7 +165,7 @@ def test_what_is_found_in_the_mirror_is_mirrored_back():
     finder = MaskFinder(Stub(left_of_the_face))
     cover = lower_face_cover(np.uint8(255) * left_of_the_face(half[:SIDE, :SIDE]), square.to_aligned(landmarks))
     assert 0.3 < cover < 0.7
-    assert finder.least_cover(half, landmarks) == pytest.approx(cover, abs=0.03)  # But for the eyes' rims.
+    assert finder.least_cover(square.cut_out(half), landmarks) == pytest.approx(cover, abs=0.03)  # But for the eyes' rims.
 
 
 def test_views_are_as_in_scikit_image():

@@ -38,6 +38,15 @@ def test_faces_without_a_mask_are_left_alone(unmasker, couple):
     assert (result[:, 300:] != couple[:, 300:]).any()
 
 
+def test_in_one_colour_a_mask_must_hide_more_to_count(unmasker, portrait, monkeypatch):
+    grey = np.repeat(portrait[..., 1:2], 3, axis=2)
+    for cover, expected in ((0.29, (False, False)), (0.31, (True, False)), (0.49, (True, False)), (0.51, (True, True))):
+        for how in ("cover", "least_cover"):
+            monkeypatch.setattr(unmasker.mask_finder, how, lambda *_, cover=cover: cover)
+        found = [unmasker.find(photo)[0] for photo in (portrait, grey)]
+        assert tuple(face.masked for face in found) == expected and found[0].cover == found[1].cover == cover
+
+
 def test_the_photo_itself_is_not_changed(unmasker, portrait):
     before = portrait.copy()
     unmasker(portrait)

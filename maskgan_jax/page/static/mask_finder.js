@@ -1,7 +1,8 @@
 /** Where the face mask is on a face, by the segmentation network. */
 import { FaceSquare } from "./align.js";
-import { clamp, combined, countNonZero, emptyImage, histograms, quantile, rint } from "./images.js";
+import { clamp, combined, countNonZero, emptyImage, grey, histograms, quantile, rint } from "./images.js";
 import { components, dilate, ellipse } from "./morphology.js";
+import { oneColoured } from "./one_colour.js";
 import { CONTOUR, EYE_RIM, eyes, fillHull } from "./points.js";
 
 /** Face masks reach into the rim of an eye where the network is as certain as this. */
@@ -27,7 +28,17 @@ export class MaskFinder {
     return square.moved(((Math.min(...jaw) + Math.max(...jaw) + 1) / square.size - 1) / 2);
   }
 
-  /** How likely each pixel of the network's square is hidden; `image` is what that square cuts out of the photo. */
+  /** What the network sees of a face: its square, in grey if the photo has one colour only, as it misses more masks in sepia. */
+  image(photo, landmarks) {
+    const image = this.square(landmarks).cutOut(photo);
+    // A quarter of the pixels tells.
+    const isTaken = (i) => i % (2 * image.width) < image.width && i % 2 === 0;
+    if (!oneColoured(image.data.filter((_, i) => isTaken(Math.trunc(i / 3))))) return image;
+    const levels = grey(image).data;
+    return { ...image, data: image.data.map((_, i) => levels[Math.trunc(i / 3)]) };
+  }
+
+  /** How likely each pixel of the network's square is hidden, in what `image` gives. */
   async probability(image) {
     return this.network.probability(image);
   }
@@ -51,7 +62,7 @@ export class MaskFinder {
     return lowerFaceCover(foundMask(probability, points, this.network.size, 0.5), points);
   }
 
-  /** How much of the lower face is hidden: the least in three views, mirrored, leveled and darkened. */
+  /** How much of the lower face is hidden, in what `image` gives: the least in three views, mirrored, leveled and darkened. */
   async leastCover(image, landmarks) {
     const square = this.square(landmarks);
     const points = square.toAligned(landmarks);
@@ -63,6 +74,11 @@ export class MaskFinder {
     }
     return least;
   }
+}
+
+export function isGrey({ data }) {
+  for (let i = 0; i < data.length; i += 3) if (data[i] !== data[i + 1] || data[i] !== data[i + 2]) return false;
+  return true;
 }
 
 export function mirrored(image) {
