@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from maskgan_jax.errors import UserError
@@ -21,12 +22,11 @@ NETWORKS = {
     "generator": ("unmask", "unmask"),
     "fast": ("unmask_fast", "unmask"),
 }
-# Those of the self-test; `fast` is loaded only when a camera is used.
-TESTED = ("landmarks", "segmentation", "generator")
 # CenterFace's outputs, by the numbers that they have in its file.
 _DETECTOR_OUTPUTS = {"537": "heat", "538": "sizes", "539": "offsets", "540": "points"}
-# Side of the blocks over which the results of the self-test are averaged, in pixels.
+# Side of the blocks over which the results of the self-test are averaged, in pixels; and of the photo that the detector gets.
 BLOCK = 8
+DETECTOR_SIZE = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,12 +36,12 @@ class PageNetwork:
     Attributes:
       size: side of the faces it takes, in pixels; None for the detector.
       zoom: of their squares; None for the detector.
-      expected: what the network gives for `test_image`, as `summary` sums it up; None if it is not in the self-test.
+      expected: what the network gives for `test_image`, as `summary` sums it up, for the page's self-test.
     """
 
-    size: int | None = None
-    zoom: float | None = None
-    expected: list[float] | None = None
+    size: int | None
+    zoom: float | None
+    expected: list[float]
 
 
 def export_networks(folder: Path) -> dict[str, PageNetwork]:
@@ -53,18 +53,24 @@ def export_networks(folder: Path) -> dict[str, PageNetwork]:
       UserError: the package onnx or the detector's weights are missing, or the folder cannot be written.
     """
     _export_detector(folder / "detector.onnx")
-    networks = {"detector": PageNetwork()}
+    networks = {"detector": PageNetwork(None, None, _expected_of_detector())}
     for name, (file, task) in NETWORKS.items():
         stored = load_network(pretrained(file), task)
         save_onnx(folder / f"{name}.onnx", stored, half=True, browser=True)
-        expected = _expected(pretrained(file), task) if name in TESTED else None
-        networks[name] = PageNetwork(stored.description.size, stored.description.zoom, expected)
+        networks[name] = PageNetwork(stored.description.size, stored.description.zoom, _expected(pretrained(file), task))
     return networks
 
 
 def _expected(path: Path, task: str) -> list[float]:
     network = FaceNetwork(path, task, batch_size=1)
     return summary(network(test_image(network.size)[None], test_mask(network.size)[None])[0])
+
+
+def _expected_of_detector() -> list[float]:
+    network = cv2.dnn.readNetFromONNX(str(weight_file("centerface.onnx")))
+    network.setInput(cv2.dnn.blobFromImage(test_image(DETECTOR_SIZE)))
+    maps = np.concatenate(network.forward(list(_DETECTOR_OUTPUTS)), axis=1)[0]
+    return summary(maps.transpose(1, 2, 0))
 
 
 def test_image(size: int) -> np.ndarray:

@@ -442,14 +442,46 @@ def test_a_file_that_cannot_be_had(new_page, address, file, words, portrait):
     assert words in new_page.inner_text("#warnings") and new_page.is_hidden("#spinner")
 
 
+def changed_worker(page, code):
+    """A page whose worker does something else."""
+
+    def fulfill(route):
+        response = route.fetch()
+        route.fulfill(response=response, body=response.text() + code)
+
+    page.route("**/worker.js", fulfill)
+
+
+@pytest.mark.parametrize("name", ["detector", "segmentation", "fast"])
+def test_a_network_that_gives_other_numbers_is_not_used(new_page, address, name):
+    def fulfill(route):
+        response = route.fetch()
+        site = response.json()
+        site["networks"][name]["expected"][0] += 1000
+        route.fulfill(response=response, json=site)
+
+    new_page.route("**/site.json", fulfill)
+    new_page.goto(address)
+    wait_until_loaded(new_page)
+    assert new_page.get_attribute("body", "data-state") == ("ready" if name == "fast" else "failed")
+    if name == "fast":
+        new_page.context.grant_permissions(["camera"])
+        new_page.click("#camera")
+    what = "the camera's network correctly; choose a photo" if name == "fast" else "the networks correctly; try another one"
+    new_page.wait_for_selector(f'#warnings li:has-text("This browser does not compute {what}")')
+
+
+def test_a_graphics_processor_that_is_lost(new_page, address, portrait):
+    changed_worker(new_page, "answers.unmask = () => { throw new Error('mapAsync: [Device] is lost.'); };")
+    new_page.goto(address)
+    wait_until_loaded(new_page)
+    new_page.set_input_files("#file", {"name": "portrait.png", "mimeType": "image/png", "buffer": encode_png(portrait)})
+    new_page.wait_for_selector("#warnings li:has-text('The graphics processor stopped; reload this page.')")
+
+
 def test_without_webassembly_and_samples(new_page, address):
     """WebAssembly there is, but not such as the networks need."""
-
-    def validate_nothing(route):
-        response = route.fetch()
-        route.fulfill(response=response, body=response.text() + "WebAssembly.validate = () => false;")
-
-    new_page.route("**/worker.js", validate_nothing)
+    changed_worker(new_page, "WebAssembly.validate = () => false;")
     new_page.goto(address)
     new_page.wait_for_selector("#samples img")
     new_page.route("**/samples/*", lambda route: route.abort())

@@ -82,10 +82,7 @@ async function search(photo, run, scale) {
   // The photo as a whole is stretched a little, so that its sides are multiples.
   const [across, down] = [width, height].map((length) => Math.max(rint((length * scale) / MULTIPLE), 1) * MULTIPLE);
   const small = (scale < 1 ? resizeArea : resizeLinear)(photo, across, down);
-  const pixels = across * down;
-  const picture = new Float32Array(3 * pixels);
-  for (let i = 0; i < pixels; i++) for (let c = 0; c < 3; c++) picture[c * pixels + i] = small.data[3 * i + c];
-  const output = await run({ picture: [picture, [1, 3, down, across]] });
+  const output = await run({ picture: planes(small) });
 
   const columns = across / CELL;
   const cells = columns * (down / CELL);
@@ -110,6 +107,14 @@ async function search(photo, run, scale) {
     return toPhoto((centre((i) => i % columns) + 0.5) * CELL, (centre((i) => Math.floor(i / columns)) + 0.5) * CELL);
   });
   return { found: distinct(found), traces };
+}
+
+/** An image as the network takes it: its levels, one colour after the other, and their shape. */
+export function planes({ width, height, data }) {
+  const pixels = width * height;
+  const values = new Float32Array(3 * pixels);
+  for (let i = 0; i < pixels; i++) for (let c = 0; c < 3; c++) values[c * pixels + i] = data[3 * i + c];
+  return [values, [1, 3, height, width]];
 }
 
 /** Searches the surroundings of traces, resized by `scale`. */

@@ -76,7 +76,13 @@ export async function loadNetworks(site, report, wanted) {
   }
   const fast = async () => {
     const model = await download(site.networks.fast, (loaded) => report({ loaded, total: site.networks.fast.bytes }), warn);
-    return createNetwork(ort, model, site.networks.fast, backend);
+    const tried = async (on) => {
+      const network = await createNetwork(ort, model, site.networks.fast, on);
+      return (await selfTest({ fast: network }, site.networks)) <= 1 && network;
+    };
+    const network = (await tried(backend)) || (backend === "webgpu" && (await tried("wasm")));
+    if (!network) throw new Error("This browser does not compute the camera's network correctly; choose a photo instead.");
+    return network;
   };
   return { ...networks, fast, backend, differences, threads: ort.env.wasm.numThreads };
 }

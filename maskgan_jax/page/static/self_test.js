@@ -1,30 +1,48 @@
 /** Do the networks give the numbers that the exporter got? */
+import { planes } from "./detection.js";
 import { emptyImage } from "./images.js";
 
 /** Side of the blocks over which results are averaged, in pixels. */
 const BLOCK = 8;
-/** By how much the mean difference may be: a pixel, a probability, a level. */
-const TOLERANCES = { landmarks: 0.5, segmentation: 0.01, generator: 1 };
+/** By how much the mean difference may be: of the detector's numbers, a pixel, a probability, a level. */
+const TOLERANCES = { detector: 0.02, landmarks: 0.5, segmentation: 0.01, generator: 1, fast: 1 };
+/** Side of the photo that the detector gets. */
+const DETECTOR_SIZE = 128;
 
 /** The largest mean difference of `networks` from what `descriptions` expect, over what is tolerated: up to 1 is right. */
 export async function selfTest(networks, descriptions) {
   let largest = 0;
-  for (const [name, tolerance] of Object.entries(TOLERANCES)) {
-    const numbers = await summary(networks[name], name);
+  for (const [name, network] of Object.entries(networks)) {
+    const numbers = await summary(network, name);
     const { expected } = descriptions[name];
     const difference = numbers.reduce((sum, value, i) => sum + Math.abs(value - expected[i]), 0) / expected.length;
-    if (!(difference / tolerance <= largest)) largest = difference / tolerance; // NaN stays.
+    const share = difference / TOLERANCES[name];
+    if (!(share <= largest)) largest = share; // NaN stays.
   }
   return largest;
 }
 
 async function summary(network, name) {
+  if (name === "detector") return detectorSummary(network);
   const image = testImage(network.size);
   if (name === "landmarks") return (await network.landmarks(image)).flat();
   if (name === "segmentation") return blockMeans(await network.probability(image), network.size, 1);
   const mask = emptyImage(network.size, network.size);
   mask.data.fill(255, mask.data.length / 2);
   return blockMeans((await network.unmask(image, mask)).data, network.size, 3);
+}
+
+/** Means of blocks of the detector's maps, which come one after the other, [1, C, H, W]. */
+async function detectorSummary(run) {
+  const { heat, sizes, offsets, points } = await run({ picture: planes(testImage(DETECTOR_SIZE)) });
+  const size = Math.sqrt(heat.length);
+  const maps = [heat, ...[sizes, offsets, points].flatMap((maps) => divided(maps, size ** 2))];
+  const means = maps.map((map) => blockMeans(map, size, 1));
+  return means[0].flatMap((_, block) => means.map((of) => of[block]));
+}
+
+function divided(values, length) {
+  return Array.from({ length: values.length / length }, (_, i) => values.subarray(i * length, (i + 1) * length));
 }
 
 export function testImage(size) {
