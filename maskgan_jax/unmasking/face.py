@@ -13,7 +13,7 @@ LEAST_COVER = 0.3
 # Where the photo has one colour, which tells less: with the fraction above, more bare faces are taken for masked ones.
 LEAST_COVER_IN_GREY = 0.5
 # A face narrower than this, in pixels, shows too little to go by.
-LEAST_WIDTH = 16
+LEAST_WIDTH = 24
 # Why a face is left alone, even if it wears a mask.
 TOO_SMALL, LESS_LARGE = "too small", "smaller than those asked for"
 

@@ -22,7 +22,7 @@ const THIN = 1 / 50;
 /** If no face is as certain as this, the photo may lie on a side. */
 const CERTAIN = 0.75;
 /** A face narrower than this, in pixels, shows too little to go by. */
-const LEAST_WIDTH = 16;
+const LEAST_WIDTH = 24;
 /** Why a face is left alone, even if it wears a mask. */
 const TOO_SMALL = "too small";
 
