@@ -29,11 +29,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from tqdm import tqdm
 
-from maskgan_jax.demo.report import line_chart
 from maskgan_jax.errors import UserError, exit_code
-from maskgan_jax.files import write_text
+from maskgan_jax.files import replacing
 
 
 class Run(NamedTuple):
@@ -152,38 +152,48 @@ def large_batches(data_dir: Path, out: Path) -> Runs:
 
 
 def report_large_batches(out: Path, scores: Mapping[str, dict[str, Any]]) -> Iterator[str]:
-    """A table for each kind of norm and warm-up, of the means over seeds; a chart of the first."""
-    table: dict[tuple[str, str, str, int], list[float]] = {}
+    """A table for each kind of norm and warm-up, of the means over seeds; and a figure of them."""
+    tables: dict[tuple[str, str], dict[tuple[str, int], list[float]]] = {}
     for name, of_run in scores.items():
         norm, warmup, scaling, batch = re.fullmatch(r"(\w+?)_(\w+?)_(\w+?)_(\d+)_seed\d+", name).groups()
+        table = tables.setdefault((norm, "with" if warmup == "warmup" else "without"), {})
         for each in SCALINGS if int(batch) == SCALING_BATCH else (scaling,):
-            table.setdefault((norm, warmup, each, int(batch)), []).append(of_run["mse_masked"])
-    for norm, warmup in dict.fromkeys(key[:2] for key in table):
-        how = "with" if warmup == "warmup" else "without"
-        yield f"\n{norm} norm, {how} warm-up: MSE in the mask (range over seeds)\n"
+            table.setdefault((each, int(batch)), []).append(of_run["mse_masked"])
+    titles = {f"{norm} norm, {how} warm-up": table for (norm, how), table in tables.items()}
+    for title, table in titles.items():
+        yield f"\n{title}: MSE in the mask (range over seeds)\n"
         yield "| batch | " + " | ".join(SCALINGS) + " |"
         yield "|--:|" + "--:|" * len(SCALINGS)
         for batch in BATCHES:
-            yield f"| {batch} | " + " | ".join(_cell(table.get((norm, warmup, each, batch), [])) for each in SCALINGS) + " |"
-    lines = {
-        f"{norm} norm, {warmup}, {scaling}": [
-            (math.log2(batch), statistics.mean(table[norm, warmup, scaling, batch]))
-            for batch in BATCHES
-            if (norm, warmup, scaling, batch) in table
-        ]
-        for norm, warmup, scaling in dict.fromkeys(key[:3] for key in table)
-    }
-    for kind in dict.fromkeys(name.rpartition(", ")[0] for name in lines):
-        chart = {
-            name.rpartition(", ")[2]: tuple(zip(*points, strict=True))
-            for name, points in lines.items()
-            if name.startswith(kind)
-        }
-        path = out / (re.sub(r"\W+", "_", kind) + ".svg")
-        html = line_chart(chart, "MSE in the mask", "log2 of the batch")
-        svg = html[html.index("<svg") : html.index("</svg>") + 6].replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)
-        write_text(path, svg)
-        yield f"\nchart: {path}"
+            yield f"| {batch} | " + " | ".join(_cell(table.get((each, batch), [])) for each in SCALINGS) + " |"
+    if titles:
+        _draw(out / "large_batches.png", titles)
+        yield f"\nfigure: {out / 'large_batches.png'}"
+
+
+def _draw(path: Path, titles: Mapping[str, Mapping[tuple[str, int], Sequence[float]]]) -> None:
+    """The tables as curves: means, and the range over seeds."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure((4 * len(titles), 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (title, table) in zip(
+        figure.subplots(1, len(titles), sharey=True, squeeze=False)[0], titles.items(), strict=True
+    ):
+        for scaling in SCALINGS:
+            points = {batch: table[scaling, batch] for batch in BATCHES if (scaling, batch) in table}
+            means = np.array([statistics.mean(values) for values in points.values()])
+            ranges = [means - [*map(min, points.values())], np.array([*map(max, points.values())]) - means]
+            axes.errorbar([*points], means, yerr=ranges, marker="o", markersize=4, capsize=3, label=scaling)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(BATCHES, BATCHES)
+        axes.set(title=title, xlabel="batch")
+        axes.grid(alpha=0.3)
+    figure.axes[0].set(ylabel="MSE in the mask")
+    figure.axes[0].legend(title="scaling of the learning rate")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=100, format="png")
 
 
 def _cell(values: Sequence[float]) -> str:
