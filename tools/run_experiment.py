@@ -56,6 +56,8 @@ SCALING_BATCH = 16
 SCALINGS = ("none", "sqrt", "linear")
 # Epochs of the run, and of its warm-up.
 EPOCHS, WARMUP = 5, 0.5
+# What is reported of it: the axis, and the digits behind the point.
+BATCH_METRICS = {"mse_masked": ("MSE in the mask", 0), "st_lpips": ("ST-LPIPS", 3)}
 
 
 # Of the paper's experiment.
@@ -152,55 +154,57 @@ def large_batches(data_dir: Path, out: Path) -> Runs:
 
 
 def report_large_batches(out: Path, scores: Mapping[str, dict[str, Any]]) -> Iterator[str]:
-    """A table for each kind of norm and warm-up, of the means over seeds; and a figure of them."""
-    tables: dict[tuple[str, str], dict[tuple[str, int], list[float]]] = {}
+    """For each kind of norm and warm-up a table of each metric, of the means over seeds; and a figure of them."""
+    tables: dict[str, dict[tuple[str, int], list[dict[str, Any]]]] = {}
     for name, of_run in scores.items():
         norm, warmup, scaling, batch = re.fullmatch(r"(\w+?)_(\w+?)_(\w+?)_(\d+)_seed\d+", name).groups()
-        table = tables.setdefault((norm, "with" if warmup == "warmup" else "without"), {})
+        table = tables.setdefault(f"{norm} norm, {'with' if warmup == 'warmup' else 'without'} warm-up", {})
         for each in SCALINGS if int(batch) == SCALING_BATCH else (scaling,):
-            table.setdefault((each, int(batch)), []).append(of_run["mse_masked"])
-    titles = {f"{norm} norm, {how} warm-up": table for (norm, how), table in tables.items()}
-    for title, table in titles.items():
-        yield f"\n{title}: MSE in the mask (range over seeds)\n"
-        yield "| batch | " + " | ".join(SCALINGS) + " |"
-        yield "|--:|" + "--:|" * len(SCALINGS)
-        for batch in BATCHES:
-            yield f"| {batch} | " + " | ".join(_cell(table.get((each, batch), [])) for each in SCALINGS) + " |"
-    if titles:
-        _draw(out / "large_batches.png", titles)
+            table.setdefault((each, int(batch)), []).append(of_run)
+    for title, table in tables.items():
+        for metric, (label, digits) in BATCH_METRICS.items():
+            yield f"\n{title}: {label} (range over seeds)\n"
+            yield "| batch | " + " | ".join(SCALINGS) + " |"
+            yield "|--:|" + "--:|" * len(SCALINGS)
+            for batch in BATCHES:
+                cells = (_cell([of_run[metric] for of_run in table.get((each, batch), [])], digits) for each in SCALINGS)
+                yield f"| {batch} | " + " | ".join(cells) + " |"
+    if tables:
+        _draw(out / "large_batches.png", tables)
         yield f"\nfigure: {out / 'large_batches.png'}"
 
 
-def _draw(path: Path, titles: Mapping[str, Mapping[tuple[str, int], Sequence[float]]]) -> None:
+def _draw(path: Path, tables: Mapping[str, Mapping[tuple[str, int], Sequence[dict[str, Any]]]]) -> None:
     """The tables as curves: means, and the range over seeds."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure((4 * len(titles), 3.4), layout="constrained")
+    figure = Figure((4 * len(tables), 3 * len(BATCH_METRICS)), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (title, table) in zip(
-        figure.subplots(1, len(titles), sharey=True, squeeze=False)[0], titles.items(), strict=True
-    ):
-        for scaling in SCALINGS:
-            points = {batch: table[scaling, batch] for batch in BATCHES if (scaling, batch) in table}
-            means = np.array([statistics.mean(values) for values in points.values()])
-            ranges = [means - [*map(min, points.values())], np.array([*map(max, points.values())]) - means]
-            axes.errorbar([*points], means, yerr=ranges, marker="o", markersize=4, capsize=3, label=scaling)
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(BATCHES, BATCHES)
-        axes.set(title=title, xlabel="batch")
-        axes.grid(alpha=0.3)
-    figure.axes[0].set(ylabel="MSE in the mask")
-    figure.axes[0].legend(title="scaling of the learning rate")
+    rows = figure.subplots(len(BATCH_METRICS), len(tables), sharex=True, sharey="row", squeeze=False)
+    for row, (metric, (label, _)) in zip(rows, BATCH_METRICS.items(), strict=True):
+        for axes, (title, table) in zip(row, tables.items(), strict=True):
+            for scaling in SCALINGS:
+                points = {batch: table[scaling, batch] for batch in BATCHES if (scaling, batch) in table}
+                values = [[of_run[metric] for of_run in runs] for runs in points.values()]
+                means = np.array([statistics.mean(of_batch) for of_batch in values])
+                ranges = [means - [*map(min, values)], np.array([*map(max, values)]) - means]
+                axes.errorbar([*points], means, yerr=ranges, marker="o", markersize=4, capsize=3, label=scaling)
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(BATCHES, BATCHES)
+            axes.set(title=title, xlabel="batch")
+            axes.grid(alpha=0.3)
+        row[0].set(ylabel=label)
+    rows[0][0].legend(title="scaling of the learning rate")
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=100, format="png")
 
 
-def _cell(values: Sequence[float]) -> str:
+def _cell(values: Sequence[float], digits: int) -> str:
     if not values:
         return ""
-    spread = f" ({max(values) - min(values):.0f})" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.0f}{spread}"
+    spread = f" ({max(values) - min(values):.{digits}f})" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{spread}"
 
 
 # Of an experiment: its runs for a data set, and the lines of its report.

@@ -36,17 +36,18 @@ def test_large_batches_have_equal_epochs(tool, card):
 
 def test_report_of_large_batches(tool, tmp_path):
     scores = {
-        "instance_warmup_none_8_seed0": {"mse_masked": 1000.0},
-        "instance_warmup_none_8_seed1": {"mse_masked": 1100.0},
-        "instance_warmup_none_16_seed0": {"mse_masked": 900.0},
-        "instance_cold_sqrt_512_seed0": {"mse_masked": 3000.4},
+        "instance_warmup_none_8_seed0": {"mse_masked": 1000.0, "st_lpips": 0.1},
+        "instance_warmup_none_8_seed1": {"mse_masked": 1100.0, "st_lpips": 0.3},
+        "instance_warmup_none_16_seed0": {"mse_masked": 900.0, "st_lpips": 0.25},
+        "instance_cold_sqrt_512_seed0": {"mse_masked": 3000.4, "st_lpips": 0.5},
     }
     lines = list(tool.report_large_batches(tmp_path, scores))
     assert "| 8 | 1050 (100) |  |  |" in lines
     assert "| 16 | 900 | 900 | 900 |" in lines  # The batch that the learning rate is for.
     assert "| 512 |  | 3000 |  |" in lines
+    assert "| 8 | 0.200 (0.200) |  |  |" in lines and "| 512 |  | 0.500 |  |" in lines
     height, width, _ = read_image(tmp_path / "large_batches.png").shape
-    assert (width, height) == (800, 340)  # A plot for each of the two kinds.
+    assert (width, height) == (800, 600)  # A column for each of the two kinds, a row for each metric.
     assert list(tool.report_large_batches(tmp_path / "nothing", {})) == []
 
 
