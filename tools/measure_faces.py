@@ -1,7 +1,7 @@
 """Measures how well faces, and the masks on them, are found in photos; see docs/unmasking.md.
 
-    python tools/measure_faces.py PHOTOS [--first=N] [--height=0.8]   # faces, and masks that would be removed
-    python tools/measure_faces.py PHOTOS --changed [--first=N]        # the largest face of each, after changes to the photo
+    python tools/measure_faces.py PHOTOS [--first=N] [--height=0.8]     # faces, and masks that would be removed
+    python tools/measure_faces.py PHOTOS --changed [sepia] [--first=N]  # the largest face of each, after changes to the photo
 
 With --changed, photos are turned, cut so close that the cheeks are cut off, squeezed, made sepia, and shrunk into a large one.
 A face is found again if its landmarks are, on average, within a third of the distance between the eyes of where they must be.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -45,14 +45,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("photos", help="folder of photos")
     parser.add_argument("--first", type=int, metavar="N", help="take only so many photos, by their names")
     parser.add_argument("--height", type=float, default=1.0, metavar="FACTOR", help="squeeze or stretch the photos first")
-    parser.add_argument("--changed", action="store_true", help="change the photos")
+    parser.add_argument("--changed", nargs="?", const="", metavar="WORD", help="change the photos; only as names with WORD say")
     flags = parser.parse_args(arguments)
     if not 0 < flags.height < 10:
         raise UserError(f"--height={flags.height:g} is no factor; give one such as 0.8")
     photos = find_images(flags.photos)[: flags.first]
     unmasker = Unmasker.from_pretrained(fast=True)
-    if flags.changed:
-        measure_changed(photos, unmasker)
+    if flags.changed is not None:
+        changes = {name: change for name, change in CHANGES.items() if flags.changed in name}
+        if not changes:
+            raise UserError(f"--changed={flags.changed}: no change has that in its name; there are {', '.join(CHANGES)}")
+        measure_changed(photos, unmasker, changes)
     else:
         measure(photos, unmasker, flags.height)
 
@@ -76,11 +79,11 @@ def measure(photos: Sequence[Path], unmasker: Unmasker, height: float = 1.0) -> 
         print("masked:", ", ".join(masked) or "none")
 
 
-def measure_changed(photos: Sequence[Path], unmasker: Unmasker) -> None:
+def measure_changed(photos: Sequence[Path], unmasker: Unmasker, changes: Mapping[str, Change]) -> None:
     """Prints for each change how many of the faces are found again, how many of these count as masked, and the time."""
     found = [(path, photo, faces[0]) for path in photos if (faces := unmasker.find(photo := read_image(path)))]
     print(f"{'change':36}{'photos':>8}{'found':>8}{'masked':>8}{'seconds':>9}")
-    for name, change in CHANGES.items():
+    for name, change in changes.items():
         again, masked, seconds = 0, 0, []
         for _, photo, face in tqdm(found, desc=name, unit="photo", leave=False):
             changed, matrix = change(photo, face)

@@ -1,6 +1,8 @@
+import configparser
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +23,20 @@ from maskgan_jax.files import write_png
 
 SMALL = ["--config.data.size=64", "--config.generator.width=4", "--config.discriminator.width=4"]
 PROJECT = Path(__file__).parents[2]
+
+
+def test_what_the_package_requires_is_there_or_packed(load_tool):
+    """The rehearsal, which would show it, is run on demand only."""
+    setup = configparser.ConfigParser()
+    setup.read(PROJECT / "setup.cfg")
+    machine = (PROJECT / "tests" / "tools" / "gpu_machine.txt").read_text()
+    packed = load_tool("gpu_kit/pack").WHEELS
+
+    def names(text):
+        return {re.split(r"[<>=[]", line)[0].lower().replace("_", "-") for line in text.split() if line[0].isalpha()}
+
+    missing = names(re.sub("#.*", "", setup["options"]["install_requires"])) - names(re.sub("#.*", "", machine)) - {*packed}
+    assert not missing
 
 
 def test_gradients_of_a_machine_without_accelerator(load_tool, capsys):

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from maskgan_jax.errors import UserError
 from maskgan_jax.files import write_png
 
 
@@ -48,6 +49,23 @@ def photos(tool, tmp_path, monkeypatch):
     for name, colour in (("a", (0, 255, 0)), ("b", (255, 0, 0)), ("c", (0, 0, 255))):
         write_png(tmp_path / f"{name}.png", np.full((100, 100, 3), colour, np.uint8))
     return tmp_path
+
+
+def test_photos_are_squeezed(photos, tool, monkeypatch):
+    shapes = []
+    monkeypatch.setattr(Unmasker, "find", lambda self, photo: shapes.append(photo.shape) or [])
+    tool.main([str(photos), "--height=0.8"])
+    assert shapes == [(80, 100, 3)] * 3
+    with pytest.raises(UserError, match="--height=-1 is no factor"):
+        tool.main([str(photos), "--height=-1"])
+
+
+def test_some_of_the_changes(photos, tool, capsys):
+    tool.main([str(photos), "--changed=sepia"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["change", "in sepia"]
+    with pytest.raises(UserError, match="no change has that in its name; there are none, turned by 45"):
+        tool.main([str(photos), "--changed=blue"])
 
 
 def test_faces_are_counted(photos, tool, capsys):

@@ -30,9 +30,9 @@ from maskgan_jax.weights.fetch import weight_file
 PROJECT = Path(__file__).parents[2]
 # Of what constraints-py312.txt pins, what a machine with JAX, Flax, Optax and Orbax lacks; no test tools.
 WHEELS = (
-    *("array-record", "clu", "dlib-bin", "dm-tree", "docstring-parser", "googleapis-common-protos", "grain", "immutabledict"),
-    *("ml-collections", "portpicker", "protobuf", "simple-parsing", "tensorboardx", "tensorflow-datasets"),
-    *("tensorflow-metadata", "termcolor", "toml"),
+    *("array-record", "clu", "dlib-bin", "dm-tree", "docstring-parser", "exiv2", "googleapis-common-protos", "grain"),
+    *("immutabledict", "ml-collections", "pillow-heif", "portpicker", "protobuf", "simple-parsing", "tensorboardx"),
+    *("tensorflow-datasets", "tensorflow-metadata", "termcolor", "toml"),
 )
 # Published as source only; they are pure Python.
 SOURCES = ("promise",)
