@@ -10,8 +10,8 @@ from maskgan_jax.data.align import FaceSquare
 
 # A face wears a mask if it covers this fraction of what lies between the bridge of the nose, the jaw and the chin.
 LEAST_COVER = 0.3
-# Where the photo has one colour, which tells less: with the fraction above, more bare faces are taken for masked ones.
-LEAST_COVER_IN_GREY = 0.5
+# Where bare faces are more easily taken for masked ones.
+LEAST_COVER_IN_DOUBT = 0.5
 # A face narrower than this, in pixels, shows too little to go by.
 LEAST_WIDTH = 24
 # Why a face is left alone, even if it wears a mask.

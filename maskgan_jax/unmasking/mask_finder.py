@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 
 from maskgan_jax.data.align import FaceSquare, Window
-from maskgan_jax.data.points import CONTOUR, EYE_RIM, eyes
+from maskgan_jax.data.points import CONTOUR, EYE_RIM, LEFT_EYE, RIGHT_EYE, eyes
 from maskgan_jax.networks.face_network import FaceNetwork
-from maskgan_jax.unmasking.face import LEAST_COVER, LEAST_COVER_IN_GREY
+from maskgan_jax.unmasking.face import LEAST_COVER, LEAST_COVER_IN_DOUBT
 from maskgan_jax.unmasking.one_colour import one_coloured
 
 # Face masks reach into the rim of an eye where the network is as certain as this.
@@ -22,6 +22,8 @@ CLOSE = 0.06
 LEAST_PART = 0.002
 # Holes up to this fraction are prints and valves; larger ones, such as those of a ski mask, are not of the face mask.
 LARGEST_HOLE = 0.03
+# From the eyes to the mouth, over the distance between the eyes: less than this shows few faces but those in squeezed photos.
+LEAST_HEIGHT = 0.92
 
 
 class MaskFinder:
@@ -99,9 +101,17 @@ class MaskFinder:
         return least
 
 
-def needed_cover(image: np.ndarray) -> float:
-    """How much of the lower face a mask must hide, 0 to 1, to count as one in an image `[S, S, 3]` that a `MaskFinder` sees."""
-    return LEAST_COVER if np.ptp(image, axis=-1).any() else LEAST_COVER_IN_GREY
+def needed_cover(image: np.ndarray, landmarks: np.ndarray) -> float:
+    """How much of the lower face a mask must hide to count as one, 0 to 1: more in photos of one colour, and in squeezed ones.
+
+    Args:
+      image: `[S, S, 3]` uint8, as `MaskFinder.image` gives it.
+      landmarks: `[68, 2]` of the face in the photo.
+    """
+    eyes_at = np.stack([landmarks[LEFT_EYE].mean(axis=0), landmarks[RIGHT_EYE].mean(axis=0)])
+    down, across = landmarks[[48, 54]].mean(axis=0) - eyes_at.mean(axis=0), eyes_at[1] - eyes_at[0]
+    is_squeezed = np.hypot(*down) < LEAST_HEIGHT * np.hypot(*across)
+    return LEAST_COVER_IN_DOUBT if is_squeezed or not np.ptp(image, axis=-1).any() else LEAST_COVER
 
 
 def mirrored(image: np.ndarray) -> np.ndarray:

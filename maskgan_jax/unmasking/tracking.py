@@ -184,7 +184,7 @@ class Tracker:
             mask,
             image,
             left_out=left_out,
-            needed_cover=needed_cover(seen),
+            needed_cover=needed_cover(seen, landmarks),
         )
         if not face.masked or face.left_out:
             return face

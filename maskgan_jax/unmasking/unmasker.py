@@ -167,7 +167,7 @@ class Unmasker:
     def _with_mask(self, photo: np.ndarray, found: Detection, landmarks: np.ndarray, left_out: str) -> Face:
         square = self.inpainter.square(landmarks)
         seen = self.mask_finder.image(photo, landmarks)
-        probability, needed = self.mask_finder.probability(seen), needed_cover(seen)
+        probability, needed = self.mask_finder.probability(seen), needed_cover(seen, landmarks)
         mask, cover = self.mask_finder.mask(probability, landmarks, square), self.mask_finder.cover(probability, landmarks)
         if cover >= needed:
             cover = min(cover, self.mask_finder.least_cover(seen, landmarks))

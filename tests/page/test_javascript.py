@@ -203,14 +203,19 @@ def test_what_the_segmentation_network_sees(run_javascript, as_image):
     """A photo of one colour in grey; in colour, as it is."""
     face = render_face(3, seed=0, size=200)
     sepia = np.rint(np.dot(face.image, [0.299, 0.587, 0.114])[..., None] * [1.0, 0.85, 0.6]).astype(np.uint8)
-    in_colour, in_grey = run_javascript(
-        "import { MaskFinder } from './mask_finder.js';",
+    in_colour, in_grey, needed = run_javascript(
+        "import { MaskFinder, neededCover } from './mask_finder.js';",
         "const finder = new MaskFinder({ size: 96, zoom: 1.2 });"
-        "return [input.photo, input.sepia].map((photo) => finder.image(image(photo), input.landmarks));",
+        "const seen = [input.photo, input.sepia].map((photo) => finder.image(image(photo), input.landmarks));"
+        "const needed = seen.map((of) => neededCover(of, input.landmarks));"
+        "return [...seen, [...needed, neededCover(seen[0], input.squeezed)]];",
         photo=face.image,
         sepia=sepia,
         landmarks=face.landmarks,
+        squeezed=face.landmarks * [1, 0.6],
     )
+    assert needed == [0.3, 0.5, 0.5]
+    assert mask_finder.needed_cover(face.image, face.landmarks * [1, 0.6]) == 0.5
     finder = mask_finder.MaskFinder(SimpleNamespace(size=96, zoom=1.2))
     assert differences(as_image(in_colour), finder.image(face.image, face.landmarks)).max() <= 2
     assert differences(as_image(in_grey), finder.image(sepia, face.landmarks)).max() <= 2

@@ -46,7 +46,19 @@ def test_the_network_sees_photos_of_one_colour_in_grey(tint):
     assert np.ptp(seen, axis=-1).max() == 0
     lightness = np.dot(square.cut_out(tinted), [0.299, 0.587, 0.114])
     np.testing.assert_allclose(seen[..., 0], lightness, atol=1)
-    assert needed_cover(seen) == 0.5 and needed_cover(finder.image(photo, landmarks)) == 0.3
+    assert needed_cover(seen, landmarks) == 0.5 and needed_cover(finder.image(photo, landmarks), landmarks) == 0.3
+
+
+def test_in_squeezed_photos_a_mask_must_hide_more():
+    photo, landmarks = masked_face(3, 320), render_face(3, seed=0, size=320).landmarks
+    eyes_at = landmarks[36:42].mean(axis=0), landmarks[42:48].mean(axis=0)
+    height = np.linalg.norm((landmarks[48] + landmarks[54]) / 2 - np.mean(eyes_at, axis=0)) / np.linalg.norm(
+        np.subtract(*eyes_at)
+    )
+    turn = np.array([[0.6, -0.8], [0.8, 0.6]])  # Also in a photo that is turned.
+    for factor, expected in ((0.91, 0.5), (0.93, 0.3), (1.2, 0.3)):
+        squeezed = landmarks * [1, factor / height]
+        assert needed_cover(photo, squeezed) == needed_cover(photo, squeezed @ turn.T) == expected
 
 
 def test_the_square_has_the_jaw_in_its_middle():

@@ -1,7 +1,7 @@
 /** From the detector's points to landmarks and an aligned square, by the landmark network. */
 import { FaceSquare } from "./align.js";
 import { detectFaces, overlap } from "./detection.js";
-import { LEFT_EYE, RIGHT_EYE, mean } from "./points.js";
+import { LEFT_EYE, RIGHT_EYE, distance, mean } from "./points.js";
 
 /** From the detector's points, each round of the landmark network brings the square closer to where it belongs. */
 const ROUNDS = 3;
@@ -48,7 +48,6 @@ export class FaceAligner {
  */
 export function isFace({ box, points }, landmarks) {
   const eyes = [LEFT_EYE, RIGHT_EYE].map((eye) => mean(landmarks.slice(...eye)));
-  const distance = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1]);
   const apart = (distance(points[0], eyes[0]) + distance(points[1], eyes[1])) / 2;
   // In profile, the eyes are closer to each other than to the mouth.
   const unit = Math.max(distance(...eyes), distance(mean([landmarks[48], landmarks[54]]), mean(eyes)));

@@ -3,7 +3,7 @@ import { FaceSquare } from "./align.js";
 import { clamp, combined, countNonZero, emptyImage, grey, histograms, quantile, rint } from "./images.js";
 import { components, dilate, ellipse } from "./morphology.js";
 import { oneColoured } from "./one_colour.js";
-import { CONTOUR, EYE_RIM, eyes, fillHull } from "./points.js";
+import { CONTOUR, EYE_RIM, LEFT_EYE, RIGHT_EYE, distance, eyes, fillHull, mean } from "./points.js";
 
 /** Face masks reach into the rim of an eye where the network is as certain as this. */
 const CERTAIN = 0.9;
@@ -15,6 +15,12 @@ const CLOSE = 0.06;
 /** Parts of a mask smaller than this fraction of the aligned square are not of a face mask; nor are larger holes. */
 const LEAST_PART = 0.002;
 const LARGEST_HOLE = 0.03;
+/** A face wears a mask if it covers this fraction of what lies between the bridge of the nose, the jaw and the chin. */
+const LEAST_COVER = 0.3;
+/** Where bare faces are more easily taken for masked ones. */
+const LEAST_COVER_IN_DOUBT = 0.5;
+/** From the eyes to the mouth, over the distance between the eyes: less than this shows few faces but those in squeezed photos. */
+const LEAST_HEIGHT = 0.92;
 
 export class MaskFinder {
   constructor(network) {
@@ -76,9 +82,13 @@ export class MaskFinder {
   }
 }
 
-export function isGrey({ data }) {
-  for (let i = 0; i < data.length; i += 3) if (data[i] !== data[i + 1] || data[i] !== data[i + 2]) return false;
-  return true;
+/** How much of the lower face a mask must hide to count as one: more in photos of one colour, and in squeezed ones. */
+export function neededCover({ data }, landmarks) {
+  const eyesAt = [LEFT_EYE, RIGHT_EYE].map((eye) => mean(landmarks.slice(...eye)));
+  const down = distance(mean([landmarks[48], landmarks[54]]), mean(eyesAt));
+  const isSqueezed = down < LEAST_HEIGHT * distance(...eyesAt);
+  const isGrey = data.every((level, i) => level === data[i - (i % 3)]);
+  return isSqueezed || isGrey ? LEAST_COVER_IN_DOUBT : LEAST_COVER;
 }
 
 export function mirrored(image) {

@@ -12,6 +12,10 @@ export function mean(points) {
   return [0, 1].map((axis) => points.reduce((sum, p) => sum + p[axis], 0) / points.length);
 }
 
+export function distance(a, b) {
+  return Math.hypot(a[0] - b[0], a[1] - b[1]);
+}
+
 /** Fills the convex hull of points with 255. Changes `mask`. */
 export function fillHull(mask, points) {
   return fillConvexPoly(mask, convexHull(points.map(([x, y]) => [rint(x), rint(y)])));

@@ -5,13 +5,9 @@ import { areSameFace, detectCloseUp, detectFaces, detectTurned, largestFirst } f
 import { FaceAligner, isFace, isFaceUpright } from "./face_aligner.js";
 import { combined } from "./images.js";
 import { Inpainter } from "./inpainter.js";
-import { MaskFinder, isGrey, lowerFaceCover } from "./mask_finder.js";
+import { MaskFinder, lowerFaceCover, neededCover } from "./mask_finder.js";
 import { distanceTransform } from "./morphology.js";
 
-/** A face wears a mask if it covers this fraction of what lies between the bridge of the nose, the jaw and the chin. */
-const LEAST_COVER = 0.3;
-/** Where the photo has one colour, which tells less. */
-const LEAST_COVER_IN_GREY = 0.5;
 /** What a mask hides beside a face's square is drawn in squares that lie so much of its side to its left and right... */
 const BESIDE = 0.3;
 /** ... if it is at least this fraction of them; together with a strip at the edge of the first square, so that no edge shows. */
@@ -96,7 +92,7 @@ export class Unmasker {
     const probability = await this.maskFinder.probability(image);
     const mask = this.maskFinder.mask(probability, landmarks, square);
     let cover = this.maskFinder.cover(probability, landmarks);
-    const needed = isGrey(image) ? LEAST_COVER_IN_GREY : LEAST_COVER;
+    const needed = neededCover(image, landmarks);
     if (views && cover >= needed) cover = Math.min(cover, await this.maskFinder.leastCover(image, landmarks));
     const masked = cover >= needed;
     const leftOut = box[2] - box[0] < LEAST_WIDTH ? TOO_SMALL : "";
