@@ -32,8 +32,6 @@ from maskgan_jax.runtime import lock
 from maskgan_jax.storage import Unreachable, is_remote, move, reaching
 from maskgan_jax.training.state import TrainState
 
-# For how long Orbax waits for a checkpoint to be written, in seconds: ten years.
-PATIENCE = 10 * 365 * 86400
 # This run's name in a bucket.
 _RUN = uuid.uuid4().hex
 
@@ -111,15 +109,11 @@ def open_best(workdir: Path | epath.Path) -> ocp.CheckpointManager:
 def _options(folder: Path | epath.Path, keep: int, kept_steps: Collection[int] = ()) -> ocp.CheckpointManagerOptions:
     policies = (checkpoint_managers.LatestN(keep), checkpoint_managers.CustomSteps(sorted(kept_steps)))
     # A folder is renamed when it is whole; in a bucket that would be a copy of each file, and an object says that it is whole.
-    more = {}
+    of_bucket = {}
     if is_remote(folder):
-        more["atomicity_options"] = ocp.options.AtomicityOptions(ocp.options.AtomicityMode.COMMIT_FILE)
-    if jax.process_count() == 1:
-        # Orbax measures its patience, 20 minutes, by the clock of the wall, which may jump. Of several processes one may be
-        # lost; here nobody else is waited for.
-        more["async_options"] = ocp.options.AsyncOptions(timeout_secs=PATIENCE)
+        of_bucket["atomicity_options"] = ocp.options.AtomicityOptions(ocp.options.AtomicityMode.COMMIT_FILE)
     return ocp.CheckpointManagerOptions(
-        **more,
+        **of_bucket,
         preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
         # What a run that was killed left half-written.
         cleanup_tmp_directories=True,
