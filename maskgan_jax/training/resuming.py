@@ -16,8 +16,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from maskgan_jax.config import changed_settings, read_config, read_digests, save_config, settings_gone
-from maskgan_jax.data.masked_faces.local_copy import readable_folder
-from maskgan_jax.data.masked_faces.reader import config_of, digest_of
+from maskgan_jax.data.masked_faces.reader import config_of, digest_of, has_config
 from maskgan_jax.errors import UserError
 from maskgan_jax.storage import reaching
 from maskgan_jax.training.state import Task, Tree
@@ -53,7 +52,7 @@ TOLD = {
 def with_data_of(config: ConfigDict, data_dir: str | Path) -> tuple[ConfigDict, list[str]]:
     """A copy of the config whose section `data` is that of the data set, which was built with it; the settings that differ."""
     true = config.copy_and_resolve_references()
-    if (readable_folder(data_dir) / "config.json").exists():  # It may have been left behind.
+    if has_config(data_dir):  # It may have been left behind.
         with true.unlocked():
             true.data = config_of(data_dir).data
     return true, list(changed_settings(config, true))

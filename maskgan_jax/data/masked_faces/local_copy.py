@@ -40,7 +40,8 @@ def readable_folder(data_dir: str | os.PathLike) -> Path | epath.Path:
     a data set that has changed in its bucket is copied again, and a copy never changes. Processes of one machine share it. Each
     file's size is checked, and its digest, where the bucket knows it. A copy that was interrupted goes on.
 
-    If there is no space for a copy, it is the bucket's own folder for `gs://`, where records are read one by one. That is told.
+    If there is no space for a copy, it is the bucket's own folder for `gs://`, where records are read one by one, and a line on
+    stderr says so. A data set that is built anew there meanwhile changes under its reader.
 
     Raises:
       UserError: the bucket cannot be reached, there is no data set, a file arrives damaged, or a copy of `s3://` does not fit.
@@ -70,12 +71,16 @@ def _copied(url: str) -> Path | epath.Path:
             if not folder.is_dir():
                 missing = {name: info for name, info in files.items() if not (part / name).is_file()}
                 needed, free = sum(info["size"] for info in missing.values()), shutil.disk_usage(folder.parent).free
-                lack = f"a copy of {url} needs {needed / 1e6:.0f} MB in {folder.parent}, where {free / 1e6:.0f} MB are free"
                 if free < needed and url.startswith("gs://"):
-                    tqdm.write(f"{lack}: each record is read from the bucket", file=sys.stderr)
+                    tqdm.write(
+                        f"{folder.parent} has no space for a copy of {url}: its records are read one by one", file=sys.stderr
+                    )
                     return remote
                 if free < needed:
-                    raise UserError(f"{lack}; free some space, or set MASKGAN_CACHE to another folder")
+                    raise UserError(
+                        f"a copy of {url} needs {needed / 1e6:.0f} MB in {folder.parent}, where {free / 1e6:.0f} MB are free; "
+                        "free some space, or set MASKGAN_CACHE to another folder"
+                    )
                 _copy(store, url, root, missing, part)
                 part.rename(folder)
     except OSError as error:

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from maskgan_jax.config import read_config
 from maskgan_jax.data.masked_faces.local_copy import readable_folder
 from maskgan_jax.errors import UserError
+from maskgan_jax.storage import reaching
 
 NAME = "masked_faces"
 VERSION = "2.0.0"
@@ -190,26 +191,32 @@ def config_of(data_dir: str | Path) -> ConfigDict:
       UserError: it is missing or is no saved config.
     """
     path = readable_folder(data_dir) / "config.json"
-    if not path.exists():
+    if not has_config(data_dir):
         raise UserError(f"{data_dir} has no config.json, so its settings are unknown; {_rebuild(data_dir)}")
     return read_config(path)
 
 
+def has_config(data_dir: str | Path) -> bool:
+    """Whether the `config.json` of a data set is beside it. Raises UserError if a bucket cannot be reached."""
+    with reaching(data_dir):
+        return (readable_folder(data_dir) / "config.json").exists()
+
+
 def zoom_of(data_dir: str | Path) -> float:
     """The `data.zoom` that the data set in `data_dir` was built with; 1.0 if it has no config.json."""
-    return config_of(data_dir).data.zoom if (readable_folder(data_dir) / "config.json").exists() else 1.0
+    return config_of(data_dir).data.zoom if has_config(data_dir) else 1.0
 
 
 def _folder_of(data_dir: str | Path) -> Path | epath.Path:
     """The folder of the records. Raises UserError if there is none of this version."""
     folder = readable_folder(data_dir) / NAME / VERSION
-    if not folder.is_dir():
-        if others := sorted(path.name for path in folder.parent.glob("*.*.*/")):
-            raise UserError(
-                f"the data set in {data_dir} has format {others[-1]}, and {VERSION} is needed; {_rebuild(data_dir)}"
-            )
-        raise UserError(f"there is no data set in {data_dir}; make one with maskgan build --data_dir={data_dir}")
-    return folder
+    with reaching(data_dir):
+        if folder.is_dir():
+            return folder
+        others = sorted(path.name for path in folder.parent.glob("*.*.*/"))
+    if others:
+        raise UserError(f"the data set in {data_dir} has format {others[-1]}, and {VERSION} is needed; {_rebuild(data_dir)}")
+    raise UserError(f"there is no data set in {data_dir}; make one with maskgan build --data_dir={data_dir}")
 
 
 def _check_features(whole: dict[str, Any]) -> None:
@@ -234,11 +241,11 @@ def _check_features(whole: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _naming(data_dir: str | Path, path: Path) -> Iterator[None]:
-    """Turns errors of TFDS and array_record into UserErrors that name the data set and the file."""
+def _naming(data_dir: str | Path, path: Path | epath.Path) -> Iterator[None]:
+    """Turns errors of TFDS and array_record, and of a bucket, into UserErrors that name the data set and the file."""
     try:
         yield
-    except MemoryError:
+    except (MemoryError, UserError):
         raise
     except Exception as error:
         first = error.__cause__ if isinstance(error.__cause__, OSError) else error  # TFDS hides the system's error.
@@ -250,7 +257,9 @@ def _naming(data_dir: str | Path, path: Path) -> Iterator[None]:
 
 
 def _is_system_error(error: Exception) -> bool:
-    """Whether reading failed for a reason other than the file's content: too many open files, no permission, a failing disk."""
+    """Whether reading failed for a reason other than the file's content: too many open files, a failing disk, no connection."""
+    if type(error).__module__.startswith(("gcsfs", "aiohttp", "google.auth", "google.api_core")):
+        return True
     if isinstance(error, OSError):
         return error.errno not in (None, errno.ENOENT)  # None: an error of TFDS, not of the system.
     # array_record always raises RuntimeError; these are its texts if a system call, or a request to a bucket, failed.
