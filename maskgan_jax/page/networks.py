@@ -28,6 +28,21 @@ _DETECTOR_OUTPUTS = {"537": "heat", "538": "sizes", "539": "offsets", "540": "po
 BLOCK = 8
 DETECTOR_SIZE = 128
 
+# A face for the detector: hair, neck, face, eyes, brows, nose and mouth, each as (x, y, half width, half height, red, green,
+# blue); the first four are fractions of the image's side.
+BACKGROUND = (150, 160, 170)
+ELLIPSES = (
+    (0.5, 0.425, 0.2625, 0.3125, 60, 45, 40),
+    (0.5, 0.775, 0.1125, 0.1375, 190, 150, 130),
+    (0.5, 0.525, 0.2125, 0.275, 215, 170, 145),
+    *((x, 0.475, 0.05, 0.03, 170, 125, 110) for x in (0.4125, 0.5875)),
+    *((x, 0.475, 0.04, 0.02, 240, 240, 240) for x in (0.4125, 0.5875)),
+    *((x, 0.475, 0.01875, 0.02, 40, 30, 30) for x in (0.4125, 0.5875)),
+    *((x, 0.41875, 0.0625, 0.014, 70, 50, 40) for x in (0.4125, 0.5875)),
+    (0.5, 0.55, 0.025, 0.075, 228, 185, 160),
+    (0.5, 0.68, 0.08, 0.025, 175, 80, 80),
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class PageNetwork:
@@ -36,7 +51,7 @@ class PageNetwork:
     Attributes:
       size: side of the faces it takes, in pixels; None for the detector.
       zoom: of their squares; None for the detector.
-      expected: what the network gives for `test_image`, as `summary` sums it up, for the page's self-test.
+      expected: what the network gives for `test_image`, the detector for `test_face`, as `summary` sums it up.
     """
 
     size: int | None
@@ -68,7 +83,7 @@ def _expected(path: Path, task: str) -> list[float]:
 
 def _expected_of_detector() -> list[float]:
     network = cv2.dnn.readNetFromONNX(str(weight_file("centerface.onnx")))
-    network.setInput(cv2.dnn.blobFromImage(test_image(DETECTOR_SIZE)))
+    network.setInput(cv2.dnn.blobFromImage(test_face(DETECTOR_SIZE)))
     maps = np.concatenate(network.forward(list(_DETECTOR_OUTPUTS)), axis=1)[0]
     return summary(maps.transpose(1, 2, 0))
 
@@ -77,6 +92,17 @@ def test_image(size: int) -> np.ndarray:
     """What the self-test shows the networks: `[size, size, 3]` uint8."""
     y, x, channel = np.indices((size, size, 3))
     return ((x + 2 * y + 40 * channel) % 256).astype(np.uint8)
+
+
+def test_face(size: int) -> np.ndarray:
+    """What the self-test shows the detector, which finds a face in it: `[size, size, 3]` uint8."""
+    y, x = np.indices((size, size))
+    image = np.full((size, size, 3), BACKGROUND, np.float64)
+    for across, down, half_width, half_height, *colour in ELLIPSES:
+        apart = ((x / size - across) / half_width) ** 2 + ((y / size - down) / half_height) ** 2
+        weight = np.clip(2 * (1 - apart), 0, 1)[..., None]
+        image = image * (1 - weight) + weight * np.array(colour)
+    return np.rint(image).astype(np.uint8)
 
 
 def test_mask(size: int) -> np.ndarray:

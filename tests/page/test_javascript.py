@@ -1,5 +1,7 @@
 """The arithmetic of the page, against that of the Python program and of OpenCV."""
 
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -10,8 +12,12 @@ from maskgan_jax.data.align import FaceSquare, Window
 from maskgan_jax.data.points import eyes
 from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.metrics.baselines import telea
+from maskgan_jax.page import networks
+from maskgan_jax.unmasking import face as face_module
 from maskgan_jax.unmasking import grain as grain_module
 from maskgan_jax.unmasking import mask_finder
+from maskgan_jax.unmasking import one_colour as one_colour_module
+from maskgan_jax.unmasking import unmasker as unmasker_module
 from maskgan_jax.unmasking.compositing import composite
 from maskgan_jax.unmasking.detection import Detection, are_same_face, detect_close_up, detect_faces, detect_turned, overlap
 from maskgan_jax.unmasking.face import Face
@@ -220,6 +226,53 @@ def test_what_the_segmentation_network_sees(run_javascript, as_image):
     assert differences(as_image(in_colour), finder.image(face.image, face.landmarks)).max() <= 2
     assert differences(as_image(in_grey), finder.image(sepia, face.landmarks)).max() <= 2
     assert np.ptp(as_image(in_grey), axis=-1).max() == 0
+
+
+def test_the_face_of_the_self_test(run_javascript, as_image):
+    face = run_javascript("import { testFace } from './self_test.js';", "return testFace(128);")
+    assert differences(as_image(face), networks.test_face(128)).max() <= 1
+    (found,) = detect_faces(networks.test_face(128))
+    assert found.score > 0.7
+
+
+@pytest.mark.parametrize("value", [0, "NaN"])
+@pytest.mark.parametrize("wrong", ["heat", "sizes", "offsets", "points", "landmarks", None])
+def test_the_self_test_sees_what_is_wrong(run_javascript, wrong, value):
+    """Networks that give what is expected, but for one output; the last one is right in any case."""
+    expected = networks._expected_of_detector()
+    maps = np.repeat(np.repeat(np.reshape(expected, (4, 4, 15)), 8, axis=0), 8, axis=1).transpose(2, 0, 1)
+    result = run_javascript(
+        "import { selfTest } from './self_test.js';",
+        """
+        const { wrong, value, maps, expected } = input;
+        const given = (name, values) => Float32Array.from(values.flat(3), (x) => (name === wrong ? Number(value) : x));
+        const ranges = { heat: [0, 1], sizes: [1, 3], offsets: [3, 5], points: [5, 15] };
+        const output = Object.entries(ranges).map(([name, range]) => [name, given(name, maps.slice(...range))]);
+        const landmarks = { size: 8, landmarks: () => [[...given("landmarks", [1, 2])]] };
+        const segmentation = { size: 8, probability: () => new Float32Array(64) };
+        const described = { detector: { expected }, landmarks: { expected: [1, 2] }, segmentation: { expected: [0] } };
+        const share = await selfTest({ detector: () => Object.fromEntries(output), landmarks, segmentation }, described);
+        return { isRight: share <= 1 };
+        """,
+        wrong=wrong,
+        value=value,
+        maps=maps,
+        expected=expected,
+    )
+    assert result["isRight"] == (wrong is None)
+
+
+def test_numbers_that_stand_in_both_languages():
+    static = Path(networks.__file__).parent / "static"
+    script = "".join((static / name).read_text() for name in ("mask_finder.js", "unmasker.js", "self_test.js", "one_colour.js"))
+    found = dict(re.findall(r"^const (\w+) = (-?[\d.]+);", script, re.MULTILINE))
+    same = 0
+    for module in (face_module, mask_finder, networks, one_colour_module, unmasker_module):
+        for name in found.keys() & vars(module).keys() - {"CERTAIN"}:  # There are two of that name.
+            assert float(found[name]) == vars(module)[name], name
+            same += 1
+    assert same > 12
+    assert f"narrower than {face_module.LEAST_WIDTH} pixels" in (static / "index.html").read_text()
 
 
 def test_which_boxes_are_of_one_face(run_javascript):

@@ -76,13 +76,16 @@ export async function loadNetworks(site, report, wanted) {
   }
   const fast = async () => {
     const model = await download(site.networks.fast, (loaded) => report({ loaded, total: site.networks.fast.bytes }), warn);
-    const tried = async (on) => {
-      const network = await createNetwork(ort, model, site.networks.fast, on);
-      return (await selfTest({ fast: network }, site.networks)) <= 1 && network;
-    };
-    const network = (await tried(backend)) || (backend === "webgpu" && (await tried("wasm")));
-    if (!network) throw new Error("This browser does not compute the camera's network correctly; choose a photo instead.");
-    return network;
+    for (const on of new Set([backend, "wasm"])) {
+      try {
+        const network = await createNetwork(ort, model, site.networks.fast, on);
+        if ((await selfTest({ fast: network }, site.networks)) <= 1) return network;
+      } catch (error) {
+        console.warn(error);
+      }
+      if (on === "webgpu") warn("WebGPU does not give the right numbers for the camera, so WebAssembly is used for it, which is slower.");
+    }
+    throw new Error("This browser does not compute the camera's network correctly; choose a photo instead.");
   };
   return { ...networks, fast, backend, differences, threads: ort.env.wasm.numThreads };
 }

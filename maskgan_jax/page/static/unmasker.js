@@ -25,7 +25,7 @@ const TOO_SMALL = "too small";
 /**
  * Removes masks.
  *
- * A face is { box, score, landmarks, square, cover, masked, mask, before, after, probability, rest, leftOut }: `after` is null if it
+ * A face is { box, score, landmarks, needed, square, cover, masked, mask, before, after, probability, rest, leftOut }: `after` is null if it
  * was left alone, `rest` is what its mask hides beside the square, drawn in other squares, and `leftOut` says why it is left alone,
  * even if it wears a mask; '' if it is not.
  */
@@ -86,18 +86,18 @@ export class Unmasker {
   }
 
   /** A found face with its mask. `views`: whether all views must show it, which keeps bare faces from being redrawn. */
-  async withMask(photo, { box, score, landmarks }, views = true) {
+  async withMask(photo, { box, score, landmarks, needed }, views = true) {
     const square = this.inpainter.square(landmarks);
     const image = this.maskFinder.image(photo, landmarks);
     const probability = await this.maskFinder.probability(image);
     const mask = this.maskFinder.mask(probability, landmarks, square);
     let cover = this.maskFinder.cover(probability, landmarks);
-    const needed = neededCover(image, landmarks);
+    needed ??= neededCover(image, landmarks); // Of a face that is followed, the same as before.
     if (views && cover >= needed) cover = Math.min(cover, await this.maskFinder.leastCover(image, landmarks));
     const masked = cover >= needed;
     const leftOut = box[2] - box[0] < LEAST_WIDTH ? TOO_SMALL : "";
     const before = square.cutOut(photo);
-    return { box, score, landmarks, square, cover, masked, mask, before, after: null, probability, rest: [], leftOut };
+    return { box, score, landmarks, needed, square, cover, masked, mask, before, after: null, probability, rest: [], leftOut };
   }
 
   /** A face with what its mask hides beside its square, drawn where it was redrawn already in `photo`. */

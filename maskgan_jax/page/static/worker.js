@@ -34,7 +34,7 @@ function sentence({ name, message }, kind) {
     if (kind === "load") return "There is not enough memory for the networks; close other pages, then reload this one.";
     return "There is not enough memory for this photo; make it smaller.";
   }
-  if (/\bdevice\b.*\blost\b|\blost\b.*\bdevice\b/i.test(message)) return "The graphics processor stopped; reload this page.";
+  if (/\bdevice\b.*\blost\b|\blost\b.*\bdevice\b/is.test(message)) return "The graphics processor stopped; reload this page.";
   if (/no available backend/i.test(message)) return "This browser cannot run the networks (WebAssembly with SIMD); take a newer one.";
   return message;
 }
