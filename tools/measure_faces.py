@@ -45,10 +45,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("photos", help="folder of photos")
     parser.add_argument("--first", type=int, metavar="N", help="take only so many photos, by their names")
     parser.add_argument("--height", type=float, default=1.0, metavar="FACTOR", help="squeeze or stretch the photos first")
-    parser.add_argument("--changed", nargs="?", const="", metavar="WORD", help="change the photos; only as names with WORD say")
+    parser.add_argument(
+        "--changed",
+        nargs="?",
+        const="",
+        metavar="WORD",
+        help="change the photos; WORD takes only the changes with it in their names",
+    )
     flags = parser.parse_args(arguments)
-    if not 0 < flags.height < 10:
-        raise UserError(f"--height={flags.height:g} is no factor; give one such as 0.8")
+    if not 0.1 <= flags.height <= 10:
+        raise UserError(f"--height={flags.height:g} is not from 0.1 to 10; give a factor such as 0.8")
+    if flags.height != 1 and flags.changed is not None:
+        raise UserError("--changed has changes of its own; leave out --height")
     photos = find_images(flags.photos)[: flags.first]
     unmasker = Unmasker.from_pretrained(fast=True)
     if flags.changed is not None:

@@ -5,8 +5,9 @@
 
 Each run has a folder in RUNS: the workdir of `maskgan train`, and `scores.json`, which `maskgan evaluate --step=last` made on
 the test split; and for each --test=NAME=DIR, `scores_NAME.json` on that of another data set. SIGTERM ends the experiment
-after a checkpoint. When all runs are done, or with --report before that, what there is to report is printed. --part=K/N does
-every Nth run only, beginning with the Kth: for several machines with one folder, or several cores (`taskset -c 0 python ...`).
+after a checkpoint. At the end, or with --report before that, what there is to report is printed (with a figure, for which
+`pip install 'maskgan_jax[study]'` brings matplotlib). --part=K/N does every Nth run only, beginning with the Kth: for several
+machines with one folder, or several cores (`taskset -c 0 python ...`). Runs of `paper` need each other, and are not divided.
 
 `paper`: every system of the paper's tables, on the data of configs/experiment.py; tools/make_report.py makes its tables.
 
@@ -17,6 +18,7 @@ about it. pix2pix at 64 px, width 8.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import itertools
 import json
 import math
@@ -179,7 +181,7 @@ def _draw(path: Path, tables: Mapping[str, Mapping[tuple[str, int], Sequence[dic
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure((4 * len(tables), 3 * len(BATCH_METRICS)), layout="constrained")
+    figure = Figure((4 * len(tables) + 1, 3 * len(BATCH_METRICS)), layout="constrained")
     FigureCanvasAgg(figure)
     rows = figure.subplots(len(BATCH_METRICS), len(tables), sharex=True, sharey="row", squeeze=False)
     for row, (metric, (label, _)) in zip(rows, BATCH_METRICS.items(), strict=True):
@@ -195,7 +197,7 @@ def _draw(path: Path, tables: Mapping[str, Mapping[tuple[str, int], Sequence[dic
             axes.set(title=title, xlabel="batch")
             axes.grid(alpha=0.3)
         row[0].set(ylabel=label)
-    rows[0][0].legend(title="scaling of the learning rate")
+    figure.legend(*rows[0][0].get_legend_handles_labels(), title="scaling", loc="outside right upper")
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=100, format="png")
 
@@ -242,8 +244,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tests[f"_{name}"] = Path(folder)
     runs_of, report = EXPERIMENTS[flags.experiment]
     runs = runs_of(flags.data_dir, flags.out)
+    first, parts = flags.part
+    if flags.experiment == "paper" and parts > 1:
+        raise UserError("the runs of paper need each other, so they are not divided; leave out --part")
+    if flags.experiment == "large_batches" and not importlib.util.find_spec("matplotlib"):
+        raise UserError("the figure needs matplotlib: pip install 'maskgan_jax[study]'")
     if not flags.report:
-        first, parts = flags.part
         for name in tqdm(list(runs)[first - 1 :: parts], flags.experiment, unit="run"):
             train_and_score(runs[name], tests, flags.out / name)
     done = {name: flags.out / name / "scores.json" for name in runs if (flags.out / name / "scores.json").is_file()}
@@ -253,7 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _part(text: str) -> tuple[int, int]:
     if not re.fullmatch(r"[1-9]\d*/[1-9]\d*", text) or (part := tuple(map(int, text.split("/"))))[0] > part[1]:
-        raise argparse.ArgumentTypeError(f"{text!r} is no part; give K/N, such as 1/2 for the first half of the runs")
+        raise argparse.ArgumentTypeError(f"{text!r} is no part; give K/N, such as 1/2 for every second run")
     return part
 
 

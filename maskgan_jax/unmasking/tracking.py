@@ -184,7 +184,8 @@ class Tracker:
             mask,
             image,
             left_out=left_out,
-            needed_cover=needed_cover(seen, landmarks),
+            # As long as a face is followed, the same: a mask must not come and go.
+            needed_cover=last.needed_cover if last is not None else needed_cover(seen, landmarks),
         )
         if not face.masked or face.left_out:
             return face

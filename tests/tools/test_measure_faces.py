@@ -56,8 +56,10 @@ def test_photos_are_squeezed(photos, tool, monkeypatch):
     monkeypatch.setattr(Unmasker, "find", lambda self, photo: shapes.append(photo.shape) or [])
     tool.main([str(photos), "--height=0.8"])
     assert shapes == [(80, 100, 3)] * 3
-    with pytest.raises(UserError, match="--height=-1 is no factor"):
+    with pytest.raises(UserError, match="--height=-1 is not from 0.1 to 10"):
         tool.main([str(photos), "--height=-1"])
+    with pytest.raises(UserError, match="leave out --height"):
+        tool.main([str(photos), "--height=0.8", "--changed"])
 
 
 def test_some_of_the_changes(photos, tool, capsys):

@@ -47,7 +47,7 @@ def test_report_of_large_batches(tool, tmp_path):
     assert "| 512 |  | 3000 |  |" in lines
     assert "| 8 | 0.200 (0.200) |  |  |" in lines and "| 512 |  | 0.500 |  |" in lines
     height, width, _ = read_image(tmp_path / "large_batches.png").shape
-    assert (width, height) == (800, 600)  # A column for each of the two kinds, a row for each metric.
+    assert (width, height) == (900, 600)  # A column for each of the two kinds, a row for each metric.
     assert list(tool.report_large_batches(tmp_path / "nothing", {})) == []
 
 
@@ -82,6 +82,11 @@ def test_part_of_the_runs(tool, data_dir, tmp_path, monkeypatch, part, names):
     monkeypatch.setattr(tool, "train_and_score", lambda run, tests, workdir: done.append(workdir.name))
     tool.main(["five", f"--data_dir={data_dir}", f"--out={tmp_path}", f"--part={part}"])
     assert "".join(done) == names
+
+
+def test_runs_that_need_each_other_are_not_divided(tool, data_dir, tmp_path):
+    with pytest.raises(UserError, match="need each other"):
+        tool.main(["paper", f"--data_dir={data_dir}", f"--out={tmp_path}", "--part=1/2"])
 
 
 @pytest.mark.parametrize("part", ["0/2", "3/2", "1", "1/0", "-1/2"])

@@ -1,3 +1,5 @@
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -217,6 +219,17 @@ def test_what_the_networks_see_differently_is_no_face(portrait, monkeypatch, unm
             return super().__call__(pictures) + 20
 
     assert Tracker(Unmasker(Painter(), Beside(), Green()), 10)(frame) == []
+
+
+@pytest.mark.parametrize(("first", "then"), [(0.3, 0.5), (0.5, 0.3)])
+def test_what_counts_as_a_mask_stays_while_a_face_is_followed(monkeypatch, first, then):
+    """A mask that hides two fifths of the lower face, on a face that looks squeezed in every second frame."""
+    needed = itertools.cycle([first, then])
+    monkeypatch.setattr(tracking, "needed_cover", lambda *_: next(needed))
+    unmasker = Unmasker(Painter(), MeanFace(), Green())
+    monkeypatch.setattr(unmasker.mask_finder, "cover", lambda *_: 0.4)
+    tracker = Tracker(unmasker, 10)
+    assert [face.redrawn for _ in range(6) for face in tracker(masked_face(3, 320))] == [first == 0.3] * 6
 
 
 def test_of_two_faces_that_take_turns_in_size_one_is_redrawn():
