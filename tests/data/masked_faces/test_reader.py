@@ -8,6 +8,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from maskgan_jax.data.build.build import build_data_set
+from maskgan_jax.data.masked_faces import reader
 from maskgan_jax.data.masked_faces.reader import (
     METADATA,
     NAME,
@@ -181,6 +182,29 @@ def test_a_bucket_that_does_not_answer_is_no_damage(message, is_damage):
     with pytest.raises(UserError, match="is damaged" if is_damage else "cannot read train in gs://bucket") as error:
         records[1]
     assert isinstance(error.value, DamagedRecord) == is_damage
+
+
+@pytest.mark.parametrize(("fails", "message"), [("is_dir", "cannot reach gs://bucket/data"), ("read_text", "cannot read ")])
+def test_a_bucket_that_fails_is_told(monkeypatch, fails, message):
+    """An error of the client, which is no OSError."""
+    retry = pytest.importorskip("gcsfs.retry", reason="comes with gcsfs: pip install 'maskgan_jax[gcs]'")
+
+    def fail(*_, **__):
+        raise retry.HttpError({"code": 503, "message": "try later"})
+
+    class Folder:
+        name = "data"
+
+        def __truediv__(self, name):
+            return self
+
+        def is_dir(self):
+            return True
+
+    monkeypatch.setattr(Folder, fails, fail, raising=False)
+    monkeypatch.setattr(reader, "readable_folder", lambda data_dir: Folder())
+    with pytest.raises(UserError, match=f"{message}.*HttpError: try later, 503"):
+        load_split("gs://bucket/data", "train")
 
 
 def test_landmarks_that_are_not_finite_are_damage(capfd):
