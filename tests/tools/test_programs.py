@@ -11,7 +11,7 @@ from maskgan_jax.errors import UserError
 
 FOLDER = Path(__file__).parents[2] / "tools"
 WRONG = {
-    "compare_networks": ["/nowhere", "--data_dir=/nowhere"],
+    "compare_networks": ["/nowhere", "--data_dir=/nowhere", "--metrics=detail"],
     "compile_for_tpu": ["--topology=v5e:4x4", "--config=/nowhere"],
     "draw_templates": ["/proc/nowhere"],
     "faults": ["load", "--photos=/nowhere"],
