@@ -1,7 +1,7 @@
 """Copies of data sets in buckets on this machine's disk.
 
 array_record 0.8 reads no `s3://` URLs. It reads `gs://` ones with requests for each record, in random order, every epoch, waits
-minutes for a bucket that cannot be reached, and checks no digest. So records are read from there only if a copy does not fit.
+for over a minute if the bucket cannot be reached, and checks no digest. So that is done only if a copy does not fit.
 """
 
 from __future__ import annotations
