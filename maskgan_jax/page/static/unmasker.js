@@ -25,9 +25,9 @@ const TOO_SMALL = "too small";
 /**
  * Removes masks.
  *
- * A face is { box, score, landmarks, needed, square, cover, masked, mask, before, after, probability, rest, leftOut }: `after` is null if it
- * was left alone, `rest` is what its mask hides beside the square, drawn in other squares, and `leftOut` says why it is left alone,
- * even if it wears a mask; '' if it is not.
+ * A face is { box, score, landmarks, needed, square, cover, masked, mask, before, after, probability, rest, leftOut }: `needed` is
+ * the `cover` from which on it counts as masked, `after` is null if it was left alone, `rest` is what its mask hides beside the
+ * square, drawn in other squares, and `leftOut` says why it is left alone, even if it wears a mask; '' if it is not.
  */
 export class Unmasker {
   /** Of the detector, as a function, and three `FaceNetwork`s. */
