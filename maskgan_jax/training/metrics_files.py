@@ -143,8 +143,15 @@ class EventFile:
     def __init__(self, folder: Path, suffix: str = ""):
         """Opens a new file in a folder; `suffix` ends its name, which otherwise has the second and the host."""
         self._events = EventsWriter(str(folder / "events"), suffix)
-        self.flush, self.close = self._events.flush, self._events.close
+        self.flush = self._events.flush
 
     def write(self, step: int, **content: Any) -> None:
         """Adds an event: a field of TensorBoard's `Event`, such as `summary`."""
         self._events.write_event(Event(wall_time=time.time(), step=step, **content))
+
+    def close(self) -> None:
+        """Flushes and closes the file; closes it even on a full disk. Else Python 3.13 tells of the disk once more as it ends."""
+        try:
+            self._events.close()
+        finally:
+            self._events._py_recordio_writer.close()

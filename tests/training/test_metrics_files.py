@@ -82,13 +82,13 @@ import errno, sys
 from pathlib import Path
 from maskgan_jax.training.metrics_files import MetricsFiles
 
-files = MetricsFiles(Path(sys.argv[1]), 0)
 full = open("/dev/full", "wb")
-files.board._events._py_recordio_writer._writer = full
 try:
-    files.write(1, "train", {"l1": 0.5})
+    with MetricsFiles(Path(sys.argv[1]), 0) as files:
+        files.board._events._py_recordio_writer._writer = full
+        files.write(1, "train", {"l1": 0.5})
 except OSError as error:
-    sys.exit(0 if error.errno == errno.ENOSPC else 2)
+    sys.exit(0 if error.errno == errno.ENOSPC and full.closed else 2)
 """
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
