@@ -150,7 +150,7 @@ class EventFile:
         self._events.write_event(Event(wall_time=time.time(), step=step, **content))
 
     def close(self) -> None:
-        """Flushes and closes the file; closes it even on a full disk. Else Python 3.13 tells of the disk once more as it ends."""
+        """Flushes and closes the file; also on a full disk, of which Python 3.13 would otherwise tell once more as it ends."""
         try:
             self._events.close()
         finally:
