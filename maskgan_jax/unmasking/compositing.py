@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -31,8 +31,9 @@ def composite(
       grain: whether what was drawn gets the photo's grain.
     """
     result = photo.copy()
-    redrawn = redrawn_mask(photo.shape[:2], faces, nearest) if grain else None
-    for face, window, mask in reversed(list(_redrawn_parts(photo.shape[:2], faces, nearest))):
+    parts = list(_redrawn_parts(photo.shape[:2], faces, nearest))
+    redrawn = _union(photo.shape[:2], parts) if grain else None
+    for face, window, mask in reversed(parts):
         added = face_grain(photo, face, window, mask, redrawn) if grain else None
         given = None if nearest is None else (nearest[window.slices] >= 0) * face.square.inside(window)
         paste(result, face, window, mask, given, added)
@@ -50,16 +51,22 @@ def redrawn_mask(shape: tuple[int, int], faces: Sequence[Face], nearest: np.ndar
     Returns:
       `[height, width]` uint8, 255 = redrawn.
     """
+    return _union(shape, _redrawn_parts(shape, faces, nearest))
+
+
+# A square that was redrawn: a face, its window, and the mask in that.
+Part = tuple[Face, Window, np.ndarray]
+
+
+def _union(shape: tuple[int, int], parts: Iterable[Part]) -> np.ndarray:
     result = np.zeros(shape, np.uint8)
-    for _, window, mask in _redrawn_parts(shape, faces, nearest):
+    for _, window, mask in parts:
         result[window.slices] |= mask
     return result
 
 
-def _redrawn_parts(
-    shape: tuple[int, int], faces: Sequence[Face], nearest: np.ndarray | None
-) -> Iterator[tuple[Face, Window, np.ndarray]]:
-    """Each square that was redrawn, as a face, its window, and the mask in that: nothing outside the squares is redrawn.
+def _redrawn_parts(shape: tuple[int, int], faces: Sequence[Face], nearest: np.ndarray | None) -> Iterator[Part]:
+    """Each square that was redrawn: nothing outside the squares is.
 
     The rest of a face comes before the face itself, on which it was drawn.
     """

@@ -121,11 +121,8 @@ class Unmasker:
         faces = self.find(photo)
         if mask is None:
             faces = [self.inpainter.redraw(face) if face.masked and not face.left_out else face for face in faces]
-            result = composite(photo, faces, grain=True)
-            faces = [self._with_rest(result, face, [other for other in faces if other is not face]) for face in faces]
-            if any(face.rest for face in faces):
-                result = composite(photo, faces, grain=True)
-            return result, faces
+            faces = self._with_rests(photo, faces)
+            return composite(photo, faces, grain=True), faces
         nearest = nearest_faces(mask, faces)
         faces = [
             face if face.left_out else self._redrawn(face, mask, (nearest == number) * np.uint8(255))
@@ -184,17 +181,35 @@ class Unmasker:
             needed_cover=needed,
         )
 
-    def _with_rest(self, photo: np.ndarray, face: Face, others: Sequence[Face]) -> Face:
-        """A face with what its mask hides beside its square, drawn where it was redrawn already in `photo`.
+    def _with_rests(self, photo: np.ndarray, faces: Sequence[Face]) -> list[Face]:
+        """Faces with what their masks hide beside their squares: straps, wings, and half the mask of a face that is turned."""
+        beside = [self._masks_beside(photo.shape[:2], face, [other for other in faces if other is not face]) for face in faces]
+        if not any(beside):
+            return list(faces)
+        # Drawn where the faces were redrawn already; the grain comes later, as the generator draws none.
+        redrawn = composite(photo, faces)
+        drawn = []
+        for face, masks in zip(faces, beside, strict=True):
+            rest = []
+            for square, mask in masks:
+                part = dataclasses.replace(face, square=square, mask=mask, before=square.cut_out(redrawn))
+                half_width = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).max()
+                is_thin = half_width <= THIN * square.size
+                rest.append(self.inpainter.fill(part) if is_thin else self.inpainter.redraw(part))
+            drawn.append(dataclasses.replace(face, rest=tuple(rest)))
+        return drawn
 
-        That is straps, wings, and half the mask of a face that is turned; nothing that was redrawn of `others`.
+    def _masks_beside(self, shape: tuple[int, int], face: Face, others: Sequence[Face]) -> list[tuple[FaceSquare, np.ndarray]]:
+        """What a redrawn face's mask hides beside its square, but for what was redrawn of `others`: squares, and masks in them.
+
+        `shape` is the height and width of the photo.
         """
         if not (face.redrawn and self.inpainter.generator.inpaints):
-            return face
-        height, width = photo.shape[:2]
-        taken = redrawn_mask((height, width), others)
+            return []
+        height, width = shape
+        taken = redrawn_mask(shape, others)
         edges = np.array([(0, 0), (width, 0), (width, height), (0, height)]) - 0.5
-        rest = []
+        beside = []
         for way in (-1, 1):
             square = face.square.moved(way * BESIDE)
             mask = self.mask_finder.mask(face.probability, face.landmarks, square)
@@ -204,11 +219,8 @@ class Unmasker:
             mask[FaceSquare(square.to_aligned(edges), square.size).inside(whole) == 0] = 0
             mask[square.cut_out(taken) > 0] = 0
             if mask.mean() > 255 * LEAST_REST:
-                other = dataclasses.replace(face, square=square, mask=mask, before=square.cut_out(photo))
-                half_width = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).max()
-                is_thin = half_width <= THIN * square.size
-                rest.append(self.inpainter.fill(other) if is_thin else self.inpainter.redraw(other))
-        return dataclasses.replace(face, rest=tuple(rest))
+                beside.append((square, mask))
+        return beside
 
     def _redrawn(self, face: Face, given: np.ndarray, part: np.ndarray) -> Face:
         """A face redrawn by a mask.

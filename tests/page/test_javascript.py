@@ -453,7 +453,7 @@ def test_grain_and_compositing(run_javascript, as_image, photo, landmarks):
            const square = FaceSquare.around(input.points, 64, 4 / 3);
            const [mask, after] = [input.mask, input.after].map((rows) => image(rows));
            const face = { landmarks: input.points, square, mask, after, rest: [] };
-           return [composite(photo, [face], { grain: true }), composite(photo, [face])];""",
+           return [composite(photo, [face], { grain: true }).result, composite(photo, [face]).result];""",
         photo=large,
         points=points,
         mask=mask,

@@ -250,7 +250,5 @@ def test_the_rest_of_a_face_leaves_other_faces_alone(couple):
     first = next(face for face in faces if face.redrawn)
     beside = dataclasses.replace(first, rest=(), square=first.square.moved(0.5), mask=np.full((SIDE, SIDE), 255, np.uint8))
     everything = dataclasses.replace(first, rest=(), probability=np.ones((SIDE, SIDE), np.float32))
-    alone = unmasker._with_rest(couple, everything, [])
-    assert len(alone.rest) == 2
-    with_other = unmasker._with_rest(couple, everything, [beside])
-    assert len(with_other.rest) == 1
+    assert len(unmasker._masks_beside(couple.shape[:2], everything, [])) == 2
+    assert len(unmasker._masks_beside(couple.shape[:2], everything, [beside])) == 1

@@ -1,6 +1,6 @@
 /** The alignment of FFHQ and StyleGAN2: an upright square around eyes and mouth, cut out of the photo, and put back. */
 import {
-  clamp, crop, emptyImage, gaussianBlur, histograms, quantile, reflect, resizeArea, resizeLinear, rint, warpAffine,
+  clamp, crop, emptyImage, gaussianBlur, histograms, quantile, reflect, resizeArea, resizeLinear, rint, warpAffine, written,
 } from "./images.js";
 import { fillConvexPoly } from "./morphology.js";
 import { LEFT_EYE, RIGHT_EYE, mean } from "./points.js";
@@ -99,7 +99,9 @@ export class FaceSquare {
     if (Math.max(...missing) > border - 4) {
       const margins = missing.map((x) => Math.max(x, rint(side * 0.3)));
       photo = padded(photo, margins, side * 0.02);
-      corners = corners.map((corner) => plus(corner, margins));
+      // Of the margins, which make a smooth end, no more than what is needed.
+      photo = crop(photo, margins[0] - missing[0], margins[1] - missing[1], ...minus(high, low));
+      corners = corners.map((corner) => plus(corner, missing));
     }
     // Remove what `size` pixels cannot show.
     if (side > this.size) photo = gaussianBlur(photo, BLUR * Math.sqrt((side / this.size) ** 2 - 1));
@@ -174,10 +176,16 @@ function padded(photo, [left, top, right, bottom], blur) {
   const width = photo.width + left + right;
   const height = photo.height + top + bottom;
   const result = emptyImage(width, height, channels);
+  const pixels = written(result);
+  const margins = Int32Array.from({ length: left + right }, (_, i) => (i < left ? i : i + photo.width));
   for (let y = 0; y < height; y++) {
-    for (let x = 0; x < width; x++) {
-      const from = (reflect(y - top, photo.height) * photo.width + reflect(x - left, photo.width)) * channels;
-      for (let c = 0; c < channels; c++) result.data[(y * width + x) * channels + c] = photo.data[from + c];
+    const start = reflect(y - top, photo.height) * photo.width * channels;
+    const row = photo.data.subarray(start, start + photo.width * channels);
+    const to = y * width * channels;
+    result.data.set(row, to + left * channels);
+    for (const x of margins) {
+      const from = reflect(x - left, photo.width) * channels;
+      for (let c = 0; c < channels; c++) result.data[to + x * channels + c] = row[from + c];
     }
   }
   const scale = Math.max(1, Math.trunc(blur / 2));
@@ -188,22 +196,21 @@ function padded(photo, [left, top, right, bottom], blur) {
     Float32Array.from({ length }, (_, i) => 1 - Math.min(i / before, (length - 1 - i) / after));
   const across = outside(width, left, right);
   const down = outside(height, top, bottom);
-  /** Blends with other pixels, which are these or of one colour, by `weight` of that. */
-  const blend = (pixels, colour, weight) => {
-    for (let y = 0; y < height; y++) {
-      for (let x = 0; x < width; x++) {
-        const part = clamp(weight(Math.max(across[x], down[y])), 0, 1);
-        if (!part) continue;
-        const i = (y * width + x) * channels;
-        for (let c = 0; c < channels; c++) {
-          const other = pixels ? pixels[i + c] : colour[c];
-          result.data[i + c] = rint(result.data[i + c] + part * (other - result.data[i + c]));
+  /** Blends with other pixels, which are `stride` apart, by weights that grow with the distance from `start` on. */
+  const blend = (other, stride, start, slope) => {
+    for (let y = 0, i = 0; y < height; y++) {
+      for (let x = 0; x < width; x++, i++) {
+        const distance = Math.max(across[x], down[y]);
+        if (distance <= start) continue;
+        const weight = Math.min((distance - start) * slope, 1);
+        for (let c = 0, at = i * channels; c < channels; c++, at++) {
+          pixels[at] += weight * (other[i * stride + c] - pixels[at]);
         }
       }
     }
   };
-  blend(blurred.data, null, (distance) => distance * 3 + 1);
+  blend(blurred.data, channels, -1 / 3, 3);
   const median = histograms(result, undefined, 4).map((counts) => rint(quantile(counts, 0.5)));
-  blend(null, median, (distance) => distance);
+  blend(median, 0, 0, 1);
   return result;
 }

@@ -10,26 +10,31 @@ export const RIM = 1 / 64;
 const SOFT_EDGE = 1 / 256;
 
 /**
- * A photo with its redrawn faces, the largest in front.
+ * A photo with its redrawn faces, the largest in front: { result, redrawn }, where `redrawn` is a mask of what was redrawn.
  *
  * `faces` are all that were found, the largest first. `nearest`, if a mask was given, is what `nearestFaces` gives: a face is
  * redrawn where it has its number. `grain`: whether what was drawn gets the photo's grain.
  */
 export function composite(photo, faces, { nearest, grain = false } = {}) {
   const result = copyImage(photo);
-  const redrawn = grain && redrawnMask(photo, faces, nearest);
-  for (const { part, window, mask } of redrawnParts(photo, faces, nearest).reverse()) {
+  const parts = redrawnParts(photo, faces, nearest);
+  const redrawn = union(photo, parts);
+  for (const { part, window, mask } of parts.reverse()) {
     const added = grain && faceGrain(photo, part, window, mask, redrawn);
     const given = nearest && givenMask(nearest, photo.width, part.square, window);
     paste(result, part, window, mask, given, added);
   }
-  return result;
+  return { result, redrawn };
 }
 
 /** Where a photo was redrawn, whether or not what was drawn differs from it: a mask. */
-export function redrawnMask(photo, faces, nearest) {
+export function redrawnMask(photo, faces) {
+  return union(photo, redrawnParts(photo, faces));
+}
+
+function union(photo, parts) {
   const result = emptyImage(photo.width, photo.height);
-  for (const { window, mask } of redrawnParts(photo, faces, nearest)) {
+  for (const { window, mask } of parts) {
     for (let y = 0, i = 0; y < window.height; y++) {
       const start = (window.y + y) * photo.width + window.x;
       for (let x = 0; x < window.width; x++, i++) result.data[start + x] |= mask.data[i];

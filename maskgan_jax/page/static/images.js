@@ -25,7 +25,7 @@ export function clamp(value, low, high) {
 }
 
 /** The pixels of an image, to be written: numbers that are stored as bytes are rounded and kept in their range. */
-function written({ data }) {
+export function written({ data }) {
   return data instanceof Uint8Array ? new Uint8ClampedArray(data.buffer) : data;
 }
 
@@ -103,7 +103,7 @@ function weightLists(count, of) {
 
 function resize(image, width, height, weightsOf) {
   const { channels, data } = image;
-  const across = weightsOf(image.width, width);
+  const { firsts, starts, weights } = weightsOf(image.width, width);
   const down = weightsOf(image.height, height);
   const result = emptyImage(width, height, channels, data.constructor);
   const pixels = written(result);
@@ -115,11 +115,12 @@ function resize(image, width, height, weightsOf) {
       for (let i = 0; i < row.length; i++) row[i] += weight * data[from + i];
     }
     for (let x = 0; x < width; x++) {
+      const start = starts[x];
+      const end = starts[x + 1];
+      const first = firsts[x] * channels;
       for (let c = 0; c < channels; c++, to++) {
         let sum = 0;
-        for (let k = across.starts[x], from = across.firsts[x] * channels + c; k < across.starts[x + 1]; k++, from += channels) {
-          sum += across.weights[k] * row[from];
-        }
+        for (let k = start, from = first + c; k < end; k++, from += channels) sum += weights[k] * row[from];
         pixels[to] = sum;
       }
     }
@@ -156,42 +157,73 @@ export function gaussianBlur(image, sigma) {
   const length = width * channels;
   const padded = new Float32Array(length + 2 * radius * channels);
   const rows = new Float32Array(length * height);
+  const starts = Int32Array.from(kernel, (_, k) => k * channels);
   for (let y = 0; y < height; y++) {
-    for (let x = -radius; x < width + radius; x++) {
-      const from = (y * width + reflect(x, width)) * channels;
-      for (let c = 0; c < channels; c++) padded[(x + radius) * channels + c] = data[from + c];
-    }
-    for (let i = 0; i < length; i++) {
-      let value = kernel[radius] * padded[i + radius * channels];
-      for (let k = 0, a = i, b = i + 2 * radius * channels; k < radius; k++, a += channels, b -= channels) {
-        value += kernel[k] * (padded[a] + padded[b]);
+    const row = data.subarray(y * length, (y + 1) * length);
+    padded.set(row, radius * channels);
+    for (let k = 1; k <= radius; k++) {
+      for (const x of [-k, width - 1 + k]) {
+        for (let c = 0; c < channels; c++) padded[(x + radius) * channels + c] = row[reflect(x, width) * channels + c];
       }
-      rows[y * length + i] = value;
     }
+    weightedSums(rows.subarray(y * length, (y + 1) * length), padded, kernel, starts);
   }
   const result = emptyImage(width, height, channels, data.constructor);
   const pixels = written(result);
-  const starts = new Int32Array(side);
+  const sums = new Float32Array(length);
   for (let y = 0; y < height; y++) {
     for (let k = 0; k < side; k++) starts[k] = reflect(y + k - radius, height) * length;
-    for (let i = 0; i < length; i++) {
-      let value = kernel[radius] * rows[y * length + i];
-      for (let k = 0; k < radius; k++) value += kernel[k] * (rows[starts[k] + i] + rows[starts[side - 1 - k] + i]);
-      pixels[y * length + i] = value;
-    }
+    weightedSums(sums, rows, kernel, starts);
+    pixels.set(sums, y * length);
   }
   return result;
 }
 
-/** The weights of four neighbours for each of 32 places between two pixels, as OpenCV's bicubic interpolation has them. */
-const CUBIC = Array.from({ length: 32 }, (_, i) => {
-  const a = -0.75;
-  const x = i / 32;
-  const near = (d) => ((a + 2) * d - (a + 3)) * d * d + 1;
-  const far = (d) => ((a * d - 5 * a) * d + 8 * a) * d - 4 * a;
-  const weights = [far(x + 1), near(x), near(1 - x)];
-  return [...weights, 1 - weights[0] - weights[1] - weights[2]];
-});
+/** Each of `sums` by a kernel that is symmetric, from the values of `source` that follow each of `starts`. */
+function weightedSums(sums, source, kernel, starts) {
+  const last = kernel.length - 1;
+  const radius = last / 2;
+  let i = 0;
+  // Four at a time are more than twice as fast.
+  for (; i + 3 < sums.length; i += 4) {
+    let weight = kernel[radius];
+    let a = starts[radius] + i;
+    let first = weight * source[a];
+    let second = weight * source[a + 1];
+    let third = weight * source[a + 2];
+    let fourth = weight * source[a + 3];
+    for (let k = 0; k < radius; k++) {
+      weight = kernel[k];
+      a = starts[k] + i;
+      const b = starts[last - k] + i;
+      first += weight * (source[a] + source[b]);
+      second += weight * (source[a + 1] + source[b + 1]);
+      third += weight * (source[a + 2] + source[b + 2]);
+      fourth += weight * (source[a + 3] + source[b + 3]);
+    }
+    sums[i] = first;
+    sums[i + 1] = second;
+    sums[i + 2] = third;
+    sums[i + 3] = fourth;
+  }
+  for (; i < sums.length; i++) {
+    let sum = kernel[radius] * source[starts[radius] + i];
+    for (let k = 0; k < radius; k++) sum += kernel[k] * (source[starts[k] + i] + source[starts[last - k] + i]);
+    sums[i] = sum;
+  }
+}
+
+/** The weights of four neighbours for each of 32 places between two pixels, as OpenCV's bicubic interpolation has them; flat. */
+const CUBIC = Float64Array.from(
+  Array.from({ length: 32 }, (_, i) => {
+    const a = -0.75;
+    const x = i / 32;
+    const near = (d) => ((a + 2) * d - (a + 3)) * d * d + 1;
+    const far = (d) => ((a * d - 5 * a) * d + 8 * a) * d - 4 * a;
+    const weights = [far(x + 1), near(x), near(1 - x)];
+    return [...weights, 1 - weights[0] - weights[1] - weights[2]];
+  }).flat(),
+);
 
 /**
  * `cv2.warpAffine`: an image whose pixel (x, y) is that of `image` at m * (x, y, 1).
@@ -201,57 +233,69 @@ const CUBIC = Array.from({ length: 32 }, (_, i) => {
  */
 export function warpAffine(image, m, width, height, cubic) {
   const result = emptyImage(width, height, image.channels, image.data.constructor);
-  const sample = (cubic ? sampleCubic : sampleLinear)(image, written(result));
-  for (let y = 0, to = 0; y < height; y++) {
-    const startX = m[0][1] * y + m[0][2];
-    const startY = m[1][1] * y + m[1][2];
-    for (let x = 0; x < width; x++, to += image.channels) sample(m[0][0] * x + startX, m[1][0] * x + startY, to);
-  }
+  (cubic ? warpCubic : warpLinear)(image, m, result);
   return result;
 }
 
-/** What writes the colour at a place (x, y) of an image to `pixels`, from index `to` on. */
-function sampleLinear({ width, height, channels, data }, pixels) {
-  return (x, y, to) => {
-    if (x <= -1 || y <= -1 || x >= width || y >= height) return;
-    const left = Math.floor(x);
-    const top = Math.floor(y);
-    for (let c = 0; c < channels; c++) {
-      let value = 0;
-      for (let k = 0; k < 4; k++) {
-        const u = left + (k & 1);
-        const v = top + (k >> 1);
-        if (u < 0 || v < 0 || u >= width || v >= height) continue;
-        value += (1 - Math.abs(x - u)) * (1 - Math.abs(y - v)) * data[(v * width + u) * channels + c];
+function warpLinear({ width, height, channels, data }, m, result) {
+  const pixels = written(result);
+  for (let row = 0, to = 0; row < result.height; row++) {
+    for (let column = 0; column < result.width; column++, to += channels) {
+      const x = m[0][0] * column + (m[0][1] * row + m[0][2]);
+      const y = m[1][0] * column + (m[1][1] * row + m[1][2]);
+      if (x <= -1 || y <= -1 || x >= width || y >= height) continue;
+      const left = Math.floor(x);
+      const top = Math.floor(y);
+      for (let c = 0; c < channels; c++) {
+        let value = 0;
+        for (let k = 0; k < 4; k++) {
+          const u = left + (k & 1);
+          const v = top + (k >> 1);
+          if (u < 0 || v < 0 || u >= width || v >= height) continue;
+          value += (1 - Math.abs(x - u)) * (1 - Math.abs(y - v)) * data[(v * width + u) * channels + c];
+        }
+        pixels[to + c] = value;
       }
-      pixels[to + c] = value;
     }
-  };
+  }
 }
 
-function sampleCubic({ width, height, channels, data }, pixels) {
-  const columns = [0, 0, 0, 0];
-  const rows = [0, 0, 0, 0];
-  return (x, y, to) => {
-    const fixedX = Math.round(x * 32);
-    const fixedY = Math.round(y * 32);
-    const across = CUBIC[fixedX & 31];
-    const down = CUBIC[fixedY & 31];
-    for (let k = 0; k < 4; k++) {
-      columns[k] = clamp((fixedX >> 5) - 1 + k, 0, width - 1) * channels;
-      rows[k] = clamp((fixedY >> 5) - 1 + k, 0, height - 1) * width * channels;
-    }
-    const [first, second, third, fourth] = columns;
-    for (let c = 0; c < channels; c++) {
-      let value = 0;
-      for (let k = 0; k < 4; k++) {
-        const at = rows[k] + c;
-        const row = across[0] * data[at + first] + across[1] * data[at + second] + across[2] * data[at + third];
-        value += down[k] * (row + across[3] * data[at + fourth]);
+/** The 4x4 pixels are written out, as loops over them take twice as long. */
+function warpCubic({ width, height, channels, data }, m, result) {
+  const pixels = written(result);
+  const column = (x) => clamp(x, 0, width - 1) * channels;
+  const row = (y) => clamp(y, 0, height - 1) * width * channels;
+  for (let y = 0, to = 0; y < result.height; y++) {
+    const startX = m[0][1] * y + m[0][2];
+    const startY = m[1][1] * y + m[1][2];
+    for (let x = 0; x < result.width; x++) {
+      const fixedX = Math.round((m[0][0] * x + startX) * 32);
+      const fixedY = Math.round((m[1][0] * x + startY) * 32);
+      const left = (fixedX >> 5) - 1;
+      const top = (fixedY >> 5) - 1;
+      const x0 = column(left);
+      const x1 = column(left + 1);
+      const x2 = column(left + 2);
+      const x3 = column(left + 3);
+      const w = 4 * (fixedX & 31);
+      const w0 = CUBIC[w];
+      const w1 = CUBIC[w + 1];
+      const w2 = CUBIC[w + 2];
+      const w3 = CUBIC[w + 3];
+      const y0 = row(top);
+      const y1 = row(top + 1);
+      const y2 = row(top + 2);
+      const y3 = row(top + 3);
+      const v = 4 * (fixedY & 31);
+      for (let c = 0; c < channels; c++, to++) {
+        pixels[to] =
+          CUBIC[v] * (w0 * data[y0 + x0 + c] + w1 * data[y0 + x1 + c] + w2 * data[y0 + x2 + c] + w3 * data[y0 + x3 + c]) +
+          CUBIC[v + 1] * (w0 * data[y1 + x0 + c] + w1 * data[y1 + x1 + c] + w2 * data[y1 + x2 + c] + w3 * data[y1 + x3 + c]) +
+          CUBIC[v + 2] * (w0 * data[y2 + x0 + c] + w1 * data[y2 + x1 + c] + w2 * data[y2 + x2 + c] + w3 * data[y2 + x3 + c]) +
+          CUBIC[v + 3] * (w0 * data[y3 + x0 + c] + w1 * data[y3 + x1 + c] + w2 * data[y3 + x2 + c] + w3 * data[y3 + x3 + c]);
       }
-      pixels[to + c] = value;
     }
-  };
+  }
 }
 
 /** A colour image in grey, as `cv2.cvtColor(..., COLOR_RGB2GRAY)`. */

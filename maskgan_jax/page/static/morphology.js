@@ -117,14 +117,14 @@ export function components(mask, value, corners = false) {
     for (let k = 0; k < part.length; k++) {
       const at = part[k];
       const x = at % width;
-      const rows = [at - width, at, at + width];
-      const beside = corners ? rows : [at];
-      if (x) rows.push(...beside.map((i) => i - 1));
-      if (x + 1 < width) rows.push(...beside.map((i) => i + 1));
-      for (const next of rows) {
-        if (next < 0 || next >= data.length || seen[next] || data[next] !== value) continue;
-        seen[next] = 1;
-        part.push(next);
+      for (let dy = -1; dy <= 1; dy++) {
+        for (let dx = -1; dx <= 1; dx++) {
+          const next = at + dy * width + dx;
+          if ((dx && dy && !corners) || x + dx < 0 || x + dx >= width || next < 0 || next >= data.length) continue;
+          if (seen[next] || data[next] !== value) continue;
+          seen[next] = 1;
+          part.push(next);
+        }
       }
     }
     parts.push(part);
@@ -135,35 +135,38 @@ export function components(mask, value, corners = false) {
 /** The distance of each hidden pixel to the nearest one that is not (`cv2.distanceTransform`, L2, precise); Float32Array. */
 export function distanceTransform(mask) {
   const { width, height, data } = mask;
-  const squares = Float64Array.from(data, (value) => (value ? 1e12 : 0));
-  const longest = Math.max(width, height);
-  // Of the lower envelope of parabolas (Felzenszwalb and Huttenlocher 2012): the values, their places, and where each begins.
-  const values = new Float64Array(longest);
-  const places = new Int32Array(longest);
-  const starts = new Float64Array(longest + 1);
-  const pass = (start, stride, count) => {
-    let k = 0;
-    for (let q = 0; q < count; q++) values[q] = squares[start + q * stride];
-    places[0] = 0;
-    starts[0] = -Infinity;
-    starts[1] = Infinity;
-    for (let q = 1; q < count; q++) {
-      const meets = (p) => (values[q] + q * q - values[p] - p * p) / (2 * (q - p));
-      let at = meets(places[k]);
-      while (at <= starts[k]) at = meets(places[--k]);
-      places[++k] = q;
-      starts[k] = at;
-      starts[k + 1] = Infinity;
+  // Within a column, down and up again; then across, by the lower envelope of parabolas (Felzenszwalb and Huttenlocher 2012).
+  const FAR = 1e6;
+  const down = Float64Array.from(data, (hidden) => (hidden ? FAR : 0));
+  for (let i = width; i < down.length; i++) down[i] = Math.min(down[i], down[i - width] + 1);
+  for (let i = down.length - 1 - width; i >= 0; i--) down[i] = Math.min(down[i], down[i + width] + 1);
+  const result = new Float32Array(data.length);
+  // The parabolas: their heights and places, and where each begins to be the lowest.
+  const heights = new Float64Array(width);
+  const places = new Int32Array(width);
+  const starts = new Float64Array(width + 1);
+  for (let row = 0; row < data.length; row += width) {
+    let last = -1;
+    for (let x = 0; x < width; x++) {
+      const value = down[row + x] ** 2;
+      let start = -Infinity;
+      for (; last >= 0; last--) {
+        start = (value + x * x - heights[last] - places[last] ** 2) / (2 * (x - places[last]));
+        if (start > starts[last]) break;
+        start = -Infinity;
+      }
+      last++;
+      heights[last] = value;
+      places[last] = x;
+      starts[last] = start;
     }
-    k = 0;
-    for (let q = 0; q < count; q++) {
-      while (starts[k + 1] < q) k++;
-      squares[start + q * stride] = (q - places[k]) ** 2 + values[places[k]];
+    starts[last + 1] = Infinity;
+    for (let x = 0, k = 0; x < width; x++) {
+      while (starts[k + 1] < x) k++;
+      result[row + x] = Math.sqrt((x - places[k]) ** 2 + heights[k]);
     }
-  };
-  for (let x = 0; x < width; x++) pass(x, width, height);
-  for (let y = 0; y < height; y++) pass(y * width, 1, width);
-  return Float32Array.from(squares, Math.sqrt);
+  }
+  return result;
 }
 
 /** The smallest rectangle { x, y, width, height } that holds all hidden pixels; of width 0 if there are none. */

@@ -44,13 +44,11 @@ export class Unmasker {
     if (mask) {
       const nearest = nearestFaces(mask, faces);
       faces = await each(faces, (face, number) => (face.leftOut ? face : this.redrawnBy(face, mask, nearest, number)));
-      return { result: composite(photo, faces, { nearest, grain: true }), faces, redrawn: redrawnMask(photo, faces, nearest) };
+      return { faces, ...composite(photo, faces, { nearest, grain: true }) };
     }
     faces = await each(faces, (face) => (face.masked && !face.leftOut ? this.inpainter.redraw(face) : face));
-    let result = composite(photo, faces, { grain: true });
-    faces = await each(faces, (face) => this.withRest(result, face, faces.filter((other) => other !== face)));
-    if (faces.some((face) => face.rest.length)) result = composite(photo, faces, { grain: true });
-    return { result, faces, redrawn: redrawnMask(photo, faces) };
+    faces = await this.withRests(photo, faces);
+    return { faces, ...composite(photo, faces, { grain: true }) };
   }
 
   /**
@@ -100,13 +98,29 @@ export class Unmasker {
     return { box, score, landmarks, needed, square, cover, masked, mask, before, after: null, probability, rest: [], leftOut };
   }
 
-  /** A face with what its mask hides beside its square, drawn where it was redrawn already in `photo`. */
-  async withRest(photo, face, others) {
-    if (!face.after) return face;
+  /** Faces with what their masks hide beside their squares. */
+  async withRests(photo, faces) {
+    const beside = faces.map((face) => this.masksBeside(photo, face, faces.filter((other) => other !== face)));
+    if (!beside.some((masks) => masks.length)) return faces;
+    // Drawn where the faces were redrawn already; the grain comes later, as the generator draws none.
+    const { result: redrawn } = composite(photo, faces);
+    return each(faces, async (face, number) => {
+      const rest = await each(beside[number], ({ square, mask }) => {
+        const part = { ...face, square, mask, before: square.cutOut(redrawn) };
+        const isThin = distanceTransform(mask).reduce((a, b) => Math.max(a, b)) <= THIN * square.size;
+        return isThin ? this.inpainter.fill(part) : this.inpainter.redraw(part);
+      });
+      return { ...face, rest };
+    });
+  }
+
+  /** What a redrawn face's mask hides beside its square, but for what was redrawn of others: [{ square, mask }]. */
+  masksBeside(photo, face, others) {
+    if (!face.after) return [];
     const { width, height } = photo;
     const taken = others.some((other) => other.after) ? redrawnMask(photo, others) : null;
     const edges = [[0, 0], [width, 0], [width, height], [0, height]].map((corner) => corner.map((x) => x - 0.5));
-    const rest = [];
+    const beside = [];
     for (const way of [-1, 1]) {
       const square = face.square.moved(way * BESIDE);
       const { size } = square;
@@ -117,13 +131,9 @@ export class Unmasker {
       mask = combined((hidden, inside) => (inside ? hidden : 0), mask, within(edges));
       if (taken) mask = combined((hidden, other) => (other ? 0 : hidden), mask, square.cutOut(taken));
       const hidden = mask.data.reduce((sum, level) => sum + level, 0) / mask.data.length;
-      if (hidden > 255 * LEAST_REST) {
-        const other = { ...face, square, mask, before: square.cutOut(photo), rest: [] };
-        const isThin = distanceTransform(mask).reduce((a, b) => Math.max(a, b)) <= THIN * size;
-        rest.push(isThin ? this.inpainter.fill(other) : await this.inpainter.redraw(other));
-      }
+      if (hidden > 255 * LEAST_REST) beside.push({ square, mask });
     }
-    return { ...face, rest };
+    return beside;
   }
 
   /** A face redrawn by a mask, of which the generator must see nothing, where it is the nearest; else the face itself. */

@@ -84,7 +84,7 @@ async function frame({ width, height, pixels, isFirst }) {
     video.faces[i] = face;
     drawn.push(face.masked && !face.leftOut ? await inpainter.redraw(face) : face);
   }
-  withAlpha(composite(photo, drawn), pixels);
+  withAlpha(composite(photo, drawn).result, pixels);
   return { pixels, transfer: [pixels.buffer] };
 }
 
