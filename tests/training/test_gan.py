@@ -75,7 +75,7 @@ def inpainting_step(make_step):
 
 
 def naive_losses(config, generator_params, discriminator_params, state, batch, key):
-    """The discriminator's loss, and the terms of the generator's, each from forward passes of its own."""
+    """The discriminator's loss, and the terms of the generator's, each from the discriminator's forward passes of its own."""
     generator, discriminator = create_generator(config), create_discriminator(config)
     masked, real = (batch[name] / 127.5 - 1.0 for name in ("masked", "real"))
     mask = (batch["mask"] / 255.0).astype(np.float32)
@@ -88,10 +88,9 @@ def naive_losses(config, generator_params, discriminator_params, state, batch, k
         # What is hidden says nothing to the discriminator of an inpainting network.
         return jnp.concatenate([shown * (1 - hidden), hidden], -1) if config.generator.inpaints else shown, picture
 
-    def fake():
-        variables = {"params": generator_params, "batch_stats": state.batch_stats}
-        rngs = {"dropout": jax.random.fold_in(key, state.step)}
-        return generator.apply(variables, masked, batch["mask"] / 255.0, train=True, rngs=rngs, mutable=["batch_stats"])[0]
+    variables = {"params": generator_params, "batch_stats": state.batch_stats}
+    rngs = {"dropout": jax.random.fold_in(key, state.step)}
+    fake, _ = generator.apply(variables, masked, batch["mask"] / 255.0, train=True, rngs=rngs, mutable=["batch_stats"])
 
     def layers(picture):
         return discriminator.apply({"params": discriminator_params}, *seen(picture))[1]
@@ -99,18 +98,18 @@ def naive_losses(config, generator_params, discriminator_params, state, batch, k
     def judge(picture):
         return discriminator.apply({"params": discriminator_params}, *seen(picture))[0]
 
-    points, real_points = (LandmarkNet(4).apply(load_safetensors(config.landmark_net.weights), p) for p in (fake(), real))
+    points, real_points = (LandmarkNet(4).apply(load_safetensors(config.landmark_net.weights), p) for p in (fake, real))
     terms = {
-        "adversarial": losses.adversarial_loss(judge(fake())),
-        "l1": losses.l1_loss(fake(), real),
+        "adversarial": losses.adversarial_loss(judge(fake)),
+        "l1": losses.l1_loss(fake, real),
         "contour": losses.contour_loss(points, real_points),
-        "masked": losses.masked_loss(fake(), real, batch["mask"] / 255.0),
+        "masked": losses.masked_loss(fake, real, batch["mask"] / 255.0),
     }
     if config.losses.feature_matching:
-        terms["feature_matching"] = losses.feature_matching_loss(layers(fake()), layers(real))
+        terms["feature_matching"] = losses.feature_matching_loss(layers(fake), layers(real))
         window = windows_about(mask, 32, jax.random.fold_in(jax.random.fold_in(key, state.step), 1))
-        terms["perceptual"] = st_lpips(load_st_lpips(), window(fake()), window(real)).mean()
-    discriminator_loss = losses.discriminator_loss(judge(real), judge(jax.lax.stop_gradient(fake())))
+        terms["perceptual"] = st_lpips(load_st_lpips(), window(fake), window(real)).mean()
+    discriminator_loss = losses.discriminator_loss(judge(real), judge(jax.lax.stop_gradient(fake)))
     if config.losses.gradient_penalty:
         slope = jax.grad(lambda picture: judge(picture).sum())(real)
         discriminator_loss += config.losses.gradient_penalty * (slope**2).sum() / len(real)
