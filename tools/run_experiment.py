@@ -156,24 +156,29 @@ def large_batches(data_dir: Path, out: Path) -> Runs:
 
 
 def report_large_batches(out: Path, scores: Mapping[str, dict[str, Any]]) -> Iterator[str]:
-    """For each kind of norm and warm-up a table of each metric, of the means over seeds; and a figure of them."""
+    """A table of the means over seeds, with their ranges, and a figure of it."""
     tables: dict[str, dict[tuple[str, int], list[dict[str, Any]]]] = {}
     for name, of_run in scores.items():
         norm, warmup, scaling, batch = re.fullmatch(r"(\w+?)_(\w+?)_(\w+?)_(\d+)_seed\d+", name).groups()
         table = tables.setdefault(f"{norm} norm, {'with' if warmup == 'warmup' else 'without'} warm-up", {})
         for each in SCALINGS if int(batch) == SCALING_BATCH else (scaling,):
             table.setdefault((each, int(batch)), []).append(of_run)
+    if not tables:
+        return
+    columns = [f"{label}: {each}" for label, _ in BATCH_METRICS.values() for each in SCALINGS]
+    yield "mean (range over seeds)\n"
+    yield "| | batch | " + " | ".join(columns) + " |"
+    yield "|---|--:|" + "--:|" * len(columns)
     for title, table in tables.items():
-        for metric, (label, digits) in BATCH_METRICS.items():
-            yield f"\n{title}: {label} (range over seeds)\n"
-            yield "| batch | " + " | ".join(SCALINGS) + " |"
-            yield "|--:|" + "--:|" * len(SCALINGS)
-            for batch in BATCHES:
-                cells = (_cell([of_run[metric] for of_run in table.get((each, batch), [])], digits) for each in SCALINGS)
-                yield f"| {batch} | " + " | ".join(cells) + " |"
-    if tables:
-        _draw(out / "large_batches.png", tables)
-        yield f"\nfigure: {out / 'large_batches.png'}"
+        for batch in sorted({batch for _, batch in table}):
+            cells = [
+                _cell([of_run[metric] for of_run in table.get((each, batch), [])], digits)
+                for metric, (_, digits) in BATCH_METRICS.items()
+                for each in SCALINGS
+            ]
+            yield f"| {title} | {batch} | " + " | ".join(cells) + " |"
+    _draw(out / "large_batches.png", tables)
+    yield f"\nfigure: {out / 'large_batches.png'}"
 
 
 def _draw(path: Path, tables: Mapping[str, Mapping[tuple[str, int], Sequence[dict[str, Any]]]]) -> None:

@@ -22,7 +22,7 @@ def card(tmp_path):
 def test_large_batches_have_equal_epochs(tool, card):
     runs = tool.large_batches(card, card)
     # With warm-up: three scalings of four batches, and the batch that the learning rate is for; without: of three batches.
-    assert len(runs) == 3 * (3 * 4 + 1) + 3 * 3 and "instance_warmup_linear_512_seed1" in runs
+    assert len(runs) == 2 * (2 * (3 * 4 + 1) + 3 * 3) and "instance_cold_linear_512_seed1" in runs
     for options, _ in runs.values():
         config = load_config(options[0].partition("=")[2], options[1:])
         steps = config.training.validate_every
@@ -42,10 +42,10 @@ def test_report_of_large_batches(tool, tmp_path):
         "instance_cold_sqrt_512_seed0": {"mse_masked": 3000.4, "st_lpips": 0.5},
     }
     lines = list(tool.report_large_batches(tmp_path, scores))
-    assert "| 8 | 1050 (100) |  |  |" in lines
-    assert "| 16 | 900 | 900 | 900 |" in lines  # The batch that the learning rate is for.
-    assert "| 512 |  | 3000 |  |" in lines
-    assert "| 8 | 0.200 (0.200) |  |  |" in lines and "| 512 |  | 0.500 |  |" in lines
+    assert "| instance norm, with warm-up | 8 | 1050 (100) |  |  | 0.200 (0.200) |  |  |" in lines
+    # The batch that the learning rate is for.
+    assert "| instance norm, with warm-up | 16 | 900 | 900 | 900 | 0.250 | 0.250 | 0.250 |" in lines
+    assert "| instance norm, without warm-up | 512 |  | 3000 |  |  | 0.500 |  |" in lines and len(lines) == 7
     height, width, _ = read_image(tmp_path / "large_batches.png").shape
     assert (width, height) == (900, 600)  # A column for each of the two kinds, a row for each metric.
     assert list(tool.report_large_batches(tmp_path / "nothing", {})) == []
