@@ -86,32 +86,36 @@ def test_gradients_of_a_step(name, arithmetic, numerics, expected_gradients):
         assert arithmetic != "bfloat16" or errors[network] > 1e-4
 
 
-# Mean differences: of 255 levels, in pixels, of probabilities.
+# Mean differences: of 255 levels, in pixels, of probabilities. In bfloat16 two to three times what a CPU's differs by.
 INFERENCE = {
-    "unmask": ("unmask", {"float32": 0.02, "tf32": 0.5}),
-    "unmask_fast": ("unmask", {"float32": 0.02, "tf32": 0.5}),
-    "landmarks": ("landmarks", {"float32": 0.005, "tf32": 0.1}),
-    "segmentation": ("segmentation", {"float32": 1e-4, "tf32": 5e-3}),
+    "unmask": ("unmask", {"float32": 0.02, "tf32": 0.5, "bfloat16": 2.5}),
+    "unmask_fast": ("unmask", {"float32": 0.02, "tf32": 0.5, "bfloat16": 0.25}),
+    "landmarks": ("landmarks", {"float32": 0.005, "tf32": 0.1, "bfloat16": 0.02}),
+    "segmentation": ("segmentation", {"float32": 1e-4, "tf32": 5e-3, "bfloat16": 1e-3}),
 }
 
 
-def run(name, task):
+def run(name, task, compute="float32"):
     """What a network that comes with the package makes of the portrait, whose lower half is hidden."""
     network = FaceNetwork(pretrained(name), task, batch_size=1)
+    if compute != "float32":  # As a run has it when it validates.
+        network.module = network.module.clone(dtype=jnp.dtype(compute))
+        del network.variables["prepared"]
     image = cv2.resize(read_image(PRETRAINED.parent / "data" / "portrait.jpg"), (network.size, network.size))
     mask = np.zeros((1, network.size, network.size, 1), np.uint8)
     mask[:, network.size // 2 :] = 255
     return network(image[None], mask).astype(np.float32)
 
 
-@pytest.mark.parametrize("arithmetic", ["float32", "tf32"])
+@pytest.mark.parametrize("arithmetic", ARITHMETIC)
 @pytest.mark.parametrize("name", INFERENCE)
 def test_inference_of_the_networks_of_the_package(name, arithmetic, numerics):
     task, most = INFERENCE[name]
     with jax.default_device(jax.devices("cpu")[0]), jax.default_matmul_precision("highest"):
         expected = run(name, task)
-    with jax.default_matmul_precision(numerics.ARITHMETIC[arithmetic][1]):
-        found = run(name, task)
+    compute, precision = numerics.ARITHMETIC[arithmetic]
+    with jax.default_matmul_precision(precision):
+        found = run(name, task, compute)
     difference = np.abs(found - expected).mean()
     print(name, arithmetic, difference)
     assert np.std(expected) > 0.01 and difference <= tolerance(arithmetic, most[arithmetic])

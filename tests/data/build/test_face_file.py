@@ -75,26 +75,33 @@ def test_missing_file_is_told(tmp_path):
 
 
 def test_a_build_from_kept_faces_needs_no_dlib_and_gives_the_same_records(make_config, tmp_path, monkeypatch):
+    """Those of a build that finds the faces; also with other masks, size and zoom than the build that kept them."""
     for number in range(3):
         write_png(tmp_path / "photos" / f"{number}.png", render_face(number, seed=0).image)
     write_png(tmp_path / "photos" / "grey.png", np.full((80, 80, 3), 128, np.uint8))
     config = make_config()
     config.data.splits = {"train": {"*": 1.0}}
-    source = f"ffhq={tmp_path / 'photos'}"
-    first = build_data_set([source], config, tmp_path / "a", workers=1, keep_faces=tmp_path / "faces.jsonl")
-    assert first["records"] >= 2 and first["skipped"]
+    other = config.copy_and_resolve_references()
+    other.data.update(size=96, zoom=1.0, masks={**dict.fromkeys(config.data.masks, 0.0), "n95": 1.0})
+    source, faces = f"ffhq={tmp_path / 'photos'}", tmp_path / "faces.jsonl"
+    found = {"a": build_data_set([source], config, tmp_path / "a", workers=1, keep_faces=faces)}
+    found["other_a"] = build_data_set([source], other, tmp_path / "other_a", workers=1)
+    assert found["a"]["records"] >= 2 and found["a"]["skipped"]
 
     def fail(*_):
         raise AssertionError("dlib was asked")
 
     monkeypatch.setattr(landmark_module, "load_predictor", fail)
     monkeypatch.setattr(landmark_module, "largest_face_landmarks", fail)
-    second = build_data_set([source], config, tmp_path / "b", workers=1, faces=tmp_path / "faces.jsonl")
-    assert second == first
-    for one, other in zip(load_split(tmp_path / "a", "train"), load_split(tmp_path / "b", "train"), strict=True):
-        assert one.keys() == other.keys()
-        for name in one:
-            np.testing.assert_array_equal(one[name], other[name])
+    for name, of_build in (("a", config), ("other_a", other)):
+        again = tmp_path / f"{name}_again"
+        assert build_data_set([source], of_build, again, workers=1, faces=faces) == found[name]
+        for one, same in zip(load_split(tmp_path / name, "train"), load_split(again, "train"), strict=True):
+            assert one.keys() == same.keys()
+            for key in one:
+                np.testing.assert_array_equal(one[key], same[key])
+    records = list(load_split(again, "train"))
+    assert {record["mask_type"] for record in records} == {"n95"} and records[0]["real"].shape[0] == 96
 
 
 def test_pipelines_take_no_face_files(make_config, tmp_path):
