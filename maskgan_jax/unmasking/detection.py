@@ -26,6 +26,8 @@ CLOSER_SIDE = 256
 # Faces that fill a photo are found at this side, with a border of this fraction of it around the photo.
 CLOSE_UP_SIDE = 192
 BORDER = 0.4
+# A larger photo is shrunk to this before it gets the border, which makes it several times larger.
+MOST_BORDERED = 1024
 # Boxes that overlap by more than this fraction of their union (IoU) are of one face.
 SAME_FACE = 0.3
 # A box that lies by this fraction of its area in another is of a part of that face, such as an eye.
@@ -81,10 +83,19 @@ def detect_faces(photo: np.ndarray, sides: tuple[int, ...] = SEARCHED_SIDES) -> 
 
 def detect_close_up(photo: np.ndarray) -> list[Detection]:
     """As `detect_faces`, but faces that fill the photo, or reach beyond its edges."""
+    shape = np.array(photo.shape[1::-1])
+    if max(shape) > MOST_BORDERED:
+        small = np.maximum(np.rint(shape * MOST_BORDERED / max(shape)).astype(int), 1)
+        photo = cv2.resize(photo, tuple(map(int, small)), interpolation=cv2.INTER_AREA)
+    stretch = shape / photo.shape[1::-1]
     border = round(BORDER * max(photo.shape[:2]))
     bordered = cv2.copyMakeBorder(photo, *[border] * 4, cv2.BORDER_CONSTANT, value=(128, 128, 128))
     found, _ = _search(bordered, CLOSE_UP_SIDE / max(bordered.shape[:2]))
-    return _largest_first([Detection(face.box - border, face.score, face.points - border) for face in found])
+
+    def placed(points: np.ndarray) -> np.ndarray:
+        return (points - border + 0.5) * stretch - 0.5
+
+    return _largest_first([Detection(placed(box.reshape(2, 2)).ravel(), score, placed(points)) for box, score, points in found])
 
 
 def detect_turned(photo: np.ndarray) -> list[Detection]:

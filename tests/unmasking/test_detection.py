@@ -63,12 +63,14 @@ def test_faces_of_few_pixels_in_a_very_wide_photo_are_found(width):
     }
 
 
-def test_a_face_that_fills_the_photo(astronaut):
+@pytest.mark.parametrize("side", [900, 3000])
+def test_a_face_that_fills_the_photo(astronaut, side):
+    """The larger one is shrunk before it gets its border."""
     left, top, right, bottom = detect_faces(astronaut)[0].box
     width, height = right - left, bottom - top
     x, y = round(left + 0.25 * width), round(top + 0.15 * height)
     close = astronaut[y : round(bottom - 0.05 * height), x : round(right - 0.25 * width)]
-    scale = 900 / close.shape[0]
+    scale = side / close.shape[0]
     close = cv2.resize(close, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     assert detect_faces(close) == []
     (found,) = detect_close_up(close)

@@ -15,6 +15,8 @@ const CLOSER_SIDE = 256;
 /** Faces that fill a photo are found at this side, with a border of this fraction of it around the photo. */
 const CLOSE_UP_SIDE = 192;
 const BORDER = 0.4;
+/** A larger photo is shrunk to this before it gets the border, which makes it several times larger. */
+const MOST_BORDERED = 1024;
 /** Boxes that overlap by more than this fraction of their union are of one face. */
 const SAME_FACE = 0.3;
 /** A box that lies by this fraction of its area in another is of a part of that face, such as an eye. */
@@ -49,8 +51,7 @@ export async function detectFaces(photo, run, sides = SEARCHED_SIDES) {
 
 /** As `detectFaces`, but faces that fill the photo, or reach beyond its edges. */
 export async function detectCloseUp(photo, run) {
-  // With the border, a large photo would take several times its memory.
-  const shrink = Math.max(Math.max(photo.width, photo.height) / (4 * CLOSE_UP_SIDE), 1);
+  const shrink = Math.max(Math.max(photo.width, photo.height) / MOST_BORDERED, 1);
   const [width, height] = [photo.width, photo.height].map((side) => Math.max(rint(side / shrink), 1));
   const border = rint(BORDER * Math.max(width, height));
   const picture = bordered(shrink > 1 ? resizeArea(photo, width, height) : photo, border, 128);
