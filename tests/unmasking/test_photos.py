@@ -88,12 +88,17 @@ def test_which_faces_are_redrawn(flag, line, redrawn, two_masked, run):
     assert [green[1] < 0.05 * green[3], green[0] < 0.05 * green[2]] == redrawn
 
 
-def test_a_mask_on_one_of_two_masked_people(two_masked, run, tmp_path):
+@pytest.mark.parametrize(("height", "hides_little"), [(70, False), (10, True)])
+def test_a_mask_on_one_of_two_masked_people(height, hides_little, two_masked, run, tmp_path):
     region = np.zeros((400, 700), np.uint8)
-    region[250:320, 450:550] = 255
+    region[250 : 250 + height, 450:550] = 255
     write_png(tmp_path / "region.png", region)
     code, printed, _ = run(two_masked, f"--mask={tmp_path / 'region.png'}", f"--out={tmp_path / 'out'}")
     assert code == 0 and "a.png: 1 mask removed, 1 face with a mask outside the given region" in printed
+    one, other = json.loads((tmp_path / "out" / "a.png.json").read_text())["faces"]
+    assert (one["done"], one["masked"], one["left_out"]) == ("mask removed", True, None)
+    assert (other["done"], other["masked"], other["left_out"]) == ("left alone", True, None)
+    assert (one["cover"] < 0.3) == hides_little and other["cover"] > 0.3
 
 
 def test_a_photo_without_masks_is_copied(run, tmp_path):
