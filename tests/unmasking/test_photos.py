@@ -2,6 +2,7 @@ import io
 import json
 import signal
 
+import cv2
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps
@@ -108,6 +109,15 @@ def test_a_photo_without_masks_is_copied(run, tmp_path):
     assert code == 0 and "a.jpg: left as it is, 1 face without a mask" in out
     assert (tmp_path / "out" / "a.jpg").read_bytes() == path.read_bytes()
     assert not json.loads((tmp_path / "out" / "a.jpg.json").read_text())["synthetic"]
+
+
+def test_of_10_bits_8_are_left_and_told(run, portrait, tmp_path):
+    deep = portrait[..., ::-1].astype(np.uint16) * 4
+    cv2.imwrite(str(tmp_path / "a.avif"), deep, [cv2.IMWRITE_AVIF_DEPTH, 10, cv2.IMWRITE_AVIF_QUALITY, 95])
+    code, out, _ = run(tmp_path / "a.avif", f"--out={tmp_path / 'out'}")
+    assert code == 0 and "a.avif: 1 mask removed, 10 bits a channel became 8\n" in out
+    assert json.loads((tmp_path / "out" / "a.avif.json").read_text())["notes"] == ["10 bits a channel became 8"]
+    assert photos.read_photo(tmp_path / "out" / "a.avif").notes == ()
 
 
 def test_folders_and_all_there_is_to_be_written(run, portrait, couple, tmp_path):
