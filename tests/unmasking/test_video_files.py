@@ -274,16 +274,19 @@ def test_transparency_is_told(clip, unmasker, tmp_path):
     assert line.endswith("transparency left out")
 
 
-@pytest.mark.parametrize(
-    "name", ["clip.MTS", "clip.ts", "clip.3gp", "clip.flv", "clip.m2ts", "clip.wmv", "clip", "clip.vob", "clip.jpg"]
-)
+STAY = ["clip.MTS", "clip.m2ts", "clip.ts", "clip.3gp", "clip.3g2", "clip.flv", "clip.vob"]
+
+
+@pytest.mark.parametrize("name", [*STAY, "clip.wmv", "clip.asf", "clip.ogv", "clip.mxf", "clip.mp4.bak", "clip", "clip.jpg"])
 def test_more_containers_by_name_and_by_content(name, clip, run, tmp_path):
     """Those that can hold what is written stay what they are."""
     suffix = Path(name).suffix.lower()
-    form = {".wmv": "asf", "": "mp4", ".jpg": "mp4", ".mts": "mpegts", ".m2ts": "mpegts"}.get(
-        suffix, suffix[1:].replace("ts", "mpegts")
+    form = {".mts": "mpegts", ".m2ts": "mpegts", ".ts": "mpegts", ".wmv": "asf", ".ogv": "ogg"}.get(suffix, suffix[1:])
+    form = "mp4" if suffix in ("", ".jpg", ".bak") else form
+    # FFmpeg has no encoder for Theora, as most OGV have.
+    codec = {".wmv": "wmv2", ".asf": "wmv2", ".ogv": "libvpx", ".mxf": "mpeg2video", ".vob": "mpeg2video"}.get(
+        suffix, "libx264"
     )
-    codec = {".wmv": "wmv2", ".vob": "mpeg2video"}.get(suffix, "libx264")
     (tmp_path / "in").mkdir()
     with av.open(str(tmp_path / "in" / name), "w", format=form) as container:
         stream = container.add_stream(codec, rate=25)
@@ -294,8 +297,9 @@ def test_more_containers_by_name_and_by_content(name, clip, run, tmp_path):
         container.mux(stream.encode(None))
     code, told, err = run(tmp_path / "in", f"--out={tmp_path / 'out'}")
     assert code == 0 and "masks removed in 10 of 10 frames" in told and "left out" not in err
-    expected = f"{name}.mkv" if suffix in (".wmv", "", ".jpg") else name
+    expected = name if name in STAY else f"{name}.mkv"
     with av.open(str(tmp_path / "out" / expected)) as container:
+        assert (container.format.name == "matroska,webm") == (name not in STAY)
         assert len(list(container.decode(video=0))) == 10
 
 
