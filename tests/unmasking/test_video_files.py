@@ -262,16 +262,30 @@ def test_animations_in_hdr_are_refused(run, tmp_path):
     assert code == 1 and "a.avif is not a readable picture (HDR, which would become 8 bits" in err
 
 
-def test_transparency_is_told(clip, unmasker, tmp_path):
-    path = tmp_path / "clip.mov"
+@pytest.mark.parametrize(
+    ("suffix", "codec", "pix_fmt", "tags"),
+    [
+        (".mov", "qtrle", "argb", {}),
+        (".webm", "libvpx-vp9", "yuva420p", {}),
+        (".webm", "libvpx-vp9", "yuva420p", {"alpha_mode": "1"}),
+    ],
+)
+def test_transparency_is_told(suffix, codec, pix_fmt, tags, clip, unmasker, tmp_path):
+    path = tmp_path / f"clip{suffix}"
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("qtrle", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 320, 240, "argb"
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, pix_fmt
+        stream.metadata.update(tags)
         for picture in clip[:3]:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="argb")))
+            shown = np.dstack([picture, np.full((240, 320), 128, np.uint8)])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(shown, format="rgba").reformat(format=pix_fmt)))
         container.mux(stream.encode(None))
-    line, _ = unmasked(path, unmasker, tmp_path / "out")
+    line, (pictures, *_) = unmasked(path, unmasker, tmp_path / "out")
     assert line.endswith("transparency left out")
+    np.testing.assert_allclose(pictures[0][:, 280:], clip[0][:, 280:], atol=12)
+    with av.open(str(tmp_path / "out" / path.name)) as container:
+        (video,) = container.streams.video
+        assert video.codec_context.pix_fmt == "yuv420p" and not {"alpha_mode", "ALPHA_MODE"} & video.metadata.keys()
 
 
 STAY = ["clip.MTS", "clip.m2ts", "clip.ts", "clip.3gp", "clip.3g2", "clip.flv", "clip.vob"]
