@@ -288,6 +288,21 @@ def test_transparency_is_told(suffix, codec, pix_fmt, tags, clip, unmasker, tmp_
         assert video.codec_context.pix_fmt == "yuv420p" and not {"alpha_mode", "ALPHA_MODE"} & video.metadata.keys()
 
 
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png", "a.avif"])
+def test_animations_that_are_transparent_are_on_white(name, clip, unmasker, tmp_path):
+    frames = []
+    for picture in clip[:3]:
+        alpha = np.full((240, 320), 255, np.uint8)
+        alpha[:, 280:] = 0
+        frames.append(Image.fromarray(np.dstack([picture, alpha])))
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], duration=100, disposal=2)
+    line = unmask_video(Job(tmp_path / name, Path("a.mp4")), unmasker, Outputs(tmp_path / "out"))
+    notes = json.loads((tmp_path / "out" / "a.mp4.json").read_text())["notes"]
+    assert "masks removed in 3 of 3 frames" in line and "transparency left out" in notes
+    pictures, *_ = read_video(tmp_path / "out" / "a.mp4")
+    assert len(pictures) == 3 and all((picture[:, 290:] > 245).all() for picture in pictures)
+
+
 STAY = ["clip.MTS", "clip.m2ts", "clip.ts", "clip.3gp", "clip.3g2", "clip.flv", "clip.vob"]
 
 
