@@ -115,8 +115,7 @@ def test_ten_bits(clip, unmasker, tmp_path):
         assert container.streams.video[0].codec_context.pix_fmt == "yuv420p"
 
 
-# PQ goes the same way; FFmpeg takes seconds to prepare either, so one stands for both.
-@pytest.mark.parametrize(("kind", "transfer", "turned"), [("hlg", 18, True)])
+@pytest.mark.parametrize(("kind", "transfer", "turned"), [("hlg", 18, True), ("pq", 16, False)])
 def test_hdr_becomes_sdr(kind, transfer, turned, clip, unmasker, tmp_path):
     """As it is shown, white at 203 nits; and tagged as what it is."""
     path = tmp_path / "clip.mov"
@@ -128,7 +127,7 @@ def test_hdr_becomes_sdr(kind, transfer, turned, clip, unmasker, tmp_path):
             setattr(stream.codec_context, name, value)
         if turned:
             stream.set_display_rotation(180)
-        for picture in clip:
+        for picture in clip[:3]:
             values = np.rint(STORED[kind](linear(picture / 255)) * 65535).astype(np.uint16)
             frame = av.VideoFrame.from_ndarray(
                 np.ascontiguousarray(values[:: -1 if turned else 1, :: -1 if turned else 1]), "rgb48le"
@@ -136,7 +135,7 @@ def test_hdr_becomes_sdr(kind, transfer, turned, clip, unmasker, tmp_path):
             container.mux(stream.encode(frame.reformat(format="yuv420p10le", dst_colorspace=9, dst_color_range=1)))
         container.mux(stream.encode(None))
     line, (pictures, *_) = unmasked(path, unmasker, tmp_path / "out")
-    assert "masks removed in 10 of 10 frames" in line and "HDR became SDR" in line and "bits became" not in line
+    assert "masks removed in 3 of 3 frames" in line and "HDR became SDR" in line and "bits became" not in line
     with av.open(str(tmp_path / "out" / "clip.mov")) as container:
         after = container.streams.video[0].codec_context
         assert (after.pix_fmt, int(after.color_trc), int(after.color_primaries), int(after.colorspace)) == ("yuv420p", 13, 1, 1)
