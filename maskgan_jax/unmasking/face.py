@@ -28,7 +28,7 @@ class Face:
       landmarks: `[68, 2]`, (x, y) in pixels of the photo.
       square: the generator's square around it in the photo, of S pixels.
       cover: fraction of the lower face that is hidden, 0 to 1; in photos whose masks are found, the least that is found in five
-        views of the face.
+        views of the face; of a face that was redrawn by a given mask, what that hides.
       mask: `[S, S]` uint8, 255 = hidden, in that square; what was redrawn, if the face was.
       before: `[S, S, 3]` uint8, the aligned face.
       after: the same without the face mask, or None if it was left alone.
@@ -53,8 +53,8 @@ class Face:
 
     @property
     def masked(self) -> bool:
-        """Whether it wears a mask."""
-        return self.cover >= self.needed_cover
+        """Whether it wears a mask, or was redrawn by a given one, however small."""
+        return self.redrawn or self.cover >= self.needed_cover
 
     @property
     def redrawn(self) -> bool:

@@ -111,7 +111,7 @@ def _line(job: Job, faces: Sequence[Face], notes: Sequence[str]) -> str:
 
 
 def _why_left(face: Face) -> str:
-    """What a face is that was left alone: for the line, and for the JSON file."""
+    """What a face is that was left alone: for the line."""
     if face.left_out:
         return face.left_out
     return "with a mask outside the given region" if face.masked else "without a mask"

@@ -413,7 +413,8 @@ class VideoWriter:
                 self._container.options["movflags"] = "use_metadata_tags"
             # The rest says how the video was encoded, which is no longer true.
             self._video.metadata.update({key: video.metadata[key] for key in ("language", "title") if key in video.metadata})
-        if video.metadata.get("alpha_mode") == "1":  # Beside the pictures, in WebM.
+        # Beside the pictures, in WebM. In capitals if it is also a tag, as in files for which FFmpeg was told so.
+        if "1" in (video.metadata.get("alpha_mode"), video.metadata.get("ALPHA_MODE")):
             self.notes.append("transparency left out")
         for stream in source.streams:
             kind = _kind(self._av, stream)

@@ -19,7 +19,7 @@ from maskgan_jax.unmasking.metadata import SOURCE_TYPE
 from maskgan_jax.unmasking.outputs import Outputs
 from maskgan_jax.unmasking.photos import unmask_photo
 
-from .clips import write_video
+from .clips import read_video, write_video
 
 c2pa = pytest.importorskip("c2pa", reason="c2pa-python is not installed (pip install 'maskgan_jax[c2pa]')")
 test_certificate.__test__ = False
@@ -134,6 +134,12 @@ def test_signed_videos(run, clip, tmp_path):
     assert code == 0 and "no C2PA manifest, which .mkv cannot hold" in told
     manifest, _ = manifest_of(tmp_path / "out" / "clip.mp4", "mp4")
     assert actions_of(manifest)[-1] == ("c2pa.edited", SOURCE_TYPE)
+    # A frame that is marked stays as it is if it is marked again.
+    assert np.abs(draw_mark(clip[0]).astype(int) - clip[0]).mean() > 0.5
+    for name in ("clip.mp4", "clip.mkv"):
+        pictures, *_ = read_video(tmp_path / "out" / name)
+        assert len(pictures) == 10
+        assert max(np.abs(draw_mark(picture).astype(int) - picture).mean() for picture in pictures) < 0.1
 
 
 def test_a_video_without_masks_has_no_mark(run, tmp_path, monkeypatch):

@@ -128,9 +128,13 @@ def test_software_goes_into_the_history(form, picture, tmp_path):
 def test_tags_that_a_tiff_loses_are_told(picture, tmp_path):
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     tags[ExifTags.Base.DocumentName], tags[ExifTags.Base.PageName], tags[ExifTags.Base.Artist] = "a scan", "a page", "me"
+    tags[33550], tags[34735] = (1.0, 1.0, 0.0), (1, 1, 0, 0)  # GeoTIFF: how large a pixel is, and what its coordinates mean.
+    tags.tagtype[33550], tags.tagtype[34735] = 12, 3
     tags[42112] = "<GDALMetadata/>"
     Image.fromarray(picture).save(tmp_path / "a.tif", tiffinfo=tags, icc_profile=b"-", dpi=(300, 300))
-    assert unmasked(tmp_path / "a.tif", tmp_path / "out.tif") == ("TIFF tags left out (DocumentName, PageName, 0xa480)",)
+    assert unmasked(tmp_path / "a.tif", tmp_path / "out.tif") == (
+        "TIFF tags left out (DocumentName, PageName, 0x830e, 0x87af, 0xa480)",
+    )
 
 
 def test_videos_behind_several_pictures_and_in_heic_are_told(picture, tmp_path):
@@ -226,6 +230,7 @@ def test_sizes_follow_the_pixels_and_no_thumbnail_of_the_photo_stays(form, pictu
     ("kind", "note"),
     [
         ("gain map", "gain map (HDR) left out"),
+        ("gain map of Apple", "gain map (HDR) left out"),
         ("motion", "video behind the photo left out"),
         ("other", "9 bytes behind the photo left out"),
         ("c2pa", "Content Credentials (C2PA) left out"),
@@ -236,7 +241,9 @@ def test_sizes_follow_the_pixels_and_no_thumbnail_of_the_photo_stays(form, pictu
     ],
 )
 def test_what_is_not_kept_is_told(kind, note, picture, tmp_path):
-    xmp = {"gain map": 'hdrgm:Version="1.0">', "extended": 'xmpNote:HasExtendedXMP="1234">', "damaged xmp": "<<<"}.get(kind)
+    apple = 'xmlns:HDRGainMap="http://ns.apple.com/HDRGainMap/1.0/" HDRGainMap:HDRGainMapVersion="65536">'
+    xmp = {"gain map": 'hdrgm:Version="1.0">', "gain map of Apple": apple, "extended": 'xmpNote:HasExtendedXMP="1234">'}
+    xmp = (xmp | {"damaged xmp": "<<<"}).get(kind)
     irb = b"\xff\xed\x00\x20Photoshop 3.0\0" + b"8BIM\x04\x26\0\0\0\0\0\4abcd"
     options = {"photoshop": {"extra": irb}, "damaged exif": {"exif": b"Exif\0\0II*\0\xff\xff\xff\x7f"}}.get(kind, {})
     path = saved(picture, "JPEG", tmp_path / "a.jpg", xmp=xmp, **options)
@@ -254,4 +261,4 @@ def test_what_is_not_kept_is_told(kind, note, picture, tmp_path):
     assert any(one.startswith(note) for one in notes)
     assert len((tmp_path / "out.jpg").read_bytes()) < len(data) + 6000
     _, _, text = properties(tmp_path / "out.jpg")
-    assert SOURCE_TYPE in text and "hdrgm:" not in text and "HasExtended" not in text
+    assert SOURCE_TYPE in text and "hdrgm:" not in text and "GainMap" not in text and "HasExtended" not in text

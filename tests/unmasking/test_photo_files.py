@@ -462,7 +462,9 @@ def test_what_is_drawn_is_opaque(kind, picture, tmp_path):
         image.putpalette(palette[:765] + [1, 2, 3])
         image.save(path, transparency=255)
     photo, out, where = went_through(path, picture, tmp_path)
+    assert photo.notes == (("16 bits a channel became 8",) if kind == "16 bits png" else ())
     with Image.open(out) as image:
+        assert image.mode != "I;16"
         alpha = np.asarray(image.convert("RGBA"))[..., 3]
     assert (alpha[where] == 255).all()
     np.testing.assert_array_equal(alpha[~where], half[~where])

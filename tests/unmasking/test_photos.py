@@ -2,6 +2,7 @@ import io
 import json
 import signal
 
+import cv2
 import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps
@@ -88,12 +89,17 @@ def test_which_faces_are_redrawn(flag, line, redrawn, two_masked, run):
     assert [green[1] < 0.05 * green[3], green[0] < 0.05 * green[2]] == redrawn
 
 
-def test_a_mask_on_one_of_two_masked_people(two_masked, run, tmp_path):
+@pytest.mark.parametrize(("height", "hides_little"), [(70, False), (10, True)])
+def test_a_mask_on_one_of_two_masked_people(height, hides_little, two_masked, run, tmp_path):
     region = np.zeros((400, 700), np.uint8)
-    region[250:320, 450:550] = 255
+    region[250 : 250 + height, 450:550] = 255
     write_png(tmp_path / "region.png", region)
     code, printed, _ = run(two_masked, f"--mask={tmp_path / 'region.png'}", f"--out={tmp_path / 'out'}")
     assert code == 0 and "a.png: 1 mask removed, 1 face with a mask outside the given region" in printed
+    one, other = json.loads((tmp_path / "out" / "a.png.json").read_text())["faces"]
+    assert (one["done"], one["masked"], one["left_out"]) == ("mask removed", True, None)
+    assert (other["done"], other["masked"], other["left_out"]) == ("left alone", True, None)
+    assert (one["cover"] < 0.3) == hides_little and other["cover"] > 0.3
 
 
 def test_a_photo_without_masks_is_copied(run, tmp_path):
@@ -103,6 +109,15 @@ def test_a_photo_without_masks_is_copied(run, tmp_path):
     assert code == 0 and "a.jpg: left as it is, 1 face without a mask" in out
     assert (tmp_path / "out" / "a.jpg").read_bytes() == path.read_bytes()
     assert not json.loads((tmp_path / "out" / "a.jpg.json").read_text())["synthetic"]
+
+
+def test_of_10_bits_8_are_left_and_told(run, portrait, tmp_path):
+    deep = portrait[..., ::-1].astype(np.uint16) * 4
+    cv2.imwrite(str(tmp_path / "a.avif"), deep, [cv2.IMWRITE_AVIF_DEPTH, 10, cv2.IMWRITE_AVIF_QUALITY, 95])
+    code, out, _ = run(tmp_path / "a.avif", f"--out={tmp_path / 'out'}")
+    assert code == 0 and "a.avif: 1 mask removed, 10 bits a channel became 8\n" in out
+    assert json.loads((tmp_path / "out" / "a.avif.json").read_text())["notes"] == ["10 bits a channel became 8"]
+    assert photos.read_photo(tmp_path / "out" / "a.avif").notes == ()
 
 
 def test_folders_and_all_there_is_to_be_written(run, portrait, couple, tmp_path):

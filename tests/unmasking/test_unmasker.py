@@ -13,6 +13,7 @@ from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.errors import UserError
 from maskgan_jax.networks import face_network as networks
 from maskgan_jax.unmasking.compositing import redrawn_mask
+from maskgan_jax.unmasking.detection import Detection, detect_faces
 from maskgan_jax.unmasking.mask_finder import lower_face
 from maskgan_jax.unmasking.unmasker import Unmasker
 
@@ -45,6 +46,53 @@ def test_in_one_colour_a_mask_must_hide_more_to_count(unmasker, portrait, monkey
             monkeypatch.setattr(unmasker.mask_finder, how, lambda *_, cover=cover: cover)
         found = [unmasker.find(photo)[0] for photo in (portrait, grey)]
         assert tuple(face.masked for face in found) == expected and found[0].cover == found[1].cover == cover
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_faces_on_all_sides_are_found(quarters, unmasker, portrait, monkeypatch):
+    (upright,) = unmasker.find(portrait)
+    turned = np.ascontiguousarray(np.rot90(portrait, quarters))
+    result, (face,) = unmasker.unmask(turned)
+    right, down = upright.square.corners[1] - upright.square.corners[0]
+    expected = [(down, -right), (-right, -down), (-down, right)][quarters - 1]
+    np.testing.assert_allclose(face.square.corners[1] - face.square.corners[0], expected, atol=0.02 * upright.square.side)
+    assert is_green(result).sum() < 0.01 * is_green(turned).sum()
+    # Without that search it is not, or not as it lies.
+    monkeypatch.setattr("maskgan_jax.unmasking.unmasker.detect_turned", lambda photo: [])
+    others = [face.square.corners[1] - face.square.corners[0] for face in unmasker.find(turned)]
+    assert all(np.abs(other - expected).max() > 0.5 * upright.square.side for other in others)
+
+
+def test_a_face_that_fills_the_photo_is_found(unmasker, monkeypatch):
+    face = render_face(0, seed=0, size=900)
+    (left, top), (right, bottom) = face.landmarks.min(axis=0).astype(int), face.landmarks.max(axis=0).astype(int)
+    rim = (right - left) // 10
+    close = np.ascontiguousarray(face.image[top : bottom - rim, left + rim : right - rim])
+    (found,) = unmasker.find(close)
+    nose = face.landmarks[30] - (left + rim, top)
+    assert np.hypot(*(found.landmarks[30] - nose)) < 0.15 * (right - left)
+    for name in ("detect_close_up", "detect_turned"):
+        monkeypatch.setattr(f"maskgan_jax.unmasking.unmasker.{name}", lambda photo: [])
+    assert unmasker.find(close) == []
+
+
+def test_of_two_detections_of_a_face_one_is_kept(unmasker, couple, monkeypatch):
+    """And none of its parts, nor where the landmarks contradict the detector."""
+    large, small = detect_faces(couple)
+    shifted = large._replace(box=large.box + 9, points=large.points + 9, score=0.85)
+    eye = large.points[0]
+    part = Detection(np.r_[eye, eye] + 0.3 * (large.box - np.r_[eye, eye]), 0.99, eye + 0.3 * (large.points - eye))
+    elsewhere = small._replace(box=small.box + [0, 200, 0, 200], points=small.points + [0, 120], score=0.95)
+    for found, scores in (
+        ([shifted, large._replace(score=0.9), small._replace(score=0.8)], [0.9, 0.8]),
+        ([large._replace(score=0.9), part._replace(score=0.8)], [0.9]),
+        ([part], [0.99]),  # By itself it would be taken for a face.
+        ([elsewhere], []),
+    ):
+        monkeypatch.setattr("maskgan_jax.unmasking.unmasker.detect_faces", lambda photo, found=found: found)
+        for name in ("detect_close_up", "detect_turned"):
+            monkeypatch.setattr(f"maskgan_jax.unmasking.unmasker.{name}", lambda photo: [])
+        assert [face.score for face in unmasker.find(couple)] == scores
 
 
 def test_the_photo_itself_is_not_changed(unmasker, portrait):

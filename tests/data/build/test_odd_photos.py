@@ -136,7 +136,7 @@ def odd_grey_photos(face):
 
 
 def broken_photos(face):
-    """Photos that cannot be read, and why: {name: (bytes, reason)}."""
+    """Files that are no photos of faces that can be read, and why: {name: (bytes, reason)}."""
     forms = {"bmp": "BMP", "gif": "GIF", "jpg": "JPEG", "png": "PNG", "tif": "TIFF", "webp": "WEBP"}
     half = {name: (data := saved(face, form))[: len(data) // 2] for name, form in forms.items()}
     progressive = saved(face, "JPEG", progressive=True)
@@ -171,6 +171,8 @@ def broken_photos(face):
         "1 bit.png": (saved(wall[..., 0] > 200, "PNG"), FACELESS),
         "transparent.png": (saved(np.dstack([face, 0 * face[..., 0]]), "PNG"), FACELESS),
         "wall.jpg": (jpeg, FACELESS),
+        "notes.txt": (b"no photo\n", "of a kind that is not read"),
+        "raw.nef": (b"MM\0*", "camera raw; export it as JPEG or TIFF first"),
     }
 
 

@@ -103,6 +103,16 @@ def test_few_people_are_in_all_splits(seed):
     assert moved or parts == before
 
 
+@pytest.mark.parametrize(("share", "people"), [(0.05, 4), (0.25, 10)])
+def test_a_split_that_would_be_empty_gets_a_tenth_of_the_people(share, people):
+    """Of the largest split; or its share, if that is more."""
+    parts = {"train": photos_of("a", 40, each=2)}
+    told = fill_empty(parts, {"train": {"*": 1 - share}, "validation": {"*": share}}, seed=0)
+    assert told == [f"validation would be empty, so {2 * people} photos of {people} people go there from train"]
+    assert [len({photo.identity for photo in parts[split]}) for split in ("train", "validation")] == [40 - people, people]
+    check_nobody_is_in_two(parts)
+
+
 def test_what_is_meant_to_be_empty_stays_so():
     two, one = photos_of("a", 2), photos_of("a", 1, each=5)
     for splits, photos in (
