@@ -165,7 +165,7 @@ def report_large_batches(out: Path, scores: Mapping[str, dict[str, Any]]) -> Ite
             table.setdefault((each, int(batch)), []).append(of_run)
     if not tables:
         return
-    columns = [f"{label}: {each}" for label, _ in BATCH_METRICS.values() for each in SCALINGS]
+    columns = [f"{label}: {each}" if each == SCALINGS[0] else each for label, _ in BATCH_METRICS.values() for each in SCALINGS]
     yield "mean (range over seeds)\n"
     yield "| | batch | " + " | ".join(columns) + " |"
     yield "|---|--:|" + "--:|" * len(columns)

@@ -134,7 +134,7 @@ class FaceSquare:
         corners = corners - first
         missing = np.concatenate([first - low, high - last])
         if missing.max() > border - 4:
-            margins = np.maximum(missing, round(side * 0.3))
+            margins = np.maximum(missing, max(round(side * 0.3), 1))
             photo = _pad(photo, tuple(map(int, margins)), blur=side * 0.02)
             corners = corners + margins[:2]
 

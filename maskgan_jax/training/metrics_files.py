@@ -118,8 +118,10 @@ class MetricsFiles:
     def close(self) -> None:
         """Closes the files. Raises UserError if a bucket cannot be reached, or is another run's by now."""
         if self.first:
-            self.lines.close()
-            self.board.close()
+            try:
+                self.lines.close()
+            finally:
+                self.board.close()
         self._copy()
 
     def _copy(self) -> None:

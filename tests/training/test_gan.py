@@ -75,7 +75,7 @@ def inpainting_step(make_step):
 
 
 def naive_losses(config, generator_params, discriminator_params, state, batch, key):
-    """The discriminator's loss, and the terms of the generator's, each from the discriminator's forward passes of its own."""
+    """The discriminator's loss and the terms of the generator's, each with passes of its own on what was drawn once."""
     generator, discriminator = create_generator(config), create_discriminator(config)
     masked, real = (batch[name] / 127.5 - 1.0 for name in ("masked", "real"))
     mask = (batch["mask"] / 255.0).astype(np.float32)

@@ -76,7 +76,8 @@ def read_events(path):
         data = data[16 + length :]
 
 
-def test_a_full_disk_stops_a_run_and_says_nothing_of_its_own(tmp_path):
+@pytest.mark.parametrize("files", ["board", "lines and board"])
+def test_a_full_disk_stops_a_run_and_says_nothing_of_its_own(tmp_path, files):
     program = """
 import errno, sys
 from pathlib import Path
@@ -85,12 +86,17 @@ from maskgan_jax.training.metrics_files import MetricsFiles
 full = open("/dev/full", "wb")
 try:
     with MetricsFiles(Path(sys.argv[1]), 0) as files:
+        if "lines" in sys.argv[2]:
+            files.lines.close()
+            files.lines = open("/dev/full", "w")
+        files.board._events._py_recordio_writer.close()
         files.board._events._py_recordio_writer._writer = full
+        files.board.write(1)
         files.write(1, "train", {"l1": 0.5})
 except OSError as error:
     sys.exit(0 if error.errno == errno.ENOSPC and full.closed else 2)
 """
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path), files], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 

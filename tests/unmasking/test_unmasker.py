@@ -12,7 +12,7 @@ import maskgan_jax
 from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.errors import UserError
 from maskgan_jax.networks import face_network as networks
-from maskgan_jax.unmasking.compositing import redrawn_mask
+from maskgan_jax.unmasking.compositing import composite, redrawn_mask
 from maskgan_jax.unmasking.detection import Detection, detect_faces
 from maskgan_jax.unmasking.mask_finder import lower_face
 from maskgan_jax.unmasking.unmasker import Unmasker
@@ -278,7 +278,11 @@ def test_what_a_mask_hides_beside_the_square_is_drawn_too(portrait, way):
     y = round(edge[1])
     photo[y - 9 : y + 10, left : right + 1] = MASK_COLOUR
     result, (face,) = unmasker.unmask(photo)
-    assert len(face.rest) == 1
+    (rest,) = face.rest
+    # The generator saw the face as it was redrawn, without grain.
+    seen = composite(photo, [dataclasses.replace(face, rest=())])
+    np.testing.assert_array_equal(rest.before, rest.square.cut_out(seen))
+    assert not any(np.array_equal(rest.before, rest.square.cut_out(other)) for other in (photo, result))
     assert not is_green(result[y - 9 : y + 10, left + 4 : right - 3]).any()
     redrawn = redrawn_mask(photo.shape[:2], [face]) > 0
     np.testing.assert_array_equal(result[~redrawn], photo[~redrawn])

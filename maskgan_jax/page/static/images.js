@@ -239,20 +239,22 @@ export function warpAffine(image, m, width, height, cubic) {
 
 function warpLinear({ width, height, channels, data }, m, result) {
   const pixels = written(result);
-  for (let row = 0, to = 0; row < result.height; row++) {
-    for (let column = 0; column < result.width; column++, to += channels) {
-      const x = m[0][0] * column + (m[0][1] * row + m[0][2]);
-      const y = m[1][0] * column + (m[1][1] * row + m[1][2]);
+  for (let v = 0, to = 0; v < result.height; v++) {
+    const startX = m[0][1] * v + m[0][2];
+    const startY = m[1][1] * v + m[1][2];
+    for (let u = 0; u < result.width; u++, to += channels) {
+      const x = m[0][0] * u + startX;
+      const y = m[1][0] * u + startY;
       if (x <= -1 || y <= -1 || x >= width || y >= height) continue;
       const left = Math.floor(x);
       const top = Math.floor(y);
       for (let c = 0; c < channels; c++) {
         let value = 0;
         for (let k = 0; k < 4; k++) {
-          const u = left + (k & 1);
-          const v = top + (k >> 1);
-          if (u < 0 || v < 0 || u >= width || v >= height) continue;
-          value += (1 - Math.abs(x - u)) * (1 - Math.abs(y - v)) * data[(v * width + u) * channels + c];
+          const column = left + (k & 1);
+          const row = top + (k >> 1);
+          if (column < 0 || row < 0 || column >= width || row >= height) continue;
+          value += (1 - Math.abs(x - column)) * (1 - Math.abs(y - row)) * data[(row * width + column) * channels + c];
         }
         pixels[to + c] = value;
       }
@@ -265,12 +267,12 @@ function warpCubic({ width, height, channels, data }, m, result) {
   const pixels = written(result);
   const column = (x) => clamp(x, 0, width - 1) * channels;
   const row = (y) => clamp(y, 0, height - 1) * width * channels;
-  for (let y = 0, to = 0; y < result.height; y++) {
-    const startX = m[0][1] * y + m[0][2];
-    const startY = m[1][1] * y + m[1][2];
-    for (let x = 0; x < result.width; x++) {
-      const fixedX = Math.round((m[0][0] * x + startX) * 32);
-      const fixedY = Math.round((m[1][0] * x + startY) * 32);
+  for (let v = 0, to = 0; v < result.height; v++) {
+    const startX = m[0][1] * v + m[0][2];
+    const startY = m[1][1] * v + m[1][2];
+    for (let u = 0; u < result.width; u++) {
+      const fixedX = Math.round((m[0][0] * u + startX) * 32);
+      const fixedY = Math.round((m[1][0] * u + startY) * 32);
       const left = (fixedX >> 5) - 1;
       const top = (fixedY >> 5) - 1;
       const x0 = column(left);
@@ -286,13 +288,13 @@ function warpCubic({ width, height, channels, data }, m, result) {
       const y1 = row(top + 1);
       const y2 = row(top + 2);
       const y3 = row(top + 3);
-      const v = 4 * (fixedY & 31);
+      const h = 4 * (fixedY & 31);
       for (let c = 0; c < channels; c++, to++) {
         pixels[to] =
-          CUBIC[v] * (w0 * data[y0 + x0 + c] + w1 * data[y0 + x1 + c] + w2 * data[y0 + x2 + c] + w3 * data[y0 + x3 + c]) +
-          CUBIC[v + 1] * (w0 * data[y1 + x0 + c] + w1 * data[y1 + x1 + c] + w2 * data[y1 + x2 + c] + w3 * data[y1 + x3 + c]) +
-          CUBIC[v + 2] * (w0 * data[y2 + x0 + c] + w1 * data[y2 + x1 + c] + w2 * data[y2 + x2 + c] + w3 * data[y2 + x3 + c]) +
-          CUBIC[v + 3] * (w0 * data[y3 + x0 + c] + w1 * data[y3 + x1 + c] + w2 * data[y3 + x2 + c] + w3 * data[y3 + x3 + c]);
+          CUBIC[h] * (w0 * data[y0 + x0 + c] + w1 * data[y0 + x1 + c] + w2 * data[y0 + x2 + c] + w3 * data[y0 + x3 + c]) +
+          CUBIC[h + 1] * (w0 * data[y1 + x0 + c] + w1 * data[y1 + x1 + c] + w2 * data[y1 + x2 + c] + w3 * data[y1 + x3 + c]) +
+          CUBIC[h + 2] * (w0 * data[y2 + x0 + c] + w1 * data[y2 + x1 + c] + w2 * data[y2 + x2 + c] + w3 * data[y2 + x3 + c]) +
+          CUBIC[h + 3] * (w0 * data[y3 + x0 + c] + w1 * data[y3 + x1 + c] + w2 * data[y3 + x2 + c] + w3 * data[y3 + x3 + c]);
       }
     }
   }

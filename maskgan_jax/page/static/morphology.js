@@ -137,9 +137,9 @@ export function distanceTransform(mask) {
   const { width, height, data } = mask;
   // Within a column, down and up again; then across, by the lower envelope of parabolas (Felzenszwalb and Huttenlocher 2012).
   const FAR = 1e6;
-  const down = Float64Array.from(data, (hidden) => (hidden ? FAR : 0));
-  for (let i = width; i < down.length; i++) down[i] = Math.min(down[i], down[i - width] + 1);
-  for (let i = down.length - 1 - width; i >= 0; i--) down[i] = Math.min(down[i], down[i + width] + 1);
+  const within = Float64Array.from(data, (hidden) => (hidden ? FAR : 0));
+  for (let i = width; i < within.length; i++) within[i] = Math.min(within[i], within[i - width] + 1);
+  for (let i = within.length - 1 - width; i >= 0; i--) within[i] = Math.min(within[i], within[i + width] + 1);
   const result = new Float32Array(data.length);
   // The parabolas: their heights and places, and where each begins to be the lowest.
   const heights = new Float64Array(width);
@@ -148,12 +148,11 @@ export function distanceTransform(mask) {
   for (let row = 0; row < data.length; row += width) {
     let last = -1;
     for (let x = 0; x < width; x++) {
-      const value = down[row + x] ** 2;
+      const value = within[row + x] ** 2;
       let start = -Infinity;
       for (; last >= 0; last--) {
         start = (value + x * x - heights[last] - places[last] ** 2) / (2 * (x - places[last]));
         if (start > starts[last]) break;
-        start = -Infinity;
       }
       last++;
       heights[last] = value;
