@@ -65,27 +65,27 @@ def grain(known: np.ndarray, visible: np.ndarray, drawn: np.ndarray, redrawn: np
     layers = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) for image in (known, drawn)] + [noise]
     sigma = 1
     while sigma <= max(min(2 * scale, COARSEST), 1):
+        block = BLOCK * sigma
+        inside_visible, inside_redrawn = (_block_means(mask, block) == 255 for mask in (visible, redrawn))
+        if min(inside_visible.sum(), inside_redrawn.sum()) < LEAST_BLOCKS:
+            break  # There are even fewer larger ones.
         # Blurs add up by their squares.
         blurred = [cv2.GaussianBlur(layer, (0, 0), np.sqrt(sigma**2 - (sigma // 2) ** 2)) for layer in layers]
         wanted, present, octave = map(np.subtract, layers, blurred)
-        missing = _power(wanted, visible, BLOCK * sigma) - _power(present, redrawn, BLOCK * sigma)
+        power_of_visible = np.median(_block_means(wanted**2, block)[inside_visible])
+        missing = power_of_visible - np.median(_block_means(present**2, block)[inside_redrawn])
         if missing > 0:
             result += octave * np.float32(np.sqrt(missing) / octave.std())
         layers, sigma = blurred, 2 * sigma
     return result
 
 
-def _power(octave: np.ndarray, mask: np.ndarray, block: int) -> float:
-    """The median of the mean squares in the blocks that lie in a mask; NaN if these are too few."""
-    height, width = (side // block for side in mask.shape)
+def _block_means(image: np.ndarray, block: int) -> np.ndarray:
+    """The means of the blocks of so many pixels that fit into an image `[height, width]`, from its first pixel on."""
+    height, width = (side // block for side in image.shape)
     if not height or not width:
-        return np.nan
-    powers, inside = (
-        cv2.resize(image[: height * block, : width * block], (width, height), interpolation=cv2.INTER_AREA)
-        for image in (octave**2, mask)
-    )
-    powers = powers[inside == 255]
-    return float(np.median(powers)) if len(powers) >= LEAST_BLOCKS else np.nan
+        return np.empty((0, 0), image.dtype)
+    return cv2.resize(image[: height * block, : width * block], (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _face_and_skin(landmarks: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -53,6 +53,9 @@ export function grain(known, visible, drawn, redrawn, scale) {
   const noise = { ...result, data: standardNormal(width * height) };
   let layers = [...[known, drawn].map((image) => ({ ...result, data: new Float32Array(grey(image).data) })), noise];
   for (let sigma = 1; sigma <= Math.max(Math.min(2 * scale, COARSEST), 1); sigma *= 2) {
+    const block = BLOCK * sigma;
+    const inside = [visible, redrawn].map((mask) => blockMeans(mask, block).map((mean) => (mean === 255 ? 1 : 0)));
+    if (inside.some((blocks) => blocks.reduce((a, b) => a + b, 0) < LEAST_BLOCKS)) break; // There are even fewer larger ones.
     // Blurs add up by their squares.
     const blurred = layers.map((layer) => gaussianBlur(layer, Math.sqrt(sigma ** 2 - Math.floor(sigma / 2) ** 2)));
     const [wanted, present, octave] = layers.map((layer, k) => {
@@ -60,7 +63,7 @@ export function grain(known, visible, drawn, redrawn, scale) {
       for (let i = 0; i < difference.data.length; i++) difference.data[i] -= blurred[k].data[i];
       return difference;
     });
-    const missing = power(wanted, visible, BLOCK * sigma) - power(present, redrawn, BLOCK * sigma);
+    const missing = power(wanted, inside[0], block) - power(present, inside[1], block);
     if (missing > 0) {
       const factor = Math.sqrt(missing) / deviation(octave.data);
       for (let i = 0; i < result.data.length; i++) result.data[i] += factor * octave.data[i];
@@ -70,15 +73,18 @@ export function grain(known, visible, drawn, redrawn, scale) {
   return result;
 }
 
-/** The median of the mean squares in the blocks that lie in a mask; NaN if these are too few. */
-function power(octave, mask, block) {
-  const [width, height] = [Math.floor(mask.width / block), Math.floor(mask.height / block)];
-  if (!width || !height) return NaN;
-  const blocks = (image) => resizeArea(crop(image, 0, 0, width * block, height * block), width, height).data;
-  const inside = blocks(mask);
-  const powers = blocks({ ...octave, data: octave.data.map((value) => value * value) }).filter((_, i) => inside[i] === 255).sort();
-  if (powers.length < LEAST_BLOCKS) return NaN;
+/** The median, over the blocks that are marked, of the mean squares in them. */
+function power(octave, marked, block) {
+  const means = blockMeans({ ...octave, data: octave.data.map((value) => value * value) }, block);
+  const powers = means.filter((_, i) => marked[i]).sort();
   return (powers[(powers.length - 1) >> 1] + powers[powers.length >> 1]) / 2;
+}
+
+/** The means of the blocks of so many pixels that fit into an image, from its first pixel on. */
+function blockMeans(image, block) {
+  const [width, height] = [Math.floor(image.width / block), Math.floor(image.height / block)];
+  if (!width || !height) return image.data.slice(0, 0);
+  return resizeArea(crop(image, 0, 0, width * block, height * block), width, height).data;
 }
 
 function deviation(values) {
