@@ -115,22 +115,18 @@ class FaceSquare:
     def cut_out(self, photo: np.ndarray) -> np.ndarray:
         """The aligned image of a photo `[H, W, 3]` or mask `[H, W]`, uint8, without aliasing; padded as FFHQ where it ends."""
         # Shrink, so that all that follows works on about as many pixels as it needs.
-        corners, side = self.corners, self.side
-        shrink = int(side / self.size * 0.5)
+        corners, side, shape = self.corners, self.side, np.array(photo.shape[1::-1])
+        shrink = max(int(side / self.size * 0.5), 1)
         if shrink > 1:
-            height, width = photo.shape[:2]
-            small = max(1, round(width / shrink)), max(1, round(height / shrink))
-            photo = cv2.resize(photo, small, interpolation=cv2.INTER_AREA)
-            corners = (corners + 0.5) * [photo.shape[1] / width, photo.shape[0] / height] - 0.5
-            side /= shrink
+            small = np.maximum(np.rint(shape / shrink).astype(int), 1)
+            corners, side, shape = (corners + 0.5) * (small / shape) - 0.5, side / shrink, small
 
         # Crop, and continue the photo where the square leaves it.
         border = max(round(side * 0.1), 3)
         low = np.floor(corners.min(axis=0)).astype(int) - border
         high = np.ceil(corners.max(axis=0)).astype(int) + border
-        shape = np.array(photo.shape[1::-1])
         first, last = np.clip(low, 0, shape - 1), np.clip(high, 1, shape)
-        photo = photo[first[1] : last[1], first[0] : last[0]]
+        photo = _shrunk(photo, shrink, shape, Window(*map(int, first), *map(int, last - first)))
         corners = corners - first
         missing = np.concatenate([first - low, high - last])
         if missing.max() > border - 4:
@@ -227,6 +223,17 @@ def _zoomed(corners: np.ndarray, zoom: float) -> np.ndarray:
     """The corners of the square within a square that is `zoom` times smaller, on the middle of the same lower edge."""
     foot = (corners[1] + corners[2]) / 2
     return foot + (corners - foot) / zoom
+
+
+def _shrunk(photo: np.ndarray, times: int, shape: np.ndarray, window: Window) -> np.ndarray:
+    """A window of a photo that is shrunk so many times, to `shape` (width, height), or of the photo itself."""
+    if times > 1 and np.array_equal(shape * times, photo.shape[1::-1]):
+        # Each pixel is a block of its own: the same pixels, sooner than those of the whole photo.
+        blocks = photo[Window(*(times * x for x in window)).slices]
+        return cv2.resize(blocks, window[2:], interpolation=cv2.INTER_AREA)
+    if times > 1:
+        photo = cv2.resize(photo, tuple(map(int, shape)), interpolation=cv2.INTER_AREA)
+    return photo[window.slices]
 
 
 def _pad(photo: np.ndarray, margins: tuple[int, int, int, int], blur: float) -> np.ndarray:

@@ -106,6 +106,20 @@ def test_shrinking_does_not_alias(scale):
     assert face.image.std() < 12
 
 
+@pytest.mark.parametrize("shape", [(300, 420), (301, 419)])
+@pytest.mark.parametrize("place", [(150, 140), (40, 280)])
+def test_only_what_is_needed_of_a_large_photo_is_shrunk(shape, place):
+    """To the same pixels as if all of it were shrunk first, whether or not it can be divided into blocks."""
+    photo = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    corners = np.array([(-50, -80), (-80, 50), (50, 80), (80, -50)]) + place
+    square = FaceSquare(corners.astype(float), 30)
+    assert int(square.side / 30 * 0.5) == 2
+    small = cv2.resize(photo, (round(shape[1] / 2), round(shape[0] / 2)), interpolation=cv2.INTER_AREA)
+    scale = np.array(small.shape[1::-1]) / shape[::-1]
+    expected = FaceSquare((corners + 0.5) * scale - 0.5, 30).cut_out(small)
+    np.testing.assert_array_equal(square.cut_out(photo), expected)
+
+
 def test_beyond_the_photo_it_goes_on_by_reflection():
     photo = np.full((90, 70, 3), (10, 120, 240), np.uint8)
     landmarks = make_landmarks(30 + 40j, 20, 10)
