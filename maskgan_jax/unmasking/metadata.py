@@ -69,11 +69,11 @@ class Metadata:
         ):
             if key in metadata and (before := metadata[key].toString()) != ours:
                 _add_to_history(xmp, f"{name} was {''.join(filter(str.isprintable, before))}")
-            metadata[key] = ours
+            _replace(metadata, key, ours)
         if _DESCRIPTION not in exif:
             exif[_DESCRIPTION] = LABEL
         theirs = xmp[_INSTRUCTIONS].toString() if _INSTRUCTIONS in xmp else ""
-        xmp[_INSTRUCTIONS] = theirs if LABEL in theirs else f"{LABEL} {theirs}".strip()
+        _replace(xmp, _INSTRUCTIONS, theirs if LABEL in theirs else f"{LABEL} {theirs}".strip())
         return dataclasses.replace(self, exif=exif, xmp=xmp)
 
 
@@ -82,6 +82,13 @@ def _copied(metadata: Any) -> Any:
     for item in metadata:
         copy.add(item)
     return copy
+
+
+def _replace(metadata: Any, key: str, value: str) -> None:
+    """Gives a tag a value, of its usual type. Assigned to a tag of an unknown type, as in damaged files, exiv2 crashes."""
+    if key in metadata:
+        del metadata[key]
+    metadata[key] = value
 
 
 def _add_to_history(xmp: exiv2.XmpData, what: str) -> None:
@@ -126,7 +133,7 @@ def read_metadata(data: bytes, image: Image.Image, size: tuple[int, int], notes:
             if _STALE.match(key) or (of_storage and not _DESCRIPTIVE.match(key)):
                 del metadata[key]
             elif key in _SIDES:
-                metadata[key] = str(size[_SIDES[key]])
+                _replace(metadata, key, str(size[_SIDES[key]]))
     if isinstance(image.info.get("comment"), bytes) and not comment:
         comment = image.info["comment"].decode(errors="replace").rstrip("\0")
     return Metadata(exif, iptc, xmp, comment)
