@@ -28,9 +28,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--workdir", metavar="DIR", help="folder or URL for checkpoints, metrics and images")
     parser.add_argument(
         "--check",
-        metavar="N",
+        metavar="DEVICES",
         type=int,
-        help="only check the config, and print what N accelerators need for it, in seconds: memory, arithmetic, traffic",
+        help="only check the config, and print what so many accelerators need for it, in seconds: memory, arithmetic, traffic",
     )
     parser.add_argument("--chip", metavar="NAME", help=f"for --check: what they are; {', '.join(chip.name for chip in CHIPS)}")
     several = parser.add_argument_group("several processes", "one run by several processes, each started with the same flags")

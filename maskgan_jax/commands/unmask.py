@@ -153,7 +153,7 @@ def _faces(value: str) -> int | None:
 
 def _pixels(value: str) -> int:
     if not value.isdecimal() or not int(value):
-        raise argparse.ArgumentTypeError(f"{value!r} is no number of pixels from 1")
+        raise argparse.ArgumentTypeError(f"{value!r} is no width in pixels; give a whole number from 1 on")
     return int(value)
 
 

@@ -21,7 +21,7 @@ from maskgan_jax.unmasking.unmasker import Unmasker
         (["PHOTO", "--fast", "--weights=RUN"], "--fast chooses between the package's networks"),
         (["PHOTO", "--faces=0"], "'0' is neither all, largest nor a number from 1"),
         (["PHOTO", "--faces=some"], "'some' is neither all, largest nor a number from 1"),
-        (["PHOTO", "--min_face=-1"], "'-1' is no number of pixels from 1"),
+        (["PHOTO", "--min_face=-1"], "'-1' is no width in pixels; give a whole number from 1 on"),
         (["PHOTO", "--aligned", "--faces=2"], "--faces does not go with --aligned"),
         (["PHOTO", "--mask="], "--mask is empty"),
         (["PHOTO", "--weights="], "--weights is empty"),
