@@ -86,7 +86,7 @@ def _copied(metadata: Any) -> Any:
 
 def _replace(metadata: Any, key: str, value: str) -> None:
     """Gives a tag a value, of its usual type. Assigned to a tag of an unknown type, as in damaged files, exiv2 crashes."""
-    if key in metadata:
+    while key in metadata:  # Damaged files have some twice.
         del metadata[key]
     metadata[key] = value
 

@@ -33,8 +33,9 @@ CASES = [
     ("templates", b"[a]\ntemplate: " + b"x" * 5000),
     ("records", b"\2" + b"[" * 3000),
     ("image", b"RIFF....WEBPVP8X...."),
-    # EXIF's software, of a type that there is not.
+    # EXIF's software, of a type that there is not; also for the second time.
     ("metadata", b"\0Exif\0\0MM\0*\0\0\0\10\0\1\1\x31\xff\xff\0\0\0\2abcd\0\0\0\0"),
+    ("metadata", b"\0Exif\0\0MM\0*\0\0\0\10\0\2" + 2 * b"\1\x31\xff\xff\0\0\0\2abcd" + b"\0\0\0\0"),
 ]
 
 
