@@ -7,9 +7,13 @@ Each run has a folder in RUNS: the workdir of `maskgan train`, and `scores.json`
 the test split; and for each --test=NAME=DIR, `scores_NAME.json` on that of another data set. SIGTERM ends the experiment
 after a checkpoint. At the end, or with --report before that, what there is to report is printed (with a figure, for which
 `pip install 'maskgan_jax[study]'` brings matplotlib). --part=K/N does every Nth run only, beginning with the Kth: for several
-machines with one folder, or several cores (`taskset -c 0 python ...`). Runs of `paper` need each other, and are not divided.
+machines with one folder, or several cores (`taskset -c 0 python ...`). Runs of `paper` and of `table_1` need each other, and
+are not divided.
 
 `paper`: every system of the paper's tables, on the data of configs/experiment.py; tools/make_report.py makes its tables.
+
+`table_1`: the proposed method at 64 px for 300 epochs, on that data built with --config.data.size=64; it is scored after 10,
+30, 60, 100 and 300, as in the paper's Table 1.
 
 `large_batches`: what a batch of 8 to 512 costs at equal epochs, and what scaling of the learning rate, warm-up and norms do
 about it. pix2pix at 64 px, width 8.
@@ -44,10 +48,12 @@ class Run(NamedTuple):
     Attributes:
       train: flags of `maskgan train`; none for a method without training.
       evaluate: flags of `maskgan evaluate`.
+      epochs: those after which it is scored too, on the experiment's own test split, as `epoch_N.json`.
     """
 
     train: list[str]
     evaluate: list[str]
+    epochs: tuple[int, ...] = ()
 
 
 Runs = dict[str, Run]
@@ -62,15 +68,17 @@ EPOCHS, WARMUP = 5, 0.5
 BATCH_METRICS = {"mse_masked": ("MSE in the mask", 0), "st_lpips": ("ST-LPIPS", 3)}
 
 
-# Of the paper's experiment.
-PAPER_EPOCHS = 20.0
+# Of the paper's experiment. The paper's Table 1 has its 300 epochs, and four before.
+PAPER_EPOCHS = 10.0
+PAPER_EPOCHS_BEFORE = (1, 2, 3, 6)
+TABLE_1_EPOCHS = (10, 30, 60, 100, 300)
 PAPER_METRICS = "--metrics=contour,mouth,identity,expression"
 
 
 def paper(data_dir: Path, out: Path) -> Runs:
     """Every system, with the same data, steps and seed; two seeds for the two that matter most.
 
-    At the size of configs/cpu.py (128 px, width 32), for as many epochs as two cores do in little more than an hour. What the
+    At the size and for the epochs of configs/cpu.py (128 px, width 32), which take two busy cores about an hour. What the
     systems need comes first: the landmark network of C1, and the map module of `yi`.
     """
     del data_dir
@@ -87,8 +95,6 @@ def paper(data_dir: Path, out: Path) -> Runs:
     systems = {
         "pix2pix": ["--config=cpu", no_contour, no_masked],
         "proposed": ["--config=cpu", contour],
-        "contour": ["--config=cpu", contour, no_masked],
-        "masked": ["--config=cpu", no_contour],
         "yi": [
             "--config=yi",
             *size,
@@ -96,13 +102,40 @@ def paper(data_dir: Path, out: Path) -> Runs:
             "--config.discriminator.width=32",
             f"--config.segmentation_net.weights={out / 'map'}",
         ],
+        "contour": ["--config=cpu", contour, no_masked],
+        "masked": ["--config=cpu", no_contour],
         "default": ["--config=fast_model", contour, zoom],
     }
     for name, flags in systems.items():
         runs[name] = Run([*flags, *length], [PAPER_METRICS])
+    runs["proposed"] = _with_epochs(runs["proposed"], PAPER_EPOCHS_BEFORE)
     for name in ("pix2pix", "proposed"):
         runs[f"{name}_seed1"] = Run([*systems[name], *length, "--config.seed=1"], [PAPER_METRICS])
     return runs
+
+
+def table_1(data_dir: Path, out: Path) -> Runs:
+    """The proposed method for all the epochs of the paper's Table 1, at 64 px and width 16, and its landmark network."""
+    del data_dir
+    flags = [
+        "--config=cpu",
+        "--config.data.size=64",
+        "--config.generator.width=16",
+        "--config.discriminator.width=16",
+        f"--config.training.epochs={float(TABLE_1_EPOCHS[-1])}",
+        "--config.input.threads=2",
+        "--config.training.keep=1",
+        f"--config.landmark_net.weights={out / 'landmarks'}",
+    ]
+    return {
+        "landmarks": Run(["--config=landmarks", "--config.data.size=64"], []),
+        "proposed": _with_epochs(Run(flags, [PAPER_METRICS]), TABLE_1_EPOCHS[:-1]),
+    }
+
+
+def _with_epochs(run: Run, epochs: tuple[int, ...]) -> Run:
+    keep = f"--config.training.keep_epochs=({','.join(map(str, epochs))},)"
+    return run._replace(train=[*run.train, keep], epochs=epochs)
 
 
 def report_paper(out: Path, scores: Mapping[str, dict[str, Any]]) -> Iterator[str]:
@@ -217,6 +250,7 @@ def _cell(values: Sequence[float], digits: int) -> str:
 # Of an experiment: its runs for a data set, and the lines of its report.
 EXPERIMENTS: dict[str, tuple[Callable[[Path, Path], Runs], Callable[[Path, Mapping[str, dict[str, Any]]], Iterator[str]]]] = {
     "paper": (paper, report_paper),
+    "table_1": (table_1, report_paper),
     "large_batches": (large_batches, report_large_batches),
 }
 
@@ -250,8 +284,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     runs_of, report = EXPERIMENTS[flags.experiment]
     runs = runs_of(flags.data_dir, flags.out)
     first, parts = flags.part
-    if flags.experiment == "paper" and parts > 1:
-        raise UserError("the runs of paper need each other, so they are not divided; leave out --part")
+    if flags.experiment in ("paper", "table_1") and parts > 1:
+        raise UserError(f"the runs of {flags.experiment} need each other, so they are not divided; leave out --part")
     if flags.experiment == "large_batches" and not importlib.util.find_spec("matplotlib"):
         raise UserError("the figure needs matplotlib: pip install 'maskgan_jax[study]'")
     if not flags.report:
@@ -293,6 +327,17 @@ def train_and_score(run: Run, tests: Mapping[str, Path], workdir: Path) -> None:
     trained = [f"--workdir={workdir}", "--step=last"] if run.train else []
     for name, folder in missing.items():
         _maskgan(["evaluate", *run.evaluate, *trained, f"--data_dir={folder}", f"--out={workdir / f'scores{name}.json'}"])
+    for epoch in run.epochs:
+        scores = workdir / f"epoch_{epoch}.json"
+        if not scores.is_file():
+            step = epoch * _steps_per_epoch(workdir, tests[""])
+            flags = [f"--workdir={workdir}", f"--step={step}", f"--data_dir={tests['']}", f"--out={scores}"]
+            _maskgan(["evaluate", *run.evaluate, *flags])
+
+
+def _steps_per_epoch(workdir: Path, data_dir: Path) -> int:
+    batch = read_json(workdir / "config.json")["input"]["batch_size"]
+    return read_json(data_dir / "card.json")["splits"]["train"]["records"] // batch
 
 
 def _maskgan(arguments: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ def test_large_batches_have_equal_epochs(tool, card):
     runs = tool.large_batches(card, card)
     # With warm-up: three scalings of four batches, and the batch that the learning rate is for; without: of three batches.
     assert len(runs) == 2 * (2 * (3 * 4 + 1) + 3 * 3) and "instance_cold_linear_512_seed1" in runs
-    for options, _ in runs.values():
+    for options in (run.train for run in runs.values()):
         config = load_config(options[0].partition("=")[2], options[1:])
         steps = config.training.validate_every
         assert steps == 5 * (4100 // config.input.batch_size) and config.training.epochs == 5
@@ -75,6 +75,22 @@ def test_runs_are_trained_scored_and_not_done_again(tool, data_dir, tmp_path, mo
     tool.main(arguments)
 
 
+def test_epochs_are_scored_too(tool, data_dir, tmp_path, monkeypatch):
+    folder = tmp_path / "proposed"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"input": {"batch_size": 3}}')
+    done = []
+    monkeypatch.setattr(tool, "_maskgan", done.append)
+    run = tool.paper(data_dir, tmp_path)["proposed"]
+    (folder / "epoch_2.json").touch()
+    tool.train_and_score(run, {"": data_dir}, folder)
+    config = load_config("cpu", [flag for flag in done[0] if flag.startswith("--config.")])
+    assert config.training.keep_epochs == (1, 2, 3, 6) and config.training.epochs == 10
+    records = json.loads((data_dir / "card.json").read_text())["splits"]["train"]["records"]
+    steps = [flag for call in done for flag in call if flag.startswith("--step")]
+    assert steps == ["--step=last", *(f"--step={records // 3 * epoch}" for epoch in (1, 3, 6))]
+
+
 @pytest.mark.parametrize(("part", "names"), [("1/2", "acf"), ("2/2", "bd"), ("3/3", "c"), ("1/1", "abcdf")])
 def test_part_of_the_runs(tool, data_dir, tmp_path, monkeypatch, part, names):
     done = []
@@ -84,9 +100,10 @@ def test_part_of_the_runs(tool, data_dir, tmp_path, monkeypatch, part, names):
     assert "".join(done) == names
 
 
-def test_runs_that_need_each_other_are_not_divided(tool, data_dir, tmp_path):
+@pytest.mark.parametrize("experiment", ["paper", "table_1"])
+def test_runs_that_need_each_other_are_not_divided(tool, data_dir, tmp_path, experiment):
     with pytest.raises(UserError, match="need each other"):
-        tool.main(["paper", f"--data_dir={data_dir}", f"--out={tmp_path}", "--part=1/2"])
+        tool.main([experiment, f"--data_dir={data_dir}", f"--out={tmp_path}", "--part=1/2"])
 
 
 @pytest.mark.parametrize("part", ["0/2", "3/2", "1", "1/0", "-1/2"])
@@ -111,7 +128,7 @@ def test_the_papers_systems_differ_in_what_they_are_named_for(tool, tmp_path):
         *("pix2pix_seed1", "proposed_seed1"),
     }
     for name, config in systems.items():
-        assert (config.data.size, config.input.batch_size, config.training.epochs, config.data.zoom) == (128, 16, 20, 1)
+        assert (config.data.size, config.input.batch_size, config.training.epochs, config.data.zoom) == (128, 16, 10, 1)
         assert config.discriminator.width == 32 and config.seed == name.endswith("seed1")
     weights = {name: (config.losses.contour > 0, config.losses.masked > 0) for name, config in systems.items()}
     assert [weights[name] for name in ("pix2pix", "contour", "masked", "proposed")] == [
