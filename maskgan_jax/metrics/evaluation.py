@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,8 @@ def evaluate(
       The scores that `score_images` gives, with `method`, `split`, the means `by_source` and `by_mask_type`, and of every image
       also its source, type of mask, person and acted expression. For 'ours'
       these are of the generator's raw output, as in the paper, and `put_back` has the same for the images whose known pixels
-      are put back. The baselines change only what is hidden: both would be the same.
+      are put back. The baselines change only what is hidden: both would be the same. `seconds_per_image` is the method's own
+      time, the median over batches on the machine as it was; `parameters` counts the weights of a generator.
 
     Raises:
       UserError: no such method, network, data set, split or metric, or `pictures` cannot be written.
@@ -80,9 +82,10 @@ def evaluate(
     generator = _generator(workdir, data_dir) if method == "ours" else None
     origins: list[tuple[str, dict[str, str]]] = []
     faces: list[dict[str, str]] = []
+    seconds: list[float] = []
 
     def items(every: Iterable[Record]) -> Iterator[Item]:
-        for number, (record, predictions) in enumerate(_predicted(method, generator, every)):
+        for number, (record, predictions) in enumerate(_predicted(method, generator, every, seconds)):
             if pictures is not None:
                 file = _write_images(Path(pictures), number, record, predictions)
                 faces.append({"file": file} | {key: record[key] for key in ("source", "identity", "expression")})
@@ -99,7 +102,10 @@ def evaluate(
     for (name, origin), score in zip(origins, scores, strict=True):
         images.setdefault(name, []).append(score | origin)
     summaries = {name: _summary(of_name) for name, of_name in images.items()}
-    return {"method": method, "split": split} | summaries.pop(method) | summaries
+    cost: dict[str, Any] = {"seconds_per_image": float(np.median(seconds))}
+    if generator is not None:
+        cost["parameters"] = generator.parameters
+    return {"method": method, "split": split} | cost | summaries.pop(method) | summaries
 
 
 def write_examples(
@@ -118,7 +124,7 @@ def write_examples(
         raise UserError(f"the records of {split} in {data_dir} that were to be shown are damaged; build the data set again")
     enlarged = max(1, SHOWN_SIDE // generator.size)
     rows = []
-    for record, ours in _predicted("ours", generator, chosen):
+    for record, ours in _predicted("ours", generator, chosen, []):
         row = [record["masked"], BASELINES["telea"](record), *ours.values(), record["real"]]
         rows.append([cv2.resize(face, None, fx=enlarged, fy=enlarged, interpolation=cv2.INTER_CUBIC) for face in row])
     write_png(path, labelled_grid(rows, ["masked", "Telea", "output", "put back", "real"], columns=3))
@@ -136,17 +142,25 @@ def _generator(path: str | Path, data_dir: str | Path) -> FaceNetwork:
     return generator
 
 
-def _predicted(method: str, generator: FaceNetwork | None, records: Iterable[Record]) -> Iterator[tuple[Record, Predictions]]:
-    """Each record with the image that a method makes of it; 'ours' makes two: its raw output, and `put_back`."""
-    if generator is None:
-        yield from ((record, {method: BASELINES[method](record)}) for record in records)
-        return
+def _predicted(
+    method: str, generator: FaceNetwork | None, records: Iterable[Record], seconds: list[float]
+) -> Iterator[tuple[Record, Predictions]]:
+    """Each record with the image that a method makes of it; 'ours' makes two: its raw output, and `put_back`.
+
+    What an image takes goes into `seconds`, for each batch in turn.
+    """
     # The network runs once for both.
     stream = iter(records)
-    while batch := list(itertools.islice(stream, generator.batch_size)):
-        results = generator(*(np.stack([record[name] for record in batch]) for name in ("masked", "mask")))
+    while batch := list(itertools.islice(stream, generator.batch_size if generator else 1)):
+        start = time.perf_counter()
+        if generator:
+            results = generator(*(np.stack([record[name] for record in batch]) for name in ("masked", "mask")))
+        else:
+            results = [BASELINES[method](record) for record in batch]
+        seconds.append((time.perf_counter() - start) / len(batch))
         for record, raw in zip(batch, results, strict=True):
-            yield record, {"ours": raw, "put_back": np.where(record["mask"] > 127, raw, record["masked"])}
+            put_back = {"put_back": np.where(record["mask"] > 127, raw, record["masked"])} if generator else {}
+            yield record, {method: raw} | put_back
 
 
 def _write_images(folder: Path, number: int, record: Record, predictions: Predictions) -> str:

@@ -38,6 +38,7 @@ class FaceNetwork:
       zoom: of their squares, as in `data.zoom`.
       inpaints: whether it is a generator that must be told the masks.
       batch_size: faces that go through it at once.
+      parameters: how many weights it has.
       module: the network.
       variables: what it is applied to: its variables, and its kernels as they were prepared for this size and batch.
     """
@@ -53,6 +54,7 @@ class FaceNetwork:
         self.zoom = description.zoom
         self.inpaints = description.inpaints
         self.batch_size = batch_size
+        self.parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
         kind = description.kind
 
         def run(variables: Variables, images: jax.Array, *masks: jax.Array) -> jax.Array:

@@ -4,6 +4,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from maskgan_jax.data.grid import HEADING
 from maskgan_jax.data.masked_faces.reader import load_split
@@ -58,7 +59,7 @@ def test_baselines(method, data_dir, records):
     }[method]
     assert_scores(result, scored(records, map(fill, records)))
     assert (result["method"], result["split"]) == (method, "test")
-    assert "put_back" not in result
+    assert "put_back" not in result and "parameters" not in result
 
 
 def test_ours_is_scored_raw_and_with_the_known_pixels_put_back(ours, records, generator_file):
@@ -68,6 +69,9 @@ def test_ours_is_scored_raw_and_with_the_known_pixels_put_back(ours, records, ge
     assert_scores(ours["put_back"], scored(records, composite))
     assert ours["put_back"]["psnr"] > ours["psnr"]
     assert ours["put_back"]["mse_masked"] == pytest.approx(ours["mse_masked"])
+    with safe_open(generator_file, "numpy") as stored:
+        names = [name for name in stored.keys() if name.startswith("params")]
+        assert ours["parameters"] == sum(stored.get_tensor(name).size for name in names) > 0
     assert json.loads(json.dumps(ours, allow_nan=False)) == ours
 
 
@@ -91,7 +95,7 @@ def test_means_by_source_and_mask_type(ours, records):
 class Bright:
     """What makes every picture brighter, and counts how often it is asked to."""
 
-    size, batch_size, zoom, calls = 64, 3, 1.0, 0
+    size, batch_size, zoom, parameters, calls = 64, 3, 1.0, 7, 0
 
     def __init__(self, weights, task):
         pass
@@ -112,6 +116,7 @@ def test_pictures_for_other_methods(data_dir, records, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation, "score_each", fake_scores)
     result = evaluate("ours", data_dir, workdir="run", pictures=tmp_path)
     assert Bright.calls == 2  # Four faces, three at once: once over the split for both outputs.
+    assert result["parameters"] == 7 and result["seconds_per_image"] > 0
     assert result["psnr"] > result["put_back"]["psnr"]
     evaluate("telea", data_dir, pictures=tmp_path)
     evaluate("input", data_dir, pictures=tmp_path)
