@@ -14,6 +14,7 @@ from maskgan_jax.metrics.landmark_accuracy import evaluate_landmarks
 from maskgan_jax.metrics.segmentation_accuracy import evaluate_segmentation
 from maskgan_jax.networks.stored import checkpoint_of, read_description
 from maskgan_jax.runtime.allocator import compute_in_main_thread
+from maskgan_jax.runtime.workers import number_of_workers
 
 
 def main(arguments: list[str]) -> None:
@@ -55,6 +56,7 @@ def main(arguments: list[str]) -> None:
         task = "landmarks"
     _check(options, task)
     check_face_metrics(options.metrics)
+    workers = number_of_workers(options.workers)
     # An empty path is one that was given, and is refused.
     for path in (options.out, options.examples, options.pictures and Path(options.pictures) / "real" / "face.png"):
         if path is not None:
@@ -78,6 +80,7 @@ def main(arguments: list[str]) -> None:
             lpips_weights=lpips_weights(options),
             pictures=options.pictures,
             metrics=options.metrics,
+            workers=workers,
         )
         if options.pictures:
             print(f"images are in {options.pictures}")

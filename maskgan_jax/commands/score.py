@@ -11,6 +11,7 @@ from maskgan_jax.files import check_writable, write_json
 from maskgan_jax.metrics.face_quality import FACE_METRICS, check_face_metrics
 from maskgan_jax.metrics.scoring import score_folders
 from maskgan_jax.models.lpips import PerceptualWeights, load_lpips
+from maskgan_jax.runtime.workers import number_of_workers
 
 
 def main(arguments: list[str]) -> None:
@@ -30,7 +31,12 @@ def main(arguments: list[str]) -> None:
     check_writable(options.out)
     check_face_metrics(options.metrics)
     scores = score_folders(
-        options.pred, options.real, options.mask, lpips_weights=lpips_weights(options), metrics=options.metrics
+        options.pred,
+        options.real,
+        options.mask,
+        lpips_weights=lpips_weights(options),
+        metrics=options.metrics,
+        workers=number_of_workers(options.workers),
     )
     write_json(options.out, scores)
     print_scores(scores)
@@ -38,7 +44,7 @@ def main(arguments: list[str]) -> None:
 
 
 def add_metric_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flag for more metrics, and those for the two files that LPIPS itself needs."""
+    """Adds the flags for more metrics, and those for the two files that LPIPS itself needs."""
     parser.add_argument(
         "--metrics",
         type=lambda names: names.split(","),
@@ -46,6 +52,7 @@ def add_metric_flags(parser: argparse.ArgumentParser) -> None:
         metavar="A,B,...",
         help=f"more scores, some of {', '.join(FACE_METRICS)}; identity and expression need `maskgan weights --all`",
     )
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes for --metrics (default: one per core)")
     parser.add_argument("--lpips_alexnet", metavar="FILE", help="torchvision's alexnet-owt-7be5be79.pth, for LPIPS itself")
     parser.add_argument("--lpips_heads", metavar="FILE", help="weights/v0.1/alex.pth of the PyPI package lpips, for LPIPS")
 

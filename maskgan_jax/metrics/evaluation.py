@@ -49,6 +49,7 @@ def evaluate(
     lpips_weights: PerceptualWeights | None = None,
     pictures: str | Path | None = None,
     metrics: Sequence[str] = (),
+    workers: int = 1,
 ) -> dict[str, Any]:
     """Scores a method on the records of a split.
 
@@ -63,6 +64,7 @@ def evaluate(
         and `put_back`, or in one with the method's name. A face has one name in all of them: a number, in the order of the
         split, and its id. `real/faces.csv` tells who the faces are and what they express.
       metrics: more scores, names of `face_quality.FACE_METRICS`.
+      workers: processes for those.
 
     Returns:
       The scores that `score_images` gives, with `method`, `split`, the means `by_source` and `by_mask_type`, and of every image
@@ -95,7 +97,7 @@ def evaluate(
 
     with tqdm(range(len(records)), desc=f"score {method}", unit="face") as numbers:
         scored = items(record for _, record in readable(records, numbers))
-        scores = list(score_each(scored, lpips_weights=lpips_weights, metrics=metrics))
+        scores = list(score_each(scored, lpips_weights=lpips_weights, metrics=metrics, workers=workers))
     if faces:
         _write_table(Path(pictures) / "real" / "faces.csv", faces)
     images: dict[str, list[dict[str, Any]]] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import functools
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,6 +20,7 @@ from maskgan_jax.metrics.image_quality import METRICS
 from maskgan_jax.metrics.set_quality import SET_METRICS
 from maskgan_jax.models.lpips import PerceptualWeights, feature_distance, lpips
 from maskgan_jax.models.st_lpips import alex_taps, load_st_lpips
+from maskgan_jax.runtime.workers import mapped
 
 # Name, prediction [H, W, 3], real [H, W, 3] and mask [H, W] or [H, W, 1] (above 127 = hidden), all uint8; and, if known, the
 # landmarks of the real face [68, 2].
@@ -35,11 +38,12 @@ def score_images(
     batch_size: int = 4,
     lpips_weights: PerceptualWeights | None = None,
     metrics: Sequence[str] = (),
+    workers: int = 1,
 ) -> dict[str, Any]:
     """Scores predictions against the real images: each of them, and their means.
 
     Args:
-      items, batch_size, lpips_weights, metrics: as for `score_each`.
+      items, batch_size, lpips_weights, metrics, workers: as for `score_each`.
 
     Returns:
       What `mean_scores` and `set_scores` give, and `images`: the scores of each.
@@ -47,7 +51,7 @@ def score_images(
     Raises:
       UserError: as `score_each` does.
     """
-    images = list(score_each(items, batch_size=batch_size, lpips_weights=lpips_weights, metrics=metrics))
+    images = list(score_each(items, batch_size=batch_size, lpips_weights=lpips_weights, metrics=metrics, workers=workers))
     return mean_scores(images) | set_scores(images) | {"images": without_features(images)}
 
 
@@ -87,6 +91,7 @@ def score_each(
     batch_size: int = 4,
     lpips_weights: PerceptualWeights | None = None,
     metrics: Sequence[str] = (),
+    workers: int = 1,
 ) -> Iterator[dict[str, Any]]:
     """Scores predictions against the real images, one by one.
 
@@ -99,6 +104,7 @@ def score_each(
       batch_size: images that go through the networks of ST-LPIPS and LPIPS at once.
       lpips_weights: from `load_lpips`; without them there is no `lpips`.
       metrics: more scores, names of `FACE_METRICS`.
+      workers: processes for those.
 
     Yields:
       For each item in turn its `name`, the scores in `METRICS`, `st_lpips` (AlexNet), perhaps `lpips`, and those in `metrics`
@@ -110,6 +116,22 @@ def score_each(
         metric, or the weights of ST-LPIPS or of a metric have not been fetched.
     """
     check_face_metrics(metrics)
+    others: collections.deque[dict[str, Any]] = collections.deque()
+
+    def faces() -> Iterator[FacePair]:
+        for scores, face in _network_scores(items, batch_size, lpips_weights):
+            others.append(scores)
+            yield face
+
+    of_face = functools.partial(face_scores, names=metrics)
+    for scores in mapped(of_face, faces(), workers if metrics else 1):
+        yield others.popleft() | scores
+
+
+def _network_scores(
+    items: Iterable[Item], batch_size: int, lpips_weights: PerceptualWeights | None
+) -> Iterator[tuple[dict[str, Any], FacePair]]:
+    """The scores that `score_each` computes in batches, and the face for the others."""
     st_lpips_weights = load_st_lpips()
     batch = None
     for batch in _batches(items, batch_size):
@@ -127,7 +149,7 @@ def score_each(
         pairs = list(zip(*map(np.asarray, features), strict=True))
         faces = map(FacePair, predictions, real, masks, landmarks)
         for name, row, face, pair in zip(names, values, faces, pairs, strict=False):
-            yield {"name": name, **dict(zip(columns, row, strict=True)), **face_scores(face, metrics), FEATURES: pair}
+            yield {"name": name, **dict(zip(columns, row, strict=True)), FEATURES: pair}, face
     if batch is None:
         raise UserError("there are no images to score")
 
@@ -139,6 +161,7 @@ def score_folders(
     *,
     lpips_weights: PerceptualWeights | None = None,
     metrics: Sequence[str] = (),
+    workers: int = 1,
 ) -> dict[str, Any]:
     """Scores a folder of images against the real ones, as `score_images` does.
 
@@ -162,7 +185,7 @@ def score_folders(
         return name, read_image(prediction), read_image(real_image), read_image(mask, grey=True)
 
     with tqdm(names, desc="score", unit="picture") as bar:
-        return score_images(map(read, bar), lpips_weights=lpips_weights, metrics=metrics)
+        return score_images(map(read, bar), lpips_weights=lpips_weights, metrics=metrics, workers=workers)
 
 
 @jax.jit

@@ -30,7 +30,7 @@ def test_writes_and_prints(arguments, tmp_path, capsys):
 def test_lpips_when_its_weights_are_given(arguments, tmp_path, monkeypatch):
     given = []
     monkeypatch.setattr(score, "load_lpips", lambda *files: given.append(files))
-    monkeypatch.setattr(score, "score_folders", lambda *_, lpips_weights, metrics: {"n": 0, "lpips": 0.5, "images": []})
+    monkeypatch.setattr(score, "score_folders", lambda *_, lpips_weights, **more: {"n": 0, "lpips": 0.5, "images": []})
     score.main([*arguments, "--lpips_alexnet=A", "--lpips_heads=H"])
     assert given == [("A", "H")]
 

@@ -176,6 +176,12 @@ def test_more_metrics_when_they_are_asked_for():
         score_images(items, metrics=["beauty"])
 
 
+def test_several_processes_give_the_same_scores_in_the_same_order():
+    metrics = ["seam", "detail", "contour"]
+    scores = [score_images(drawn(5), batch_size=2, metrics=metrics, workers=workers) for workers in (1, 2)]
+    assert scores[0] == scores[1] and scores[0]["left_out"] == {"contour": 5}
+
+
 def test_faces_that_are_not_found_are_left_out_of_the_means(data_dir):
     record = load_split(data_dir, "test")[0]
     face = ("face", record["masked"], record["real"], record["mask"], record["landmarks"])

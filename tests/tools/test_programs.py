@@ -13,6 +13,7 @@ FOLDER = Path(__file__).parents[2] / "tools"
 WRONG = {
     "compare_networks": ["/nowhere", "--data_dir=/nowhere", "--metrics=detail"],
     "compile_for_tpu": ["--topology=v5e:4x4", "--config=/nowhere"],
+    "draw_figures": ["/nowhere", "--data_dir=/nowhere", "--out=/nowhere"],
     "draw_templates": ["/proc/nowhere"],
     "faults": ["load", "--photos=/nowhere"],
     "fuzz": ["config", "--cases=/proc/nowhere"],

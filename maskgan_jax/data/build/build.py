@@ -25,7 +25,7 @@ from maskgan_jax.data.build.card import Tally, data_card
 from maskgan_jax.data.build.contact_sheet import contact_sheet
 from maskgan_jax.data.build.face_file import KnownFaces, kept_faces, read_face_file
 from maskgan_jax.data.build.face_lists import ITEMS_PER_LIST, FaceLists, Usable
-from maskgan_jax.data.build.make_record import FoundFace, check_fit, detect_face, mapped, try_record
+from maskgan_jax.data.build.make_record import FoundFace, check_fit, detect_face, try_record
 from maskgan_jax.data.build.sources import Photo, Skipped, list_all_photos
 from maskgan_jax.data.build.splits import check_splits, fill_empty, split_photos
 from maskgan_jax.data.masked_faces import reader as masked_faces
@@ -34,6 +34,7 @@ from maskgan_jax.data.masks import check_masks
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing, write_json, write_png
 from maskgan_jax.runtime.lock import locked
+from maskgan_jax.runtime.workers import mapped, number_of_workers
 from maskgan_jax.storage import copy_files, is_remote, move, reaching
 
 # Prefix of the folders of unfinished builds, running or killed.
@@ -85,10 +86,7 @@ def build_data_set(
       UserError: there is already a data set, or something else of these names; a source or setting is wrong; no photo is
         usable; most led to unexpected errors; the disk cannot be written; the cloud cannot be reached; or the pipeline failed.
     """
-    if workers < 0:
-        raise UserError(f"--workers={workers}: give a number of processes, or 0 for one per core")
-    # macOS does not tell which cores this process may use.
-    workers = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    workers = number_of_workers(workers)
     data_dir = epath.Path(data_dir)
     if runner and (faces or keep_faces):
         raise UserError("face files are for builds without Beam; leave out --runner, or --faces and --keep_faces")

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import collections
-import concurrent.futures
 import dataclasses
 import hashlib
 import json
-import multiprocessing
 import os
-import signal
 import traceback
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures.process import BrokenProcessPool
-from typing import Any, TypeVar
+from typing import Any
 
-import cv2
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -26,11 +19,7 @@ from maskgan_jax.data.masks import Compression, DrawnMask, draw_mask, fit_mask
 from maskgan_jax.data.rendered.faces import pose_face
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import decode_image, jpeg_quality
-from maskgan_jax.runtime.parent import end_with_parent
 from maskgan_jax.storage import Unreachable
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -171,53 +160,3 @@ def draw_on(face: FoundFace, aligned: AlignedFace, data: ConfigDict, seed: int) 
 def _mask_rng(photo: Photo, seed: int) -> np.random.Generator:
     digest = hashlib.blake2b(photo.id.encode(), digest_size=8).digest()
     return np.random.default_rng([seed, int.from_bytes(digest)])
-
-
-def mapped(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """`map` by worker processes: results are in the order of the items, and only a few are in memory at a time.
-
-    Args:
-      function: must be picklable, as must items and results.
-      items: its arguments.
-      workers: number of processes; with 1, the calling process does the work.
-
-    Raises:
-      UserError: memory ran out, or a worker process was killed. Other errors of `function` come through.
-    """
-    try:
-        yield from (_mapped_here(function, items) if workers == 1 else _mapped_by_processes(function, items, workers))
-    except BrokenProcessPool as error:
-        raise UserError("a worker process was killed, most likely because memory ran out; use fewer --workers") from error
-    except MemoryError as error:
-        raise UserError("there is not enough memory; use fewer --workers") from error
-
-
-def _mapped_here(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield from map(function, items)
-    finally:
-        cv2.setNumThreads(threads)
-
-
-def _mapped_by_processes(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    # Spawned, not forked: the process may have threads (of JAX, OpenCV, dlib), which do not survive a fork.
-    pool = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _set_up_worker)
-    pending: collections.deque[concurrent.futures.Future] = collections.deque()
-    try:
-        for item in items:
-            pending.append(pool.submit(function, item))
-            if len(pending) >= 8 * workers:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _set_up_worker() -> None:
-    """Uses one thread, leaves Ctrl-C to the parent process, and ends when that does."""
-    cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()

@@ -9,7 +9,7 @@ import pytest
 from maskgan_jax.data.build import build as building
 from maskgan_jax.data.build import make_record as records
 from maskgan_jax.data.build.build import build_data_set
-from maskgan_jax.data.build.make_record import FoundFace, check_fit, detect_face, mapped, try_record
+from maskgan_jax.data.build.make_record import FoundFace, check_fit, detect_face, try_record
 from maskgan_jax.data.build.sources import Photo, Skipped
 from maskgan_jax.data.masked_faces.reader import digest_of, load_split
 from maskgan_jax.data.rendered.faces import render_face
@@ -146,13 +146,3 @@ def test_reasons_of_single_stages(config, monkeypatch):
     assert check_fit(FoundFace(face.photo, np.full((68, 2), np.nan, np.float32)), config.data, 0).reason
     gone = FoundFace(types.SimpleNamespace(id="a/b", source="a", path="/nowhere", read=lambda: 1 / 0), face.landmarks)
     assert try_record(gone, config.data, 0).unexpected
-
-
-def run_out_of_memory(_):
-    raise MemoryError
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_lack_of_memory(workers):
-    with pytest.raises(UserError, match="memory.*; use fewer --workers"):
-        list(mapped(run_out_of_memory, [0], workers))

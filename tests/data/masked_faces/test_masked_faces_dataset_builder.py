@@ -16,7 +16,6 @@ import types
 import weakref
 from pathlib import Path
 
-import cv2
 import grain
 import numpy as np
 import pytest
@@ -25,7 +24,6 @@ from maskgan_jax.config import load_config, read_config
 from maskgan_jax.data.align import FaceSquare
 from maskgan_jax.data.build.build import _swap, build_data_set
 from maskgan_jax.data.build.card import record_digest
-from maskgan_jax.data.build.make_record import mapped
 from maskgan_jax.data.masked_faces import masked_faces_dataset_builder as dataset_builder
 from maskgan_jax.data.masked_faces.reader import digest_of, load_split
 from maskgan_jax.data.rendered.faces import pose_face, render_face
@@ -422,15 +420,3 @@ def test_interrupted(stop, config, tmp_path):
         load_split(tmp_path, "train")
     build_data_set(["rendered=6"], config, tmp_path, workers=1)
     assert not list(tmp_path.glob(".*"))
-
-
-def test_mapped_keeps_the_order_and_passes_errors_on():
-    assert list(mapped(abs, range(-50, 0), workers=3)) == list(range(50, 0, -1))
-    with pytest.raises(TypeError):
-        list(mapped(abs, [1, "x"], workers=2))
-
-
-def test_work_in_the_calling_process_leaves_its_threads_alone():
-    threads = cv2.getNumThreads()
-    assert list(mapped(lambda _: cv2.getNumThreads(), [0], workers=1)) == [1]
-    assert cv2.getNumThreads() == threads
