@@ -1,6 +1,9 @@
-"""Makes a page of tables of the scores of `tools/run_experiment.py paper`: the tables of the paper, with intervals.
+"""Makes a page of tables, and a figure, of the scores of `tools/run_experiment.py paper`: the paper's tables, with intervals.
 
-    python tools/make_report.py RUNS --out=results.md
+    python tools/make_report.py RUNS --long=RUNS_OF_TABLE_1 --out=results.md
+
+Beside the page it writes `results.png`, the curves of all runs, and `results.json`, all that the page is made of. With that
+file in place of RUNS the page is made again. What the page has above the tables, up to the line that says so, is kept.
 
 Intervals are of 95 %: percentiles of the means of 2,000 bootstrap samples, of people rather than of images, as those of one
 person are alike. The samples are the same for all systems, so that differences are paired.
@@ -9,16 +12,19 @@ person are alike. The samples are the same for all systems, so that differences 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import hashlib
+import importlib.util
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from maskgan_jax.errors import UserError, exit_code
-from maskgan_jax.files import write_text
+from maskgan_jax.files import replacing, write_text
 
 SAMPLES = 2000
 # Scores, what they are called, how they are written, and whether less is better.
@@ -37,6 +43,19 @@ MORE_COLUMNS = {
 # What the systems are compared with, and the differences that the paper reports from the latter, in per cent.
 BASES = ("pix2pix", "yi")
 OF_PAPER = {"mse_masked": -22.61, "psnr": 5.70, "ssim": 1.94, "st_lpips": -10.87}
+# The order of the rows; others follow.
+ORDER = ("input", "telea", "navier_stokes", "pix2pix", "yi", "contour", "masked", "proposed", "default")
+LABELS = ("source", "mask_type", "acted")
+# Curves: the validation's, and terms of the loss as they are logged, before their weights.
+CURVES = {
+    "mse_masked": "validation: MSE in the mask",
+    "l1": "L1",
+    "adversarial": "generator's adversarial loss",
+    "discriminator": "discriminator's loss",
+    "masked": "C2, squared error in the mask",
+    "contour": "C1, contour landmarks",
+}
+TABLES = "<!-- What follows is made by tools/make_report.py. -->\n"
 
 
 class Scores(NamedTuple):
@@ -45,7 +64,7 @@ class Scores(NamedTuple):
     Attributes:
       values: {score: `[N]`}, NaN where there is none.
       people: `[N]`, a number for each person.
-      labels: {'id', 'source', 'mask_type' and 'acted', the expression: `[N]` strings}.
+      labels: {'source', 'mask_type' and 'acted', the expression: `[N]` strings}.
     """
 
     values: dict[str, np.ndarray]
@@ -53,29 +72,117 @@ class Scores(NamedTuple):
     labels: dict[str, np.ndarray]
 
 
-def read_scores(path: Path, output: str) -> Scores | None:
-    """The scores that `maskgan evaluate` wrote; None if they are of no mask remover.
+def collect(runs: Path, long: Path | None = None) -> dict[str, Any]:
+    """What the page is made of: scores by image, in few digits and without names, costs, curves.
 
     Args:
-      path: the file.
-      output: 'raw', what the generator drew, or 'composite', which has the known pixels of the photo. Methods without a
-        generator have only the latter, which stands for both.
+      runs: folder of `run_experiment.py paper`.
+      long: that of `run_experiment.py table_1`.
+
+    Returns:
+      `images`, {label: values by image}; `systems`, by their names: the scores `raw`, as the generator draws, and of the
+      `composite`, which has the known pixels of the photo (methods without a generator have only the latter, which stands for
+      both), the means on `others` than the experiment's test set, and the cost; `epochs`, scores of checkpoints; `curves`.
 
     Raises:
-      UserError: it is no such file.
+      UserError: there are no scores, or of a system those of other images.
     """
+    of_first: dict[str, Any] = {}
+    collected: dict[str, Any] = {"systems": {}, "epochs": {}, "curves": {}}
+    folders = {path.parent.name: path.parent for path in sorted(runs.glob("*/scores.json"))}
+    for name in sorted(folders, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name)):
+        path = folders[name] / "scores.json"
+        scores = _read(path)
+        if "mse_masked" not in scores:  # A landmark or segmentation network.
+            continue
+        with _naming(path):
+            images = _images_of(scores)
+            of_first = of_first or images
+            if images != of_first:
+                raise UserError(f"{path} is of other images than those of other systems; delete it and score again")
+            system = {key: scores[key] for key in ("seconds_per_image", "parameters") if key in scores}
+            system["raw"] = _columns(scores["images"], COLUMNS)
+            system["composite"] = _columns(_composite(scores)["images"], COLUMNS | MORE_COLUMNS)
+            others = {other.stem.removeprefix("scores_"): _read(other) for other in folders[name].glob("scores_*.json")}
+            system["others"] = {other: _composite(means)["mse_masked"] for other, means in sorted(others.items())}
+        collected["systems"][name] = system
+        if (folders[name] / "metrics.jsonl").is_file():
+            collected["curves"][name] = _curves(folders[name])
+    collected["images"] = of_first
+    for folder in (runs / "proposed", *([long / "proposed"] if long else [])):
+        if (folder / "scores.json").is_file():
+            config = _read(folder / "config.json")
+            title = f"{config['data']['size']} px, width {config['generator']['width']}"
+            ends = {path: int(path.stem.removeprefix("epoch_")) for path in folder.glob("epoch_*.json")}
+            ends[folder / "scores.json"] = round(config["training"]["epochs"])
+            by_epoch = {epoch: _read(path) for path, epoch in sorted(ends.items(), key=lambda item: item[1])}
+            collected["epochs"][title] = {
+                str(epoch): {column: scores[column] for column in COLUMNS} for epoch, scores in by_epoch.items()
+            }
+    return collected
+
+
+def _read(path: Path) -> dict[str, Any]:
+    with _naming(path):
+        return dict(json.loads(path.read_text()))
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Names a file that is not as it should be."""
     try:
-        scores = json.loads(path.read_text())
-        if "mse_masked" not in scores:
-            return None
-        images = scores.get("put_back", scores)["images"] if output == "composite" else scores["images"]
-        names = [*COLUMNS, *(name for name in MORE_COLUMNS if name in images[0])]
-        values = {name: np.array([np.nan if image[name] is None else image[name] for image in images], float) for name in names}
-        labels = {name: np.array([image[name] for image in images]) for name in ("id", "source", "mask_type", "acted")}
-        people = np.unique([image["person"] or image["id"] for image in images], return_inverse=True)[1]
-    except (OSError, ValueError, LookupError, TypeError) as error:
+        yield
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f"{path} has no scores of `maskgan evaluate` ({type(error).__name__}: {error})") from error
-    return Scores(values, people, labels)
+
+
+def _composite(scores: Mapping[str, Any]) -> Mapping[str, Any]:
+    return scores.get("put_back", scores)
+
+
+def _images_of(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of the images; people as numbers, and the names as a digest, as they may be those of private photos."""
+    images = scores["images"]
+    people = np.unique([image["person"] or image["name"] for image in images], return_inverse=True)[1]
+    names = hashlib.sha256("\n".join(image["name"] for image in images).encode()).hexdigest()
+    return {"names": names, "people": people.tolist()} | {label: [image[label] for image in images] for label in LABELS}
+
+
+def _columns(
+    images: Sequence[Mapping[str, Any]], columns: Mapping[str, tuple[str, str, bool]]
+) -> dict[str, list[float | None]]:
+    def rounded(value: float | None, form: str) -> float | None:
+        digits = int(form[1])
+        return None if value is None else round(value, digits) if digits else round(value)
+
+    names = [name for name in columns if name in COLUMNS or name in images[0]]
+    return {name: [rounded(image[name], columns[name][1]) for image in images] for name in names}
+
+
+def _curves(workdir: Path) -> dict[str, list[list[float]]]:
+    """{curve: [epochs, values]} of a run's log."""
+    config = _read(workdir / "config.json")
+    with _naming(workdir / "metrics.jsonl"):
+        lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+        epochs_per_step = config["training"]["epochs"] / lines[-1]["step"]
+        curves: dict[str, list[list[float]]] = {}
+        for line in lines:
+            for name in CURVES:
+                if name in line and line["phase"] == ("validation" if name == "mse_masked" else "train"):
+                    of_name = curves.setdefault(name, [[], []])
+                    of_name[0].append(round(line["step"] * epochs_per_step, 3))
+                    of_name[1].append(float(f"{line[name]:.4g}"))
+    return curves
+
+
+def scores_of(collected: Mapping[str, Any], output: str) -> dict[str, Scores]:
+    """The scores of all systems, of their `raw` output or of the `composite`."""
+    images = collected["images"]
+    people, labels = np.array(images["people"]), {label: np.array(images[label]) for label in LABELS}
+    return {
+        name: Scores({column: np.array(values, float) for column, values in system[output].items()}, people, labels)
+        for name, system in collected["systems"].items()
+    }
 
 
 def resampled(values: np.ndarray, people: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -137,47 +244,55 @@ def by_label(systems: Mapping[str, Scores], label: str) -> Iterator[str]:
         yield f"| {name} | " + " | ".join(f"{mean:.0f}" for mean in means) + " |"
 
 
-def drops(systems: Mapping[str, Scores], others: Mapping[str, Mapping[str, Scores]]) -> Iterator[str]:
-    """The MSE in the mask on other test sets, over that on the experiment's own."""
+def drops(collected: Mapping[str, Any]) -> Iterator[str]:
+    """The MSE in the mask on other test sets, over that on the experiment's own; of the composite."""
+    systems = collected["systems"]
+    others = sorted({other for system in systems.values() for other in system["others"]})
     yield "| system | own masks | " + " | ".join(others) + " |"
     yield "|---|--:|" + "--:|" * len(others)
-    for name, scores in systems.items():
-        own = np.nanmean(scores.values["mse_masked"])
-        there = [np.nanmean(of[name].values["mse_masked"]) if name in of else np.nan for of in others.values()]
-        yield f"| {name} | {own:.0f} | " + " | ".join(f"{mean:.0f} ({mean / own:.2f})" for mean in there) + " |"
+    for name, system in systems.items():
+        own = np.mean(system["composite"]["mse_masked"])
+        there = [system["others"].get(other) for other in others]
+        cells = ["" if mean is None else f"{mean:.0f} ({mean / own:.2f})" for mean in there]
+        yield f"| {name} | {own:.0f} | " + " | ".join(cells) + " |"
 
 
-def report(runs: Path) -> str:
-    """The whole page.
+def costs(collected: Mapping[str, Any]) -> Iterator[str]:
+    """Milliseconds a picture, and millions of weights."""
+    yield "| system | ms a picture | million weights |"
+    yield "|---|--:|--:|"
+    for name, system in collected["systems"].items():
+        if name != "input":
+            weights = f"{system['parameters'] / 1e6:.2f}" if "parameters" in system else ""
+            yield f"| {name} | {1e3 * system['seconds_per_image']:.1f} | {weights} |"
 
-    Raises:
-      UserError: there are no scores, `pix2pix`, with which the systems are compared, has none, or a system has those of other
-        images.
-    """
 
-    def read(file: str, output: str) -> dict[str, Scores]:
-        read = {path.parent.name: read_scores(path, output) for path in sorted(runs.glob(f"*/{file}"))}
-        return {name: scores for name, scores in read.items() if scores}
+def by_epoch(epochs: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Iterator[str]:
+    """The paper's Table 1: scores of the proposed method's raw output after some epochs."""
+    yield "| run | epochs | " + " | ".join(f"{title} {'↓' if less else '↑'}" for title, _, less in COLUMNS.values()) + " |"
+    yield "|---|--:|" + "--:|" * len(COLUMNS)
+    for title, of_run in epochs.items():
+        for epoch, means in of_run.items():
+            cells = [f"{means[column]:{form}}" for column, (_, form, _) in COLUMNS.items()]
+            yield f"| {title} | {epoch} | " + " | ".join(cells) + " |"
 
-    raw, composite = read("scores.json", "raw"), read("scores.json", "composite")
-    if "pix2pix" not in raw:
-        raise UserError(f"{runs} has no pix2pix/scores.json, with which the systems are compared; run the experiment first")
-    for name, scores in raw.items():
-        if not np.array_equal(scores.labels["id"], raw["pix2pix"].labels["id"]):
-            raise UserError(
-                f"{runs / name / 'scores.json'} is of other images than pix2pix/scores.json; delete it and score again"
-            )
-    endings = sorted({path.name for path in runs.glob("*/scores_*.json")})
-    others = {name.removeprefix("scores_").removesuffix(".json"): read(name, "composite") for name in endings}
+
+def report(collected: Mapping[str, Any]) -> str:
+    """All tables. Raises UserError if `pix2pix`, with which the systems are compared, is not among them."""
+    if "pix2pix" not in collected["systems"]:
+        raise UserError("there are no scores of pix2pix, with which the systems are compared; run the experiment first")
+    raw, composite = scores_of(collected, "raw"), scores_of(collected, "composite")
     images, people = len(raw["pix2pix"].people), raw["pix2pix"].people.max() + 1
     parts: list[Sequence[str] | Iterator[str]] = [
-        ["# The paper's experiment", "", f"{images} test images of {people} people. Made by `tools/make_report.py`."],
+        [f"{images} test images of {people} people; means, and 95 % intervals."],
         ["", "## Table 2: what the generator draws", ""],
         table(raw, COLUMNS),
         ["", "## Table 2: the composite", ""],
         table(composite, COLUMNS),
         ["", "## More scores, of the composite", ""],
         table(composite, MORE_COLUMNS),
+        ["", "## Cost", ""],
+        costs(collected),
     ]
     for base in (base for base in BASES if base in raw):
         parts += [["", f"## Difference to {base}, per cent", ""], differences(raw, base)]
@@ -186,21 +301,53 @@ def report(runs: Path) -> str:
             parts += [["", f"The paper has, for its method: {paper} (its LPIPS is another network's)."]]
     for label, title in (("source", "source"), ("mask_type", "kind of mask"), ("acted", "expression")):
         parts += [["", f"## MSE in the mask by {title}", ""], by_label(composite, label)]
-    if others:
-        parts += [
-            ["", "## Masks unlike those trained on: MSE in the mask, and over that on own masks", ""],
-            drops(composite, others),
-        ]
+    if any(system["others"] for system in collected["systems"].values()):
+        parts += [["", "## Masks unlike those trained on: MSE in the mask, and over that on own masks", ""], drops(collected)]
+    if collected["epochs"]:
+        parts += [["", "## Table 1: the proposed method by epochs", ""], by_epoch(collected["epochs"])]
     return "\n".join(line for part in parts for line in part) + "\n"
 
 
+def draw_curves(path: Path, curves: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -> None:
+    """Writes a PNG with a panel for each curve and a line for each run."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure((12, 6.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    colours = {name: f"C{number}" for number, name in enumerate(curves)}
+    lines = {}
+    for axes, (curve, title) in zip(figure.subplots(2, 3).flat, CURVES.items(), strict=True):
+        for name, of_run in curves.items():
+            if curve in of_run:
+                lines[name] = axes.plot(*of_run[curve], linewidth=1, color=colours[name])[0]
+        axes.set(title=title, xlabel="epochs")
+        axes.set_yscale("log")
+        axes.grid(alpha=0.3)
+    figure.legend(list(lines.values()), list(lines), loc="outside right upper")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=80, format="png")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Reads the flags, writes the page."""
+    """Reads the flags, writes the page and what lies beside it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, metavar="RUNS", help="folder of tools/run_experiment.py")
-    parser.add_argument("--out", required=True, metavar="FILE.md")
+    parser.add_argument("runs", type=Path, metavar="RUNS", help="folder of tools/run_experiment.py, or FILE.json of this tool")
+    parser.add_argument("--long", type=Path, metavar="RUNS", help="that of its experiment `table_1`")
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE.md")
     flags = parser.parse_args(arguments)
-    write_text(flags.out, report(flags.runs))
+    if not importlib.util.find_spec("matplotlib"):
+        raise UserError("the figure needs matplotlib: pip install 'maskgan_jax[study]'")
+    collected = _read(flags.runs) if flags.runs.is_file() else collect(flags.runs, flags.long)
+    with _naming(flags.runs):
+        page = report(collected)
+    above = flags.out.read_text(encoding="utf-8") if flags.out.is_file() else "# The paper's experiment\n\n" + TABLES
+    if TABLES not in above:
+        raise UserError(f"{flags.out} is no page of this tool; give another --out, or delete it")
+    draw_curves(flags.out.with_suffix(".png"), collected["curves"])
+    if not flags.runs.is_file():
+        write_text(flags.out.with_suffix(".json"), json.dumps(collected, separators=(",", ":")) + "\n")
+    write_text(flags.out, above.partition(TABLES)[0] + TABLES + "\n" + page)
     print(f"the report is in {flags.out}")
 
 

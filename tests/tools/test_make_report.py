@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from maskgan_jax.errors import UserError
+from maskgan_jax.files import read_image
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +16,7 @@ def tool(load_tool):
 def images(rng, count, offset=0.0):
     return [
         {
-            "id": str(number),
+            "name": f"secret/{number}.jpg",
             "person": f"person {number % 10}",
             "source": "one" if number % 2 else "two",
             "mask_type": "cloth",
@@ -31,19 +32,30 @@ def images(rng, count, offset=0.0):
     ]
 
 
+def write_run(folder, offset, width=32):
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    raw, put_back = images(rng, 60, offset), images(rng, 60, offset - 50)
+    means = {"mse_masked": 1234.0, "psnr": 25.0, "ssim": 0.8, "st_lpips": 0.1, "seconds_per_image": 0.0123}
+    scores = {**means, "parameters": 2_500_000, "images": raw, "put_back": {"images": put_back}}
+    (folder / "scores.json").write_text(json.dumps(scores))
+    (folder / "scores_unseen.json").write_text(json.dumps({"put_back": {"mse_masked": 2 * (1085.0 + offset)}}))
+    config = {"data": {"size": 128}, "generator": {"width": width}, "training": {"epochs": 10.0}}
+    (folder / "config.json").write_text(json.dumps(config))
+    lines = [{"step": step, "phase": "train", "l1": 100.0 / step, "masked": 7.0} for step in (5, 10)]
+    lines.append({"step": 10, "phase": "validation", "mse_masked": 1500.0})
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
 @pytest.fixture
 def runs(tmp_path):
     """Two systems, one of which is 100 worse on all images; and a network of another kind."""
-    rng = np.random.default_rng(0)
     for name, offset in (("pix2pix", 100.0), ("proposed", 0.0)):
-        folder = tmp_path / name
-        folder.mkdir()
-        raw, put_back = images(rng, 60, offset), images(rng, 60, offset - 50)
-        scores = {"mse_masked": 1.0, "images": raw, "put_back": {"images": put_back}}
-        (folder / "scores.json").write_text(json.dumps(scores))
-        (folder / "scores_unseen.json").write_text(json.dumps({"mse_masked": 1.0, "images": images(rng, 60, offset + 1000)}))
+        write_run(tmp_path / name, offset)
     (tmp_path / "landmarks").mkdir()
     (tmp_path / "landmarks" / "scores.json").write_text(json.dumps({"error": 1.0}))
+    early = {"mse_masked": 4321.0, "psnr": 20.0, "ssim": 0.7, "st_lpips": 0.3}
+    (tmp_path / "proposed" / "epoch_2.json").write_text(json.dumps(early))
     return tmp_path
 
 
@@ -70,8 +82,10 @@ def test_what_is_missing_is_left_out(tool):
 
 
 def test_report(tool, runs, tmp_path, capsys):
-    tool.main([str(runs), f"--out={tmp_path / 'results.md'}"])
-    text = (tmp_path / "results.md").read_text()
+    write_run(tmp_path / "long" / "proposed", 30.0, width=16)
+    out = tmp_path / "page" / "results.md"
+    tool.main([str(runs), f"--long={tmp_path / 'long'}", f"--out={out}"])
+    text = out.read_text()
     assert "60 test images of 10 people" in text and "landmarks" not in text
     raw, composite = text.split("## Table 2: the composite")
     assert "| pix2pix | 1235 (" in raw and "| proposed | 1135 (" in raw
@@ -84,25 +98,58 @@ def test_report(tool, runs, tmp_path, capsys):
     assert "| +0.00 (+0.00 to +0.00) |" in line  # SSIM, which is the same.
     assert "| system | one (30) | two (30) |" in text
     (drop,) = [line for line in text.split("unlike those trained on")[1].splitlines() if line.startswith("| proposed")]
-    assert drop.startswith("| proposed | 1085 | 2135 (1.97)")
+    assert drop == "| proposed | 1085 | 2170 (2.00) |"
+    assert "| proposed | 12.3 | 2.50 |" in text.split("## Cost")[1]
+    of_epochs = text.split("## Table 1")[1].splitlines()[4:]
+    assert of_epochs[0] == "| 128 px, width 32 | 2 | 4321 | 20.00 | 0.7000 | 0.3000 |"
+    assert [line.split(" | ")[:2] for line in of_epochs[1:]] == [["| 128 px, width 32", "10"], ["| 128 px, width 16", "10"]]
+    height, width, _ = read_image(out.with_suffix(".png")).shape
+    assert (width, height) == (960, 520)
+
+
+def test_the_page_is_made_again_from_what_was_kept(tool, runs, tmp_path):
+    out = tmp_path / "results.md"
+    tool.main([str(runs), f"--out={out}"])
+    kept = out.with_suffix(".json").read_text()
+    assert "secret" not in kept and "person 1" not in kept
+    assert json.loads(kept)["curves"]["pix2pix"] == {
+        "l1": [[5.0, 10.0], [20.0, 10.0]],
+        "masked": [[5.0, 10.0], [7.0, 7.0]],
+        "mse_masked": [[10.0], [1500.0]],
+    }
+    first = out.read_text()
+    out.write_text(first.replace("experiment\n", "experiment\n\nWhat we read in it.\n", 1))
+    tool.main([str(out.with_suffix(".json")), f"--out={out}"])
+    assert out.read_text() == first.replace("experiment\n", "experiment\n\nWhat we read in it.\n", 1)
+    assert out.with_suffix(".json").read_text() == kept
+
+
+def test_another_page_is_not_overwritten(tool, runs, tmp_path):
+    out = tmp_path / "README.md"
+    out.write_text("# Mine\n")
+    with pytest.raises(UserError, match="README.md is no page of this tool; give another --out"):
+        tool.main([str(runs), f"--out={out}"])
+    assert out.read_text() == "# Mine\n" and not out.with_suffix(".json").exists()
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"mse_masked": 1}', '{"mse_masked": 1, "images": [{}]}'])
-def test_a_file_of_something_else(tool, runs, content):
+def test_a_file_of_something_else(tool, runs, tmp_path, content):
     (runs / "pix2pix" / "scores.json").write_text(content)
-    with pytest.raises(UserError, match="has no scores of `maskgan evaluate`|has no pix2pix/scores.json"):
-        tool.report(runs)
+    with pytest.raises(UserError, match="pix2pix/scores.json has no scores of `maskgan evaluate`|no scores of pix2pix"):
+        tool.main([str(runs), f"--out={tmp_path / 'results.md'}"])
+    with pytest.raises(UserError, match="scores.json has no scores"):
+        tool.main([str(runs / "pix2pix" / "scores.json"), f"--out={tmp_path / 'results.md'}"])
 
 
 def test_nothing_to_report(tool, tmp_path):
     with pytest.raises(UserError, match="run the experiment first"):
-        tool.report(tmp_path)
+        tool.main([str(tmp_path), f"--out={tmp_path / 'results.md'}"])
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda images: images[:-1], "proposed/scores.json is of other images than pix2pix"),
+        (lambda images: images[:-1], "proposed/scores.json is of other images than those of other systems"),
         (lambda images: [{k: v for k, v in image.items() if k != "st_lpips"} for image in images], "has no scores.*st_lpips"),
     ],
 )
@@ -111,4 +158,4 @@ def test_scores_that_cannot_be_compared(tool, runs, change, message):
     scores = json.loads(path.read_text())
     path.write_text(json.dumps({**scores, "images": change(scores["images"])}))
     with pytest.raises(UserError, match=message):
-        tool.report(runs)
+        tool.collect(runs)
