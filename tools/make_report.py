@@ -108,6 +108,8 @@ def collect(runs: Path, long: Path | None = None) -> dict[str, Any]:
         collected["systems"][name] = system
         if (folders[name] / "metrics.jsonl").is_file():
             collected["curves"][name] = _curves(folders[name])
+    if not of_first:
+        raise UserError(f"{runs} has no scores of mask removers; run the experiment first")
     collected["images"] = of_first
     for folder in (runs / "proposed", *([long / "proposed"] if long else [])):
         if (folder / "scores.json").is_file():

@@ -8,6 +8,7 @@ caller: `compiled` and `channels_last`.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -98,6 +99,7 @@ def create_train_step(
     discriminator: PatchGAN,
     landmark_net: LandmarkNet | None = None,
     *,
+    rate: Callable[[int], float] | None = None,
     compiled: bool = False,
     channels_last: bool = True,
     mode: str | None = None,
@@ -105,10 +107,11 @@ def create_train_step(
     """The training step: updates both networks from a batch, and gives the terms of the loss by name.
 
     Args:
-      config: `losses`, `optimizer` (Adam's rate is constant) and `training.compute` are read.
+      config: `losses`, `optimizer` (its rate, if there is no other) and `training.compute` are read.
       generator: in training mode, like the next; on the device to train on.
       discriminator: the other one that is trained.
       landmark_net: the frozen network of C1, or None to leave C1 out.
+      rate: Adam's learning rate by the number of steps that are done.
       compiled: with `torch.compile`, forward and backward passes as one graph.
       channels_last: memory format of kernels and feature maps.
       mode: of `torch.compile`.
@@ -125,11 +128,16 @@ def create_train_step(
         torch._dynamo.config.trace_autograd_ops = True
         gradients = torch.compile(gradients, fullgraph=True, mode=mode)
 
+    done = itertools.count()
+
     def step(batch: dict[str, np.ndarray] | Tensors) -> Tensors:
+        count = next(done)
         terms, *of_networks = gradients({name: torch.as_tensor(array) for name, array in batch.items()})
         for network, optimizer, of_network in zip(networks, optimizers, of_networks, strict=True):
             for parameter, gradient in zip(network.parameters(), of_network, strict=True):
                 parameter.grad = gradient
+            if rate is not None:
+                optimizer.param_groups[0]["lr"] = float(rate(count))
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         return terms

@@ -30,6 +30,7 @@ WRONG = {
     "measure_unmasking": ["photos", "/nowhere", "--out=/nowhere"],
     "retrain_shape_predictor": ["--data_dir=/nowhere", "--out=/nowhere.dat"],
     "run_experiment": ["large_batches", "--data_dir=/nowhere", "--out=/nowhere"],
+    "train_with_pytorch": ["/nowhere", "--data_dir=/nowhere", "--out=/nowhere"],
     "show_masks": ["--source=folder=/nowhere", "--out=/nowhere/masks.png"],
 }
 

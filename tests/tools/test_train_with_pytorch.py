@@ -1,0 +1,71 @@
+import json
+
+import pytest
+
+from maskgan_jax.errors import UserError
+from maskgan_jax.files import read_image
+from maskgan_jax.metrics.evaluation import evaluate
+from maskgan_jax.training.loop import train
+
+
+@pytest.fixture(scope="module")
+def tool(load_tool):
+    return load_tool("train_with_pytorch")
+
+
+@pytest.fixture(scope="module")
+def run(make_config, data_dir, tmp_path_factory):
+    """A run of a few steps, without dropout, with a rate that falls, and all its terms of the loss in its log."""
+    config = make_config()
+    config.generator.dropout = 0.0
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.constant = 0.2
+    config.training.steps = 6
+    config.training.log_every = 1
+    folder = tmp_path_factory.mktemp("run")
+    train(config, data_dir, folder)
+    return folder
+
+
+def test_terms_of_every_step_and_the_network_are_ours(tool, run, data_dir, tmp_path, capsys):
+    pytest.importorskip("torch")
+    out = tmp_path / "pytorch"
+    tool.main([str(run), f"--data_dir={data_dir}", f"--out={out}"])
+    ours, theirs = (tool.read_curves(folder / "metrics.jsonl") for folder in (run, out))
+    assert ours.keys() == theirs.keys() == {"discriminator", "adversarial", "l1", "masked"}
+    for name, (steps, values) in ours.items():
+        assert steps == theirs[name][0] == [1, 2, 3, 4, 5, 6]
+        # They drift apart from the last digit on. Another batch or rate would show at once.
+        assert values == pytest.approx(theirs[name][1], rel=2e-3), name
+        assert len({f"{value:.3g}" for value in values}) > 3, name
+    last = str(run / "checkpoints" / "6")
+    scores = [evaluate("ours", data_dir, workdir=network) for network in (last, out / "generator.safetensors")]
+    assert scores[0]["mse_masked"] == pytest.approx(scores[1]["mse_masked"], rel=5e-3)
+    height, width, _ = read_image(out / "losses.png").shape
+    assert (width, height) == (4 * 320, 256)
+    assert f"are in {out}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optimizer": {"ema": 0.9}}, "the run has optimizer.ema=0.9; the step in PyTorch is for 0.0 only"),
+        ({"task": "landmarks"}, "the run has task='landmarks'"),
+        ({"generator": {"architecture": "residual"}}, "the run has generator.architecture='residual'"),
+    ],
+)
+def test_what_pytorch_does_not_do(tool, run, data_dir, tmp_path, changes, message):
+    config = json.loads((run / "config.json").read_text())
+    for name, value in changes.items():
+        config[name] = {**config[name], **value} if isinstance(value, dict) else value
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=message):
+        tool.main([str(tmp_path), f"--data_dir={data_dir}", f"--out={tmp_path / 'out'}"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_log_that_cannot_be_read(tool, tmp_path):
+    for content in ("[]", "{}", "}"):
+        (tmp_path / "metrics.jsonl").write_text(content)
+        with pytest.raises(UserError, match=r"cannot read .*metrics.jsonl"):
+            tool.read_curves(tmp_path / "metrics.jsonl")
