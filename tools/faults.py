@@ -200,8 +200,7 @@ def kills(work: Path, flags: argparse.Namespace) -> Iterator[Row]:
         f"{'the bytes' if same else 'OTHER bytes than those'} of an undisturbed one"
     )
     how = ", ".join(f"{count} {when}" for when, count in done.items())
-    # A checkpoint is written while the next steps are done.
-    fine = same and newest and not damaged and most_lost < 2 * INTERVAL
+    fine = same and newest and not damaged and most_lost <= INTERVAL
     yield Row(f"SIGKILL to `maskgan train` ({how})", flags.kills, lost, fine)
 
 

@@ -92,7 +92,7 @@ def storing(folder: Path | epath.Path) -> Iterator[None]:
 
 
 def open_checkpoints(workdir: Path | epath.Path, keep: int = 1, kept_steps: Collection[int] = ()) -> ocp.CheckpointManager:
-    """The checkpoints to resume from: the `keep` latest, and those of `kept_steps`. They are saved in the background."""
+    """The checkpoints to resume from: the `keep` latest, and those of `kept_steps`. Saving goes on in the background."""
     folder = workdir / "checkpoints"
     with reaching(folder):
         return ocp.CheckpointManager(for_orbax(folder), options=_options(folder, keep, kept_steps))

@@ -152,6 +152,20 @@ def test_chosen_epochs_are_kept(data_dir, tmp_path, run_config):
     assert sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) == [1, 3, 6]
 
 
+def test_a_checkpoint_is_whole_before_the_next_step(data_dir, tmp_path, monkeypatch, run_config):
+    config = run_config()
+    config.training.update(steps=4, checkpoint_every=2, validate_every=4, pictures=1)
+    shard_batch, whole = loop.shard_batch, []
+
+    def look_and_shard(*arguments):
+        whole.append(steps_in(tmp_path / "checkpoints"))
+        return shard_batch(*arguments)
+
+    monkeypatch.setattr(loop, "shard_batch", look_and_shard)
+    train(config, data_dir, tmp_path)
+    assert whole == [[], [], [2], [2]]
+
+
 def test_stopped_and_resumed_equals_uninterrupted(uninterrupted, data_dir, tmp_path, monkeypatch, run_config):
     save_state = checkpoints.save_state
 
