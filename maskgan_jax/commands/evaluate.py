@@ -91,7 +91,7 @@ def main(arguments: list[str]) -> None:
 
 def _check(options: argparse.Namespace, task: str) -> None:
     """Raises UserError for flags that do not go together."""
-    for flag in ("examples", "pictures", "metrics", "lpips_alexnet", "lpips_heads"):
+    for flag in ("examples", "pictures", "metrics", "workers", "lpips_alexnet", "lpips_heads"):
         if task != "unmask" and getattr(options, flag):
             raise UserError(f"--{flag} is for mask removers, not for {task}; leave it out")
     for what, asked in (("the method 'ours'", options.method == "ours"), ("--examples", options.examples)):

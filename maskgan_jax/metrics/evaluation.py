@@ -32,6 +32,8 @@ BASELINES = {
 }
 METHODS = ("ours", *BASELINES)
 
+# Repetitions of a batch, to tell how long a method takes.
+TIMED = 7
 # Faces smaller than this, in pixels, are shown enlarged.
 SHOWN_SIDE = 128
 
@@ -70,8 +72,9 @@ def evaluate(
       The scores that `score_images` gives, with `method`, `split`, the means `by_source` and `by_mask_type`, and of every image
       also its source, type of mask, person and acted expression. For 'ours'
       these are of the generator's raw output, as in the paper, and `put_back` has the same for the images whose known pixels
-      are put back. The baselines change only what is hidden: both would be the same. `seconds_per_image` is the method's own
-      time, the median over batches on the machine as it was; `parameters` counts the weights of a generator.
+      are put back. The baselines change only what is hidden: both would be the same. `seconds_per_image` is what the
+      method takes on this machine as it is, in batches of `FaceNetwork.batch_size`, the median of some; `parameters` counts the
+      weights of a generator.
 
     Raises:
       UserError: no such method, network, data set, split or metric, or `pictures` cannot be written.
@@ -82,12 +85,15 @@ def evaluate(
         raise UserError("the method 'ours' needs a workdir: the folder of a training run, or an exported network")
     records = load_split(data_dir, split)
     generator = _generator(workdir, data_dir) if method == "ours" else None
+    # Before there are other processes.
+    cost: dict[str, Any] = {"seconds_per_image": _seconds_per_image(method, generator, records)}
+    if generator is not None:
+        cost["parameters"] = generator.parameters
     origins: list[tuple[str, dict[str, str]]] = []
     faces: list[dict[str, str]] = []
-    seconds: list[float] = []
 
     def items(every: Iterable[Record]) -> Iterator[Item]:
-        for number, (record, predictions) in enumerate(_predicted(method, generator, every, seconds)):
+        for number, (record, predictions) in enumerate(_predicted(method, generator, every)):
             if pictures is not None:
                 file = _write_images(Path(pictures), number, record, predictions)
                 faces.append({"file": file} | {key: record[key] for key in ("source", "identity", "expression")})
@@ -104,9 +110,6 @@ def evaluate(
     for (name, origin), score in zip(origins, scores, strict=True):
         images.setdefault(name, []).append(score | origin)
     summaries = {name: _summary(of_name) for name, of_name in images.items()}
-    cost: dict[str, Any] = {"seconds_per_image": float(np.median(seconds))}
-    if generator is not None:
-        cost["parameters"] = generator.parameters
     return {"method": method, "split": split} | cost | summaries.pop(method) | summaries
 
 
@@ -126,7 +129,7 @@ def write_examples(
         raise UserError(f"the records of {split} in {data_dir} that were to be shown are damaged; build the data set again")
     enlarged = max(1, SHOWN_SIDE // generator.size)
     rows = []
-    for record, ours in _predicted("ours", generator, chosen, []):
+    for record, ours in _predicted("ours", generator, chosen):
         row = [record["masked"], BASELINES["telea"](record), *ours.values(), record["real"]]
         rows.append([cv2.resize(face, None, fx=enlarged, fy=enlarged, interpolation=cv2.INTER_CUBIC) for face in row])
     write_png(path, labelled_grid(rows, ["masked", "Telea", "output", "put back", "real"], columns=3))
@@ -144,25 +147,37 @@ def _generator(path: str | Path, data_dir: str | Path) -> FaceNetwork:
     return generator
 
 
-def _predicted(
-    method: str, generator: FaceNetwork | None, records: Iterable[Record], seconds: list[float]
-) -> Iterator[tuple[Record, Predictions]]:
-    """Each record with the image that a method makes of it; 'ours' makes two: its raw output, and `put_back`.
-
-    What an image takes goes into `seconds`, for each batch in turn.
-    """
+def _predicted(method: str, generator: FaceNetwork | None, records: Iterable[Record]) -> Iterator[tuple[Record, Predictions]]:
+    """Each record with the image that a method makes of it; 'ours' makes two: its raw output, and `put_back`."""
+    if generator is None:
+        yield from ((record, {method: BASELINES[method](record)}) for record in records)
+        return
     # The network runs once for both.
     stream = iter(records)
-    while batch := list(itertools.islice(stream, generator.batch_size if generator else 1)):
+    while batch := list(itertools.islice(stream, generator.batch_size)):
+        for record, raw in zip(batch, _generated(generator, batch), strict=True):
+            yield record, {"ours": raw, "put_back": np.where(record["mask"] > 127, raw, record["masked"])}
+
+
+def _generated(generator: FaceNetwork, batch: Sequence[Record]) -> np.ndarray:
+    return generator(*(np.stack([record[name] for record in batch]) for name in ("masked", "mask")))
+
+
+def _seconds_per_image(method: str, generator: FaceNetwork | None, records: Sequence[Record]) -> float:
+    """The median over some repetitions of one batch; the first, in which a network is compiled, does not count."""
+    size = generator.batch_size if generator else 1
+    batch = [record for _, record in itertools.islice(readable(records, range(len(records))), size)]
+    if not batch:
+        raise UserError("there are no images to score")
+    seconds = []
+    for _ in range(TIMED + 1):
         start = time.perf_counter()
         if generator:
-            results = generator(*(np.stack([record[name] for record in batch]) for name in ("masked", "mask")))
+            _generated(generator, batch)
         else:
-            results = [BASELINES[method](record) for record in batch]
+            BASELINES[method](batch[0])
         seconds.append((time.perf_counter() - start) / len(batch))
-        for record, raw in zip(batch, results, strict=True):
-            put_back = {"put_back": np.where(record["mask"] > 127, raw, record["masked"])} if generator else {}
-            yield record, {method: raw} | put_back
+    return float(np.median(seconds[1:]))
 
 
 def _write_images(folder: Path, number: int, record: Record, predictions: Predictions) -> str:

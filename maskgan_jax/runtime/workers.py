@@ -7,6 +7,7 @@ import concurrent.futures
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
@@ -72,7 +73,11 @@ def _mapped_by_processes(function: Callable[[Item], Result], items: Iterable[Ite
 
 
 def _set_up_worker() -> None:
-    """Uses one thread, leaves Ctrl-C to the parent process, and ends when that does."""
+    """Uses one thread of OpenCV and the CPU, leaves Ctrl-C to the parent process, and ends when that does."""
     cv2.setNumThreads(1)
+    # The parent has the accelerators. JAX looks there when it is imported, which may have happened.
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    if "jax" in sys.modules:
+        sys.modules["jax"].config.update("jax_platforms", "cpu")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()

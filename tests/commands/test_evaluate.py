@@ -17,7 +17,7 @@ def test_without_a_network(data_dir, tmp_path, capsys):
     [
         *(
             (["--method=dlib", flag], "is for mask removers")
-            for flag in ("--examples=E.png", "--pictures=P", "--lpips_heads=H", "--metrics=seam")
+            for flag in ("--examples=E.png", "--pictures=P", "--lpips_heads=H", "--metrics=seam", "--workers=2")
         ),
         (["--workdir=LANDMARKS", "--pictures=P"], "is for mask removers"),
         (["--method=telea", "--workdir=LANDMARKS", "--examples=E.png"], "is for mask removers"),

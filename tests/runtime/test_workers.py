@@ -1,3 +1,5 @@
+import os
+
 import cv2
 import pytest
 
@@ -25,6 +27,12 @@ def run_out_of_memory(_):
 def test_lack_of_memory(workers):
     with pytest.raises(UserError, match="memory.*; use fewer --workers"):
         list(mapped(run_out_of_memory, [0], workers))
+
+
+def test_accelerators_are_left_to_the_parent(monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "tpu")
+    assert list(mapped(os.getenv, ["JAX_PLATFORMS"] * 3, 2)) == ["cpu"] * 3
+    assert os.environ["JAX_PLATFORMS"] == "tpu"
 
 
 def test_number_of_workers(monkeypatch):
