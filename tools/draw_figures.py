@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from maskgan_jax.data.grid import labelled_grid
 from maskgan_jax.data.masked_faces.reader import load_split, readable
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import write_png
-from maskgan_jax.metrics.baselines import telea
-from maskgan_jax.networks.face_network import FaceNetwork
+from maskgan_jax.metrics.evaluation import BASELINES, generator_for
 from maskgan_jax.networks.stored import checkpoint_of
 
 Record = dict[str, Any]
@@ -43,12 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if flags.faces < 1 or flags.people < 0:
         raise UserError(f"--faces={flags.faces} --people={flags.people}: give at least 1 face, and no less than 0 people")
     records = load_split(flags.data_dir, "test")
-    systems: dict[str, System] = {"masked": lambda record: record["masked"], "Telea": _telea}
-    systems |= {name: _generator(flags.runs / name) for name in flags.systems.split(",")}
+    systems: dict[str, System] = {"masked": BASELINES["input"], "Telea": BASELINES["telea"]}
+    systems |= {name: _generator(flags.runs / name, flags.data_dir) for name in flags.systems.split(",")}
     systems["real"] = lambda record: record["real"]
 
     by_source, by_person = defaultdict(list), defaultdict(dict)
-    for number, record in readable(records, range(len(records))):
+    for number, record in readable(records, tqdm(range(len(records)), "look for people", unit="face")):
         by_source[record["source"]].append(number)
         if record["expression"]:
             by_person[record["identity"]].setdefault(record["expression"], number)
@@ -70,12 +70,8 @@ def figure(records: Sequence[Record], shown: Mapping[int, str], systems: Mapping
     return labelled_grid(rows, list(systems), captions=list(shown.values()))
 
 
-def _telea(record: Record) -> np.ndarray:
-    return telea(record["masked"], record["mask"])
-
-
-def _generator(workdir: Path) -> System:
-    network = FaceNetwork(checkpoint_of(workdir, "last"), "unmask", batch_size=1)
+def _generator(workdir: Path, data_dir: str) -> System:
+    network = generator_for(checkpoint_of(workdir, "last"), data_dir)
     return lambda record: network(record["masked"][None], record["mask"][None])[0]
 
 

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from maskgan_jax.errors import UserError, exit_code
-from maskgan_jax.files import replacing, write_text
+from maskgan_jax.files import check_writable, replacing, write_text
 
 SAMPLES = 2000
 # Scores, what they are called, how they are written, and whether less is better.
@@ -100,28 +100,41 @@ def collect(runs: Path, long: Path | None = None) -> dict[str, Any]:
             of_first = of_first or images
             if images != of_first:
                 raise UserError(f"{path} is of other images than those of other systems; delete it and score again")
-            system = {key: scores[key] for key in ("seconds_per_image", "parameters") if key in scores}
+            system = {"seconds_per_image": scores["seconds_per_image"], "parameters": scores.get("parameters")}
             system["raw"] = _columns(scores["images"], COLUMNS)
             system["composite"] = _columns(_composite(scores)["images"], COLUMNS | MORE_COLUMNS)
-            others = {other.stem.removeprefix("scores_"): _read(other) for other in folders[name].glob("scores_*.json")}
-            system["others"] = {other: _composite(means)["mse_masked"] for other, means in sorted(others.items())}
+        system["others"] = {}
+        for other in sorted(folders[name].glob("scores_*.json")):
+            with _naming(other):
+                system["others"][other.stem.removeprefix("scores_")] = _composite(_read(other))["mse_masked"]
         collected["systems"][name] = system
         if (folders[name] / "metrics.jsonl").is_file():
             collected["curves"][name] = _curves(folders[name])
     if not of_first:
         raise UserError(f"{runs} has no scores of mask removers; run the experiment first")
     collected["images"] = of_first
-    for folder in (runs / "proposed", *([long / "proposed"] if long else [])):
-        if (folder / "scores.json").is_file():
-            config = _read(folder / "config.json")
-            title = f"{config['data']['size']} px, width {config['generator']['width']}"
-            ends = {path: int(path.stem.removeprefix("epoch_")) for path in folder.glob("epoch_*.json")}
-            ends[folder / "scores.json"] = round(config["training"]["epochs"])
-            by_epoch = {epoch: _read(path) for path, epoch in sorted(ends.items(), key=lambda item: item[1])}
-            collected["epochs"][title] = {
-                str(epoch): {column: scores[column] for column in COLUMNS} for epoch, scores in by_epoch.items()
-            }
+    for folder in (runs, *([long] if long else [])):
+        collected["epochs"].update(_epochs(folder / "proposed"))
     return collected
+
+
+def _epochs(workdir: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """{size and width of a run: {epoch: means of the raw output}}; none of a folder without scores."""
+    if not (workdir / "scores.json").is_file():
+        return {}
+    config = _read(workdir / "config.json")
+    with _naming(workdir / "config.json"):
+        title = f"{config['data']['size']} px, width {config['generator']['width']}"
+        ends = {round(config["training"]["epochs"]): workdir / "scores.json"}
+    for path in workdir.glob("epoch_*.json"):
+        with _naming(path):
+            ends[int(path.stem.removeprefix("epoch_"))] = path
+    means = {}
+    for epoch, path in sorted(ends.items()):
+        with _naming(path):
+            scores = _read(path)
+            means[str(epoch)] = {column: scores[column] for column in COLUMNS}
+    return {title: means}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -163,10 +176,11 @@ def _columns(
 
 def _curves(workdir: Path) -> dict[str, list[list[float]]]:
     """{curve: [epochs, values]} of a run's log."""
-    config = _read(workdir / "config.json")
+    with _naming(workdir / "config.json"):
+        length = _read(workdir / "config.json")["training"]["epochs"]
     with _naming(workdir / "metrics.jsonl"):
         lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-        epochs_per_step = config["training"]["epochs"] / lines[-1]["step"]
+        epochs_per_step = length / lines[-1]["step"]
         curves: dict[str, list[list[float]]] = {}
         for line in lines:
             for name in CURVES:
@@ -260,12 +274,12 @@ def drops(collected: Mapping[str, Any]) -> Iterator[str]:
 
 
 def costs(collected: Mapping[str, Any]) -> Iterator[str]:
-    """Milliseconds a picture, and millions of weights."""
-    yield "| system | ms a picture | million weights |"
+    """Milliseconds a picture where all others were measured, and millions of weights."""
+    yield "| system | ms a picture, in batches of 8; OpenCV's one by one | million weights |"
     yield "|---|--:|--:|"
     for name, system in collected["systems"].items():
         if name != "input":
-            weights = f"{system['parameters'] / 1e6:.2f}" if "parameters" in system else ""
+            weights = f"{system['parameters'] / 1e6:.2f}" if system["parameters"] else ""
             yield f"| {name} | {1e3 * system['seconds_per_image']:.1f} | {weights} |"
 
 
@@ -338,12 +352,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--long", type=Path, metavar="RUNS", help="that of its experiment `table_1`")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.md")
     flags = parser.parse_args(arguments)
+    if flags.out.suffix != ".md":
+        raise UserError(f"--out={flags.out}: give a name that ends in .md, as FILE.json and FILE.png are written beside it")
+    if flags.long and not (flags.long / "proposed" / "scores.json").is_file():
+        raise UserError(
+            f"--long={flags.long}: there is no proposed/scores.json; give the folder of `run_experiment.py table_1`"
+        )
+    if flags.long and flags.runs.is_file():
+        raise UserError("--long is read when scores are collected, and FILE.json has them already; leave it out")
     if not importlib.util.find_spec("matplotlib"):
         raise UserError("the figure needs matplotlib: pip install 'maskgan_jax[study]'")
     collected = _read(flags.runs) if flags.runs.is_file() else collect(flags.runs, flags.long)
     with _naming(flags.runs):
         page = report(collected)
-    above = flags.out.read_text(encoding="utf-8") if flags.out.is_file() else "# The paper's experiment\n\n" + TABLES
+    check_writable(flags.out)
+    above = flags.out.read_bytes().decode(errors="replace") if flags.out.is_file() else "# The paper's experiment\n\n" + TABLES
     if TABLES not in above:
         raise UserError(f"{flags.out} is no page of this tool; give another --out, or delete it")
     draw_curves(flags.out.with_suffix(".png"), collected["curves"])

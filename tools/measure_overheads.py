@@ -4,7 +4,7 @@
 
 C1 and C2: steps with and without them in turn, the median of the ratios. The rest: a short run, in which each part is timed
 several times and counted as often as it comes in an epoch at the config's own intervals. A checkpoint counts until it is
-wholly written, although most of that goes on in the background.
+whole, which a run waits for on a disk.
 """
 
 from __future__ import annotations

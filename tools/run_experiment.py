@@ -38,6 +38,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from maskgan_jax.config import read_config
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import replacing
 
@@ -146,16 +147,16 @@ def report_paper(out: Path, scores: Mapping[str, dict[str, Any]]) -> Iterator[st
     yield "| system | " + " | ".join(columns) + " |"
     yield "|---|" + "--:|" * len(columns)
     for name, of_run in scores.items():
-        if columns[0] in of_run:
-            yield f"| {name} | " + " | ".join(f"{of_run[column]:.4g}" for column in columns) + " |"
+        early = sorted((out / name).glob("epoch_*.json"), key=lambda path: int(path.stem.partition("_")[2]))
+        for title, means in [*((f"{name}, {path.stem}", read_json(path)) for path in early), (name, of_run)]:
+            if columns[0] in means:
+                yield f"| {title} | " + " | ".join(f"{means[column]:.4g}" for column in columns) + " |"
 
 
 def large_batches(data_dir: Path, out: Path) -> Runs:
     """Batches with every scaling, with two seeds: with warm-up, large ones without it, and all with batch norm."""
     del out
-    splits = read_json(data_dir / "card.json").get("splits", {})
-    if "train" not in splits:
-        raise UserError(f"{data_dir / 'card.json'} tells of no training split; build the data set again")
+    records = _training_records(data_dir)
     runs = {}
     variants = [("instance", True), ("instance", False), ("batch", True)]
     for (norm, warmup), seed in itertools.product(variants, (0, 1)):
@@ -164,7 +165,7 @@ def large_batches(data_dir: Path, out: Path) -> Runs:
                 continue  # The same for all.
             if not warmup and batch <= SCALING_BATCH:
                 continue  # Warm-up is for learning rates that were raised.
-            steps_per_epoch = splits["train"]["records"] // batch
+            steps_per_epoch = records // batch
             steps = EPOCHS * steps_per_epoch
             name = f"{norm}_{'warmup' if warmup else 'cold'}_{scaling}_{batch}_seed{seed}"
             flags = [
@@ -333,14 +334,16 @@ def train_and_score(run: Run, tests: Mapping[str, Path], workdir: Path) -> None:
     for epoch in run.epochs:
         scores = workdir / f"epoch_{epoch}.json"
         if not scores.is_file():
-            step = epoch * _steps_per_epoch(workdir, tests[""])
+            step = epoch * (_training_records(tests[""]) // read_config(workdir / "config.json").input.batch_size)
             flags = [f"--workdir={workdir}", f"--step={step}", f"--data_dir={tests['']}", f"--out={scores}"]
             _maskgan(["evaluate", *run.evaluate, *flags])
 
 
-def _steps_per_epoch(workdir: Path, data_dir: Path) -> int:
-    batch = read_json(workdir / "config.json")["input"]["batch_size"]
-    return read_json(data_dir / "card.json")["splits"]["train"]["records"] // batch
+def _training_records(data_dir: Path) -> int:
+    splits = read_json(data_dir / "card.json").get("splits", {})
+    if "train" not in splits:
+        raise UserError(f"{data_dir / 'card.json'} tells of no training split; build the data set again")
+    return splits["train"]["records"]
 
 
 def _maskgan(arguments: Sequence[str]) -> None:

@@ -5,8 +5,9 @@
     maskgan evaluate --data_dir=DATA --workdir=FOLDER/generator.safetensors --out=scores.json
 
 Initial weights, batches and their order, learning rates and the number of steps are the run's, by the config in its workdir;
-only dropout is drawn by PyTorch. Writes `generator.safetensors`, `metrics.jsonl` with the terms of the loss at the run's steps,
-and `losses.png`, both curves of each term over each other. For the U-Net and PatchGAN of the paper, in float32.
+only dropout is drawn by PyTorch. Writes `generator.safetensors`, `terms.json` with the terms of the loss, means over the steps
+between two lines of the run's log, and `losses.png`, both curves of each term over each other. For the paper's networks, in
+float32.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from maskgan_jax.config import read_config
 from maskgan_jax.data.masked_faces.reader import load_split
 from maskgan_jax.data.pipeline import training_batches
 from maskgan_jax.errors import UserError, exit_code
-from maskgan_jax.files import check_writable, replacing, write_text
+from maskgan_jax.files import check_writable, replacing, write_json
 from maskgan_jax.networks.safetensors import save_safetensors
 from maskgan_jax.networks.stored import load_network
 from maskgan_jax.training.gan import GAN
@@ -61,13 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise UserError(f"this needs {module}: pip install 'maskgan_jax[{extra}]'")
     theirs = read_curves(flags.run / "metrics.jsonl")
     check_writable(flags.out / "generator.safetensors")
-    variables, ours = train(config, flags.data_dir)
+    variables, ours = train(config, flags.data_dir, theirs["l1"][0])
     save_safetensors(flags.out / "generator.safetensors", variables, config.to_dict())
-    lines = [
-        {"step": step, "phase": "train"} | {name: values[place] for name, (_, values) in ours.items()}
-        for place, step in enumerate(next(iter(ours.values()))[0])
-    ]
-    write_text(flags.out / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    write_json(flags.out / "terms.json", ours)
     draw(flags.out / "losses.png", {"JAX": theirs, "PyTorch": ours})
     print(f"network, terms of the loss and their curves are in {flags.out}")
 
@@ -77,7 +74,11 @@ def check(config: ConfigDict) -> None:
     alike = {
         "task": "unmask",
         "generator.architecture": "unet",
+        "generator.norm": "instance",
+        "generator.upsampling": "transposed",
+        "generator.inpaints": False,
         "generator.weights": "",
+        "discriminator.norm": "instance",
         "discriminator.augment": False,
         "losses.perceptual": 0.0,
         "losses.perceptual_vgg": 0.0,
@@ -87,6 +88,7 @@ def check(config: ConfigDict) -> None:
         "optimizer.ema": 0.0,
         "optimizer.accumulate": 1,
         "training.compute": "float32",
+        "training.not_finite": "stop",
     }
     for name, value in alike.items():
         section, _, field = name.rpartition(".")
@@ -95,8 +97,12 @@ def check(config: ConfigDict) -> None:
             raise UserError(f"the run has {name}={found!r}; the step in PyTorch is for {value!r} only")
 
 
-def train(config: ConfigDict, data_dir: str) -> tuple[Mapping, Curves]:
-    """The variables of the generator after the run, and the means of each term between two lines of the log."""
+def train(config: ConfigDict, data_dir: str, logged: Sequence[int]) -> tuple[Mapping, Curves]:
+    """The variables of the generator after the run, and the means of each term up to each of the steps `logged`.
+
+    Raises:
+      UserError: the data set or the landmark network is missing or does not fit, or the log does not end where the run does.
+    """
     import torch
 
     from maskgan_jax.pytorch import convert, networks
@@ -108,6 +114,8 @@ def train(config: ConfigDict, data_dir: str) -> tuple[Mapping, Curves]:
 
     records = load_split(data_dir, "train")
     steps = config.training.steps or math.ceil(config.training.epochs * max(1, len(records) // config.input.batch_size))
+    if logged[-1] != steps:
+        raise UserError(f"the run has {steps} steps, and its log ends with step {logged[-1]}; let it come to its end first")
     # As training/loop.py begins.
     init_key, _ = jax.random.split(jax.random.key(config.seed))
     params = jax.jit(lambda key: create_state(GAN(config), config, steps, key))(init_key).params
@@ -116,17 +124,25 @@ def train(config: ConfigDict, data_dir: str) -> tuple[Mapping, Curves]:
     discriminator = load(networks.create_discriminator(config), discriminator_state)
     landmark_net = None
     if config.losses.contour:
-        variables = load_network(config.landmark_net.weights, "landmarks").variables
-        landmark_net = load(networks.create_landmark_net(config), convert.landmark_net_to_pytorch(variables))
+        stored = load_network(config.landmark_net.weights, "landmarks")
+        if stored.description.size != config.data.size:
+            raise UserError(
+                f"{config.landmark_net.weights} is for faces of {stored.description.size} px; the run needs its size"
+            )
+        with_width = config.copy_and_resolve_references()
+        with_width.landmark_net.width = stored.config["landmark_net"]["width"]
+        state = convert.landmark_net_to_pytorch(stored.variables)
+        landmark_net = load(networks.create_landmark_net(with_width), state)
     torch.manual_seed(config.seed)
     step_of_run = create_train_step(config, generator, discriminator, landmark_net, rate=learning_rate(config, steps))
 
     curves: Curves = {}
+    ends = set(logged)
     pending: list[dict[str, torch.Tensor]] = []
     batches = training_batches(records, config)
     for step, batch in zip(tqdm(range(1, steps + 1), "train with PyTorch", unit="step"), batches, strict=False):
         pending.append(step_of_run({name: array for name, array in batch.items() if name != "index"}))
-        if step % config.training.log_every == 0 or step == steps:
+        if step in ends:
             for name in pending[0]:
                 places, values = curves.setdefault(name, ([], []))
                 places.append(step)
@@ -147,6 +163,8 @@ def read_curves(path: Path) -> Curves:
                 values.append(line[name])
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f"cannot read {path} ({error}); give the workdir of a run of maskgan train") from error
+    if "l1" not in curves:
+        raise UserError(f"{path} has no steps of a mask remover; give the workdir of a run of maskgan train")
     return curves
 
 

@@ -84,7 +84,7 @@ def evaluate(
     if method == "ours" and workdir is None:
         raise UserError("the method 'ours' needs a workdir: the folder of a training run, or an exported network")
     records = load_split(data_dir, split)
-    generator = _generator(workdir, data_dir) if method == "ours" else None
+    generator = generator_for(workdir, data_dir) if method == "ours" else None
     # Before there are other processes.
     cost: dict[str, Any] = {"seconds_per_image": _seconds_per_image(method, generator, records)}
     if generator is not None:
@@ -122,7 +122,7 @@ def write_examples(
       UserError: no such network, data set or split, all records taken are damaged, or the file cannot be written.
     """
     records = load_split(data_dir, split)
-    generator = _generator(workdir, data_dir)
+    generator = generator_for(workdir, data_dir)
     numbers = np.linspace(0, len(records) - 1, min(count, len(records))).astype(int)
     chosen = [record for _, record in readable(records, numbers)]
     if not chosen:
@@ -135,7 +135,7 @@ def write_examples(
     write_png(path, labelled_grid(rows, ["masked", "Telea", "output", "put back", "real"], columns=3))
 
 
-def _generator(path: str | Path, data_dir: str | Path) -> FaceNetwork:
+def generator_for(path: str | Path, data_dir: str | Path) -> FaceNetwork:
     """The generator to score on a data set. Raises UserError if there is none, or it is for other squares."""
     generator = FaceNetwork(path, "unmask")
     zoom = zoom_of(data_dir)

@@ -6,6 +6,7 @@ from maskgan_jax.data.masked_faces.reader import load_split
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import read_image
 from maskgan_jax.metrics.baselines import telea
+from maskgan_jax.networks.face_network import FaceNetwork
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +15,7 @@ def tool(load_tool):
 
 
 def test_rows_have_a_face_as_every_system_shows_it(tool, data_dir, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(tool, "_generator", lambda workdir: lambda record: 255 - record["masked"])
+    monkeypatch.setattr(tool, "_generator", lambda *_: lambda record: 255 - record["masked"])
     tool.main([str(tmp_path), f"--data_dir={data_dir}", f"--out={tmp_path}", "--systems=a,b", "--people=1"])
     records = [dict(record) for record in load_split(data_dir, "test")]
     side = len(records[0]["real"])
@@ -36,6 +37,13 @@ def test_rows_have_a_face_as_every_system_shows_it(tool, data_dir, tmp_path, mon
     assert len(read_image(tmp_path / "expressions_1.png")) == HEADING + most * (HEADING + side)
     assert f"expressions_1.png: {most} faces" in capsys.readouterr().out
     assert not (tmp_path / "expressions_2.png").exists()
+
+
+def test_a_network_draws_the_face_of_a_record(tool, data_dir, tmp_path, monkeypatch, generator_file):
+    monkeypatch.setattr(tool, "checkpoint_of", lambda workdir, step: generator_file)
+    record = load_split(data_dir, "test")[0]
+    expected = FaceNetwork(generator_file, "unmask")(record["masked"][None])[0]
+    np.testing.assert_array_equal(tool._generator(tmp_path, data_dir)(record), expected)
 
 
 def test_a_network_of_a_run(tool, data_dir, tmp_path):

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -139,6 +140,31 @@ def test_a_file_of_something_else(tool, runs, tmp_path, content):
         tool.main([str(runs), f"--out={tmp_path / 'results.md'}"])
     with pytest.raises(UserError, match="scores.json has no scores"):
         tool.main([str(runs / "pix2pix" / "scores.json"), f"--out={tmp_path / 'results.md'}"])
+
+
+@pytest.mark.parametrize("name", ["proposed/epoch_2.json", "proposed/config.json", "pix2pix/scores_unseen.json"])
+@pytest.mark.parametrize("content", ["", "[]", "{}"])
+def test_the_damaged_file_is_named(tool, runs, tmp_path, name, content):
+    (runs / name).write_text(content)
+    with pytest.raises(UserError, match=f"{name} has no scores"):
+        tool.main([str(runs), f"--out={tmp_path / 'results.md'}"])
+    assert not (tmp_path / "results.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["RUNS", "--out=results.json"], "give a name that ends in .md"),
+        (["RUNS", "--out=results.md", "--long=nowhere"], "--long=nowhere: there is no proposed/scores.json"),
+        (["RUNS/pix2pix/scores.json", "--out=results.md", "--long=RUNS"], "FILE.json has them already"),
+    ],
+)
+def test_flags_that_are_of_no_use(tool, runs, tmp_path, monkeypatch, flags, message):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(UserError, match=message):
+        tool.main([flag.replace("RUNS", str(runs)) for flag in flags])
+    assert not list(Path().iterdir())
 
 
 def test_nothing_to_report(tool, tmp_path):

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from ml_collections import ConfigDict
 
 from maskgan_jax.config import load_config
 from maskgan_jax.errors import UserError
@@ -79,7 +80,7 @@ def test_runs_are_trained_scored_and_not_done_again(tool, data_dir, tmp_path, mo
 def test_epochs_are_scored_too(tool, data_dir, tmp_path, monkeypatch):
     folder = tmp_path / "proposed"
     folder.mkdir()
-    (folder / "config.json").write_text('{"input": {"batch_size": 3}}')
+    monkeypatch.setattr(tool, "read_config", lambda path: ConfigDict({"input": {"batch_size": 3}}))
     done = []
     monkeypatch.setattr(tool, "_maskgan", done.append)
     run = tool.paper(data_dir, tmp_path)["proposed"]
@@ -142,8 +143,15 @@ def test_the_papers_systems_differ_in_what_they_are_named_for(tool, tmp_path):
 
 def test_report_of_the_paper(tool, tmp_path):
     scores = dict(zip(("mse_masked", "psnr", "ssim", "st_lpips"), (1234.5, 25.123, 0.9, 0.05), strict=True))
+    (tmp_path / "pix2pix").mkdir()
+    for epoch in (30, 6):
+        (tmp_path / "pix2pix" / f"epoch_{epoch}.json").write_text(json.dumps(scores | {"psnr": float(epoch)}))
     lines = list(tool.report_paper(tmp_path, {"landmarks": {"error": 1.0}, "pix2pix": scores}))
-    assert lines[2:] == ["| pix2pix | 1234 | 25.12 | 0.9 | 0.05 |"]
+    assert lines[2:] == [
+        "| pix2pix, epoch_6 | 1234 | 6 | 0.9 | 0.05 |",
+        "| pix2pix, epoch_30 | 1234 | 30 | 0.9 | 0.05 |",
+        "| pix2pix | 1234 | 25.12 | 0.9 | 0.05 |",
+    ]
 
 
 @pytest.mark.parametrize("test", ["unseen", "unseen=/nowhere", "=/nowhere"])

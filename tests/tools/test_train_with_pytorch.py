@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 
@@ -14,14 +15,15 @@ def tool(load_tool):
 
 
 @pytest.fixture(scope="module")
-def run(make_config, data_dir, tmp_path_factory):
-    """A run of a few steps, without dropout, with a rate that falls, and all its terms of the loss in its log."""
+def run(make_config, data_dir, landmark_file, tmp_path_factory):
+    """A run of a few steps, without dropout, with a rate that falls, all terms, and a log at uneven steps."""
     config = make_config()
     config.generator.dropout = 0.0
+    config.losses.contour = 0.1
+    config.landmark_net.weights = str(landmark_file)
     config.optimizer.learning_rate = 2e-3
     config.optimizer.constant = 0.2
-    config.training.steps = 6
-    config.training.log_every = 1
+    config.training.update(steps=7, log_every=2, validate_every=3, checkpoint_every=7)
     folder = tmp_path_factory.mktemp("run")
     train(config, data_dir, folder)
     return folder
@@ -31,18 +33,18 @@ def test_terms_of_every_step_and_the_network_are_ours(tool, run, data_dir, tmp_p
     pytest.importorskip("torch")
     out = tmp_path / "pytorch"
     tool.main([str(run), f"--data_dir={data_dir}", f"--out={out}"])
-    ours, theirs = (tool.read_curves(folder / "metrics.jsonl") for folder in (run, out))
-    assert ours.keys() == theirs.keys() == {"discriminator", "adversarial", "l1", "masked"}
+    ours, theirs = tool.read_curves(run / "metrics.jsonl"), json.loads((out / "terms.json").read_text())
+    assert ours.keys() == {"discriminator", "adversarial", "l1", "masked", "contour"} == theirs.keys() - {"generator"}
     for name, (steps, values) in ours.items():
-        assert steps == theirs[name][0] == [1, 2, 3, 4, 5, 6]
+        assert steps == theirs[name][0] == [2, 3, 4, 6, 7]
         # They drift apart from the last digit on. Another batch or rate would show at once.
         assert values == pytest.approx(theirs[name][1], rel=2e-3), name
         assert len({f"{value:.3g}" for value in values}) > 3, name
-    last = str(run / "checkpoints" / "6")
+    last = str(run / "checkpoints" / "7")
     scores = [evaluate("ours", data_dir, workdir=network) for network in (last, out / "generator.safetensors")]
     assert scores[0]["mse_masked"] == pytest.approx(scores[1]["mse_masked"], rel=5e-3)
     height, width, _ = read_image(out / "losses.png").shape
-    assert (width, height) == (4 * 320, 256)
+    assert (width, height) == (5 * 320, 256)
     assert f"are in {out}" in capsys.readouterr().out
 
 
@@ -52,6 +54,9 @@ def test_terms_of_every_step_and_the_network_are_ours(tool, run, data_dir, tmp_p
         ({"optimizer": {"ema": 0.9}}, "the run has optimizer.ema=0.9; the step in PyTorch is for 0.0 only"),
         ({"task": "landmarks"}, "the run has task='landmarks'"),
         ({"generator": {"architecture": "residual"}}, "the run has generator.architecture='residual'"),
+        ({"generator": {"inpaints": True}}, "the run has generator.inpaints=True"),
+        ({"generator": {"upsampling": "nearest"}}, "the run has generator.upsampling='nearest'"),
+        ({"discriminator": {"norm": "batch"}}, "the run has discriminator.norm='batch'"),
     ],
 )
 def test_what_pytorch_does_not_do(tool, run, data_dir, tmp_path, changes, message):
@@ -69,3 +74,15 @@ def test_a_log_that_cannot_be_read(tool, tmp_path):
         (tmp_path / "metrics.jsonl").write_text(content)
         with pytest.raises(UserError, match=r"cannot read .*metrics.jsonl"):
             tool.read_curves(tmp_path / "metrics.jsonl")
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "phase": "validation"}')
+    with pytest.raises(UserError, match="has no steps of a mask remover"):
+        tool.read_curves(tmp_path / "metrics.jsonl")
+
+
+def test_a_run_that_is_not_finished(tool, run, data_dir, tmp_path):
+    pytest.importorskip("torch")
+    shutil.copy(run / "config.json", tmp_path)
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines[:2]))
+    with pytest.raises(UserError, match="the run has 7 steps, and its log ends with step 3; let it come to its end first"):
+        tool.main([str(tmp_path), f"--data_dir={data_dir}", f"--out={tmp_path / 'out'}"])
