@@ -47,15 +47,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     systems |= {name: _generator(flags.runs / name, flags.data_dir) for name in flags.systems.split(",")}
     systems["real"] = lambda record: record["real"]
 
-    by_source, by_person = defaultdict(list), defaultdict(dict)
+    by_source, by_person, captions = defaultdict(list), defaultdict(dict), {}
     for number, record in readable(records, tqdm(range(len(records)), "look for people", unit="face")):
         by_source[record["source"]].append(number)
+        captions[number] = f"{record['source']}, {record['mask_type']}"
         if record["expression"]:
             by_person[record["identity"]].setdefault(record["expression"], number)
     figures = {"faces": {}}
-    for source, numbers in sorted(by_source.items()):
+    for _, numbers in sorted(by_source.items()):
         for place in np.linspace(0, len(numbers), flags.faces, endpoint=False).astype(int):
-            figures["faces"][numbers[place]] = source
+            figures["faces"][numbers[place]] = captions[numbers[place]]
     people = sorted(by_person, key=lambda person: (-len(by_person[person]), person))[: flags.people]
     for place, person in enumerate(people, 1):
         figures[f"expressions_{place}"] = {number: expression for expression, number in sorted(by_person[person].items())}
