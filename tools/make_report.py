@@ -253,7 +253,7 @@ def by_label(systems: Mapping[str, Scores], label: str) -> Iterator[str]:
     """The MSE in the mask by source, or by another label."""
     groups = sorted(set(next(iter(systems.values())).labels[label]))
     first = next(iter(systems.values())).labels[label]
-    yield "| system | " + " | ".join(f"{group} ({(first == group).sum()})" for group in groups) + " |"
+    yield "| system | " + " | ".join(f"{group or 'none'} ({(first == group).sum()})" for group in groups) + " |"
     yield "|---|" + "--:|" * len(groups)
     for name, scores in systems.items():
         means = [np.nanmean(scores.values["mse_masked"][scores.labels[label] == group]) for group in groups]
@@ -319,7 +319,7 @@ def report(collected: Mapping[str, Any]) -> str:
         parts += [["", f"## MSE in the mask by {title}", ""], by_label(composite, label)]
     if any(system["others"] for system in collected["systems"].values()):
         parts += [["", "## Masks unlike those trained on: MSE in the mask, and over that on own masks", ""], drops(collected)]
-    if collected["epochs"]:
+    if any(len(of_run) > 1 for of_run in collected["epochs"].values()):
         parts += [["", "## Table 1: the proposed method by epochs", ""], by_epoch(collected["epochs"])]
     return "\n".join(line for part in parts for line in part) + "\n"
 
