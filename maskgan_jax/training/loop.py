@@ -28,7 +28,7 @@ from maskgan_jax.networks.run_checkpoints import latest
 from maskgan_jax.runtime import signals
 from maskgan_jax.runtime.chips import chip_of
 from maskgan_jax.runtime.distributed import must_stop
-from maskgan_jax.storage import is_remote, path_of
+from maskgan_jax.storage import path_of
 from maskgan_jax.training import checkpoints, resuming
 from maskgan_jax.training.abstract import count_flops
 from maskgan_jax.training.gan import GAN
@@ -228,8 +228,6 @@ def _run(
             if saves:
                 best.wait_until_finished()  # Or a run killed now would go on from here without its best network.
                 checkpoints.save_state(saved, state, config, batches)
-                if not is_remote(workdir):  # So that a kill never costs more steps than lie between two checkpoints.
-                    saved.wait_until_finished()
                 wall_time.spent("checkpoint")
             if logs or stops:
                 writer.write_json("wall_time.json", wall_time.as_json(done))

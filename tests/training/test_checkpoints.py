@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import grain
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from etils import epath
 
@@ -131,6 +132,30 @@ def test_full_disk_says_what_is_needed(tmp_path, config, monkeypatch):
         pytest.raises(UserError, match="needs 2 MB, 0 MB free; the ones"),
     ):
         checkpoints.save_state(manager, state_at(1), config, numbers())
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_what_took_too_long_by_a_clock_that_leapt_is_written_again_once(tmp_path, config, monkeypatch, capfd, failures):
+    save, tries = ocp.CheckpointManager.save, []
+
+    def save_late(*arguments, **options):
+        tries.append(None)
+        if len(tries) <= failures:
+            raise TimeoutError("Timed out after 86400.03 seconds.")
+        return save(*arguments, **options)
+
+    with checkpoints.open_checkpoints(tmp_path, 3) as manager:
+        checkpoints.save_state(manager, state_at(1), config, numbers())
+        monkeypatch.setattr(ocp.CheckpointManager, "save", save_late)
+        if failures == 1:
+            checkpoints.save_state(manager, state_at(2), config, numbers())
+        else:
+            with pytest.raises(UserError, match=r"step 2 .* took too long to write \(Timed out after 86400.03 seconds.\)"):
+                checkpoints.save_state(manager, state_at(2), config, numbers())
+    assert len(tries) == 2 and steps_in(tmp_path / "checkpoints") == [1, 2][: 3 - failures]
+    assert (
+        "writing the checkpoint of step 2 took too long by the computer's clock; it is written again" in capfd.readouterr().out
+    )
 
 
 def test_lock_is_for_one_run_and_ends_with_it(tmp_path):
