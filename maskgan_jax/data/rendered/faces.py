@@ -74,8 +74,10 @@ class PosedFace(NamedTuple):
     rng: np.random.Generator
 
 
-def pose_face(index: int, seed: int, size: int = 320) -> PosedFace:
+def pose_face(index: int, seed: int, size: int = 320, expression: str | None = None) -> PosedFace:
     """The person, expression and pose of an image: the fast part of `render_face`, with the same arguments and errors."""
+    if expression not in (None, *EXPRESSIONS):
+        raise UserError(f"faces are rendered {', '.join(EXPRESSIONS)}; there is no expression {expression!r}")
     if index < 0 or seed < 0:
         raise UserError(f"a rendered face needs an index and a seed of at least 0, not {index} and {seed}")
     if size < 64:
@@ -83,7 +85,8 @@ def pose_face(index: int, seed: int, size: int = 320) -> PosedFace:
     number = index // IMAGES_PER_IDENTITY
     person = draw_person(np.random.default_rng([seed, 0, number]))
     rng = np.random.default_rng([seed, 1, index])
-    expression = str(rng.choice(list(EXPRESSIONS)))
+    drawn = str(rng.choice(list(EXPRESSIONS)))
+    expression = expression or drawn
     points = express(person.landmarks, expression, rng)
 
     scale = size / 320 * rng.uniform(0.96, 1.06)
@@ -95,7 +98,7 @@ def pose_face(index: int, seed: int, size: int = 320) -> PosedFace:
     return PosedFace(person, points, head, body, landmarks, f"rendered_{seed}_{number:06d}", expression, rng)
 
 
-def render_face(index: int, seed: int, size: int = 320) -> RenderedFace:
+def render_face(index: int, seed: int, size: int = 320, expression: str | None = None) -> RenderedFace:
     """Renders image number `index` of an unlimited collection.
 
     Each pair of images (0 and 1, 2 and 3, ...) shows one person, with different pose, expression, light, clothes and
@@ -105,11 +108,12 @@ def render_face(index: int, seed: int, size: int = 320) -> RenderedFace:
       index: number of the image, at least 0.
       seed: which collection, at least 0.
       size: side of the image in pixels, at least 64. The distance of the eyes is about a fifth of it.
+      expression: neutral, happy, sad, surprised or angry; by default one is drawn.
 
     Raises:
-      UserError: `index` or `seed` is negative, or `size` is below 64.
+      UserError: `index` or `seed` is negative, `size` is below 64, or there is no such expression.
     """
-    person, points, head, body, landmarks, identity, expression, rng = pose_face(index, seed, size)
+    person, points, head, body, landmarks, identity, expression, rng = pose_face(index, seed, size, expression)
     lamp = draw_lamp(rng)
 
     image = _paint_background(size, rng)

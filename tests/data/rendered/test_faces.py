@@ -41,6 +41,17 @@ def test_types_and_ranges(faces):
         faces[0].identity = "another"
 
 
+def test_a_given_expression(faces):
+    given = {expression: render_face(3, 7, expression=expression) for expression in ("happy", "angry", faces[3].expression)}
+    assert {name: face.expression for name, face in given.items()} == {name: name for name in given}
+    assert len({face.identity for face in given.values()}) == 1
+    np.testing.assert_array_equal(given[faces[3].expression].image, faces[3].image)
+    corners = {name: upright(face)[[48, 54], 1].mean() - upright(face)[51, 1] for name, face in given.items()}
+    assert corners["happy"] < corners["angry"]
+    with pytest.raises(UserError, match="faces are rendered neutral, .*; there is no expression 'bored'"):
+        render_face(3, 7, expression="bored")
+
+
 def test_same_arguments_same_face(faces):
     again = render_face(3, seed=7)
     np.testing.assert_array_equal(again.image, faces[3].image)
