@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import uuid
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +79,12 @@ def check_ours(workdir: Path | epath.Path) -> None:
 
 @contextlib.contextmanager
 def storing(folder: Path | epath.Path) -> Iterator[None]:
-    """Turns errors of Orbax and tensorstore that name a folder in a bucket into Unreachable; they have no own types."""
+    """Turns errors of Orbax and tensorstore that name a folder in a bucket, or take too long, into Unreachable."""
     try:
         yield
     except Exception as error:
-        if isinstance(error, UserError) or not is_remote(folder) or str(folder) not in str(error):
+        is_its = str(folder) in str(error) or isinstance(error, TimeoutError)  # They have no own types.
+        if isinstance(error, UserError) or not is_remote(folder) or not is_its:
             raise
         raise Unreachable(
             f"cannot use {folder} ({first_line(error)}); the checkpoints that were complete are whole: check the network, your "
@@ -114,6 +115,9 @@ def _options(folder: Path | epath.Path, keep: int, kept_steps: Collection[int] =
         of_bucket["atomicity_options"] = ocp.options.AtomicityOptions(ocp.options.AtomicityMode.COMMIT_FILE)
     return ocp.CheckpointManagerOptions(
         **of_bucket,
+        # On a disk a checkpoint is whole when `save` returns. Orbax's threads would also stop waiting for each other if the
+        # computer's clock leapt.
+        enable_async_checkpointing=is_remote(folder),
         preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
         # What a run that was killed left half-written.
         cleanup_tmp_directories=True,
@@ -125,39 +129,23 @@ def _options(folder: Path | epath.Path, keep: int, kept_steps: Collection[int] =
 def save_state(manager: ocp.CheckpointManager, state: TrainState, config: ConfigDict, iterator: grain.DatasetIterator) -> None:
     """Saves the state after `state.step` steps, config and iterator with it.
 
-    On a disk the checkpoint is whole then, so that a kill never costs more steps than lie between two; to a bucket it is
+    On a disk it is whole on return, so that a kill never costs more steps than lie between two checkpoints; to a bucket it is
     written in the background.
 
     Raises:
-      UserError: the disk is full, the bucket cannot be reached, another run has begun there, or writing takes too long.
+      UserError: the disk is full, the bucket cannot be reached, or another run has begun there.
     """
     check_ours(manager.directory.parent)
     _check_space(manager, state)
-    items = {
-        "state": ocp.args.StandardSave(state),
-        "config": ocp.args.JsonSave(config.to_dict()),
-        # The same in all processes, however many there are.
-        "iterator": ocp.args.JsonSave(iterator.get_state()),
-    }
-    _save(manager, int(state.step), items)
-
-
-def _save(manager: ocp.CheckpointManager, step: int, items: Mapping[str, ocp.args.CheckpointArgs]) -> None:
-    # Orbax measures its patience by the clock of the wall. If that jumps ahead, as after a laptop has slept, a second try does;
-    # several processes would have to begin it together.
-    for is_last in (True,) if jax.process_count() > 1 else (False, True):
-        try:
-            manager.save(step, args=ocp.args.Composite(**items))
-            if not is_remote(manager.directory):
-                manager.wait_until_finished()
-            return
-        except TimeoutError as error:
-            if is_last:
-                raise UserError(
-                    f"the checkpoint of step {step} in {manager.directory} took too long to write ({first_line(error)}); the "
-                    "ones before it are whole: look whether the disk works, and start again to go on"
-                ) from error
-            print(f"writing the checkpoint of step {step} took too long by the computer's clock; it is written again")
+    manager.save(
+        int(state.step),
+        args=ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            config=ocp.args.JsonSave(config.to_dict()),
+            # The same in all processes, however many there are.
+            iterator=ocp.args.JsonSave(iterator.get_state()),
+        ),
+    )
 
 
 def restore_state(manager: ocp.CheckpointManager, state: TrainState, iterator: grain.DatasetIterator) -> TrainState:
@@ -239,7 +227,7 @@ def save_best(manager: ocp.CheckpointManager, step: int, variables: Variables, s
     # A run that was stopped may have left one of a step that comes again now; Orbax would keep that and skip this.
     if last is not None and last >= step:
         manager.delete(last)
-    _save(manager, step, {"network": ocp.args.StandardSave(variables), "scores": ocp.args.JsonSave(scores)})
+    manager.save(step, args=ocp.args.Composite(network=ocp.args.StandardSave(variables), scores=ocp.args.JsonSave(scores)))
 
 
 def best_scores(manager: ocp.CheckpointManager) -> dict[str, float] | None:
