@@ -436,20 +436,23 @@ def _by_hypothesis(name: str, minutes: float, cases: Path, seed: int) -> None:
     files = damaged(READERS[name].seeds())
     resource.setrlimit(resource.RLIMIT_DATA, (MEGABYTES << 20,) * 2)
     try_one, end = _keeping_faults(name, cases), time.monotonic() + 60 * minutes
-    checks = list(hypothesis.HealthCheck)
+    checks, tried = list(hypothesis.HealthCheck), 0
     for number in itertools.count(seed):
 
         @hypothesis.seed(number)
         @hypothesis.settings(max_examples=200, deadline=None, database=None, suppress_health_check=checks)
         @hypothesis.given(files)
         def run(data: bytes) -> None:
+            nonlocal tried
             if time.monotonic() < end:
+                tried += 1
                 signal.alarm(SECONDS)
                 try_one(data)
                 signal.alarm(0)
 
         run()
         if time.monotonic() > end:
+            print(f"{tried} files were tried", flush=True)  # The process ends without it.
             return
 
 
