@@ -351,8 +351,12 @@ def read_file(path: str | os.PathLike, most_megabytes: int = MOST_MEGABYTES) -> 
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            if size <= most and len(data := file.read(most + 1)) <= most:  # A pipe or device does not tell its size.
-                return data
+            if size <= most:
+                data = file.read(size + 1)
+                if len(data) > size:  # A pipe or device does not tell its size. `read` takes as much memory as it may fill.
+                    data += file.read(most - size)
+                if len(data) <= most:
+                    return data
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror})") from error
     raise UserError(f"{path} has more than {most_megabytes} megabytes; make it smaller")

@@ -6,7 +6,9 @@ import os
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -486,6 +488,24 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path):
     os.truncate(tmp_path / "large.png", 3 * 10**9)
     with pytest.raises(UserError, match=r"large\.png has more than 2100 megabytes; make it smaller"):
         read_image(tmp_path / "large.png")
+
+
+def test_a_small_file_takes_little_memory(tmp_path):
+    (tmp_path / "small.png").write_bytes(b"small")
+    tracemalloc.start()
+    assert read_file(tmp_path / "small.png") == b"small"
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1e6
+
+
+def test_what_does_not_tell_its_size_is_read_to_its_end(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit(read_file, tmp_path / "pipe")
+        with open(tmp_path / "pipe", "wb") as pipe:
+            pipe.write(b"a" * 100_000)
+        assert read.result() == b"a" * 100_000
 
 
 def test_what_does_not_tell_its_size_is_not_read_without_end():

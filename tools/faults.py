@@ -196,7 +196,7 @@ def kills(work: Path, flags: argparse.Namespace) -> Iterator[Row]:
     damaged = log.read_text().count("is damaged")
     lost = (
         f"at most {most_lost} steps at once, with a checkpoint every {INTERVAL}; went on from the newest whole checkpoint: "
-        f"{'always' if newest else 'NOT always'}; {damaged} unreadable ones; {runs + 1} times {steps} steps ended with "
+        f"{'always' if newest else 'NOT always'}; {damaged} unreadable ones; {runs + 1} x {steps} steps ended with "
         f"{'the bytes' if same else 'OTHER bytes than those'} of an undisturbed one"
     )
     how = ", ".join(f"{count} {when}" for when, count in done.items())
@@ -235,9 +235,8 @@ def signals(work: Path, flags: argparse.Namespace) -> Iterator[Row]:
                 seconds.append(_stopped_in(process, number))
             codes.append(process.wait())
     same = same_state(workdir, undisturbed(work, steps))
-    lost = (
-        f"nothing: exit codes {sorted(set(codes))}, within {max(seconds):.1f} s; the bytes are {'' if same else 'NOT '}the same"
-    )
+    told = " and ".join(map(str, sorted(set(codes))))
+    lost = f"nothing: exit codes {told}, within {max(seconds):.1f} s; the bytes are {'' if same else 'NOT '}the same"
     yield Row("SIGTERM and SIGUSR1 in turn; started again", len(seconds), lost, same and set(codes) == {0, 75})
 
     for when in ("while it compiles", "between steps", "while it validates"):

@@ -148,8 +148,10 @@ def load_split(data_dir: str | Path, split: str) -> Records:
     if split not in splits:
         raise UserError(f"the data set in {data_dir} has no split {split!r}, only {', '.join(splits)}")
     info = splits[split]
+    with _naming(data_dir, folder):
+        shards = list(zip(info.filepaths, info.shard_lengths, strict=True))
     files = {}
-    for path, count in zip(info.filepaths, info.shard_lengths, strict=True):
+    for path, count in shards:
         with _naming(data_dir, path):
             reader = ArrayRecordReader(str(path))
             files[path.name] = reader.num_records()

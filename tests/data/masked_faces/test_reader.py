@@ -129,6 +129,17 @@ def test_a_damaged_file(pattern, damage, data_dir, tmp_path):
     assert path.suffix == ".json" or path.name in str(caught.value)
 
 
+@pytest.mark.parametrize(("old", "new"), [("-{SPLIT}.", "-{SPLIT."), ("{FILEFORMAT}", "{MAT}"), ('"16"', '"8", "8", "0"')])
+def test_names_and_numbers_of_files_that_cannot_be(old, new, data_dir, tmp_path):
+    shutil.copytree(data_dir, tmp_path, dirs_exist_ok=True)
+    (path,) = (tmp_path / "masked_faces").rglob("dataset_info.json")
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(UserError, match=f"data set in {tmp_path} is damaged .*; build it again with maskgan build"):
+        load_split(tmp_path, "train")
+
+
 def test_one_of_several_files_is_missing(config, tmp_path, monkeypatch):
     monkeypatch.setattr("maskgan_jax.data.masked_faces.masked_faces_dataset_builder.RECORDS_PER_FILE", 3)
     config.data.splits = {"train": {"*": 1.0}}
