@@ -91,7 +91,7 @@ def for_orbax(folder: Path | epath.Path) -> Path | epath.Path:
     """A folder as Orbax wants it: absolute if it is local; for one at `s3://`, Orbax learns what that is."""
     if os.fspath(folder).startswith("s3://"):
         buckets.teach_orbax_s3()
-    return folder if is_remote(folder) else folder.absolute()
+    return folder if is_remote(folder) else folder.resolve()  # Its storage takes no "..", either.
 
 
 def read_through(folder: os.PathLike) -> None:

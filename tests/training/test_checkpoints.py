@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import grain
@@ -115,6 +116,17 @@ def test_checkpoint_of_another_network(run):
     with checkpoints.open_checkpoints(run, 3) as manager, pytest.raises(UserError, match="does not fit the config; use its"):
         checkpoints.restore_state(manager, state_at(0, width=4), numbers())
     assert not (run / "checkpoints.damaged").exists()
+
+
+def test_a_workdir_beside_the_current_folder(run, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    workdir = Path("..") / run.name
+    with checkpoints.open_checkpoints(workdir, 3) as manager:
+        assert checkpoints.restore_state(manager, state_at(0), numbers()).step == 3
+    with checkpoints.open_best(workdir) as best:
+        checkpoints.save_best(best, 3, {"params": {"a": np.full(3, 2)}}, {"error": 0.1})
+    assert read_best(workdir)["params"]["a"].tolist() == [2, 2, 2]
 
 
 def test_best_network_of_an_earlier_step_replaces_a_later_one(tmp_path):
