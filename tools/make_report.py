@@ -3,7 +3,11 @@
     python tools/make_report.py RUNS --long=RUNS_OF_TABLE_1 --out=results.md
 
 Beside the page it writes `results.png`, the curves of all runs, and `results.json`, all that the page is made of. With that
-file in place of RUNS the page is made again. What the page has above the tables, up to the line that says so, is kept.
+file in place of RUNS the page is made again; with that file before RUNS, what is new is added to it:
+
+    python tools/make_report.py results.json RUNS --out=results.md
+
+What the page has above the tables, up to the line that says so, is kept.
 
 Intervals are of 95 %: percentiles of the means of 2,000 bootstrap samples, of people rather than of images, as those of one
 person are alike. The samples are the same for all systems, so that differences are paired.
@@ -89,9 +93,8 @@ def collect(runs: Path, long: Path | None = None) -> dict[str, Any]:
     """
     of_first: dict[str, Any] = {}
     collected: dict[str, Any] = {"systems": {}, "epochs": {}, "curves": {}}
-    folders = {path.parent.name: path.parent for path in sorted(runs.glob("*/scores.json"))}
-    for name in sorted(folders, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name)):
-        path = folders[name] / "scores.json"
+    for path in sorted(runs.glob("*/scores.json")):
+        name = path.parent.name
         scores = _read(path)
         if "mse_masked" not in scores:  # A landmark or segmentation network.
             continue
@@ -104,18 +107,41 @@ def collect(runs: Path, long: Path | None = None) -> dict[str, Any]:
             system["raw"] = _columns(scores["images"], COLUMNS)
             system["composite"] = _columns(_composite(scores)["images"], COLUMNS | MORE_COLUMNS)
         system["others"] = {}
-        for other in sorted(folders[name].glob("scores_*.json")):
+        for other in sorted(path.parent.glob("scores_*.json")):
             with _naming(other):
                 system["others"][other.stem.removeprefix("scores_")] = _composite(_read(other))["mse_masked"]
         collected["systems"][name] = system
-        if (folders[name] / "metrics.jsonl").is_file():
-            collected["curves"][name] = _curves(folders[name])
+        if (path.parent / "metrics.jsonl").is_file():
+            collected["curves"][name] = _curves(path.parent)
     if not of_first:
         raise UserError(f"{runs} has no scores of mask removers; run the experiment first")
     collected["images"] = of_first
     for folder in (runs, *([long] if long else [])):
         collected["epochs"].update(_epochs(folder / "proposed"))
     return collected
+
+
+def merged(parts: Mapping[Path, dict[str, Any]]) -> dict[str, Any]:
+    """What was collected in several places, in the order of the rows; of a system in several, the last counts.
+
+    Raises:
+      UserError: they have scores of other images.
+    """
+    first, *others = parts.values()
+    for path, part in parts.items():
+        if part["images"] != first["images"]:
+            raise UserError(f"{path} has scores of other images than {next(iter(parts))}; make a page of its own for it")
+    together = {key: {**first[key]} for key in ("systems", "epochs", "curves")}
+    for part in others:
+        for key, entries in together.items():
+            entries.update(part[key])
+    for key in ("systems", "curves"):
+        together[key] = dict(sorted(together[key].items(), key=lambda item: _row(item[0])))
+    return together | {"images": first["images"]}
+
+
+def _row(name: str) -> tuple[int, str]:
+    return ORDER.index(name) if name in ORDER else len(ORDER), name
 
 
 def _epochs(workdir: Path) -> dict[str, dict[str, dict[str, float]]]:
@@ -143,7 +169,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def _naming(path: Path | str) -> Iterator[None]:
     """Names a file that is not as it should be."""
     try:
         yield
@@ -348,7 +374,13 @@ def draw_curves(path: Path, curves: Mapping[str, Mapping[str, Sequence[Sequence[
 def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the flags, writes the page and what lies beside it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, metavar="RUNS", help="folder of tools/run_experiment.py, or FILE.json of this tool")
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        type=Path,
+        metavar="RUNS",
+        help="folder of tools/run_experiment.py, or FILE.json of this tool; of a system in several of them, the last counts",
+    )
     parser.add_argument("--long", type=Path, metavar="RUNS", help="that of its experiment `table_1`")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.md")
     flags = parser.parse_args(arguments)
@@ -358,19 +390,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError(
             f"--long={flags.long}: there is no proposed/scores.json; give the folder of `run_experiment.py table_1`"
         )
-    if flags.long and flags.runs.is_file():
+    if flags.long and all(path.is_file() for path in flags.runs):
         raise UserError("--long is read when scores are collected, and FILE.json has them already; leave it out")
     if not importlib.util.find_spec("matplotlib"):
         raise UserError("the figure needs matplotlib: pip install 'maskgan_jax[study]'")
-    collected = _read(flags.runs) if flags.runs.is_file() else collect(flags.runs, flags.long)
-    with _naming(flags.runs):
+    parts = {path: _read(path) if path.is_file() else collect(path, flags.long) for path in flags.runs}
+    with _naming(" or ".join(map(str, parts))):
+        collected = merged(parts)
         page = report(collected)
     check_writable(flags.out)
     above = flags.out.read_bytes().decode(errors="replace") if flags.out.is_file() else "# The paper's experiment\n\n" + TABLES
     if TABLES not in above:
         raise UserError(f"{flags.out} is no page of this tool; give another --out, or delete it")
     draw_curves(flags.out.with_suffix(".png"), collected["curves"])
-    if not flags.runs.is_file():
+    if not all(path.is_file() for path in flags.runs):
         write_text(flags.out.with_suffix(".json"), json.dumps(collected, separators=(",", ":")) + "\n")
     write_text(flags.out, above.partition(TABLES)[0] + TABLES + "\n" + page)
     print(f"the report is in {flags.out}")

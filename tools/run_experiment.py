@@ -8,7 +8,8 @@ the test split; and for each --test=NAME=DIR, `scores_NAME.json` on that of anot
 after a checkpoint. At the end, or with --report before that, what there is to report is printed (with a figure, for which
 `pip install 'maskgan_jax[study]'` brings matplotlib). --part=K/N does every Nth run only, beginning with the Kth: for several
 machines with one folder, or several cores (`taskset -c 0 python ...`). Runs of `paper` and of `table_1` need each other, and
-are not divided.
+are not divided. --only=NAME,NAME does these runs in this order; what a run needs comes before it, as in
+--only=landmarks,contour.
 
 `paper`: every system of the paper's tables, on the data of configs/experiment.py; tools/make_report.py makes its tables.
 
@@ -274,6 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--part", type=_part, default=(1, 1), metavar="K/N", help="every Nth run, from the Kth on (default: 1/1)"
     )
+    parser.add_argument("--only", type=lambda text: text.split(","), metavar="NAME,NAME", help="these runs, in this order")
     parser.add_argument("--report", action="store_true", help="train nothing: report what is done")
     flags = parser.parse_args(arguments)
     if not (flags.data_dir / "card.json").is_file():
@@ -286,13 +288,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tests[f"_{name}"] = Path(folder)
     runs_of, report = EXPERIMENTS[flags.experiment]
     runs = runs_of(flags.data_dir, flags.out)
+    if unknown := set(flags.only or []) - runs.keys():
+        raise UserError(f"--only: {flags.experiment} has no run {sorted(unknown)[0]!r}; it has {', '.join(runs)}")
     first, parts = flags.part
     if flags.experiment in ("paper", "table_1") and parts > 1:
         raise UserError(f"the runs of {flags.experiment} need each other, so they are not divided; leave out --part")
     if flags.experiment == "large_batches" and not importlib.util.find_spec("matplotlib"):
         raise UserError("the figure needs matplotlib: pip install 'maskgan_jax[study]'")
     if not flags.report:
-        for name in tqdm(list(runs)[first - 1 :: parts], flags.experiment, unit="run"):
+        for name in tqdm((flags.only or list(runs))[first - 1 :: parts], flags.experiment, unit="run"):
             train_and_score(runs[name], tests, flags.out / name)
     done = {name: flags.out / name / "scores.json" for name in runs if (flags.out / name / "scores.json").is_file()}
     print(f"{len(done)} of {len(runs)} runs are done")

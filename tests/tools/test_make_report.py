@@ -125,6 +125,35 @@ def test_the_page_is_made_again_from_what_was_kept(tool, runs, tmp_path):
     assert out.with_suffix(".json").read_text() == kept
 
 
+def test_what_is_new_is_added_to_what_was_kept(tool, runs, tmp_path):
+    out = tmp_path / "page" / "results.md"
+    tool.main([str(runs), f"--out={out}"])
+    before = json.loads(out.with_suffix(".json").read_text())
+    write_run(tmp_path / "elsewhere" / "masked", 50.0)
+    write_run(tmp_path / "elsewhere" / "proposed", -40.0)
+    tool.main([str(out.with_suffix(".json")), str(tmp_path / "elsewhere"), f"--out={out}"])
+    after = json.loads(out.with_suffix(".json").read_text())
+    assert list(after["systems"]) == list(after["curves"]) == ["pix2pix", "masked", "proposed"]
+    assert after["systems"]["pix2pix"] == before["systems"]["pix2pix"]
+    assert after["systems"]["proposed"]["raw"]["mse_masked"][0] == pytest.approx(
+        before["systems"]["proposed"]["raw"]["mse_masked"][0] - 40, abs=1
+    )
+    assert "| masked | 1185 (" in out.read_text()
+
+
+def test_scores_of_other_images_are_not_added(tool, runs, tmp_path):
+    out = tmp_path / "page" / "results.md"
+    tool.main([str(runs), f"--out={out}"])
+    before = out.with_suffix(".json").read_text()
+    path = runs / "pix2pix" / "scores.json"
+    path.write_text(path.read_text().replace("cloth", "n95"))
+    for other in set(runs.iterdir()) - {runs / "pix2pix", runs / "page"}:
+        (other / "scores.json").unlink()
+    with pytest.raises(UserError, match="has scores of other images than .*results.json; make a page of its own"):
+        tool.main([str(out.with_suffix(".json")), str(runs), f"--out={out}"])
+    assert out.with_suffix(".json").read_text() == before
+
+
 def test_another_page_is_not_overwritten(tool, runs, tmp_path):
     out = tmp_path / "README.md"
     out.write_text("# Mine\n")

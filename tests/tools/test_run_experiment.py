@@ -102,6 +102,15 @@ def test_part_of_the_runs(tool, data_dir, tmp_path, monkeypatch, part, names):
     assert "".join(done) == names
 
 
+def test_only_the_runs_that_are_named(tool, data_dir, tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setattr(tool, "train_and_score", lambda run, tests, workdir: done.append(workdir.name))
+    tool.main(["paper", f"--data_dir={data_dir}", f"--out={tmp_path}", "--only=map,yi,landmarks"])
+    assert done == ["map", "yi", "landmarks"]
+    with pytest.raises(UserError, match="--only: paper has no run 'other'; it has landmarks, map, pix2pix, "):
+        tool.main(["paper", f"--data_dir={data_dir}", f"--out={tmp_path}", "--only=map,other"])
+
+
 @pytest.mark.parametrize("experiment", ["paper", "table_1"])
 def test_runs_that_need_each_other_are_not_divided(tool, data_dir, tmp_path, experiment):
     with pytest.raises(UserError, match="need each other"):
