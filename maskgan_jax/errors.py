@@ -30,7 +30,8 @@ def exit_code(program: str, main: Callable[[], int | None]) -> int:
     try:
         return main() or 0
     except UserError as error:
-        print(f"{program}: error: {error}", file=sys.stderr)
+        told = "" if isinstance(error, Unfinished) else "error: "
+        print(f"{program}: {told}{error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)

@@ -67,7 +67,8 @@ def main(arguments: list[str]) -> None:
         keep_faces=options.keep_faces,
     )
     for split, counts in card["splits"].items():
-        print(f"{split}: {counts['records']} faces of {counts['identities']} people")
+        people = f"{counts['identities']} people" if counts["identities"] != 1 else "1 person"
+        print(f"{split}: {counts['records']} faces of {people}")
         print(f"  sources: {_listed(counts['sources'])}")
         print(f"  masks:   {_listed(counts['mask_types'])}")
     for split in card["empty"]:

@@ -150,7 +150,7 @@ def _run(
             return state
         if is_first_process:
             for change in changes:
-                print(f"from here on, {change}")
+                print(change)
             resuming.write_config(config, digests, workdir, begins=start == 0)
         writer = stack.enter_context(MetricsFiles(workdir, start, partial(checkpoints.check_ours, workdir)))
         wall_time.go_on(start)

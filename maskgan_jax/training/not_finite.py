@@ -49,8 +49,7 @@ class Watch:
         Raises:
           UserError: a term or a norm is not finite, and `training.not_finite` says 'stop', or that was so 100 times in a row.
         """
-        # All of them are named: a sum is not finite because one of its terms is not.
-        broken = ", ".join(f"'{name}' became {value}" for name, value in terms.items() if not np.isfinite(value))
+        broken = _broken(terms)
         if not broken:
             self._in_a_row = 0
             return
@@ -58,9 +57,9 @@ class Watch:
         self._in_a_row += 1
         skips = self._config.training.not_finite == "skip"
         if skips and self._in_a_row < MOST_SKIPPED:
-            tqdm.write(f"step {step} is skipped ({self._named(batch['index'])}): the term {broken}")
+            tqdm.write(f"step {step} is skipped ({self._named(batch['index'])}): {broken}")
             return
-        told = f"at step {step} the term {broken}{self._origin(step, batch, state)}; {ADVICE}"
+        told = f"at step {step} {broken}{self._origin(step, batch, state)}; {ADVICE}"
         if skips:
             raise UserError(f"the last {self._in_a_row} batches were skipped; {told}")
         raise UserError(f"{told}; or use --config.training.not_finite=skip, which leaves such batches out")
@@ -84,6 +83,15 @@ class Watch:
         names = ", ".join(repr(self._records[number]["id"]) for number in numbers[:_MOST_NAMED])
         more = f" and {len(numbers) - _MOST_NAMED} more" if len(numbers) > _MOST_NAMED else ""
         return f"record{'s' * (len(numbers) > 1)} {names}{more}"
+
+
+def _broken(terms: dict[str, np.ndarray]) -> str:
+    """The names of all terms that are not finite, and their values: a sum is not finite because one of its terms is not."""
+    names: dict[str, list[str]] = {}
+    for name, value in terms.items():
+        if not np.isfinite(value):
+            names.setdefault(str(value), []).append(f"'{name}'")
+    return " and ".join(f"{', '.join(of_value)} became {value}" for value, of_value in names.items())
 
 
 class Origin(NamedTuple):

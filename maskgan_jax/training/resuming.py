@@ -121,7 +121,7 @@ def check(config: ConfigDict, task: Task, now: dict[str, str], workdir: Path | e
         raise UserError(
             f"the run in {workdir} began with {', '.join(refused)}; go on with its settings, or give another --workdir"
         )
-    return [f"{key} was {old!r} and is now {new!r}: {TOLD[key]}" for key, (old, new) in changes.items()]
+    return [f"{key} is {new!r} from now on (it was {old!r}): {TOLD[key]}" for key, (old, new) in changes.items()]
 
 
 def _counts(key: str, task: Task, before: dict[str, Any]) -> bool:

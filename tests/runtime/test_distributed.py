@@ -177,7 +177,7 @@ def test_sigusr1_to_one_of_two_ends_both_after_a_checkpoint(landmark_config, dat
         assert run.codes() == [75, 75], run.told()
         (step,) = saved_steps(workdir)
         for told in run.told():
-            assert f"maskgan train: error: SIGTERM or SIGUSR1 came; the checkpoint of step {step} of " in told
+            assert f"maskgan train: SIGTERM or SIGUSR1 came; the checkpoint of step {step} of " in told
             assert "Traceback" not in told and "the run lost" not in told
     assert trained_steps(workdir) == list(range(1, step + 1))
 

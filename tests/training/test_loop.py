@@ -417,7 +417,7 @@ def test_a_longer_run_says_that_the_rate_changes(uninterrupted, data_dir, tmp_pa
     config = run_config()
     config.training.steps = STEPS + 1
     train(config, data_dir, tmp_path / "run")
-    told = "from here on, training.steps was 6 and is now 7: the learning rate follows from the length"
+    told = "training.steps is 7 from now on (it was 6): the learning rate follows from the length"
     assert told in capsys.readouterr().out
     assert read_config(tmp_path / "run" / "config.json").training.steps == STEPS + 1
 

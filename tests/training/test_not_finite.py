@@ -63,7 +63,7 @@ def test_a_run_stops_and_names_term_layer_and_record(landmark_config, data_dir, 
         train(landmark_config, data_dir, tmp_path)
     name = loop.load_split(data_dir, "train")[read[2][2]]["id"]
     told = str(stopped.value)
-    assert told.startswith("at step 3 the term ") and "'gradient_norm_landmark_net' became nan" in told
+    assert told.startswith("at step 3 'landmarks', ") and "'gradient_norm_landmark_net' became nan (first" in told
     assert "(first in the layer LandmarkNet/" in told and f", for record {name!r})" in told
     assert "use --config.training.not_finite=skip" in told
 
@@ -93,9 +93,9 @@ def test_when_nothing_is_learnt_any_more_it_ends(landmark_config, monkeypatch, c
     for step, value in enumerate([np.nan, np.inf, 1.0, np.nan, np.nan], start=1):
         watch(step, {"l1": np.float32(value), "rate": np.float32(1)}, batch, state)
     assert watch.skipped == 4
-    told = "step 2 is skipped (records 'face 0', 'face 1', 'face 2', 'face 3', 'face 4' and 3 more): the term 'l1' became inf"
+    told = "step 2 is skipped (records 'face 0', 'face 1', 'face 2', 'face 3', 'face 4' and 3 more): 'l1' became inf"
     assert told in capsys.readouterr().out
-    with pytest.raises(UserError, match="the last 3 batches were skipped; at step 6 the term 'l1' .* all layers give finite"):
+    with pytest.raises(UserError, match="the last 3 batches were skipped; at step 6 'l1' became nan .* all layers give finite"):
         watch(6, {"l1": np.float32(np.nan)}, batch, state)
 
 
