@@ -155,7 +155,7 @@ def read_config(path: str | Path) -> ConfigDict:
       UserError: no such file, or it is not a saved config.
     """
     try:
-        return parse_config(_read_text(path))
+        return parse_config(_read_text(path), str(path))
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror}); is it in the folder of a training run?") from error
     except (ValueError, RecursionError) as error:
@@ -167,8 +167,12 @@ def _read_text(path: str | Path) -> str:
         return path_of(path).read_text(encoding="utf-8")
 
 
-def parse_config(text: str) -> ConfigDict:
+def parse_config(text: str, name: str = "saved config") -> ConfigDict:
     """The config in the JSON text of a saved one; settings that are newer than it have their defaults.
+
+    Args:
+      text: the JSON.
+      name: what messages call it.
 
     Raises:
       ValueError, RecursionError: the text is something else.
@@ -184,8 +188,8 @@ def parse_config(text: str) -> ConfigDict:
     except (AttributeError, KeyError) as error:
         raise ValueError(f"a setting has a name that none can have: {error}") from error
     _fill(config, default.get_config())
-    _check_names(config, default.get_config(), "saved config")
-    check_values(config, default.get_config(), "saved config")
+    _check_names(config, default.get_config(), name)
+    check_values(config, default.get_config(), name)
     return config.lock()
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from collections.abc import Callable
+
+# Control characters, ends of lines, and what turns the direction of the text around them.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 class UserError(Exception):
@@ -25,14 +30,28 @@ class Unfinished(UserError):
     exit_code = 75
 
 
+def one_line(text: str) -> str:
+    """`text` as a terminal can show it, in one line: names of files may hold what moves the cursor or hides a part."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
 def exit_code(program: str, main: Callable[[], int | None]) -> int:
-    """Runs `main`; returns its exit code, that of a UserError, or 130 if interrupted. The latter two print one line."""
+    """Runs `main`; returns its exit code, that of an error, or 130 if interrupted. The latter two print one line.
+
+    Errors are UserErrors, and those of the system about a path: too long a name, a folder that may not be entered.
+    """
     try:
         return main() or 0
     except UserError as error:
         told = "" if isinstance(error, Unfinished) else "error: "
-        print(f"{program}: {told}{error}", file=sys.stderr)
+        print(f"{program}: {told}{one_line(str(error))}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if error.filename is None:
+            raise
+        path = one_line(os.fsdecode(error.filename))
+        print(f"{program}: error: cannot use {path} ({error.strerror}); check it and its permissions", file=sys.stderr)
+        return UserError.exit_code
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return 130

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 import uuid
 import warnings
@@ -173,8 +174,8 @@ def find_images(folder: str | os.PathLike) -> list[Path]:
 def find_files(folder: Path, suffixes: Container[str] | None = None) -> list[Path]:
     """All files below `folder`, or those with one of these suffixes (in lower case), but for hidden ones, by their names.
 
-    Links to nothing are among them, and, without suffixes, folders that are not searched: links and those that cannot be read.
-    All of these cannot be read as files, and are to be reported as such.
+    Links to nothing are among them, and, without suffixes, pipes, devices, and folders that are not searched: links and those
+    that cannot be read. None of these can be read as a file, and all are to be reported as such.
     """
     failed: list[OSError] = []
     paths, links = [], []
@@ -182,10 +183,15 @@ def find_files(folder: Path, suffixes: Container[str] | None = None) -> list[Pat
         folders[:] = (name for name in folders if not name.startswith("."))
         links += (path for path in (Path(parent, name) for name in folders) if path.is_symlink())
         paths += (Path(parent, name) for name in names if not name.startswith("."))
-    found = [path for path in paths if _has(path, suffixes) and (path.is_file() or not path.exists())]
+    found = [path for path in paths if _has(path, suffixes) and not (suffixes and is_endless(path))]
     if suffixes is None:
         found += (*links, *(Path(error.filename) for error in failed))
     return sorted(found)
+
+
+def is_endless(path: str | os.PathLike) -> bool:
+    """Whether it is a pipe, a socket or a device: what is read of it may never end, or never come."""
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
 def _has(path: Path, suffixes: Container[str] | None) -> bool:
@@ -194,6 +200,8 @@ def _has(path: Path, suffixes: Container[str] | None) -> bool:
 
 def why_no_image(path: PurePath) -> str:
     """Why a file, by the suffix of its name, is no image that is read; or a folder is not searched."""
+    if is_endless(path):
+        return "a pipe or a device"
     if os.path.isdir(path):
         return "a link to a folder; give that folder itself" if os.path.islink(path) else "a folder that cannot be read"
     return _UNREAD.get(path.suffix.lower(), "of a kind that is not read")
@@ -345,12 +353,15 @@ def read_file(path: str | os.PathLike, most_megabytes: int = MOST_MEGABYTES) -> 
     """The bytes of a file.
 
     Raises:
-      UserError: it cannot be read, or is larger than that.
+      UserError: it cannot be read, is a device, or is larger than that.
     """
     most = most_megabytes * 1_000_000
     try:
         with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
+            status = os.fstat(file.fileno())
+            if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
+                raise UserError(f"cannot read {path} (it is a device, not a file)")
+            size = status.st_size
             if size <= most:
                 data = file.read(size + 1)
                 if len(data) > size:  # A pipe or device does not tell its size. `read` takes as much memory as it may fill.

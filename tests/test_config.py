@@ -222,7 +222,7 @@ def test_types_are_checked_where_nothing_else_has(tmp_path, key, value, sentence
     with pytest.raises(UserError, match=f"^config .*own.py: {sentence}"):
         load_config(path)
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match=f"^saved config: {sentence}"):
+    with pytest.raises(UserError, match=f"^.*config.json: {sentence}"):
         read_config(tmp_path / "config.json")
 
 

@@ -7,6 +7,13 @@ from maskgan_jax.errors import Unfinished, UserError, exit_code
     ("raised", "code", "line"),
     [
         (UserError("a.jpg is empty; leave it out"), 1, "program: error: a.jpg is empty; leave it out\n"),
+        (UserError("\x1b[2Ja\nb\u202egpj.jpg is empty"), 1, "program: error: \\x1b[2Ja\\nb\\u202egpj.jpg is empty\n"),
+        (UserError("日本 é 👩\u200d🔬.jpg is empty"), 1, "program: error: 日本 é 👩\u200d🔬.jpg is empty\n"),
+        (
+            OSError(36, "File name too long", "aaa"),
+            1,
+            "program: error: cannot use aaa (File name too long); check it and its permissions\n",
+        ),
         # Nothing went wrong: what was to end has ended.
         (Unfinished("SIGTERM came; start again"), 75, "program: SIGTERM came; start again\n"),
         (KeyboardInterrupt(), 130, "program: interrupted\n"),
@@ -24,6 +31,17 @@ def test_one_line_and_an_exit_code(raised, code, line, capsys):
 def test_what_main_returns(returned, code, capsys):
     assert exit_code("program", lambda: returned) == code
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["export", "--workdir=NAME", "--out=x"], ["unmask", "--weights=NAME", "a.png", "--out=x"]]
+)
+def test_too_long_a_name(arguments, capsys):
+    from maskgan_jax.__main__ import main
+
+    assert main([argument.replace("NAME", "a" * 300) for argument in arguments]) == 1
+    error = capsys.readouterr().err
+    assert "File name too long" in error and error.count("\n") == 1
 
 
 def test_faults_of_the_program_are_not_hidden():

@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import functools
 import io
@@ -508,7 +509,17 @@ def test_what_does_not_tell_its_size_is_read_to_its_end(tmp_path):
         assert read.result() == b"a" * 100_000
 
 
-def test_what_does_not_tell_its_size_is_not_read_without_end():
-    assert read_file("/dev/null") == b""
-    with pytest.raises(UserError, match="/dev/zero has more than 1 megabytes"):
-        read_file("/dev/zero", most_megabytes=1)
+def test_what_does_not_tell_its_size_is_not_read_without_end(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit(read_file, tmp_path / "pipe", most_megabytes=1)
+        with contextlib.suppress(BrokenPipeError), open(tmp_path / "pipe", "wb") as pipe:
+            pipe.write(b"a" * 5_000_000)
+        with pytest.raises(UserError, match="pipe has more than 1 megabytes"):
+            read.result()
+
+
+@pytest.mark.parametrize("device", ["/dev/null", "/dev/zero"])
+def test_devices_are_not_read(device):
+    with pytest.raises(UserError, match=f"cannot read {device} .it is a device, not a file"):
+        read_file(device)

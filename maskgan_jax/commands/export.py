@@ -8,6 +8,8 @@ from pathlib import Path
 
 from maskgan_jax.errors import UserError
 
+# What a run keeps in its workdir and needs: nothing is written there.
+OF_RUN = ("config.json", "checkpoints", "best", "metrics.jsonl", "wall_time.json")
 FORMATS = ("orbax", "safetensors", "stablehlo", "onnx", "savedmodel", "pytorch")
 
 
@@ -47,6 +49,7 @@ def main(arguments: list[str]) -> None:
         parser.error("--half is for safetensors")
 
     # JAX takes seconds to start; a mistyped flag should not.
+    from maskgan_jax.networks.description import describes
     from maskgan_jax.networks.face_network import pretrained
     from maskgan_jax.networks.stored import checkpoint_of, load_network, read_description
     from maskgan_jax.storage import is_remote, path_of
@@ -55,8 +58,14 @@ def main(arguments: list[str]) -> None:
     if is_remote(path) or path.is_dir():  # A file holds one network, whatever --step says.
         path = checkpoint_of(path, flags.step)
     network = load_network(path, read_description(path)[0].task)
-    if not is_remote(path) and Path(flags.out).resolve() == path.resolve():
-        raise UserError(f"{flags.out} is the network itself; give another --out")
+    if not describes(network.config, network.description):
+        raise UserError(f"the config in {path} does not describe its network, which can be used, but not exported")
+    if not is_remote(path):
+        out, workdir = Path(flags.out).resolve(), Path(flags.workdir or path).resolve()
+        if out == path.resolve():
+            raise UserError(f"{flags.out} is the network itself; give another --out")
+        if any(out.is_relative_to(workdir / name) for name in OF_RUN):
+            raise UserError(f"{flags.out} is a part of the run itself; give another --out")
     # Each format's packages are imported only when it is asked for.
     room = "networks" if flags.format == "safetensors" else "export"
     save = getattr(importlib.import_module(f"maskgan_jax.{room}.{flags.format}"), f"save_{flags.format}")

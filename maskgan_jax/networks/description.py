@@ -143,6 +143,14 @@ def describe(config: Mapping[str, Any]) -> Description:
     return with_defaults(task, data["size"], data.get("zoom", 1.0), settings)
 
 
+def describes(config: Mapping[str, Any], description: Description) -> bool:
+    """Whether a config is that of a network: files may hold any."""
+    try:
+        return describe(config) == description
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return False
+
+
 def with_defaults(task: str, size: int, zoom: float, settings: Mapping[str, Any]) -> Description:
     """A description whose settings may be older than this version: those that came later have their defaults.
 

@@ -25,6 +25,8 @@ from maskgan_jax.networks.description import Description, Variables, describe, w
 FORMAT = "maskgan_jax"
 # Counts up when older programs would misunderstand a file.
 VERSION = 2
+# Arrays of networks lie in fewer modules than this; JAX fails on trees of thousands.
+_MOST_LEVELS = 50
 # What to do about another file.
 _GIVE = "give the workdir of a `maskgan train` run, or a file made by `maskgan export --format=safetensors`"
 _CONVERT = "convert a generator of pix2pix by `python -m maskgan_jax.pytorch.convert FILE --out=FILE.safetensors`, or "
@@ -69,7 +71,7 @@ def read_header(path: str | Path) -> tuple[Description, dict[str, Any]]:
                 f"{path} was written by a later maskgan_jax (format {version}, and this one reads up to {VERSION}); "
                 "update maskgan_jax"
             )
-        config = json.loads(header["config"])
+        config = dict(json.loads(header["config"]))
         if version == 1:
             return describe(config), config
         return with_defaults(**json.loads(header["network"])), config
@@ -82,6 +84,8 @@ def load_safetensors(path: str | Path) -> Variables:
       UserError: no such file, or not one of ours.
     """
     with _opened(path) as file:
+        if any(name.count("/") > _MOST_LEVELS for name in file.keys()):
+            raise ValueError("names of arrays with too many levels")
         arrays = {name: file.get_tensor(name).astype(np.float32, copy=False) for name in file.offset_keys()}
         return {"batch_stats": {}, **unflatten_dict(arrays, sep="/")}
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from tqdm import tqdm
 
-from maskgan_jax.errors import UserError
+from maskgan_jax.errors import UserError, one_line
 from maskgan_jax.unmasking.inputs import Job
 
 
@@ -43,10 +43,10 @@ def unmask_each(jobs: Sequence[Job], unmask: Callable[[Job], str | None]) -> int
                 what = str(error)
                 if not isinstance(error, UserError):
                     what = " ".join(f"{job.path}: {type(error).__name__}: {error}".split())[:500]
-                tqdm.write(f"maskgan unmask: skipped: {what}", file=sys.stderr)
+                tqdm.write(f"maskgan unmask: skipped: {one_line(what)}", file=sys.stderr)
             else:
                 if line:
-                    tqdm.write(line)
+                    tqdm.write(one_line(line))
     if failed == len(jobs):
         raise UserError("nothing was unmasked, because none of the inputs could be used; the lines above say why")
     return failed

@@ -14,12 +14,13 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from maskgan_jax.errors import UserError
+from maskgan_jax.errors import UserError, one_line
 from maskgan_jax.files import (
     IMAGE_SUFFIXES,
     MOST_MEGAPIXELS_TO_UNMASK,
     find_files,
     images_by_name,
+    is_endless,
     is_image,
     read_image,
     why_no_image,
@@ -145,7 +146,7 @@ def _files(folder: Path, outputs: Outputs) -> list[Path]:
     if results != root and results.is_relative_to(root):
         earlier = folder / results.relative_to(root)
         paths = [path for path in paths if not path.is_relative_to(earlier)]
-    kinds = {path: _is_video(path) for path in paths}
+    kinds = {path: None if is_endless(path) else _is_video(path) for path in paths}
     found, left_out = [], collections.defaultdict(list)
     for path, is_video in kinds.items():
         if is_video is False or (is_video and not outputs.suffix):
@@ -154,7 +155,7 @@ def _files(folder: Path, outputs: Outputs) -> list[Path]:
             left_out["a video" if is_video else why_no_image(path)].append(os.fspath(path.relative_to(folder)))
     for reason, names in left_out.items():
         more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-        print(f"maskgan unmask: left out ({reason}): {', '.join(names[:_MOST_NAMES])}{more}", file=sys.stderr)
+        print(f"maskgan unmask: left out ({reason}): {one_line(', '.join(names[:_MOST_NAMES]))}{more}", file=sys.stderr)
     if not found:
         raise UserError(f"there is nothing to unmask in {folder}: no file there is a photo or video that can be read")
     return found

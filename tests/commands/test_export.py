@@ -1,15 +1,19 @@
 """`maskgan export`, and what docs/export.md says of it."""
 
+import json
 import re
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from maskgan_jax.__main__ import main
+from maskgan_jax.config import save_config
 from maskgan_jax.models.generators import create_generator
 from maskgan_jax.networks import face_network as networks
+from maskgan_jax.networks import stored
 from maskgan_jax.networks.safetensors import load_safetensors, save_safetensors
 
 DOCS = Path(__file__).parents[2] / "docs" / "export.md"
@@ -65,6 +69,35 @@ def test_a_network_is_not_written_over_itself(generator_file, capsys):
     assert main(["export", f"--workdir={generator_file}", f"--out={generator_file}", "--half"]) == 1
     assert "is the network itself" in capsys.readouterr().err
     assert generator_file.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["config.json", "checkpoints/2/state", "best", "metrics.jsonl"])
+def test_a_run_is_not_written_over(name, generator_file, tmp_path, monkeypatch, capsys):
+    network = stored.load_network(generator_file, "unmask")
+    monkeypatch.setattr(stored, "load_network", lambda *_: network)
+    save_config(tmp_path / "run" / "config.json", ConfigDict(network.config))
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    assert main(["export", f"--workdir={tmp_path / 'run'}", f"--out={tmp_path / 'elsewhere' / '..' / 'run' / name}"]) == 1
+    assert f"run/{name} is a part of the run itself; give another --out" in capsys.readouterr().err
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+    assert main(["export", f"--workdir={tmp_path / 'run'}", f"--out={tmp_path / 'run' / 'network.safetensors'}"]) == 0
+
+
+@pytest.mark.parametrize(
+    "config", [{}, {"task": "unmask"}, {"task": []}, {"task": "unmask", "generator": 3, "data": {"size": 64}}]
+)
+@pytest.mark.parametrize("form", ["safetensors", "orbax"])
+def test_a_config_that_is_another_networks(config, form, generator_file, tmp_path, capsys):
+    data = generator_file.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"]["config"] = json.dumps(config)
+    text = json.dumps(header).encode()
+    path = tmp_path / "changed.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+    assert main(["export", f"--workdir={path}", f"--format={form}", f"--out={tmp_path / 'network'}"]) == 1
+    told = f"the config in {path} does not describe its network, which can be used, but not exported"
+    assert told in capsys.readouterr().err and not (tmp_path / "network").exists()
 
 
 @pytest.mark.parametrize("form", ["safetensors", "orbax", "stablehlo"])

@@ -89,6 +89,8 @@ def test_hostile_file(tmp_path, kind):
         ({"format": "maskgan_jax"}, "cannot read the network"),
         ({"format": "maskgan_jax", "config": "{"}, "cannot read the network"),
         ({"format": "maskgan_jax", "config": "[1]"}, "cannot read the network"),
+        ({"format": "maskgan_jax", "config": "[1]", "version": "2"}, "cannot read the network"),
+        ({"format": "maskgan_jax", "config": '"x"', "version": "2"}, "cannot read the network"),
         ({"format": "maskgan_jax", "config": "[" * 9999}, "cannot read the network"),
     ],
 )
@@ -113,6 +115,14 @@ def test_names_that_contradict_each_other(tmp_path, names, config):
     metadata = {"format": "maskgan_jax", "config": config.to_json()}
     save_file({name: np.zeros(3, np.float32) for name in names}, path, metadata=metadata)
     with pytest.raises(UserError, match="network.safetensors"):
+        load_safetensors(path)
+
+
+def test_names_with_thousands_of_levels(tmp_path, config):
+    path = tmp_path / "network.safetensors"
+    metadata = {"format": "maskgan_jax", "config": config.to_json()}
+    save_file({"a/" * 3000 + "b": np.zeros(3, np.float32)}, path, metadata=metadata)
+    with pytest.raises(UserError, match="network.safetensors .names of arrays with too many levels"):
         load_safetensors(path)
 
 

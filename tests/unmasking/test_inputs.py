@@ -118,6 +118,21 @@ def test_folders_that_are_not_searched_are_told(tmp_path, capsys):
     assert "left out (a link to a folder; give that folder itself): linked" in capsys.readouterr().err
 
 
+def test_pipes_and_devices_in_folders_are_not_read(tmp_path, capsys):
+    """A pipe that nobody writes to would be waited for without end."""
+    named_files(tmp_path / "in", "a.jpg")
+    os.mkfifo(tmp_path / "in" / "pipe.jpg")
+    (tmp_path / "in" / "zero.mp4").symlink_to("/dev/zero")
+    assert [job.name.name for job in list_jobs([tmp_path / "in"], tmp_path / "out")] == ["a.jpg"]
+    assert "left out (a pipe or a device): pipe.jpg, zero.mp4\n" in capsys.readouterr().err
+
+
+def test_names_cannot_move_the_cursor(tmp_path, capsys):
+    named_files(tmp_path / "in", "a.jpg", "\x1b[2Jred\nmaskgan unmask: done.txt")
+    list_jobs([tmp_path / "in"], tmp_path / "out")
+    assert "left out (of a kind that is not read): \\x1b[2Jred\\nmaskgan unmask: done.txt\n" in capsys.readouterr().err
+
+
 def test_nothing_is_read_of_a_pipe_before_its_turn():
     reader, writer = os.pipe()
     os.write(writer, encode_png(np.zeros((4, 4, 3), np.uint8)))

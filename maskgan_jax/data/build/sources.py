@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import IMAGE_SUFFIXES, MOST_MEGABYTES, decode_image, is_image_name, why_no_image
+from maskgan_jax.files import IMAGE_SUFFIXES, MOST_MEGABYTES, decode_image, is_endless, is_image_name, why_no_image
 from maskgan_jax.storage import is_remote, reaching, walk
 
 RENDERED_FACES = 1000
@@ -75,8 +75,8 @@ class Photo:
         path = path or self.path
         with reaching(path):
             try:
-                if not is_remote(path) and os.path.exists(path) and not os.path.isfile(path):
-                    raise UserError("cannot read (it is a pipe or a device, not a file)")  # Which may have no end.
+                if not is_remote(path) and is_endless(path):
+                    raise UserError("cannot read (it is a pipe or a device, not a file)")
                 if not is_remote(path) and os.path.getsize(path) > MOST_MEGABYTES * 1_000_000:
                     raise UserError(f"not a readable picture (more than {MOST_MEGABYTES} megabytes)")
                 return epath.Path(path).read_bytes()
