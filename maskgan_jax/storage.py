@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,8 +61,13 @@ def steps_in(folder: Path | epath.Path) -> list[int]:
     A checkpoint that is being written has a longer name, and in a bucket the same name, but no `COMMITTED`.
     """
     with reaching(folder):
-        found = [path for path in folder.glob("*") if path.name.isdigit()]
-        return sorted(int(path.name) for path in found if not is_remote(path) or (path / COMMITTED).exists())
+        found = [path for path in folder.glob("*") if is_step(path.name)]
+        return sorted(int(path.name) for path in found if ((path / COMMITTED).exists() if is_remote(path) else path.is_dir()))
+
+
+def is_step(name: str) -> bool:
+    """Whether a name, such as that of a checkpoint, is the number of a step."""
+    return bool(re.fullmatch("[0-9]{1,18}", name))
 
 
 def copy_files(source: epath.Path, target: epath.Path) -> None:

@@ -39,7 +39,7 @@ def test_what_main_returns(returned, code, capsys):
 def test_too_long_a_name(arguments, capsys):
     from maskgan_jax.__main__ import main
 
-    assert main([argument.replace("NAME", "a" * 300) for argument in arguments]) == 1
+    assert main([argument.replace("NAME", "a" * 300) for argument in [*arguments, "--out=x"]]) == 1
     error = capsys.readouterr().err
     assert "File name too long" in error and error.count("\n") == 1
 

@@ -1,3 +1,4 @@
+import contextlib
 import filecmp
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from maskgan_jax.data.masked_faces.masked_faces_dataset_builder import Builder
 from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import encode_png
-from maskgan_jax.storage import is_remote, move, path_of, reaching, save_text, steps_in, walk
+from maskgan_jax.storage import is_remote, is_step, move, path_of, reaching, save_text, steps_in, walk
 
 
 class Bucket(MemoryFileSystem):
@@ -263,6 +264,15 @@ def test_in_a_bucket_a_checkpoint_is_whole_when_it_is_committed(bucket):
     for name in ("3/state/a", "3/commit_success.txt", "12/commit_success.txt", "5/state/commit_success.txt", "x/y"):
         (bucket / name).write_text("a")
     assert steps_in(bucket) == [3, 12]
+
+
+def test_steps_are_folders_whose_names_are_numbers(tmp_path):
+    for name in ("3", "12", "²", "٣", "-1", "4.tmp", "9" * 5000):
+        with contextlib.suppress(OSError):  # The last is too long for a name.
+            (tmp_path / name).mkdir()
+    (tmp_path / "7").touch()
+    assert steps_in(tmp_path) == [3, 12]
+    assert [is_step(name) for name in ("0", "12", "", "²", "1 ", "1\n", "9" * 5000)] == [True, True] + 5 * [False]
 
 
 def test_a_folder_in_a_bucket_is_moved(bucket):

@@ -15,7 +15,7 @@ from etils import epath
 from maskgan_jax.errors import UserError
 from maskgan_jax.networks.description import Description, Variables, describe
 from maskgan_jax.networks.safetensors import load_safetensors, read_header
-from maskgan_jax.storage import is_remote, path_of, reaching, steps_in
+from maskgan_jax.storage import is_remote, is_step, path_of, reaching, steps_in
 
 
 class StoredNetwork(NamedTuple):
@@ -107,7 +107,7 @@ def load_network(path: str | Path, task: str) -> StoredNetwork:
 
 def workdir_of(checkpoint: Path | epath.Path) -> Path | epath.Path | None:
     """The workdir of a run of which this is a checkpoint, `checkpoints/STEP`; None if it is none."""
-    is_checkpoint = checkpoint.name.isdigit() and checkpoint.parent.name == "checkpoints" and checkpoint.is_dir()
+    is_checkpoint = is_step(checkpoint.name) and checkpoint.parent.name == "checkpoints" and checkpoint.is_dir()
     return checkpoint.parent.parent if is_checkpoint else None
 
 
@@ -133,7 +133,7 @@ def checkpoint_of(workdir: str | Path | epath.Path, step: str) -> Path | epath.P
         raise UserError(f"{workdir} holds no checkpoint yet; `maskgan train` saves the first one after an epoch")
     if step == "last":
         return workdir / "checkpoints" / str(steps[-1])
-    if not step.isdigit() or int(step) not in steps:
+    if not is_step(step) or int(step) not in steps:
         kept = ", ".join(map(str, steps))
         raise UserError(f"{workdir} has no checkpoint of step {step}; give --step=best, last or one of {kept}")
     return workdir / "checkpoints" / str(int(step))

@@ -98,8 +98,10 @@ def check(config: ConfigDict, task: Task, now: dict[str, str], workdir: Path | e
       UserError: the run was begun with other settings, other data or other frozen networks.
     """
     saved = workdir / "config.json"
-    if not saved.exists() or not has_checkpoints(workdir):
+    if not has_checkpoints(workdir):
         return []
+    if not saved.exists():
+        raise UserError(f"{saved} is missing, and without it the run cannot resume; restore it, or give another --workdir")
     if gone := settings_gone(saved):
         told = ", ".join(f"{key} {value!r}" for key, value in gone.items())
         raise UserError(

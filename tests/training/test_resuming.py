@@ -41,10 +41,10 @@ def test_what_changes_what_is_learnt_is_told(config, workdir):
     config.training.update(epochs=7.5, compute="bfloat16", validation_records=3)
     config.optimizer.accumulate = 2
     assert check(config, UnmaskTask, DIGESTS, workdir) == [
-        "optimizer.accumulate was 1 and is now 2: norms and random draws are those of other parts of a batch",
-        "training.compute was 'float32' and is now 'bfloat16': the arithmetic is another one",
-        "training.epochs was 300.0 and is now 7.5: the learning rate follows from the length",
-        "training.validation_records was 0 and is now 3: the best network is chosen by scores on other records",
+        "optimizer.accumulate is 2 from now on (it was 1): norms and random draws are those of other parts of a batch",
+        "training.compute is 'bfloat16' from now on (it was 'float32'): the arithmetic is another one",
+        "training.epochs is 7.5 from now on (it was 300.0): the learning rate follows from the length",
+        "training.validation_records is 3 from now on (it was 0): the best network is chosen by scores on other records",
     ]
 
 
@@ -137,6 +137,13 @@ def test_settings_of_the_data_are_those_of_the_data_set(config, data_dir, tmp_pa
     assert config.data.mask_shift == 0.4
     # Of a data set whose config was left behind.
     assert with_data_of(config, tmp_path)[0].data.mask_shift == 0.4
+
+
+@pytest.mark.parametrize("folder", ["checkpoints", "best"])
+def test_a_run_whose_config_is_gone(folder, config, tmp_path):
+    (tmp_path / folder / "2").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"config\.json is missing, and without it the run cannot resume"):
+        check(config, UnmaskTask, DIGESTS, tmp_path)
 
 
 @pytest.mark.parametrize("text", ["[]", "1", "{", '{"a": ' * 100_000, '{"__class__": 1}'])
