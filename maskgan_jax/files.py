@@ -124,12 +124,22 @@ def check_writable(path: str | os.PathLike) -> None:
         raise _unwritable(path, error) from error
 
 
+def check_scores_file(path: str | os.PathLike) -> None:
+    """As `check_writable`, for JSON that is written beside pictures. Raises UserError for the name of a picture, too."""
+    if is_image_name(Path(path)):
+        raise UserError(f"{path} has the name of a picture, which scores would replace; give a name that ends in .json")
+    check_writable(path)
+
+
 def _named(path: str | os.PathLike) -> Path:
-    """`path`. Raises UserError if it is empty, `.` or `/`, which cannot be replaced, or a URL."""
+    """`path`. Raises UserError if it is a URL, or cannot be replaced: it is empty, `.`, `/`, a pipe or a device."""
     if "://" in os.fspath(path):
         raise UserError(f"cannot write to {os.fspath(path)}, which is a URL; give a path on this machine")
     if not Path(path).name:
         raise UserError(f"cannot write to {os.fspath(path)!r}, which has no name in it; give the name of what is to be written")
+    # /dev/stdout is a link, which would be replaced itself, to the file that the output goes to.
+    if is_endless(path) or os.path.realpath(Path(path).parent) == "/dev":
+        raise UserError(f"cannot write to {os.fspath(path)}, which is a pipe or a device; give the name of a file")
     return Path(path)
 
 

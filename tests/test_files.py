@@ -126,6 +126,19 @@ def test_replacing_where_there_can_be_no_file(tmp_path):
     assert not leftovers(tmp_path, "file", "folder")
 
 
+@pytest.mark.parametrize("path", ["/dev/null", "/dev/stdout", "/dev/new", "pipe", "link"])
+def test_devices_and_pipes_are_not_replaced(path, tmp_path, monkeypatch):
+    """Who may replace a device's file would take it from all programs."""
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    Path("link").symlink_to("/dev/null")
+    for write in (write_text, lambda path, _: check_writable(path)):
+        with pytest.raises(UserError, match=f"^cannot write to {path}, which is a pipe or a device; give the name of a file$"):
+            write(path, "new")
+    assert Path("/dev/null").is_char_device() and Path("pipe").is_fifo() and Path("link").is_symlink()
+    assert not leftovers(tmp_path, "link", "pipe")
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's /dev/full")
 def test_full_disk(tmp_path):
     path = tmp_path / "a.txt"

@@ -45,7 +45,7 @@ def assigned(tree):
 
 
 def messages_of(trees):
-    """The messages of all UserErrors, and those that `locked` raises for its callers."""
+    """The messages of all UserErrors, those that `locked` raises for its callers, and why photos are skipped."""
     classes = {"UserError"}
     for tree in trees:
         for node in ast.walk(tree):
@@ -58,8 +58,8 @@ def messages_of(trees):
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and node.args:
                 called = getattr(node.func, "id", getattr(node.func, "attr", ""))
-                of_locked = node.args[1:2] if called == "locked" else []
-                for message in node.args[:1] if called in classes else of_locked:
+                places = {"locked": slice(1, 2), "Skipped": slice(2, 3), "_skipped": slice(3, 4)}
+                for message in node.args[slice(1) if called in classes else places.get(called, slice(0))]:
                     if text := template(message, names):
                         found.add(normalized(text))
     return found
@@ -107,5 +107,8 @@ def f(x):
     raise UserError(WHY)
     raise ValueError("no")
     raise UserError(x)
+    yield Skipped(x, "folder", "empty")
+    yield _skipped("folder", x, x, f"not in {x}")
+    return Skipped(x, x, x)
 """)
-    assert messages_of([module]) == {"… is busy", "too late", "… is … px", "because"}
+    assert messages_of([module]) == {"… is busy", "too late", "… is … px", "because", "empty", "not in …"}

@@ -6,7 +6,7 @@ import argparse
 
 from maskgan_jax.config import load_config
 from maskgan_jax.data.build.build import build_data_set
-from maskgan_jax.errors import UserError
+from maskgan_jax.errors import UserError, one_line
 
 
 def main(arguments: list[str]) -> None:
@@ -88,4 +88,4 @@ def main(arguments: list[str]) -> None:
 
 
 def _listed(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.items())
+    return one_line(", ".join(f"{name} {count}" for name, count in counts.items()))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from maskgan_jax.commands.score import add_metric_flags, lpips_weights, print_scores
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import check_writable, write_json
+from maskgan_jax.files import check_scores_file, check_writable, write_json
 from maskgan_jax.metrics.evaluation import evaluate, write_examples
 from maskgan_jax.metrics.face_quality import check_face_metrics
 from maskgan_jax.metrics.landmark_accuracy import evaluate_landmarks
@@ -57,8 +57,9 @@ def main(arguments: list[str]) -> None:
     _check(options, task)
     check_face_metrics(options.metrics)
     workers = number_of_workers(options.workers)
+    check_scores_file(options.out)
     # An empty path is one that was given, and is refused.
-    for path in (options.out, options.examples, options.pictures and Path(options.pictures) / "real" / "face.png"):
+    for path in (options.examples, options.pictures and Path(options.pictures) / "real" / "face.png"):
         if path is not None:
             check_writable(path)
     compute_in_main_thread()

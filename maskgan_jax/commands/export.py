@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 from pathlib import Path
 
 from maskgan_jax.errors import UserError
@@ -61,8 +62,8 @@ def main(arguments: list[str]) -> None:
     if not describes(network.config, network.description):
         raise UserError(f"the config in {path} does not describe its network, which can be used, but not exported")
     if not is_remote(path):
-        out, workdir = Path(flags.out).resolve(), Path(flags.workdir or path).resolve()
-        if out == path.resolve():
+        out, workdir, network_file = (Path(os.path.realpath(each)) for each in (flags.out, flags.workdir or path, path))
+        if out == network_file:
             raise UserError(f"{flags.out} is the network itself; give another --out")
         if any(out.is_relative_to(workdir / name) for name in OF_RUN):
             raise UserError(f"{flags.out} is a part of the run itself; give another --out")

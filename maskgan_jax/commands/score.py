@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import check_writable, write_json
+from maskgan_jax.files import check_scores_file, write_json
 from maskgan_jax.metrics.face_quality import FACE_METRICS, check_face_metrics
 from maskgan_jax.metrics.scoring import score_folders
 from maskgan_jax.models.lpips import PerceptualWeights, load_lpips
@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--out", required=True, metavar="FILE.json", help="where the scores are written")
     add_metric_flags(parser)
     options = parser.parse_args(arguments)
-    check_writable(options.out)
+    check_scores_file(options.out)
     check_face_metrics(options.metrics)
     scores = score_folders(
         options.pred,

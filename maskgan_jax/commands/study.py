@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -154,7 +155,7 @@ def _serve(options: argparse.Namespace) -> None:
     if len(set(names)) < len(names):
         raise UserError("--images has a method twice; give each another name")
     check_writable(options.db)
-    lock = Path(f"{Path(options.db).resolve()}-lock")
+    lock = Path(f"{os.path.realpath(options.db)}-lock")
     with contextlib.ExitStack() as stack:
         try:
             held = stack.enter_context(

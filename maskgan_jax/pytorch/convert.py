@@ -1,7 +1,7 @@
 """Weights of the generator and the discriminator to and from junyanz/pytorch-CycleGAN-and-pix2pix; PyTorch is not needed.
 
-    python tools/pytorch/convert.py latest_net_G.pth --out=generator.safetensors
-    python tools/pytorch/convert.py generator.safetensors --out=latest_net_G.safetensors
+    python -m maskgan_jax.pytorch.convert latest_net_G.pth --out=generator.safetensors
+    python -m maskgan_jax.pytorch.convert generator.safetensors --out=latest_net_G.safetensors
 
 The first takes the state dict of a `UnetGenerator` (`torch.save` or safetensors) and writes what `maskgan unmask --weights=...`
 takes; the second, from a file of `maskgan export`, writes a state dict (load it with `safetensors.torch.load_file`). Batch norm
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ from ml_collections import ConfigDict
 
 from maskgan_jax.config_checks import ALLOWED
 from maskgan_jax.configs.default import get_config
-from maskgan_jax.errors import UserError
+from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import replacing
 from maskgan_jax.models.convolutions import enlarging_kernel
 from maskgan_jax.models.generators import create_generator
@@ -306,3 +307,7 @@ def _from_pytorch(state: Mapping[str, np.ndarray], names: Mapping[str, str], wha
         elif np.any(bias):
             raise UserError(f"{names[ours]}.bias changes what comes out, and ours has no bias there; train with --norm=batch")
     return {"params": params, "batch_stats": statistics}
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code("convert", main))

@@ -84,9 +84,10 @@ class Database:
             study = connection.execute("SELECT * FROM study").fetchone()
             if study is None or len(study) != 3:
                 raise UserError(f"{self.path} is the database of another program; give another file")
-        settings, self.secret, self.started = study
-        self.settings = json.loads(settings)
-        self.design = Design(**self.settings["design"])
+        with _parsing(self.path):
+            settings, self.secret, self.started = map(_text, study)
+            self.settings = dict(json.loads(settings))
+            self.design = _design(self.settings["design"])
 
     @classmethod
     def create(
@@ -183,7 +184,8 @@ class Database:
         """{id: trial} of a rater, in their order."""
         with self._connection() as connection:
             rows = connection.execute(f"SELECT id, {_TRIAL} FROM trials WHERE rater = ? ORDER BY place", (rater,))
-            return {row[0]: _trial(row[1:]) for row in rows}
+            with _parsing(self.path):
+                return {row[0]: self._trial(row[1:]) for row in rows}
 
     def answered(self, rater: str) -> set[str]:
         """The ids of the trials that a rater has answered."""
@@ -227,10 +229,23 @@ class Database:
                 f"SELECT raters.id, place, given, milliseconds, scale, {_TRIAL} FROM answers JOIN trials ON trials.id = trial "
                 "JOIN raters ON raters.id = rater ORDER BY number, place"
             )
-            return [
-                Answer(row[0], row[1], _trial(row[5:]), json.loads(row[2]), json.loads(row[3]), row[4])
-                for row in rows.fetchall()
-            ]
+            with _parsing(self.path):
+                return [self._answer(row) for row in rows.fetchall()]
+
+    def _answer(self, row: Sequence[Any]) -> Answer:
+        """Raises ValueError if it could not have been stored."""
+        answer = Answer(row[0], row[1], self._trial(row[5:]), json.loads(row[2]), json.loads(row[3]), row[4])
+        if wrong := _what_is_wrong(answer._asdict(), answer.trial.task):
+            raise ValueError(f"of an answer, {wrong}")
+        return answer
+
+    def _trial(self, row: Sequence[Any]) -> Trial:
+        trial = Trial(row[0], row[1], tuple(json.loads(row[2])), bool(row[3]))
+        number = 2 if trial.task == "pair" else 1
+        is_known = trial.task in self.design.tasks and trial.face in self.design.faces
+        if not is_known or len(trial.methods) != number or not set(trial.methods) <= set(self.design.methods):
+            raise ValueError("a trial is none of the design's")
+        return trial
 
     def asked(self) -> dict[str, int]:
         """{rater: how many trials they have}, in the order of joining."""
@@ -283,8 +298,20 @@ def _begin(
     connection.executemany("INSERT INTO images VALUES (?, ?, ?, ?)", rows)
 
 
-def _trial(row: Sequence[Any]) -> Trial:
-    return Trial(row[0], row[1], tuple(json.loads(row[2])), bool(row[3]))
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a text is none")
+    return value
+
+
+def _design(values: Mapping[str, Any]) -> Design:
+    """Raises TypeError or ValueError if it is none."""
+    design = Design(**values)
+    texts = (*design.faces, *design.faces.values(), *design.methods, *design.tasks)
+    numbers = (*design.tasks.values(), design.repeats, design.seed)
+    if not (all(isinstance(text, str) for text in texts) and all(isinstance(number, int) for number in numbers)):
+        raise TypeError("the design has other types")
+    return design
 
 
 def _what_is_wrong(answer: Mapping[str, Any], task: str) -> str | None:
@@ -316,6 +343,15 @@ def _errors(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         raise Unusable(f"cannot use {path} ({error}); check its permissions, the free space and what else uses it") from error
     except sqlite3.DatabaseError as error:
+        raise Unusable(f"{path} is not a study, or is damaged ({error}); give another file, or a copy") from error
+
+
+@contextlib.contextmanager
+def _parsing(path: Path) -> Iterator[None]:
+    """Raises Unusable for what is in the file and cannot be."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise Unusable(f"{path} is not a study, or is damaged ({error}); give another file, or a copy") from error
 
 

@@ -130,8 +130,8 @@ def find_images(
 
 def _inside(folder: str | os.PathLike) -> dict[str, Path]:
     """The images in a folder by their names, as resolved paths. Raises UserError if one leads out of it."""
-    root = Path(folder).resolve()
-    files = {name: path.resolve() for name, path in images_by_name(folder).items()}
+    root = Path(os.path.realpath(folder))
+    files = {name: Path(os.path.realpath(path)) for name, path in images_by_name(folder).items()}
     for name, path in files.items():
         if not name.isprintable():
             raise UserError(f"the name {name!r} in {folder} has characters that cannot be shown; rename the file")

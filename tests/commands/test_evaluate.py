@@ -79,6 +79,13 @@ def test_what_cannot_be_written_is_told_before_the_scoring(flags, data_dir, gene
     assert [path.name for path in tmp_path.iterdir()] == ["FILE"]
 
 
+def test_examples_are_not_written_over(data_dir, tmp_path, capsys):
+    (tmp_path / "examples.png").write_bytes(b"a picture")
+    assert main(["evaluate", "--method=telea", f"--data_dir={data_dir}", f"--out={tmp_path / 'examples.png'}"]) == 1
+    assert "examples.png has the name of a picture, which scores would replace" in capsys.readouterr().err
+    assert (tmp_path / "examples.png").read_bytes() == b"a picture"
+
+
 def test_more_metrics(data_dir, tmp_path, capsys):
     out = tmp_path / "scores.json"
     arguments = ["evaluate", "--method=telea", f"--data_dir={data_dir}", f"--out={out}"]

@@ -55,6 +55,14 @@ def test_flags_are_not_abbreviated(arguments):
         main(["score", *arguments, "--lpips_head=H"])
 
 
+def test_pictures_are_not_written_over(arguments, tmp_path, capsys):
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
+    for path in before:
+        assert main(["score", *arguments, f"--out={path}"]) == 1
+        assert f"{path} has the name of a picture, which scores would replace" in capsys.readouterr().err
+    assert before and all(path.read_bytes() == data for path, data in before.items())
+
+
 @pytest.mark.parametrize("out", ["", "pred/a.png/scores.json"])
 def test_what_cannot_be_written_is_told_before_the_scoring(out, arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(score, "score_folders", lambda *_, **__: pytest.fail("it was begun"))

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -221,6 +224,13 @@ def test_weights_of_pytorch_name_the_converter(generator, tmp_path):
     torch.save({"w": torch.ones(2)}, tmp_path / "G.pth")
     with pytest.raises(UserError, match=r"G\.pth is for PyTorch; .*`python -m maskgan_jax\.pytorch\.convert FILE"):
         read_header(tmp_path / "G.pth")
+
+
+def test_it_runs_as_its_messages_say(tmp_path):
+    command = [sys.executable, "-m", "maskgan_jax.pytorch.convert", "nothing.pth", "--out=generator.safetensors"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr.startswith("convert: error: ") and done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_other_files(generator, discriminator, tmp_path):

@@ -158,6 +158,37 @@ def test_files_that_are_no_studies(tmp_path, database):
         Database(tmp_path / "other.db")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE answers SET given = 'x'",
+        "UPDATE answers SET given = '[]'",
+        """UPDATE answers SET given = '{"expression": "<script>", "quality": 5}'""",
+        """UPDATE answers SET given = '{"expression": "sad", "quality": "5"}'""",
+        "UPDATE answers SET milliseconds = '{}'",
+        "UPDATE answers SET scale = 'wide'",
+        "UPDATE trials SET methods = 'x'",
+        "UPDATE trials SET methods = '[]'",
+        "UPDATE trials SET methods = '[[1]]'",
+        "UPDATE trials SET face = 'x'",
+        "UPDATE trials SET task = 'x'",
+        "UPDATE study SET settings = '[]'",
+        "UPDATE study SET settings = '{'",
+        """UPDATE study SET settings = '{"design": {"faces": 3}}'""",
+        "UPDATE study SET settings = json_set(settings, '$.design.seed', 'x')",
+        "UPDATE study SET settings = json_set(settings, '$.design.tasks', 3)",
+        "UPDATE study SET started = x'00ff'",
+    ],
+)
+def test_an_edited_study(change, database, rater, reply):
+    database.store(rater, [reply(name, trial) for name, trial in database.trials(rater).items()])
+    with contextlib.closing(sqlite3.connect(database.path)) as connection, connection:
+        connection.execute("PRAGMA foreign_keys = OFF")
+        connection.execute(change)
+    with pytest.raises(UserError, match="study.db is not a study, or is damaged .*; give another file, or a copy"):
+        Database(database.path).answers()
+
+
 def test_a_file_that_vanishes_is_not_made_anew(database, rater):
     database.path.unlink()
     with pytest.raises(UserError, match="cannot use .*study.db"):

@@ -74,6 +74,14 @@ def test_a_broken_image(folder):
         find(folder).digests()
 
 
+def test_a_link_to_itself(folder):
+    path = folder / "ours" / "secret-name-04.png"
+    path.unlink()
+    path.symlink_to(path)
+    with pytest.raises(UserError, match="secret-name-04"):
+        find(folder).digests()
+
+
 def test_a_link_to_elsewhere_is_refused(folder, tmp_path):
     shutil.move(folder / "ours" / "secret-name-04.png", tmp_path / "private.png")
     (folder / "ours" / "secret-name-04.png").symlink_to(tmp_path / "private.png")

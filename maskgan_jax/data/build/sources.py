@@ -224,7 +224,7 @@ def any_folder(folder: epath.Path) -> Iterator[Photo | Skipped]:
     faces.csv has the columns file (below the folder) and, if known, source, identity and expression; others are ignored.
     """
     table = folder / FOLDER_TABLE
-    if not table.exists():
+    if not table.exists() and not os.path.islink(table):  # A link to nothing is to be reported.
         yield from each_its_own("folder", folder)
         return
     empty = True

@@ -242,3 +242,11 @@ def test_files_without_an_end(make, tmp_path):
     make(tmp_path / "a.png")
     with pytest.raises(UserError, match="it is a pipe or a device"):
         Photo("a.png", "folder", "", "", str(tmp_path / "a.png")).read()
+
+
+@pytest.mark.parametrize("target", ["faces.csv", "nowhere.csv"])
+def test_a_table_that_is_a_link_to_nothing(target, tmp_path, config):
+    (tmp_path / "a.png").touch()
+    (tmp_path / "faces.csv").symlink_to(tmp_path / target)
+    with pytest.raises(UserError, match=r"faces\.csv"):
+        list(list_all_photos([f"folder={tmp_path}"], config))
