@@ -304,7 +304,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 def row_of(fault: str, times: int, wrong: Sequence[str]) -> Row:
     """A line of the table for a fault after which nothing may be lost; `wrong` says what was."""
-    return Row(fault, times, "; ".join(wrong) or "nothing; one clear message; went on afterwards", not wrong and times > 0)
+    return Row(fault, times, "; ".join(wrong) or "nothing; one clear message; resumed afterwards", not wrong and times > 0)
 
 
 def repeated_on_full_disk(
@@ -448,7 +448,7 @@ def workdir(work: Path, flags: argparse.Namespace) -> Iterator[Row]:
         wrong += [] if is_clear(done) and "another run is at work" in done.stderr else [f"the second one: {error_of(done)}"]
         process.wait(PATIENCE)
     wrong += [] if same_state(run, expected) else ["other bytes than of an undisturbed run"]
-    yield row_of("two trainings in one workdir", 1, wrong)
+    yield row_of("two training runs in one workdir", 1, wrong)
 
     run = work / "clock"
     with_jumps = [sys.executable, "-c", JUMPING_CLOCK, *training(work, run, steps)]

@@ -30,7 +30,7 @@ CARRIED = {
 HEAD = """# Licences of the dependencies
 
 Made by `python tools/list_licences.py {files} --out=docs/licences.md`
-from what the installed packages tell; the versions are the pinned ones, of the first of these files that names a package. None
+from the metadata of the installed packages; the versions are the pinned ones, of the first of these files that names a package. None
 of them is part of this package. The licences of weights and data are in the [README](../README.md#licences).
 
 Known vulnerabilities of the pinned versions, on a machine that reaches pypi.org:
@@ -49,7 +49,7 @@ nothing was checked.
 |---|---|---|
 """
 MIDDLE = """
-Using them asks nothing of you. Who distributes them together with this program must comply with their licences. Many wheels
+Using them obliges you to nothing. Anyone who distributes them together with this program must comply with their licences. Many wheels
 also carry GCC's runtime libraries, GPL with an exception for such use.
 
 ## All others
