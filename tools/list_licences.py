@@ -30,8 +30,8 @@ CARRIED = {
 HEAD = """# Licences of the dependencies
 
 Made by `python tools/list_licences.py {files} --out=docs/licences.md`
-from the metadata of the installed packages; the versions are the pinned ones, of the first of these files that names a package. None
-of them is part of this package. The licences of weights and data are in the [README](../README.md#licences).
+from the metadata of the installed packages; the versions are the pinned ones, of the first of these files that names a package.
+None of them is part of this package. The licences of weights and data are in the [README](../README.md#licences).
 
 Known vulnerabilities of the pinned versions, on a machine that reaches pypi.org:
 
@@ -49,8 +49,8 @@ nothing was checked.
 |---|---|---|
 """
 MIDDLE = """
-Using them obliges you to nothing. Anyone who distributes them together with this program must comply with their licences. Many wheels
-also carry GCC's runtime libraries, GPL with an exception for such use.
+Using them obliges you to nothing. Anyone who distributes them together with this program must comply with their licences. Many
+wheels also carry GCC's runtime libraries, GPL with an exception for such use.
 
 ## All others
 
