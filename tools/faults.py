@@ -460,6 +460,21 @@ def workdir(work: Path, flags: argparse.Namespace) -> Iterator[Row]:
     lost = "; ".join(wrong) or "nothing; the bytes of an undisturbed run"
     yield Row("Python's clock jumps a day ahead and back, ten times a second", 1, lost, not wrong)
 
+    run = work / "changed"
+    arguments = training(work, run, steps, "--config.training.keep=2")
+    must(*arguments)
+    largest = max((run / "checkpoints" / str(steps) / "state").rglob("*"), key=lambda path: path.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 64] = bytes(255 - byte for byte in data[middle : middle + 64])
+    largest.write_bytes(data)
+    done = maskgan(*arguments)
+    is_told = done.returncode == 0 and f"the checkpoint of step {steps} is damaged" in done.stdout
+    wrong = [] if is_told else [f"it was not noticed: {error_of(done)}"]
+    wrong += [] if same_state(run, expected) else ["other bytes than of an undisturbed run"]
+    lost = "; ".join(wrong) or f"{INTERVAL} steps, from the checkpoint before it; the bytes of an undisturbed run"
+    yield Row("64 bytes in the middle of the newest checkpoint changed", 1, lost, not wrong)
+
     run, wrong = shutil.copytree(expected, work / "older"), []
     config = json.loads((run / "config.json").read_text())
     config["generator"] |= {"dropout": 0.25, "spectral": True}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def read_best(workdir: Path | epath.Path) -> Variables:
             f"{workdir} holds no trained network yet; it appears there after the first validation of `maskgan train`"
         )
     try:
-        return read_tree(folder / "network")
+        return checked(folder, read_tree(folder / "network"))
     except MemoryError:
         raise
     except Exception as error:  # Damaged files lead Orbax and its storage to any exception.
@@ -56,7 +57,7 @@ def read_checkpoint(folder: Path | epath.Path, network: str) -> Variables:
       UserError: it is damaged.
     """
     try:
-        state = read_tree(folder / "state")
+        state = checked(folder, read_tree(folder / "state"))
     except MemoryError:
         raise
     except Exception as error:  # As above.
@@ -85,6 +86,24 @@ def read_tree(folder: Path | epath.Path) -> Any:
             raise ValueError("its arrays are said to be far larger than its files")
     target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), stored)
     return handler.restore(folder, args=ocp.args.StandardRestore(target))
+
+
+def checksums(tree: Any) -> list[int]:
+    """CRC-32 of the bytes of each array of a tree, in their own order; none if other processes have parts of the arrays."""
+    leaves = jax.tree.leaves(tree)
+    if any(isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated) for leaf in leaves):
+        return []
+    return sorted(zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)) for leaf in leaves)
+
+
+def checked(folder: Path | epath.Path, tree: Any) -> Any:
+    """`tree`, which was read from a checkpoint, `folder`. Raises ValueError if its bytes are not those that were saved."""
+    path = for_orbax(folder) / "checksums"
+    if path.exists():  # Those of older runs have none.
+        saved = ocp.JsonCheckpointHandler().restore(path)
+        if saved and (found := checksums(tree)) and saved != found:
+            raise ValueError("its bytes are not those that were saved")
+    return tree
 
 
 def for_orbax(folder: Path | epath.Path) -> Path | epath.Path:

@@ -27,7 +27,7 @@ from orbax.checkpoint import checkpoint_managers
 from maskgan_jax.errors import UserError
 from maskgan_jax.networks.buckets import key_value_store
 from maskgan_jax.networks.description import Variables
-from maskgan_jax.networks.run_checkpoints import first_line, for_orbax, read_through, room_for
+from maskgan_jax.networks.run_checkpoints import checked, checksums, first_line, for_orbax, read_through, room_for
 from maskgan_jax.runtime import lock
 from maskgan_jax.storage import Unreachable, is_remote, move, reaching
 from maskgan_jax.training.state import TrainState
@@ -102,7 +102,8 @@ def open_checkpoints(workdir: Path | epath.Path, keep: int = 1, kept_steps: Coll
 def open_best(workdir: Path | epath.Path) -> ocp.CheckpointManager:
     """The best checkpoint by validation, alone."""
     folder = workdir / "best"
-    handlers = {"network": ocp.StandardCheckpointHandler(), "scores": ocp.JsonCheckpointHandler()}
+    of_json = {"scores": ocp.JsonCheckpointHandler(), "checksums": ocp.JsonCheckpointHandler()}
+    handlers = {"network": ocp.StandardCheckpointHandler(), **of_json}
     with reaching(folder):
         return ocp.CheckpointManager(for_orbax(folder), options=_options(folder, 1), item_handlers=handlers)
 
@@ -143,6 +144,7 @@ def save_state(manager: ocp.CheckpointManager, state: TrainState, config: Config
             config=ocp.args.JsonSave(config.to_dict()),
             # The same in all processes, however many there are.
             iterator=ocp.args.JsonSave(iterator.get_state()),
+            checksums=ocp.args.JsonSave(checksums(state)),
         ),
     )
 
@@ -186,6 +188,7 @@ def _restore(manager: ocp.CheckpointManager, step: int, target: TrainState, iter
         raise UserError(f"the checkpoint in {manager.directory} does not fit the config; use its config, or another --workdir")
     items = {"state": ocp.args.StandardRestore(target), "iterator": ocp.args.JsonRestore()}
     restored = manager.restore(step, args=ocp.args.Composite(**items))
+    checked(manager.directory / str(step), restored.state)
     iterator.set_state(restored.iterator)
     return restored.state
 
@@ -226,7 +229,8 @@ def save_best(manager: ocp.CheckpointManager, step: int, variables: Variables, s
     # A run that was stopped may have left one of a step that comes again now; Orbax would keep that and skip this.
     if last is not None and last >= step:
         manager.delete(last)
-    manager.save(step, args=ocp.args.Composite(network=ocp.args.StandardSave(variables), scores=ocp.args.JsonSave(scores)))
+    items = {"scores": ocp.args.JsonSave(scores), "checksums": ocp.args.JsonSave(checksums(variables))}
+    manager.save(step, args=ocp.args.Composite(network=ocp.args.StandardSave(variables), **items))
 
 
 def best_scores(manager: ocp.CheckpointManager) -> dict[str, float] | None:

@@ -1,9 +1,12 @@
+import zlib
+
+import jax
 import numpy as np
 import pytest
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.networks import run_checkpoints
-from maskgan_jax.networks.run_checkpoints import latest, read_best
+from maskgan_jax.networks.run_checkpoints import checksums, latest, read_best
 from maskgan_jax.training import checkpoints
 
 
@@ -39,3 +42,12 @@ def test_arrays_that_are_said_to_be_enormous(tmp_path, monkeypatch):
     monkeypatch.setattr(run_checkpoints, "MOST_COMPRESSED", 100)
     with pytest.raises(UserError, match="cannot be read .its arrays are said to be far larger than its files"):
         read_best(tmp_path)
+
+
+def test_checksums_are_crc32_of_each_array():
+    tree = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": {"c": np.int32(5), "d": jax.numpy.ones(3, "bfloat16")}}
+    expected = sorted(zlib.crc32(np.asarray(leaf).tobytes()) for leaf in (tree["a"], tree["b"]["c"], tree["b"]["d"]))
+    assert checksums(tree) == checksums(jax.tree.map(jax.device_put, tree)) == expected
+    tree["a"] = tree["a"].copy()
+    tree["a"][1, 2] = np.nextafter(tree["a"][1, 2], 9)
+    assert checksums(tree) != expected

@@ -1,5 +1,6 @@
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -72,6 +73,12 @@ def without_position(folder):
         path.write_text("")
 
 
+def with_other_bytes(folder):
+    """Arrays that can be read, and are those of another step."""
+    shutil.rmtree(folder / "state")
+    shutil.copytree(folder.parent / "2" / "state", folder / "state")
+
+
 def test_latest_checkpoint_is_restored(run, capsys):
     iterator = numbers()
     with checkpoints.open_checkpoints(run, 3) as manager:
@@ -81,7 +88,7 @@ def test_latest_checkpoint_is_restored(run, capsys):
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("damage", [without_arrays, cut_short, without_metadata, without_position])
+@pytest.mark.parametrize("damage", [without_arrays, cut_short, without_metadata, without_position, with_other_bytes])
 def test_run_goes_on_from_the_checkpoint_before_a_damaged_one(run, config, capfd, damage):
     damage(run / "checkpoints" / "3")
     iterator = numbers()
@@ -95,6 +102,25 @@ def test_run_goes_on_from_the_checkpoint_before_a_damaged_one(run, config, capfd
     assert (run / "checkpoints.damaged" / "3").is_dir()
     with checkpoints.open_checkpoints(run, 3) as manager:
         assert checkpoints.restore_state(manager, state_at(0), numbers()).step == 3
+
+
+def test_checkpoints_of_before_there_were_checksums(run):
+    for folder in (run / "checkpoints").iterdir():
+        shutil.rmtree(folder / "checksums")
+    with checkpoints.open_checkpoints(run, 3) as manager:
+        assert checkpoints.restore_state(manager, state_at(0), numbers()).step == 3
+
+
+def test_a_best_network_whose_bytes_changed(tmp_path):
+    for step in (2, 4):
+        with checkpoints.open_best(tmp_path / str(step)) as best:
+            checkpoints.save_best(best, step, {"params": {"a": np.full(3, step)}}, {"error": 0.1})
+    assert read_best(tmp_path / "4")["params"]["a"].tolist() == [4, 4, 4]
+    network = tmp_path / "4" / "best" / "4" / "network"
+    shutil.rmtree(network)
+    shutil.copytree(tmp_path / "2" / "best" / "2" / "network", network)
+    with pytest.raises(UserError, match="cannot be read .its bytes are not those that were saved.; if it is damaged, put it"):
+        read_best(tmp_path / "4")
 
 
 def test_no_checkpoint_can_be_read(run):
