@@ -127,6 +127,8 @@ def find_jobs(inputs: Sequence[str | os.PathLike], outputs: Outputs, masks: str 
                 mask = single or by_name.get(name.with_suffix("").as_posix(), Path(masks) / name)
             found[Job(path, name, mask)] = None
     jobs = list(found)
+    if jobs and not any(os.path.lexists(job.path) for job in jobs):  # Told before networks are loaded.
+        raise UserError(f"there is no file {jobs[0].path}; check its name")
     if single and len(jobs) > 1:
         raise UserError(f"--mask={single} is one region, but there are {len(jobs)} inputs; give a folder of regions")
     if outputs.resume:

@@ -118,6 +118,15 @@ def test_folders_that_are_not_searched_are_told(tmp_path, capsys):
     assert "left out (a link to a folder; give that folder itself): linked" in capsys.readouterr().err
 
 
+def test_all_files_are_missing(tmp_path):
+    named_files(tmp_path, "a.jpg")
+    missing = [tmp_path / "b.jpg", tmp_path / "c.jpg"]
+    with pytest.raises(UserError, match=f"^there is no file {missing[0]}; check its name$"):
+        list_jobs(missing, tmp_path / "out")
+    # Of several, one that is missing is reported when its turn comes.
+    assert len(list_jobs([*missing, tmp_path / "a.jpg"], tmp_path / "out")) == 3
+
+
 def test_pipes_and_devices_in_folders_are_not_read(tmp_path, capsys):
     """A pipe that nobody writes to would be waited for without end."""
     named_files(tmp_path / "in", "a.jpg")
