@@ -50,7 +50,8 @@ def exit_code(program: str, main: Callable[[], int | None]) -> int:
         if error.filename is None:
             raise
         path = one_line(os.fsdecode(error.filename))
-        print(f"{program}: error: cannot use {path} ({error.strerror}); check it and its permissions", file=sys.stderr)
+        reason = one_line(str(error.strerror or error))
+        print(f"{program}: error: cannot use {path} ({reason}); check it and its permissions", file=sys.stderr)
         return UserError.exit_code
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)

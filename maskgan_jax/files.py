@@ -201,7 +201,11 @@ def find_files(folder: Path, suffixes: Container[str] | None = None) -> list[Pat
 
 def is_endless(path: str | os.PathLike) -> bool:
     """Whether it is a pipe, a socket or a device: what is read of it may never end, or never come."""
-    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):  # It is not there, or no name can be so.
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _has(path: Path, suffixes: Container[str] | None) -> bool:
@@ -367,14 +371,14 @@ def read_file(path: str | os.PathLike, most_megabytes: int = MOST_MEGABYTES) -> 
     """
     most = most_megabytes * 1_000_000
     try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            raise UserError(f"cannot read {path} (it is a device, not a file)")
         with open(path, "rb") as file:
-            status = os.fstat(file.fileno())
-            if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
-                raise UserError(f"cannot read {path} (it is a device, not a file)")
-            size = status.st_size
+            size = os.fstat(file.fileno()).st_size
             if size <= most:
                 data = file.read(size + 1)
-                if len(data) > size:  # A pipe or device does not tell its size. `read` takes as much memory as it may fill.
+                if len(data) > size:  # A pipe does not tell its size. `read` takes as much memory as it may fill.
                     data += file.read(most - size)
                 if len(data) <= most:
                     return data

@@ -66,8 +66,8 @@ def steps_in(folder: Path | epath.Path) -> list[int]:
 
 
 def is_step(name: str) -> bool:
-    """Whether a name, such as that of a checkpoint, is the number of a step."""
-    return bool(re.fullmatch("[0-9]{1,18}", name))
+    """Whether a name, such as that of a checkpoint, is the number of a step, without leading zeros."""
+    return bool(re.fullmatch("0|[1-9][0-9]{0,17}", name))
 
 
 def copy_files(source: epath.Path, target: epath.Path) -> None:

@@ -33,9 +33,7 @@ def test_what_main_returns(returned, code, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(
-    "arguments", [["export", "--workdir=NAME", "--out=x"], ["unmask", "--weights=NAME", "a.png", "--out=x"]]
-)
+@pytest.mark.parametrize("arguments", [["export", "--workdir=NAME"], ["unmask", "--weights=NAME", __file__]])
 def test_too_long_a_name(arguments, capsys):
     from maskgan_jax.__main__ import main
 

@@ -173,8 +173,8 @@ def test_contour_gradient_reaches_the_picture_and_moves_the_contour_towards_the_
 
     frozen = jax.jit(functools.partial(network.apply, variables))
     pictures, points = draw_ellipses(rng, 16)
-    # The network has learnt where the contour is, to a pixel or two.
-    assert contour_loss(frozen(pictures), points) < 4
+    # The network has learnt where the contour is, to about a pixel: below 2.5 on one processor and 2.6 on another.
+    assert contour_loss(frozen(pictures), points) < 3
 
     # The real contours are those of other ellipses.
     real = np.roll(points, 1, axis=0)

@@ -267,12 +267,12 @@ def test_in_a_bucket_a_checkpoint_is_whole_when_it_is_committed(bucket):
 
 
 def test_steps_are_folders_whose_names_are_numbers(tmp_path):
-    for name in ("3", "12", "²", "٣", "-1", "4.tmp", "9" * 5000):
+    for name in ("3", "12", "0100", "²", "٣", "-1", "4.tmp", "9" * 5000):
         with contextlib.suppress(OSError):  # The last is too long for a name.
             (tmp_path / name).mkdir()
     (tmp_path / "7").touch()
     assert steps_in(tmp_path) == [3, 12]
-    assert [is_step(name) for name in ("0", "12", "", "²", "1 ", "1\n", "9" * 5000)] == [True, True] + 5 * [False]
+    assert [is_step(name) for name in ("0", "12", "", "012", "²", "1 ", "1\n", "9" * 5000)] == [True, True] + 6 * [False]
 
 
 def test_a_folder_in_a_bucket_is_moved(bucket):

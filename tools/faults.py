@@ -254,7 +254,7 @@ def signals(work: Path, flags: argparse.Namespace) -> Iterator[Row]:
         saved = max(steps_in(workdir / "checkpoints"), default=0)
         fine = process.returncode == 75 and took < 30 and saved == done
         lost = f"{done - saved} of {done} steps; exit code {process.returncode} after {took:.1f} s"
-        yield Row(f"SIGTERM at configs/cpu.py, {when}", 1, lost, fine)
+        yield Row(f"SIGTERM to a run of configs/cpu.py, {when}", 1, lost, fine)
 
 
 def _stopped_in(process: subprocess.Popen, number: int) -> float:
@@ -630,7 +630,7 @@ def _tree(process: int) -> Iterator[int]:
 
 def _held(process: int) -> tuple[float, float, int]:
     try:
-        # Of the process and of those that it had: its fields 14 to 17, of which the name, the 2nd, may have spaces.
+        # CPU time of the process and of its ended children: fields 14 to 17. Field 2, the name, may contain spaces.
         ticks = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:15]
         cpu = sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
         pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
@@ -650,7 +650,7 @@ def judged(fault: str, count: int, samples: Sequence[Sample]) -> Row:
     early, late = of_bar[quarter : 2 * quarter], of_bar[-quarter:]
     memory, files = ([np.median([getattr(s, name) for s in part]) for part in (early, late)] for name in ("megabytes", "files"))
     rates = [(part[-1].done - part[0].done) / (part[-1].seconds - part[0].seconds) for part in (early, late)]
-    costs = [(part[-1].cpu - part[0].cpu) / (part[-1].done - part[0].done) for part in (early, late)]
+    costs = [(part[-1].cpu - part[0].cpu) / max(1, part[-1].done - part[0].done) for part in (early, late)]
     told = f"memory {memory[0]:.0f} → {memory[1]:.0f} MB, open files {files[0]:.0f} → {files[1]:.0f}, "
     told += f"{rates[0]:.2f} → {rates[1]:.2f} per second, {costs[0]:.3f} → {costs[1]:.3f} CPU seconds each"
     fine = memory[1] < 1.1 * memory[0] and files[1] <= files[0] + 5 and rates[1] > 0.8 * rates[0]

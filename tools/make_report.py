@@ -133,6 +133,8 @@ def merged(parts: Mapping[Path, dict[str, Any]]) -> dict[str, Any]:
             raise UserError(f"{path} has scores of other images than {next(iter(parts))}; make a page of its own for it")
     together = {key: {**first[key]} for key in ("systems", "epochs", "curves")}
     for part in others:
+        for name in part["systems"]:
+            together["curves"].pop(name, None)
         for key, entries in together.items():
             entries.update(part[key])
     for key in ("systems", "curves"):
@@ -403,7 +405,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if TABLES not in above:
         raise UserError(f"{flags.out} is no page of this tool; give another --out, or delete it")
     draw_curves(flags.out.with_suffix(".png"), collected["curves"])
-    if not all(path.is_file() for path in flags.runs):
+    if flags.runs != [flags.out.with_suffix(".json")]:
         write_text(flags.out.with_suffix(".json"), json.dumps(collected, separators=(",", ":")) + "\n")
     write_text(flags.out, above.partition(TABLES)[0] + TABLES + "\n" + page)
     print(f"the report is in {flags.out}")

@@ -76,7 +76,7 @@ def main(arguments: list[str]) -> None:
     if card["skipped"]:
         print(f"skipped: {sum(card['skipped'].values())} photos (listed in {options.data_dir}/skipped.csv)")
         for reason, count in sorted(card["skipped"].items(), key=lambda item: -item[1]):
-            print(f"  {count}: {reason}")
+            print(f"  {count}: {one_line(reason)}")
     if card["unused"]:
         print(f"in no split: {card['unused']} (see {options.data_dir}/skipped.csv)")
     print(f"{card['records']} faces in {options.data_dir}; look at {options.data_dir}/contact_sheet.png")

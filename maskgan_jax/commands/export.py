@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> None:
     # JAX takes seconds to start; a mistyped flag should not.
     from maskgan_jax.networks.description import describes
     from maskgan_jax.networks.face_network import pretrained
-    from maskgan_jax.networks.stored import checkpoint_of, load_network, read_description
+    from maskgan_jax.networks.stored import checkpoint_of, load_network, read_description, workdir_of
     from maskgan_jax.storage import is_remote, path_of
 
     path = pretrained(flags.pretrained) if flags.pretrained else path_of(flags.workdir)
@@ -62,8 +62,8 @@ def main(arguments: list[str]) -> None:
     if not describes(network.config, network.description):
         raise UserError(f"the config in {path} does not describe its network, which can be used, but not exported")
     if not is_remote(path):
-        out, workdir, network_file = (Path(os.path.realpath(each)) for each in (flags.out, flags.workdir or path, path))
-        if out == network_file:
+        out, workdir, own = (Path(os.path.realpath(each)) for each in (flags.out, workdir_of(path) or path, path))
+        if out == own:
             raise UserError(f"{flags.out} is the network itself; give another --out")
         if any(out.is_relative_to(workdir / name) for name in OF_RUN):
             raise UserError(f"{flags.out} is a part of the run itself; give another --out")

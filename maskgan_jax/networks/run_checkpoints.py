@@ -89,7 +89,7 @@ def read_tree(folder: Path | epath.Path) -> Any:
 
 
 def checksums(tree: Any) -> list[int]:
-    """CRC-32 of the bytes of each array of a tree, in their own order; none if other processes have parts of the arrays."""
+    """CRC-32 of each array of a tree, sorted; an empty list if other processes hold parts of the arrays."""
     leaves = jax.tree.leaves(tree)
     if any(isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated) for leaf in leaves):
         return []

@@ -136,4 +136,4 @@ def checkpoint_of(workdir: str | Path | epath.Path, step: str) -> Path | epath.P
     if not is_step(step) or int(step) not in steps:
         kept = ", ".join(map(str, steps))
         raise UserError(f"{workdir} has no checkpoint of step {step}; give --step=best, last or one of {kept}")
-    return workdir / "checkpoints" / str(int(step))
+    return workdir / "checkpoints" / step

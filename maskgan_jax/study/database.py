@@ -86,7 +86,7 @@ class Database:
                 raise UserError(f"{self.path} is the database of another program; give another file")
         with _parsing(self.path):
             settings, self.secret, self.started = map(_text, study)
-            self.settings = dict(json.loads(settings))
+            self.settings = _settings(json.loads(settings))
             self.design = _design(self.settings["design"])
 
     @classmethod
@@ -244,7 +244,7 @@ class Database:
         number = 2 if trial.task == "pair" else 1
         is_known = trial.task in self.design.tasks and trial.face in self.design.faces
         if not is_known or len(trial.methods) != number or not set(trial.methods) <= set(self.design.methods):
-            raise ValueError("a trial is none of the design's")
+            raise ValueError("a trial does not belong to the design")
         return trial
 
     def asked(self) -> dict[str, int]:
@@ -300,17 +300,31 @@ def _begin(
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError("a text is none")
+        raise TypeError("a value that should be text is not")
     return value
 
 
+def _settings(values: Any) -> dict[str, Any]:
+    """Raises TypeError if they are of the wrong type."""
+    numbers = values.get("exclusion", {}).values()
+    folders = (values.get(name) or {} for name in ("files", "mask", "truth"))
+    if not all(map(_is_number, numbers)) or not all(isinstance(folder, dict) for folder in folders):
+        raise TypeError("the settings have values of the wrong type")
+    _text(values.get("consent", ""))
+    return values
+
+
 def _design(values: Mapping[str, Any]) -> Design:
-    """Raises TypeError or ValueError if it is none."""
+    """Raises TypeError or ValueError if they are no design."""
     design = Design(**values)
     texts = (*design.faces, *design.faces.values(), *design.methods, *design.tasks)
     numbers = (*design.tasks.values(), design.repeats, design.seed)
     if not (all(isinstance(text, str) for text in texts) and all(isinstance(number, int) for number in numbers)):
-        raise TypeError("the design has other types")
+        raise TypeError("the design has values of the wrong type")
+    try:
+        design.check()
+    except UserError as error:  # Its advice is about flags.
+        raise ValueError("no rater could have been asked so") from error
     return design
 
 
@@ -348,7 +362,7 @@ def _errors(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _parsing(path: Path) -> Iterator[None]:
-    """Raises Unusable for what is in the file and cannot be."""
+    """Raises Unusable if the file holds what no study can hold."""
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:

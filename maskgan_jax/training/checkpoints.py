@@ -144,9 +144,13 @@ def save_state(manager: ocp.CheckpointManager, state: TrainState, config: Config
             config=ocp.args.JsonSave(config.to_dict()),
             # The same in all processes, however many there are.
             iterator=ocp.args.JsonSave(iterator.get_state()),
-            checksums=ocp.args.JsonSave(checksums(state)),
+            checksums=_checksums(state),
         ),
     )
+
+
+def _checksums(tree: Any) -> ocp.args.JsonSave:
+    return ocp.args.JsonSave(checksums(tree) if jax.process_index() == 0 else [])  # Process 0 writes them.
 
 
 def restore_state(manager: ocp.CheckpointManager, state: TrainState, iterator: grain.DatasetIterator) -> TrainState:
@@ -229,7 +233,7 @@ def save_best(manager: ocp.CheckpointManager, step: int, variables: Variables, s
     # A run that was stopped may have left one of a step that comes again now; Orbax would keep that and skip this.
     if last is not None and last >= step:
         manager.delete(last)
-    items = {"scores": ocp.args.JsonSave(scores), "checksums": ocp.args.JsonSave(checksums(variables))}
+    items = {"scores": ocp.args.JsonSave(scores), "checksums": _checksums(variables)}
     manager.save(step, args=ocp.args.Composite(network=ocp.args.StandardSave(variables), **items))
 
 

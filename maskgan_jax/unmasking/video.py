@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from maskgan_jax.errors import UserError
+from maskgan_jax.errors import UserError, one_line
 from maskgan_jax.files import IMAGE_FORMATS, replacing, write_json
 from maskgan_jax.runtime.signals import sigterm_interrupts
 from maskgan_jax.unmasking.compositing import composite
@@ -87,7 +87,7 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
             temporaries.append(temporary)
         rate = float(video.average_rate or CAMERA_RATE)
         tracker = Tracker(unmasker, rate)
-        bar = stack.enter_context(tqdm(total=count_frames(av, video), desc=f"unmask {job.path.name}", unit="frame"))
+        bar = stack.enter_context(tqdm(total=count_frames(av, video), desc=one_line(f"unmask {job.path.name}"), unit="frame"))
         shape = None
         for item in prepare(av, decode(av, video, targets[0].copied, counts, notes), changes):
             if isinstance(item, av.Packet):

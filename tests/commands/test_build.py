@@ -50,6 +50,15 @@ def test_wrong_arguments(arguments, message, capsys, tmp_path):
     assert len(error.splitlines()) == 1
 
 
+def test_names_cannot_move_the_cursor(capsys, tmp_path, monkeypatch):
+    counts = {"records": 1, "identities": 1, "sources": {"a\x1b[2J": 1}, "mask_types": {"cloth": 1}}
+    card = {"splits": {"train": counts}, "empty": [], "skipped": {"has the name of b\r.jpg": 2}, "unused": 0, "records": 1}
+    monkeypatch.setattr("maskgan_jax.commands.build.build_data_set", lambda *_, **__: {**card, "unexpected": 0})
+    assert main(["build", "--source=rendered=1", f"--data_dir={tmp_path}"]) == 0
+    out = capsys.readouterr().out
+    assert "train: 1 faces of 1 person\n  sources: a\\x1b[2J 1\n" in out and "  2: has the name of b\\r.jpg\n" in out
+
+
 def test_unexpected_errors_are_told_by_the_exit_code(capsys, tmp_path, monkeypatch):
     def fail(index, seed):
         return pose_face(index, seed) if index else 1 / 0

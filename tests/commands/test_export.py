@@ -80,6 +80,9 @@ def test_a_run_is_not_written_over(name, generator_file, tmp_path, monkeypatch, 
     assert main(["export", f"--workdir={tmp_path / 'run'}", f"--out={tmp_path / 'elsewhere' / '..' / 'run' / name}"]) == 1
     assert f"run/{name} is a part of the run itself; give another --out" in capsys.readouterr().err
     assert (tmp_path / "run" / "config.json").read_bytes() == before
+    (tmp_path / "run" / "checkpoints" / "8").mkdir(parents=True)
+    assert main(["export", f"--workdir={tmp_path / 'run' / 'checkpoints' / '8'}", f"--out={tmp_path / 'run' / name}"]) == 1
+    assert f"run/{name} is a part of the run itself; give another --out" in capsys.readouterr().err
     assert main(["export", f"--workdir={tmp_path / 'run'}", f"--out={tmp_path / 'run' / 'network.safetensors'}"]) == 0
 
 

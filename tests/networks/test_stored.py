@@ -144,7 +144,7 @@ def test_steps_are_of_runs_that_have_checkpoints(workdir, generator_file):
     with pytest.raises(UserError, match="holds no checkpoint yet"):
         checkpoint_of(workdir, "last")
     (workdir / "checkpoints" / "8").mkdir(parents=True)
-    assert checkpoint_of(workdir, "last") == checkpoint_of(workdir, "008") == workdir / "checkpoints" / "8"
-    for step in ("9", "²", "-8", "8.0", "9" * 5000):
+    assert checkpoint_of(workdir, "last") == checkpoint_of(workdir, "8") == workdir / "checkpoints" / "8"
+    for step in ("9", "08", "²", "-8", "8.0", "9" * 5000):
         with pytest.raises(UserError, match=f"has no checkpoint of step {step}; give --step=best, last or one of 8"):
             checkpoint_of(workdir, step)

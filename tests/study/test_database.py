@@ -177,6 +177,12 @@ def test_files_that_are_no_studies(tmp_path, database):
         """UPDATE study SET settings = '{"design": {"faces": 3}}'""",
         "UPDATE study SET settings = json_set(settings, '$.design.seed', 'x')",
         "UPDATE study SET settings = json_set(settings, '$.design.tasks', 3)",
+        "UPDATE study SET settings = json_set(settings, '$.design.seed', -1)",
+        """UPDATE study SET settings = json_set(settings, '$.design.tasks', json('{"x": 1}'))""",
+        "UPDATE study SET settings = json_set(settings, '$.exclusion', 'x')",
+        """UPDATE study SET settings = json_set(settings, '$.exclusion', json('{"answered": "x"}'))""",
+        "UPDATE study SET settings = json_set(settings, '$.files', 5)",
+        "UPDATE study SET settings = json_set(settings, '$.consent', 5)",
         "UPDATE study SET started = x'00ff'",
     ],
 )

@@ -61,6 +61,11 @@ def test_load_is_judged_by_its_longest_part(tool, megabytes, slowdown, fine):
     assert row.lost.startswith("memory 700 → 700 MB") == (megabytes(99) == 700)
 
 
+def test_a_load_that_stands_still(tool):
+    still = [sample._replace(done=3) for sample in samples(tool, lambda _: 700.0)[90:]]
+    assert not tool.judged("build", 100, still).fine
+
+
 def test_too_short_a_load(tool):
     with pytest.raises(UserError, match="build took too short to be judged"):
         tool.judged("build", 100, samples(tool, lambda _: 1.0)[:7])

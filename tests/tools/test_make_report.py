@@ -141,6 +141,19 @@ def test_what_is_new_is_added_to_what_was_kept(tool, runs, tmp_path):
     assert "| masked | 1185 (" in out.read_text()
 
 
+def test_files_are_merged_into_the_one_beside_the_page(tool, runs, tmp_path):
+    pages = [tmp_path / "pages" / f"{name}.md" for name in ("first", "second", "both")]
+    write_run(tmp_path / "elsewhere" / "pix2pix", 50.0)
+    (tmp_path / "elsewhere" / "pix2pix" / "metrics.jsonl").unlink()
+    for given, page in zip((runs, tmp_path / "elsewhere"), pages, strict=False):
+        tool.main([str(given), f"--out={page}"])
+    tool.main([*(str(page.with_suffix(".json")) for page in pages[:2]), f"--out={pages[2]}"])
+    both = json.loads(pages[2].with_suffix(".json").read_text())
+    # The last scores of a system, and no curves of others.
+    assert list(both["systems"]) == ["pix2pix", "proposed"] and list(both["curves"]) == ["proposed"]
+    assert both["systems"]["pix2pix"] == json.loads(pages[1].with_suffix(".json").read_text())["systems"]["pix2pix"]
+
+
 def test_scores_of_other_images_are_not_added(tool, runs, tmp_path):
     out = tmp_path / "page" / "results.md"
     tool.main([str(runs), f"--out={out}"])

@@ -31,7 +31,7 @@ from maskgan_jax.data.build.splits import check_splits, fill_empty, split_photos
 from maskgan_jax.data.masked_faces import reader as masked_faces
 from maskgan_jax.data.masked_faces.masked_faces_dataset_builder import Builder, prepare
 from maskgan_jax.data.masks import check_masks
-from maskgan_jax.errors import UserError
+from maskgan_jax.errors import UserError, one_line
 from maskgan_jax.files import replacing, write_json, write_png
 from maskgan_jax.runtime.lock import locked
 from maskgan_jax.runtime.workers import mapped, number_of_workers
@@ -346,7 +346,7 @@ def _report(skipped: Iterable[Skipped], count: int) -> None:
         photo = unexpected[0]
         raise UserError(f"{len(unexpected)} of {count} photos led to unexpected errors; {photo.id}, for one: {photo.reason}")
     for photo in unexpected:
-        tqdm.write(f"left out {photo.id}: {photo.reason}", file=sys.stderr)
+        tqdm.write(one_line(f"left out {photo.id}: {photo.reason}"), file=sys.stderr)
 
 
 def _check_any(made: Collection[Any], left_out: Sequence[Skipped]) -> None:

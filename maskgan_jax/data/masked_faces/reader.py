@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from maskgan_jax.config import read_config
 from maskgan_jax.data.masked_faces.local_copy import readable_folder
-from maskgan_jax.errors import UserError
+from maskgan_jax.errors import UserError, one_line
 from maskgan_jax.storage import reaching
 
 NAME = "masked_faces"
@@ -105,7 +105,7 @@ class Records(Sequence):
         reason = f"{list(self._files)[bisect.bisect_right(ends, index)]}: {_reason(error)}"
         # Several threads may find it at once.
         if self.damaged.setdefault(index, reason) is reason:
-            tqdm.write(f"record {index} of {self._where} is damaged and left out ({reason})", file=sys.stderr)
+            tqdm.write(one_line(f"record {index} of {self._where} is damaged and left out ({reason})"), file=sys.stderr)
         if len(self.damaged) > max(1, len(self) // 100) or len(self.damaged) == len(self):
             return UserError(
                 f"{len(self.damaged)} of {len(self)} records of {self._where} are damaged, record {index} for one ({reason}); "
