@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from maskgan_jax.config import changed_settings, read_config, read_digests, save_config, settings_gone
 from maskgan_jax.data.masked_faces.reader import config_of, digest_of, has_config
 from maskgan_jax.errors import UserError
-from maskgan_jax.storage import reaching
+from maskgan_jax.storage import steps_in
 from maskgan_jax.training.state import Task, Tree
 
 # What a run computes does not follow from these.
@@ -77,9 +77,8 @@ def digest_tree(tree: Tree) -> str:
 
 
 def has_checkpoints(workdir: Path | epath.Path) -> bool:
-    """Whether a run in this folder has anything to go on from, or a result."""
-    with reaching(workdir):
-        return any(workdir.glob("checkpoints/*")) or any(workdir.glob("best/*"))
+    """Whether a run in this folder has a whole checkpoint to resume from, or a result."""
+    return any(steps_in(workdir / folder) for folder in ("checkpoints", "best"))
 
 
 def check(config: ConfigDict, task: Task, now: dict[str, str], workdir: Path | epath.Path) -> list[str]:

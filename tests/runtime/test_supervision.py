@@ -30,7 +30,7 @@ def unfinished():
 
 def test_work_that_is_to_go_on_later(tmp_path, capfd):
     assert run_supervised("maskgan train", tmp_path, unfinished) == 75
-    assert capfd.readouterr().err == "maskgan train: error: a checkpoint is saved\n"
+    assert capfd.readouterr().err == "maskgan train: a checkpoint is saved\n"
 
 
 def test_ctrl_c_after_the_end(tmp_path):

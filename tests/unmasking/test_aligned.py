@@ -196,9 +196,12 @@ def test_two_masks_of_one_name(faces, masks, tmp_path, generator_file):
 
 
 def test_nothing_that_was_unmasked_is_reported(tmp_path, generator_file, capsys):
-    assert main(["unmask", "--aligned", "nope.png", f"--out={tmp_path / 'out'}", f"--weights={generator_file}"]) == 1
+    (tmp_path / "empty.png").touch()
+    flags = [f"--out={tmp_path / 'out'}", f"--weights={generator_file}"]
+    assert main(["unmask", "--aligned", str(tmp_path / "empty.png"), *flags]) == 1
     captured = capsys.readouterr()
-    assert "cannot read nope.png" in captured.err and "none of the inputs could be used" in captured.err
+    assert "empty.png is not a readable picture (an empty file)" in captured.err
+    assert "none of the inputs could be used" in captured.err
     assert captured.out == "" and not (tmp_path / "out").exists()
 
 
