@@ -24,10 +24,10 @@ NEWEST_TESTS := tests/test_end_to_end.py tests/training/test_checkpoints.py test
 demo: weights
 	.venv/bin/maskgan demo --out=demo
 
-# What the tests of web pages serve; they are skipped without it. A module goes to one process: what its tests share is made once.
+# What the tests of web pages serve; they are skipped without it.
 test: lint weights
 	-@if command -v npm >/dev/null; then .venv/bin/maskgan javascript; fi
-	.venv/bin/pytest -n 2 --dist=loadscope --no-loadscope-reorder
+	.venv/bin/pytest -n 2 --dist=worksteal
 
 # Not editable, so that files missing from the package show; PYTHONSAFEPATH keeps the checkout itself from being imported.
 test-newest: weights

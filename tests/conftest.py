@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -131,6 +132,13 @@ def load_tool() -> Callable[[str], ModuleType]:
         return module
 
     return load
+
+
+@pytest.fixture(autouse=True)
+def no_thread_waits_for_signals() -> Iterator[None]:
+    """`maskgan train` leaves a thread that ends this process at the next SIGTERM, which may be another test's."""
+    yield
+    signal.set_wakeup_fd(-1)
 
 
 # ---- images for a study with people ----
