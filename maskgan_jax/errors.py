@@ -31,14 +31,14 @@ class Unfinished(UserError):
 
 
 def one_line(text: str) -> str:
-    """`text` as a terminal can show it, in one line: names of files may hold what moves the cursor or hides a part."""
+    """`text` in one line, with control characters escaped: file names may hold some that move the cursor or hide text."""
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def exit_code(program: str, main: Callable[[], int | None]) -> int:
     """Runs `main`; returns its exit code, that of an error, or 130 if interrupted. The latter two print one line.
 
-    Errors are UserErrors, and those of the system about a path: too long a name, a folder that may not be entered.
+    Besides UserErrors, these are errors of the system that name a path: a name that is too long, a folder without permission.
     """
     try:
         return main() or 0

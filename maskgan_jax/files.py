@@ -200,10 +200,10 @@ def find_files(folder: Path, suffixes: Container[str] | None = None) -> list[Pat
 
 
 def is_endless(path: str | os.PathLike) -> bool:
-    """Whether it is a pipe, a socket or a device: what is read of it may never end, or never come."""
+    """Whether it is a pipe, a socket or a device: reading it may never end. False if there is no such file."""
     try:
         mode = os.stat(path).st_mode
-    except (OSError, ValueError):  # It is not there, or no name can be so.
+    except (OSError, ValueError):  # It is not there, or the name is impossible.
         return False
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 

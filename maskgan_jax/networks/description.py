@@ -144,7 +144,7 @@ def describe(config: Mapping[str, Any]) -> Description:
 
 
 def describes(config: Mapping[str, Any], description: Description) -> bool:
-    """Whether a config is that of a network: files may hold any."""
+    """Whether `config`, which a file may hold for any network, gives this description."""
     try:
         return describe(config) == description
     except (LookupError, TypeError, ValueError, AttributeError):

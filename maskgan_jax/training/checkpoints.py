@@ -116,7 +116,7 @@ def _options(folder: Path | epath.Path, keep: int, kept_steps: Collection[int] =
         of_bucket["atomicity_options"] = ocp.options.AtomicityOptions(ocp.options.AtomicityMode.COMMIT_FILE)
     return ocp.CheckpointManagerOptions(
         **of_bucket,
-        # On a disk a checkpoint is whole when `save` returns. Threads of Orbax would give up when the computer's clock leaps.
+        # On a disk a checkpoint is whole when `save` returns. Orbax's threads would give up when the clock jumps.
         enable_async_checkpointing=is_remote(folder),
         preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
         # What a run that was killed left half-written.
