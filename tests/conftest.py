@@ -1,6 +1,7 @@
 """What many tests share: a small config, a small data set and small networks, each made once."""
 
 import csv
+import gc
 import importlib.util
 import os
 import signal
@@ -14,8 +15,12 @@ from pathlib import Path
 from types import ModuleType
 
 # Tests, and the processes they start, compile many programs, some of them again and again, and run each a few times only:
-# LLVM's optimisation costs more than it gains. To be set before JAX is imported.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+# LLVM's optimisation and XLA's own emitters of fused loops cost more than they gain (a training step at 64 px compiles in a
+# third of the time without the latter). To be set before JAX is imported.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false",
+)
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 # Beside each other, the threads of NumPy's linear algebra wait for a core most of the time.
@@ -38,6 +43,9 @@ from maskgan_jax.networks.description import KINDS, Variables
 from maskgan_jax.networks.safetensors import save_safetensors
 from maskgan_jax.networks.stored import load_network
 from maskgan_jax.study.design import EXPRESSIONS
+
+# Tracing leaves few cycles among its very many objects: a tenth of a small run's time goes into looking for them.
+gc.set_threshold(100_000, 50, 100)
 
 SIDE = 64
 

@@ -129,17 +129,17 @@ def test_two_processes_do_what_one_does(config, data_dir, tmp_path):
 
 
 def test_one_of_four_is_killed_and_the_run_goes_on_where_it_was_saved(landmark_config, data_dir, tmp_path):
-    """Begins with one process, goes on with four that divide the state in two, is killed twice, and ends with one."""
+    """Begins with one process, goes on with four that divide the state in two, then with two, and ends with one."""
     workdir = tmp_path / "run"
     train_here(landmark_config, 2, data_dir, workdir)
     landmark_config.training.fsdp = 2
-    for lost in (2, 0):
+    for count, lost in ((4, 2), (2, 0)):
         last = saved_steps(workdir)[-1]
-        with Started(4, landmark_config, data_dir, workdir, tmp_path) as run:
+        with Started(count, landmark_config, data_dir, workdir, tmp_path) as run:
             run.wait_until(lambda before=last: saved_steps(workdir)[-1] > before)
             run.processes[lost].kill()
             codes = run.codes(patience=60)
-            assert codes == [-signal.SIGKILL if i == lost else 1 for i in range(4)], run.told()
+            assert codes == [-signal.SIGKILL if i == lost else 1 for i in range(count)], run.told()
             last = saved_steps(workdir)[-1]
             for told in run.told()[:lost] + run.told()[lost + 1 :]:
                 assert told.splitlines()[-1] == (

@@ -63,6 +63,18 @@ def run_config(make_config):
     return make
 
 
+@pytest.fixture(scope="module")
+def light_config(run_config):
+    """The same for the landmark network, where it makes no difference what is trained: less is compiled."""
+
+    def make():
+        config = run_config()
+        config.task = "landmarks"
+        return config
+
+    return make
+
+
 def signalled(*arguments):
     """A training that sends itself a signal: config, data set, workdir, after which step, and which signal."""
     return subprocess.run([sys.executable, "-c", SIGNALLED, *map(str, arguments)], capture_output=True, text=True)
@@ -143,8 +155,8 @@ def test_any_checkpoint_of_a_run_can_be_loaded(uninterrupted):
             checkpoint_of(workdir, step)
 
 
-def test_chosen_epochs_are_kept(data_dir, tmp_path, run_config):
-    config = run_config()
+def test_chosen_epochs_are_kept(data_dir, tmp_path, light_config):
+    config = light_config()
     config.training.update(keep=1, checkpoint_every=6, validate_every=6, pictures=1)
     per_epoch = len(loop.load_split(data_dir, "train")) // config.input.batch_size
     config.training.keep_epochs = (1 / per_epoch, 3 / per_epoch)
@@ -152,8 +164,8 @@ def test_chosen_epochs_are_kept(data_dir, tmp_path, run_config):
     assert sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir()) == [1, 3, 6]
 
 
-def test_a_checkpoint_is_whole_before_the_next_step(data_dir, tmp_path, monkeypatch, run_config):
-    config = run_config()
+def test_a_checkpoint_is_whole_before_the_next_step(data_dir, tmp_path, monkeypatch, light_config):
+    config = light_config()
     config.training.update(steps=4, checkpoint_every=2, validate_every=4, pictures=1)
     shard_batch, whole = loop.shard_batch, []
 
@@ -248,7 +260,7 @@ def test_killed_and_resumed_in_a_bucket_equals_uninterrupted(uninterrupted, buck
     assert_identical(load_network(workdir, "unmask").variables, load_network(uninterrupted[0], "unmask").variables)
 
 
-def test_waiting_for_records_is_told(data_dir, tmp_path, run_config, monkeypatch):
+def test_waiting_for_records_is_told(data_dir, tmp_path, light_config, monkeypatch):
     shard_batch = loop.shard_batch
 
     def slowly(batch, mesh):
@@ -256,7 +268,7 @@ def test_waiting_for_records_is_told(data_dir, tmp_path, run_config, monkeypatch
         return shard_batch(batch, mesh)
 
     monkeypatch.setattr(loop, "shard_batch", slowly)
-    train(run_config(), data_dir, tmp_path)
+    train(light_config(), data_dir, tmp_path)
     assert lines(tmp_path)[-2]["phase"] == "train" and 0.5 < lines(tmp_path)[-2]["input_wait"] <= 1
 
 
@@ -327,7 +339,7 @@ def test_loss_that_is_not_finite_stops_the_run_and_nothing_is_saved(data_dir, tm
     assert not list((tmp_path / "checkpoints").iterdir()) and not list((tmp_path / "best").iterdir())
 
 
-def test_state_that_is_not_finite_is_not_saved(data_dir, tmp_path, run_config, monkeypatch):
+def test_state_that_is_not_finite_is_not_saved(data_dir, tmp_path, light_config, monkeypatch):
     """As after a gradient that overflows: the terms of the same step, which come before it, are finite."""
 
     def overflowing(*arguments, mesh):
@@ -336,7 +348,7 @@ def test_state_that_is_not_finite_is_not_saved(data_dir, tmp_path, run_config, m
         return state.replace(params=params), terms
 
     monkeypatch.setattr(loop, "train_step", overflowing)
-    config = run_config()
+    config = light_config()
     config.training.checkpoint_every = config.training.validate_every = 2
     with pytest.raises(UserError, match="after step 2 the state of the run is not finite; nothing .* another --workdir"):
         train(config, data_dir, tmp_path)
@@ -355,14 +367,14 @@ def test_a_full_disk_is_told(data_dir, tmp_path, run_config, monkeypatch, number
         train(config, data_dir, tmp_path)
 
 
-def test_machines_with_other_data(data_dir, tmp_path, run_config, monkeypatch):
+def test_machines_with_other_data(data_dir, tmp_path, light_config, monkeypatch):
     monkeypatch.setattr(loop.multihost_utils, "process_allgather", lambda counts: np.stack([counts, counts - [1, 0]]))
     with pytest.raises(UserError, match="process 1 has 15 training and .* records, this one 16 and .*; copy the same"):
-        train(run_config(), data_dir, tmp_path)
+        train(light_config(), data_dir, tmp_path)
 
 
-def test_a_batch_that_is_larger_than_the_data_is_made_to_fit(data_dir, tmp_path, run_config, capsys):
-    config = run_config()
+def test_a_batch_that_is_larger_than_the_data_is_made_to_fit(data_dir, tmp_path, light_config, capsys):
+    config = light_config()
     config.input.batch_size, config.training.steps = 40, 1
     for _ in range(2):  # Also when the run goes on.
         train(config, data_dir, tmp_path)
@@ -452,8 +464,8 @@ def test_a_run_killed_before_its_first_checkpoint_begins_with_the_given_generato
     jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-6), jax.device_get(state.params["generator"]), given)
 
 
-def test_profile(data_dir, tmp_path, run_config):
-    config = run_config()
+def test_profile(data_dir, tmp_path, light_config):
+    config = light_config()
     config.training.update(steps=3, profile=(2, 3))
     train(config, data_dir, tmp_path)
     (trace,) = tmp_path.glob("profile/plugins/profile/*/*.xplane.pb")
