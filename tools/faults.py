@@ -36,6 +36,7 @@ import numpy as np
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import find_images, read_image, replacing, write_json, write_png
 from maskgan_jax.storage import steps_in
+from maskgan_jax.training.metrics_files import read_rows
 
 # A training whose steps take tenths of a second, so that most of the kills are not at its start.
 TINY = [
@@ -130,11 +131,7 @@ def same_state(workdir: Path, other: Path) -> bool:
 
 def last_step(workdir: Path) -> int:
     """The last step whose numbers are written; 0 if none is."""
-    with contextlib.suppress(OSError):
-        for line in reversed((workdir / "metrics.jsonl").read_text().splitlines()):
-            with contextlib.suppress(ValueError):
-                return json.loads(line)["step"]
-    return 0
+    return max((row["step"] for row in read_rows(workdir)), default=0)
 
 
 def wait_until(happened: Callable[[], object], process: subprocess.Popen) -> None:
@@ -242,17 +239,21 @@ def signals(work: Path, flags: argparse.Namespace) -> Iterator[Row]:
     for when in ("while it compiles", "between steps", "while it validates"):
         workdir = work / f"cpu {when}"
         arguments = ["train", "--config=cpu", f"--data_dir={data_set(work, 128)}", f"--workdir={workdir}"]
-        arguments += ["--config.losses.contour=0.0", "--config.training.log_every=1", "--config.training.validate_every=4"]
+        every = ["--config.training.log_every=1", *(f"--config.training.{what}_every=4" for what in ("checkpoint", "validate"))]
+        arguments += ["--config.losses.contour=0.0", *every]
         # Without the programs that earlier runs have compiled.
         with mock.patch.dict(os.environ, JAX_ENABLE_COMPILATION_CACHE="false"), started(arguments, log) as process:
             wait_until((workdir / "config.json").exists, process)
             time.sleep(3)
-            if when != "while it compiles":  # The line of step 4 is written before the validation.
-                step = 4 if when == "while it validates" else 2
-                wait_until(lambda folder=workdir, step=step: last_step(folder) >= step, process)
+            if when == "between steps":
+                wait_until(lambda folder=workdir: last_step(folder) >= 2, process)
+            elif when == "while it validates":  # It compiles that first, for longer than a second.
+                wait_until(lambda folder=workdir: steps_in(folder / "checkpoints") == [4], process)
+                time.sleep(1)
             took, done = _stopped_in(process, signal.SIGTERM), last_step(workdir)
         saved = max(steps_in(workdir / "checkpoints"), default=0)
-        fine = process.returncode == 75 and took < 30 and saved == done
+        is_validated = any(row["phase"] == "validation" for row in read_rows(workdir))
+        fine = process.returncode == 75 and took < 30 and saved == done and not is_validated
         lost = f"{done - saved} of {done} steps; exit code {process.returncode} after {took:.1f} s"
         yield Row(f"SIGTERM to a run of configs/cpu.py, {when}", 1, lost, fine)
 

@@ -25,7 +25,10 @@ _STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 _ALL_SIGNALS = (signal.SIGINT, *_STOP_SIGNALS)
 
 _stop = threading.Event()
-_can_save = threading.Event()
+# What this process says when a stop ends it at once; None while it has something to save first.
+_last_words: str | None = (
+    "SIGTERM or SIGUSR1 came before there was anything to save: start again to go on from the last checkpoint"
+)
 
 
 def exit_on_ctrl_c(program: str) -> None:
@@ -117,27 +120,49 @@ def sigterm_interrupts() -> Iterator[None]:
 def stop_on_sigterm() -> None:
     """From now on, SIGTERM and SIGUSR1 only set `stop_requested`; until `can_save`, they end this process at once with code 75.
 
-    Before its first step a training compiles for up to minutes, in which Python runs no handlers, and there is nothing to save.
+    `nothing_to_save` has them end it at once again. A training compiles for up to minutes before its first step and its first
+    validation, and Python runs no handlers meanwhile.
     """
     for number in _STOP_SIGNALS:
         signal.signal(number, lambda *_: _stop.set())
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    threading.Thread(target=_end_before_first_step, args=(reader,), daemon=True).start()
+    threading.Thread(target=_end_at_once, args=(reader,), daemon=True).start()
 
 
-def _end_before_first_step(reader: int) -> None:
+def _end_at_once(reader: int) -> None:
     """Ends this process if a signal whose number comes through a pipe is one to stop, and there is nothing to save."""
     while number := os.read(reader, 1):
-        if number[0] in _STOP_SIGNALS and not _can_save.is_set():
-            os.write(2, b"SIGTERM or SIGUSR1 came before the first step: start again to go on from the last checkpoint\n")
+        message = _last_words
+        if number[0] in _STOP_SIGNALS and message:
+            os.write(2, f"\n{message}\n".encode(errors="backslashreplace"))  # There may be a progress bar in the line.
             os._exit(Unfinished.exit_code)
 
 
 def can_save() -> None:
     """From now on, who asks for `stop_requested` has something to save."""
-    _can_save.set()
+    global _last_words
+    _last_words = None
+
+
+@contextlib.contextmanager
+def nothing_to_save(message: str) -> Iterator[None]:
+    """While the block lasts, SIGTERM and SIGUSR1 end this process at once again, after `message` and with code 75.
+
+    For work that takes long and can be done again, when all before it is saved.
+
+    Raises:
+      Unfinished: `message`; a signal has come already.
+    """
+    global _last_words
+    _last_words = message
+    try:
+        if stop_requested():
+            raise Unfinished(message)
+        yield
+    finally:
+        _last_words = None
 
 
 def stop_requested() -> bool:

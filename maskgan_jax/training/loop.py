@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
@@ -34,7 +35,7 @@ from maskgan_jax.training.abstract import count_flops
 from maskgan_jax.training.gan import GAN
 from maskgan_jax.training.landmark_regression import LandmarkRegression
 from maskgan_jax.training.mesh import create_mesh, divided, replicated, shard_batch
-from maskgan_jax.training.metrics_files import MetricsFiles
+from maskgan_jax.training.metrics_files import MetricsFiles, read_rows
 from maskgan_jax.training.not_finite import ADVICE, Watch
 from maskgan_jax.training.segmentation import Segmentation
 from maskgan_jax.training.state import Task, TrainState, mean_of
@@ -144,7 +145,9 @@ def _run(
         if saved.latest_step() is not None:
             state = checkpoints.restore_state(saved, state, batches)
         start = int(state.step)
-        if start >= steps:
+        # The checkpoint is saved first: a stop or a kill may have come before the validation of the same step, or during it.
+        lacks_validation = start > 0 and (start % validate_every == 0 or start >= steps) and not _is_validated(workdir, start)
+        if start >= steps and not lacks_validation:
             if is_first_process:
                 print(f"the run in {workdir} is complete: it has done {start} steps of {steps}")
             return state
@@ -154,20 +157,23 @@ def _run(
             resuming.write_config(config, digests, workdir, begins=start == 0)
         writer = stack.enter_context(MetricsFiles(workdir, start, partial(checkpoints.check_ours, workdir)))
         wall_time.go_on(start)
-        validator = create_validator(task, validation, config, mesh)
+        validate = partial(_validate, create_validator(task, validation, config, mesh), task, best, writer, wall_time)
         watch = Watch(config, task, records, step_key, steps)
         pending: list[jax.Array] = []
         peak = _peak_flops(config)
         flops = count_flops(task, config) if peak else 0.0
         since, waited = time.monotonic(), 0.0
         wall_time.spent("start")
+        if lacks_validation:
+            validate(state, start)
+            since = time.monotonic()
         profiled = config.training.profile
         name, hidden = f"train {config.task}", not is_first_process
         bar = tqdm(range(start, steps), name, initial=start, total=steps, unit="step", disable=hidden)
         progress = stack.enter_context(bar)
-        arrays = {}
+        arrays, done = {}, start
         for step in progress:
-            if profiled and step + 1 == profiled[0]:
+            if profiled and step + 1 == max(profiled[0], start + 1) <= profiled[1]:
                 jax.profiler.start_trace(str(writer.folder / "profile"))
             # The devices are still at the last step. They get the next one before they finish, but no more: batches would fill
             # their memory.
@@ -218,19 +224,14 @@ def _run(
             # The terms of the last step are of the state before it.
             if (saves or validates) and not is_finite(state):
                 raise UserError(f"after step {done} the state of the run is not finite; {ADVICE}")
-            if validates:
-                scores = validator(task.results(state), done, writer)
-                known = checkpoints.best_scores(best)
-                is_better = known is None or scores[task.criterion] < known[task.criterion]
-                if multihost_utils.broadcast_one_to_all(is_better):  # All processes save, or none.
-                    checkpoints.save_best(best, done, task.results(state), scores)
-                wall_time.spent("validation")
             if saves:
-                best.wait_until_finished()  # Or a run killed now would go on from here without its best network.
                 checkpoints.save_state(saved, state, config, batches)
                 wall_time.spent("checkpoint")
             if logs or stops:
                 writer.write_json("wall_time.json", wall_time.as_json(done))
+            stopped = (
+                f"SIGTERM or SIGUSR1 came; the checkpoint of step {done} of {steps} is saved: start again to go on from there"
+            )
             if stops:
                 saved.wait_until_finished()
                 if is_over and not is_terminated:
@@ -238,17 +239,49 @@ def _run(
                         f"{config.training.minutes:g} minutes (training.minutes) are over; the checkpoint of step {done} of "
                         f"{steps} is saved: start again to go on from there"
                     )
-                raise Unfinished(
-                    f"SIGTERM or SIGUSR1 came; the checkpoint of step {done} of {steps} is saved: start again to go on from "
-                    "there"
-                )
+                raise Unfinished(stopped)
+            if validates:
+                ends_at_once = contextlib.nullcontext()
+                if saves:
+                    saved.wait_until_finished()
+                    if jax.process_count() == 1:  # Several stop together, after the next step.
+                        ends_at_once = signals.nothing_to_save(stopped)
+                with ends_at_once:
+                    validate(state, done)
             if not pending:
                 since, waited = time.monotonic(), 0.0
         saved.wait_until_finished()
-        best.wait_until_finished()
         wall_time.spent("checkpoint")
         writer.write_json("wall_time.json", wall_time.as_json(done))
     return state
+
+
+def _validate(
+    validator: Callable[..., dict[str, float]],
+    task: Task,
+    best: ocp.CheckpointManager,
+    writer: MetricsFiles,
+    wall_time: WallTime,
+    state: TrainState,
+    step: int,
+) -> None:
+    """Validates a state, and keeps its network if it is the best. The scores are written last: see `_is_validated`."""
+    scores = validator(task.results(state), step, writer)
+    known = checkpoints.best_scores(best)
+    is_better = known is None or scores[task.criterion] < known[task.criterion]
+    if multihost_utils.broadcast_one_to_all(is_better):  # All processes save, or none.
+        checkpoints.save_best(best, step, task.results(state), scores)
+        best.wait_until_finished()
+    writer.write(step, "validation", scores)
+    wall_time.spent("validation")
+    writer.write_json("wall_time.json", wall_time.as_json(step))
+
+
+def _is_validated(workdir: Path | epath.Path, step: int) -> bool:
+    """Whether the run's files have the validation of that step; the answer of process 0, for all."""
+    is_first = jax.process_index() == 0
+    is_written = is_first and any((row["step"], row["phase"]) == (step, "validation") for row in read_rows(workdir))
+    return bool(multihost_utils.broadcast_one_to_all(is_written))
 
 
 def _first_state(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,21 @@ from tqdm import tqdm
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import write_json, write_png, write_text
 from maskgan_jax.storage import Unreachable, is_remote, reaching
+
+
+def read_rows(workdir: Path | epath.Path) -> Iterator[dict[str, Any]]:
+    """The lines of the run's `metrics.jsonl` that can be read, each with `step` and `phase`; none if there is no such file."""
+    path = workdir / "metrics.jsonl"
+    with reaching(workdir):
+        lines = path.read_text().splitlines() if path.exists() else []
+    for line in lines:
+        try:
+            row = json.loads(line)
+            is_row = row["step"] >= 0 and isinstance(row["phase"], str)
+        except (ValueError, LookupError, TypeError):  # Such as the last line of a run that was killed while it wrote.
+            continue
+        if is_row:
+            yield row
 
 
 class MetricsFiles:
@@ -46,16 +61,7 @@ class MetricsFiles:
             self.copied: dict[Path, int] = {}
         if not self.first:
             return
-        kept = []
-        with reaching(workdir):
-            before = workdir / "metrics.jsonl"
-            lines = before.read_text().splitlines() if before.exists() else []
-        for line in lines:
-            try:
-                if json.loads(line)["step"] <= start:
-                    kept.append(line + "\n")
-            except (ValueError, LookupError, TypeError):  # Such as the last line of a run that was killed while it wrote.
-                continue
+        kept = [json.dumps(row) + "\n" for row in read_rows(workdir) if row["step"] <= start]
         path = self.folder / "metrics.jsonl"
         write_text(path, "".join(kept))
         self.lines = path.open("a")
@@ -65,14 +71,17 @@ class MetricsFiles:
         )  # What is of this step and later is dropped.
 
     def write(self, step: int, phase: str, values: dict[str, float]) -> None:
-        """Writes values as of `step`, under `phase` ('train' or 'validation'), and flushes."""
+        """Writes values as of `step`, under `phase` ('train' or 'validation'), and flushes.
+
+        The line in `metrics.jsonl` comes last: a run that goes on takes it as a sign that the rest is there.
+        """
         if not self.first:
             return
-        self.lines.write(json.dumps({"step": step, "phase": phase, **values}) + "\n")
-        self.lines.flush()
         for name, value in values.items():
             self.board.write(step, summary=summary.scalar(f"{phase}/{name}", value))
         self.board.flush()
+        self.lines.write(json.dumps({"step": step, "phase": phase, **values}) + "\n")
+        self.lines.flush()
         self.flush()
 
     def draw(self, step: int, image: np.ndarray) -> None:

@@ -26,7 +26,7 @@ def merged(collections: Iterable[metrics.Collection]) -> dict[str, float]:
 def create_validator(
     task: Task, records: Records, config: ConfigDict, mesh: Mesh
 ) -> Callable[[Variables, int, MetricsFiles], dict[str, float]]:
-    """A function that scores variables on the validation split, writes the scores and images, and gives the scores."""
+    """A function that scores variables on the validation split, writes images, and gives the scores."""
     validate = jax.jit(task.validate, out_shardings=replicated(mesh))
     faces = min(config.training.pictures, len(records))
     is_first_process = jax.process_index() == 0
@@ -43,7 +43,6 @@ def create_validator(
         # Gathered once, not for each batch.
         variables = jax.device_put(variables, replicated(mesh))
         scores = merged(jax.device_get([validate(variables, shard_batch(batch, mesh)) for batch in batches]))
-        writer.write(step, "validation", scores)
         if is_first_process:
             writer.draw(step, task.draw(jax.device_get(variables), shown))
         return scores

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -110,18 +111,27 @@ def assert_same_state(state, expected):
 
 
 def test_two_processes_do_what_one_does(config, data_dir, tmp_path):
-    """Also where the two divide the state, validate and save the best network."""
+    """Also where the two divide the state, validate and save the best network; a validation that is missing comes first."""
+    config.optimizer.constant = 1.0
     config.training.steps = 4
-    config.training.validate_every = 2
+    config.training.validate_every = config.training.checkpoint_every = 2
     expected = jax.device_get(train(config, data_dir, tmp_path / "alone"))
-    config.training.fsdp = 2
     workdir = tmp_path / "run"
+    train_here(config, 2, data_dir, workdir)
+    *lines, validation = (workdir / "metrics.jsonl").read_text().splitlines(True)
+    assert json.loads(validation)["phase"] == "validation"
+    (workdir / "metrics.jsonl").write_text("".join(lines))
+    shutil.rmtree(workdir / "best")
+    config.training.fsdp = 2
     with Started(2, config, data_dir, workdir, tmp_path) as run:
         assert run.codes() == [0, 0], run.told()
         # The second one has no progress bar and writes no results.
         assert "step/s" in run.told()[0] and "step/s" not in run.told()[1]
         assert f"metrics and images are in {workdir}" in run.told()[0] and "images are in" not in run.told()[1]
     assert trained_steps(workdir) == [1, 2, 3, 4]
+    rows = [json.loads((workdir / "metrics.jsonl").read_text().splitlines()[len(lines)]), json.loads(validation)]
+    assert [row.pop("phase") for row in rows] == ["validation", "validation"]
+    assert rows[0] == pytest.approx(rows[1], rel=1e-4)
     config.training.fsdp = 1
     best, expected_best = (load_network(folder, "unmask").variables for folder in (workdir, tmp_path / "alone"))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5), best, expected_best)

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from maskgan_jax.errors import UserError
+from maskgan_jax.errors import Unfinished, UserError
 from maskgan_jax.runtime import signals
 
 
@@ -157,12 +157,17 @@ def test_stop_on_sigterm(number, monkeypatch):
 
 
 STOPPED_WHILE_COMPILING = """
-import ctypes, os, signal, sys, threading
+import contextlib, ctypes, os, signal, sys, threading
 from maskgan_jax.runtime import signals
 
 signals.stop_on_sigterm()
-if sys.argv[2] == "saves":
+stack = contextlib.ExitStack()
+if sys.argv[2] != "compiles":
     signals.can_save()
+if sys.argv[2] in ("validates", "goes on"):
+    stack.enter_context(signals.nothing_to_save("all is saved"))
+if sys.argv[2] == "goes on":
+    stack.close()
 threading.Timer(0.5, os.kill, (os.getpid(), int(sys.argv[1]))).start()
 ctypes.CDLL(None).sleep(2)  # It returns at once when a signal comes.
 ctypes.CDLL(None).sleep(1)
@@ -170,14 +175,29 @@ print("compiled", signals.stop_requested())
 """
 
 
-@pytest.mark.parametrize(("number", "when"), [(signal.SIGTERM, "saves"), (signal.SIGUSR1, "compiles")])
-def test_before_there_is_anything_to_save_it_ends_at_once(number, when):
+@pytest.mark.parametrize(
+    ("number", "when", "told"),
+    [
+        (signal.SIGTERM, "saves", ""),
+        (signal.SIGUSR1, "compiles", "came before there was anything to save: start again"),
+        (signal.SIGTERM, "validates", "\nall is saved\n"),
+        (signal.SIGTERM, "goes on", ""),
+    ],
+)
+def test_where_there_is_nothing_to_save_it_ends_at_once(number, when, told):
     """Python's handlers run when a call into a library has returned."""
     ended = subprocess.run(
         [sys.executable, "-c", STOPPED_WHILE_COMPILING, str(int(number)), when], capture_output=True, text=True
     )
-    assert (ended.returncode, ended.stdout) == ((0, "compiled True\n") if when == "saves" else (75, "")), ended.stderr
-    assert ("came before the first step: start again" in ended.stderr) == (when == "compiles")
+    assert (ended.returncode, ended.stdout) == ((75, "") if told else (0, "compiled True\n")), ended.stderr
+    assert told in ended.stderr and bool(told) == bool(ended.stderr)
+
+
+def test_a_stop_that_came_before_the_block(monkeypatch):
+    monkeypatch.setattr(signals, "_stop", threading.Event())
+    signals._stop.set()
+    with pytest.raises(Unfinished, match="all is saved"), signals.nothing_to_save("all is saved"):
+        raise AssertionError("it began")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])

@@ -26,23 +26,30 @@ from maskgan_jax.training.step import train_step
 
 STEPS = 6
 
-# Trains with the config and into the workdir of the command line; sends itself a signal once the numbers of a step are written.
+# Trains with the config and into the workdir of the command line; sends itself a signal once the numbers of a step are written
+# ("MetricsFiles.write"), during its validation ("MetricsFiles.draw"), or before its network is saved ("checkpoints.save_best").
 SIGNALLED = """
-import os, signal, sys
+import os, signal, sys, time
 from maskgan_jax.config import read_config
 from maskgan_jax.errors import exit_code
 from maskgan_jax.runtime.signals import stop_on_sigterm
 from maskgan_jax.training import loop
 
-write = loop.MetricsFiles.write
-config, data_dir, workdir, when, name = sys.argv[1:]
+config, data_dir, workdir, when, name, where = sys.argv[1:]
+owner, what = where.split(".")
+original = getattr(getattr(loop, owner), what)
 
-def write_and_die(self, step, phase, values):
-    write(self, step, phase, values)
+def and_die(self, step, *rest):
+    if what != "save_best":
+        original(self, step, *rest)
     if step == int(when):
         os.kill(os.getpid(), signal.Signals[name])
+        if what == "draw":
+            time.sleep(60)
+    if what == "save_best":
+        original(self, step, *rest)
 
-loop.MetricsFiles.write = write_and_die
+setattr(getattr(loop, owner), what, and_die)
 stop_on_sigterm()  # The loop tells when there is something to save.
 sys.exit(exit_code("train", lambda: loop.train(read_config(config), data_dir, workdir) and 0))
 """
@@ -75,9 +82,9 @@ def light_config(run_config):
     return make
 
 
-def signalled(*arguments):
+def signalled(*arguments, where="MetricsFiles.write"):
     """A training that sends itself a signal: config, data set, workdir, after which step, and which signal."""
-    return subprocess.run([sys.executable, "-c", SIGNALLED, *map(str, arguments)], capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-c", SIGNALLED, *map(str, arguments), where], capture_output=True, text=True)
 
 
 def lines(workdir):
@@ -230,6 +237,26 @@ def test_killed_and_resumed_equals_uninterrupted(uninterrupted, data_dir, tmp_pa
         file.write('{"step": 6, "pha')
     assert_identical(jax.device_get(train(run_config(), data_dir, workdir)), uninterrupted[1])
     assert_same_numbers(workdir, uninterrupted[0])
+
+
+def test_ended_during_its_validations_and_resumed_equals_uninterrupted(uninterrupted, data_dir, tmp_path, run_config):
+    """What was trained is saved before; SIGTERM does not wait. The last validation has no step after it."""
+    workdir = tmp_path / "run"
+    save_config(tmp_path / "config.json", run_config())
+    killed = signalled(tmp_path / "config.json", data_dir, workdir, 2, "SIGKILL", where="checkpoints.save_best")
+    assert killed.returncode == -signal.SIGKILL and steps_in(workdir / "checkpoints") == [2], killed.stderr
+    assert not steps_in(workdir / "best") and lines(workdir)[-1]["phase"] == "train"
+    for step in (4, 6):
+        ended = signalled(tmp_path / "config.json", data_dir, workdir, step, "SIGTERM", where="MetricsFiles.draw")
+        assert ended.returncode == 75, ended.stderr
+        told = f"\nSIGTERM or SIGUSR1 came; the checkpoint of step {step} of 6 is saved: start again to go on from there\n"
+        assert told in ended.stderr and steps_in(workdir / "checkpoints") == [step - 2, step]
+        assert (lines(workdir)[-1]["step"], lines(workdir)[-1]["phase"]) == (step, "train")
+    assert_identical(jax.device_get(train(run_config(), data_dir, workdir)), uninterrupted[1])
+    assert_same_numbers(workdir, uninterrupted[0])
+    assert_identical(load_network(workdir, "unmask").variables, load_network(uninterrupted[0], "unmask").variables)
+    (trained, validated) = lines(workdir)[-2:]
+    assert (trained["phase"], validated["phase"]) == ("train", "validation")
 
 
 def test_killed_and_resumed_in_a_bucket_equals_uninterrupted(uninterrupted, bucket, data_in_bucket, tmp_path, run_config):
@@ -466,7 +493,10 @@ def test_a_run_killed_before_its_first_checkpoint_begins_with_the_given_generato
 
 def test_profile(data_dir, tmp_path, light_config):
     config = light_config()
-    config.training.update(steps=3, profile=(2, 3))
+    config.training.update(steps=2, profile=(2, 3))
     train(config, data_dir, tmp_path)
     (trace,) = tmp_path.glob("profile/plugins/profile/*/*.xplane.pb")
     assert trace.stat().st_size > 1000
+    config.training.steps = 3  # It goes on in the middle of what is to be traced.
+    train(config, data_dir, tmp_path)
+    assert len(list(tmp_path.glob("profile/plugins/profile/*/*.xplane.pb"))) == 2

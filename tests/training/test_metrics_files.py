@@ -100,9 +100,9 @@ except OSError as error:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("damage", ["", "{", "1", "[]", "{}", '{"step": "1"}'])
+@pytest.mark.parametrize("damage", ["", "{", "1", "[]", "{}", '{"step": "1", "phase": "train"}', '{"step": 1}'])
 def test_damaged_lines_are_dropped(open_files, tmp_path, damage):
-    (tmp_path / "metrics.jsonl").write_text(f'{{"step": 1}}\n{damage}\n{{"step": 2}}\n')
+    (tmp_path / "metrics.jsonl").write_text(f'{{"step": 1, "phase": "train"}}\n{damage}\n{{"step": 2, "phase": "train"}}\n')
     with contextlib.closing(open_files(2)):
         assert [line["step"] for line in lines(tmp_path)] == [1, 2]
 
