@@ -641,14 +641,14 @@ def _held(process: int) -> tuple[float, float, int]:
 
 
 def judged(fault: str, count: int, samples: Sequence[Sample]) -> Row:
-    """Compares the second quarter of the longest bar with the last one."""
+    """Compares the second quarter of what the longest bar counts with the last one."""
     bars = [sample.bar for sample in samples]
     longest = max(set(bars), key=bars.count)
     of_bar = [sample for sample in samples if sample.bar == longest]
-    if len(of_bar) < 8:
+    quarters = [4 * sample.done / max(1, of_bar[-1].done) for sample in of_bar]
+    early, late = ([s for s, at in zip(of_bar, quarters, strict=True) if end - 1 <= at <= end] for end in (2, 4))
+    if min(len(early), len(late)) < 2:
         raise UserError(f"{fault} took too short to be judged; give more photos or seconds")
-    quarter = len(of_bar) // 4
-    early, late = of_bar[quarter : 2 * quarter], of_bar[-quarter:]
     memory, files = ([np.median([getattr(s, name) for s in part]) for part in (early, late)] for name in ("megabytes", "files"))
     rates = [(part[-1].done - part[0].done) / (part[-1].seconds - part[0].seconds) for part in (early, late)]
     costs = [(part[-1].cpu - part[0].cpu) / max(1, part[-1].done - part[0].done) for part in (early, late)]
