@@ -18,6 +18,8 @@ TONE = 40
 # LEAST_BLOCKS of them leaves out edges, wrinkles and hair.
 BLOCK = 4
 LEAST_BLOCKS = 12
+# Beside the face it fades, by a blur with this standard deviation, as a fraction of the width of the face.
+FADE = 0.02
 # Coarser texture, by the standard deviation of that blur in pixels, is not grain.
 COARSEST = 8
 
@@ -37,12 +39,19 @@ def face_grain(photo: np.ndarray, face: Face, window: Window, mask: np.ndarray, 
     inside = cv2.bitwise_and(area, mask)
     if not inside.any():
         return np.zeros(mask.shape, np.float32)
-    known, drawn = photo[window.slices], face.square.put_back(face.after, window)
-    tone = np.median(drawn[inside > 0], axis=0)
+    # Skin is looked at where it is, and drawn where it is hidden: each is half of the window, or less.
+    below = _around(inside, round(3 * FADE * _width(landmarks)))
+    drawn = face.square.put_back(face.after, Window(window.x + below.x, window.y + below.y, below.width, below.height))
+    tone = np.median(drawn[inside[below.slices] > 0], axis=0)
+    known = photo[window.slices]
     visible = cv2.bitwise_and(skin, cv2.inRange(known, tone - TONE, tone + TONE)) & ~redrawn[window.slices]
-    # Nothing is added beside the face, where there may be a smooth background.
-    fade = cv2.GaussianBlur(area, (0, 0), 0.02 * _width(landmarks)).astype(np.float32) / 255
-    return fade * grain(known, visible, drawn, inside, face.square.side / face.square.size)
+    result = np.zeros(mask.shape, np.float32)
+    if visible.any():
+        above, scale = _around(visible, 0).slices, face.square.side / face.square.size
+        # Nothing is added beside the face, where there may be a smooth background.
+        fade = cv2.GaussianBlur(area[below.slices], (0, 0), FADE * _width(landmarks)).astype(np.float32) / 255
+        result[below.slices] = fade * grain(known[above], visible[above], drawn, inside[below.slices], scale)
+    return result
 
 
 def grain(known: np.ndarray, visible: np.ndarray, drawn: np.ndarray, redrawn: np.ndarray, scale: float) -> np.ndarray:
@@ -51,17 +60,17 @@ def grain(known: np.ndarray, visible: np.ndarray, drawn: np.ndarray, redrawn: np
     Lightness is split into octaves. White noise gets in each the power by which the drawn skin falls short of the visible skin.
 
     Args:
-      known: `[height, width, 3]` RGB, uint8, the photo.
-      visible: `[height, width]` uint8, 255 = visible skin in it.
-      drawn: as `known`, what was drawn.
-      redrawn: as `visible`, skin in `drawn`.
+      known: `[h, w, 3]` RGB, uint8, a part of the photo.
+      visible: `[h, w]` uint8, 255 = visible skin in it.
+      drawn: `[height, width, 3]` RGB, uint8, what was drawn.
+      redrawn: `[height, width]` uint8, 255 = skin in it.
       scale: pixels of the photo for each pixel that the generator drew; texture much coarser than these is left alone.
 
     Returns:
       `[height, width]` float32, in levels; the same arguments give the same noise.
     """
-    result = np.zeros(visible.shape, np.float32)
-    noise = np.random.default_rng(0).standard_normal(visible.shape, np.float32)
+    result = np.zeros(redrawn.shape, np.float32)
+    noise = np.random.default_rng(0).standard_normal(redrawn.shape, np.float32)
     layers = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) for image in (known, drawn)] + [noise]
     sigma = 1
     while sigma <= max(min(2 * scale, COARSEST), 1):
@@ -78,6 +87,14 @@ def grain(known: np.ndarray, visible: np.ndarray, drawn: np.ndarray, redrawn: np
             result += octave * np.float32(np.sqrt(missing) / octave.std())
         layers, sigma = blurred, 2 * sigma
     return result
+
+
+def _around(mask: np.ndarray, margin: int) -> Window:
+    """The part of a mask `[height, width]` that holds all that is marked, and a margin around it."""
+    x, y, width, height = cv2.boundingRect(mask)
+    right, bottom = min(x + width + margin, mask.shape[1]), min(y + height + margin, mask.shape[0])
+    x, y = max(x - margin, 0), max(y - margin, 0)
+    return Window(x, y, right - x, bottom - y)
 
 
 def _block_means(image: np.ndarray, block: int) -> np.ndarray:

@@ -1,12 +1,14 @@
 /** The alignment of FFHQ and StyleGAN2: an upright square around eyes and mouth, cut out of the photo, and put back. */
 import {
-  clamp, crop, emptyImage, gaussianBlur, histograms, quantile, reflect, resizeArea, resizeLinear, rint, warpAffine, written,
+  clamp, crop, emptyImage, gaussianBlur, histograms, quantile, reflect, resizeArea, rint, warpAffine, written,
 } from "./images.js";
 import { fillConvexPoly } from "./morphology.js";
 import { LEFT_EYE, RIGHT_EYE, mean } from "./points.js";
 
 /** Standard deviation of the blur before shrinking, over the square root of (scale ** 2 - 1). */
 const BLUR = 0.42;
+/** The median colour is that of every so many-th row and column. */
+const STEP = 4;
 
 const plus = (a, b) => [a[0] + b[0], a[1] + b[1]];
 const minus = (a, b) => [a[0] - b[0], a[1] - b[1]];
@@ -98,9 +100,10 @@ export class FaceSquare {
     const missing = [...minus(first, low), ...minus(high, last)];
     if (Math.max(...missing) > border - 4) {
       const margins = missing.map((x) => Math.max(x, rint(side * 0.3), 1));
-      photo = padded(photo, margins, side * 0.02);
-      // Only what the square needs; wider margins made the end of the photo smooth. In Python it would save no time.
-      photo = crop(photo, margins[0] - missing[0], margins[1] - missing[1], ...minus(high, low));
+      // Only what the square needs; wider margins make the end of the photo smooth. In Python it would save no time.
+      const [x, y] = minus(margins, missing);
+      const [width, height] = minus(high, low);
+      photo = padded(photo, margins, side * 0.02, { x, y, width, height });
       corners = corners.map((corner) => plus(corner, missing));
     }
     // Remove what `size` pixels cannot show.
@@ -170,47 +173,74 @@ function shrunk(photo, times) {
   return kept.get(times);
 }
 
-/** Continues a photo beyond its edges by reflection, ever more blurred and faded to the median colour, as FFHQ does. */
-function padded(photo, [left, top, right, bottom], blur) {
+/**
+ * A part of a photo that is continued beyond its edges by reflection, ever more blurred and faded to the median colour, as FFHQ does.
+ *
+ * The margins are all above 0; `blur` is a standard deviation in pixels; `wanted` is { x, y, width, height } of the continued photo.
+ */
+function padded(photo, [left, top, right, bottom], blur, wanted) {
   const { channels } = photo;
   const width = photo.width + left + right;
   const height = photo.height + top + bottom;
   const result = emptyImage(width, height, channels);
   const pixels = written(result);
   const margins = Int32Array.from({ length: left + right }, (_, i) => (i < left ? i : i + photo.width));
+  const sources = margins.map((x) => reflect(x - left, photo.width) * channels);
   for (let y = 0; y < height; y++) {
     const start = reflect(y - top, photo.height) * photo.width * channels;
     const row = photo.data.subarray(start, start + photo.width * channels);
     const to = y * width * channels;
     result.data.set(row, to + left * channels);
-    for (const x of margins) {
-      const from = reflect(x - left, photo.width) * channels;
-      for (let c = 0; c < channels; c++) result.data[to + x * channels + c] = row[from + c];
+    for (let k = 0; k < margins.length; k++) {
+      const at = to + margins[k] * channels;
+      for (let c = 0; c < channels; c++) result.data[at + c] = row[sources[k] + c];
     }
   }
   const scale = Math.max(1, Math.trunc(blur / 2));
   const small = resizeArea(result, Math.ceil(width / scale), Math.ceil(height / scale));
-  const blurred = resizeLinear(gaussianBlur(small, blur / scale), width, height);
+  const blurred = gaussianBlur(small, blur / scale).data;
   // 0 on the photo's edge, growing to 1 on the new edge and falling inside the photo.
   const outside = (length, before, after) =>
     Float32Array.from({ length }, (_, i) => 1 - Math.min(i / before, (length - 1 - i) / after));
   const across = outside(width, left, right);
   const down = outside(height, top, bottom);
-  /** Blends with other pixels, which are `stride` apart, by weights that grow with the distance from `start` on. */
-  const blend = (other, stride, start, slope) => {
-    for (let y = 0, i = 0; y < height; y++) {
-      for (let x = 0; x < width; x++, i++) {
-        const distance = Math.max(across[x], down[y]);
-        if (distance <= start) continue;
-        const weight = Math.min((distance - start) * slope, 1);
-        for (let c = 0, at = i * channels; c < channels; c++, at++) {
-          pixels[at] += weight * (other[i * stride + c] - pixels[at]);
-        }
+  // Only what is wanted is blended, and every fourth row and column, by which the median is found.
+  const isWanted = (i, first, length) => i >= first && i < first + length;
+  const indices = (length, holds) => Int32Array.from({ length }, (_, i) => i).filter(holds);
+  const sparse = indices(width, (x) => x % STEP === 0);
+  const dense = indices(width, (x) => x % STEP === 0 || isWanted(x, wanted.x, wanted.width));
+  // Where the pixels are in the small image, of which a row is enlarged at a time.
+  const places = (from, to) => Float32Array.from({ length: to }, (_, i) => clamp(((i + 0.5) * from) / to - 0.5, 0, from - 1));
+  const [columns, rows] = [places(small.width, width), places(small.height, height)];
+  const length = small.width * channels;
+  const row = new Float32Array(length + channels);
+  for (let y = 0; y < height; y++) {
+    const isWhole = isWanted(y, wanted.y, wanted.height);
+    if (!isWhole && y % STEP) continue;
+    const upper = Math.floor(rows[y]);
+    const lower = Math.min(upper + 1, small.height - 1);
+    const part = rows[y] - upper;
+    for (let i = 0; i < length; i++) row[i] = (1 - part) * blurred[upper * length + i] + part * blurred[lower * length + i];
+    row.copyWithin(length, length - channels);
+    for (const x of isWhole ? dense : sparse) {
+      const weight = Math.min(3 * Math.max(across[x], down[y]) + 1, 1);
+      if (weight <= 0) continue;
+      const first = Math.floor(columns[x]);
+      const fraction = columns[x] - first;
+      for (let c = 0, at = (y * width + x) * channels, from = first * channels; c < channels; c++, at++, from++) {
+        pixels[at] += weight * ((1 - fraction) * row[from] + fraction * row[from + channels] - pixels[at]);
       }
     }
-  };
-  blend(blurred.data, channels, -1 / 3, 3);
-  const median = histograms(result, undefined, 4).map((counts) => rint(quantile(counts, 0.5)));
-  blend(median, 0, 0, 1);
-  return result;
+  }
+  const median = histograms(result, undefined, STEP).map((counts) => rint(quantile(counts, 0.5)));
+  const part = crop(result, wanted.x, wanted.y, wanted.width, wanted.height);
+  const partPixels = written(part);
+  for (let y = 0, at = 0; y < part.height; y++) {
+    for (let x = 0; x < part.width; x++, at += channels) {
+      const weight = Math.max(across[wanted.x + x], down[wanted.y + y]);
+      if (weight <= 0) continue;
+      for (let c = 0; c < channels; c++) partPixels[at + c] += Math.min(weight, 1) * (median[c] - partPixels[at + c]);
+    }
+  }
+  return part;
 }

@@ -1,6 +1,6 @@
 /** Grain for what was drawn: fine texture like that of the visible skin, which a generator of fewer pixels cannot draw. */
 import { combined, copyImage, crop, emptyImage, gaussianBlur, grey, histograms, quantile, resizeArea, rint } from "./images.js";
-import { dilate, square as squareElement } from "./morphology.js";
+import { boundingRect, dilate, square as squareElement } from "./morphology.js";
 import { fillHull } from "./points.js";
 import { standardNormal } from "./random.js";
 
@@ -13,6 +13,8 @@ const TONE = 40;
 /** Texture is measured in blocks of so many standard deviations of the blur that takes it away, if there are enough: their median. */
 const BLOCK = 4;
 const LEAST_BLOCKS = 12;
+/** Beside the face it fades, by a blur with this standard deviation, as a fraction of the width of the face. */
+const FADE = 0.02;
 /** Coarser texture, by the standard deviation of that blur in pixels, is not grain. */
 const COARSEST = 8;
 
@@ -25,33 +27,55 @@ export function faceGrain(photo, face, window, mask, redrawn) {
   const landmarks = face.landmarks.map(([x, y]) => [x - window.x, y - window.y]);
   const { area, skin } = faceAndSkin(landmarks, window);
   const inside = combined((a, b) => a & b, area, mask);
-  if (!inside.data.some(Boolean)) return emptyImage(window.width, window.height, 1, Float32Array);
+  const result = emptyImage(window.width, window.height, 1, Float32Array);
+  if (!inside.data.some(Boolean)) return result;
+  // Skin is looked at where it is, and drawn where it is hidden: each is half of the window, or less.
+  const below = around(inside, rint(3 * FADE * widthOf(landmarks)));
+  const drawn = face.square.putBack(face.after, { ...below, x: window.x + below.x, y: window.y + below.y });
+  const part = cropTo(inside, below);
+  const tone = histograms(drawn, (i) => part.data[i]).map((counts) => quantile(counts, 0.5));
   const known = crop(photo, window.x, window.y, window.width, window.height);
-  const drawn = face.square.putBack(face.after, window);
-  const tone = histograms(drawn, (i) => inside.data[i]).map((counts) => quantile(counts, 0.5));
   const hidden = crop(redrawn, window.x, window.y, window.width, window.height);
   const visible = combined((isSkin, isHidden) => (isSkin && !isHidden ? 255 : 0), skin, hidden);
   for (let i = 0; i < visible.data.length; i++) {
     if (tone.some((level, c) => Math.abs(known.data[3 * i + c] - level) > TONE)) visible.data[i] = 0;
   }
+  const above = boundingRect(visible);
+  if (!above.width) return result;
+  const added = grain(cropTo(known, above), cropTo(visible, above), drawn, part, face.square.side / face.square.size).data;
   // Nothing is added beside the face, where there may be a smooth background.
-  const fade = gaussianBlur(area, 0.02 * widthOf(landmarks));
-  const result = grain(known, visible, drawn, inside, face.square.side / face.square.size);
-  for (let i = 0; i < result.data.length; i++) result.data[i] *= fade.data[i] / 255;
+  const fade = gaussianBlur(cropTo(area, below), FADE * widthOf(landmarks)).data;
+  for (let y = 0, i = 0; y < below.height; y++) {
+    const start = (below.y + y) * window.width + below.x;
+    for (let x = 0; x < below.width; x++, i++) result.data[start + x] = added[i] * (fade[i] / 255);
+  }
   return result;
+}
+
+/** The part of a mask that holds all that is marked, and a margin around it. */
+function around(mask, margin) {
+  const { x, y, width, height } = boundingRect(mask);
+  const [left, top] = [Math.max(x - margin, 0), Math.max(y - margin, 0)];
+  const [right, bottom] = [Math.min(x + width + margin, mask.width), Math.min(y + height + margin, mask.height)];
+  return { x: left, y: top, width: right - left, height: bottom - top };
+}
+
+function cropTo(image, { x, y, width, height }) {
+  return crop(image, x, y, width, height);
 }
 
 /**
  * Noise with which drawn skin has as much texture as visible skin.
  *
  * Lightness is split into octaves. White noise gets in each the power by which the drawn skin falls short of the visible skin.
- * `scale`: pixels of the photo for each pixel that the generator drew.
+ * `known` is a part of the photo with its `visible` skin, `drawn` what was drawn, with its `redrawn` skin. `scale`: pixels of the
+ * photo for each pixel that the generator drew.
  */
 export function grain(known, visible, drawn, redrawn, scale) {
-  const { width, height } = visible;
+  const { width, height } = redrawn;
   const result = emptyImage(width, height, 1, Float32Array);
-  const noise = { ...result, data: standardNormal(width * height) };
-  let layers = [...[known, drawn].map((image) => ({ ...result, data: new Float32Array(grey(image).data) })), noise];
+  const lightness = [known, drawn].map(grey).map((image) => ({ ...image, data: new Float32Array(image.data) }));
+  let layers = [...lightness, { ...result, data: standardNormal(width * height) }];
   for (let sigma = 1; sigma <= Math.max(Math.min(2 * scale, COARSEST), 1); sigma *= 2) {
     const block = BLOCK * sigma;
     const inside = [visible, redrawn].map((mask) => blockMeans(mask, block).map((mean) => (mean === 255 ? 1 : 0)));

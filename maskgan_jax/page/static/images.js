@@ -102,6 +102,7 @@ function weightLists(count, of) {
 }
 
 function resize(image, width, height, weightsOf) {
+  if (width === image.width && height === image.height) return copyImage(image);
   const { channels, data } = image;
   const { firsts, starts, weights } = weightsOf(image.width, width);
   const down = weightsOf(image.height, height);
@@ -248,14 +249,18 @@ function warpLinear({ width, height, channels, data }, m, result) {
       if (x <= -1 || y <= -1 || x >= width || y >= height) continue;
       const left = Math.floor(x);
       const top = Math.floor(y);
+      // Weights of the columns and rows, of which those beyond the edge have none.
+      const right = left + 1 < width ? x - left : 0;
+      const bottom = top + 1 < height ? y - top : 0;
+      const upper = top < 0 ? 0 : 1 - (y - top);
+      const before = left < 0 ? 0 : 1 - (x - left);
+      const at = (top * width + left) * channels;
       for (let c = 0; c < channels; c++) {
+        const first = at + c;
+        const second = first + width * channels;
         let value = 0;
-        for (let k = 0; k < 4; k++) {
-          const column = left + (k & 1);
-          const row = top + (k >> 1);
-          if (column < 0 || row < 0 || column >= width || row >= height) continue;
-          value += (1 - Math.abs(x - column)) * (1 - Math.abs(y - row)) * data[(row * width + column) * channels + c];
-        }
+        if (upper) value += upper * ((before && before * data[first]) + (right && right * data[first + channels]));
+        if (bottom) value += bottom * ((before && before * data[second]) + (right && right * data[second + channels]));
         pixels[to + c] = value;
       }
     }

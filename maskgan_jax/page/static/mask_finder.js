@@ -123,7 +123,7 @@ export function foundMask(probability, landmarks, size, least) {
   const near = least === undefined && dilate(lowerFace(landmarks, size), element).data;
   const certain = eyes(landmarks, size, size, EYE_RIM / 2).data;
   const rim = eyes(landmarks, size, size).data;
-  const visible = Uint8Array.from(rim, (eye, i) => (probability[i] > CERTAIN ? certain[i] : eye));
+  const visible = rim.map((eye, i) => (probability[i] > CERTAIN ? certain[i] : eye));
   const mask = emptyImage(size, size);
   for (let i = 0; i < mask.data.length; i++) {
     const enough = least ?? (near[i] ? LEAST_PROBABILITY : LEAST_BEYOND);

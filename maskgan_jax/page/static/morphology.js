@@ -137,7 +137,8 @@ export function distanceTransform(mask) {
   const { width, height, data } = mask;
   // Within a column, down and up again; then across, by the lower envelope of parabolas (Felzenszwalb and Huttenlocher 2012).
   const FAR = 1e6;
-  const within = Float64Array.from(data, (hidden) => (hidden ? FAR : 0));
+  const within = new Float64Array(data.length);
+  for (let i = 0; i < within.length; i++) within[i] = data[i] ? FAR : 0;
   for (let i = width; i < within.length; i++) within[i] = Math.min(within[i], within[i - width] + 1);
   for (let i = within.length - 1 - width; i >= 0; i--) within[i] = Math.min(within[i], within[i + width] + 1);
   const result = new Float32Array(data.length);
@@ -148,10 +149,11 @@ export function distanceTransform(mask) {
   for (let row = 0; row < data.length; row += width) {
     let last = -1;
     for (let x = 0; x < width; x++) {
-      const value = within[row + x] ** 2;
+      const value = within[row + x] * within[row + x];
       let start = -Infinity;
       for (; last >= 0; last--) {
-        start = (value + x * x - heights[last] - places[last] ** 2) / (2 * (x - places[last]));
+        const place = places[last];
+        start = (value + x * x - heights[last] - place * place) / (2 * (x - place));
         if (start > starts[last]) break;
       }
       last++;
@@ -162,7 +164,8 @@ export function distanceTransform(mask) {
     starts[last + 1] = Infinity;
     for (let x = 0, k = 0; x < width; x++) {
       while (starts[k + 1] < x) k++;
-      result[row + x] = Math.sqrt((x - places[k]) ** 2 + heights[k]);
+      const apart = x - places[k];
+      result[row + x] = Math.sqrt(apart * apart + heights[k]);
     }
   }
   return result;

@@ -17,12 +17,12 @@ export function telea(image, mask, radius = 3) {
   }
   const isBorder = (i) => i % width === 0 || i % width === width - 1 || i < width || i >= width * (height - 1);
   const around = dilate(hidden, CROSS).data.map((value, i) => (value && !hidden.data[i] && !isBorder(i) ? 1 : 0));
-  const states = Uint8Array.from(hidden.data, (value, i) => (value ? INSIDE : around[i] ? BAND : KNOWN));
-  const times = Float32Array.from(hidden.data, (value, i) => (around[i] ? 0 : FAR));
+  const states = hidden.data.map((value, i) => (value ? INSIDE : around[i] ? BAND : KNOWN));
+  const times = new Float32Array(around).map((isAround) => (isAround ? 0 : FAR));
 
   // The distance outside the mask, with a negative sign.
   const outer = dilate(hidden, ellipse(2 * radius + 1)).data;
-  const outside = Uint8Array.from(outer, (value, i) => (around[i] ? BAND : value && !hidden.data[i] && !isBorder(i) ? INSIDE : KNOWN));
+  const outside = outer.map((value, i) => (around[i] ? BAND : value && !hidden.data[i] && !isBorder(i) ? INSIDE : KNOWN));
   const outerTimes = times.slice();
   march(outside, outerTimes, width, isBorder, () => {});
   outside.forEach((_, i) => {
