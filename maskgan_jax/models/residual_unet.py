@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from maskgan_jax.errors import UserError
 from maskgan_jax.models.convolutions import Conv
 from maskgan_jax.models.normalization import Normalization
+from maskgan_jax.models.same_convolutions import Join, SameConv
 
 # Scales below the first; at 256 px the smallest feature maps are of 16 px.
 SCALES = 4
@@ -62,7 +63,7 @@ class ResidualUNet(nn.Module):
             return ResidualBlock(self.norm, dilation, self.dtype, name=name)(x, train)
 
         x = jnp.concatenate([jnp.where(mask > 0, 0.0, image), mask], axis=-1)
-        x = convolve_3x3(channels[0], self.dtype, "stem")(x)
+        x = SameConv(channels[0], dtype=self.dtype, name="stem")(x)
         skips = []
         for i in range(1, SCALES + 1):
             skips.append(x)
@@ -77,20 +78,14 @@ class ResidualUNet(nn.Module):
         for i in reversed(range(SCALES)):
             x = nn.relu(Normalization(self.norm, running=True, name=f"up_norm_{i}")(x, train))
             x = Conv(channels[i], transpose=True, nearest=True, dtype=self.dtype, name=f"up_{i}")(x)
-            x = jnp.concatenate([x, skips.pop()], axis=-1)
-            x = nn.Conv(channels[i], (1, 1), dtype=self.dtype, name=f"join_{i}")(x)
+            x = Join(channels[i], self.dtype, name=f"join_{i}")(x, skips.pop())
             if i < SCALES - 1:
                 x = Noise(self.dtype, name=f"noise_{i}")(x)
             for j in range(self.blocks if i == SCALES - 1 else 1):
                 x = block(x, f"up_block_{i}_{j}", 1 + j % 2)
         x = nn.relu(Normalization(self.norm, running=True, name="output_norm")(x, train))
-        x = jnp.tanh(convolve_3x3(3, self.dtype, "output")(x).astype(jnp.float32))
+        x = jnp.tanh(SameConv(3, dtype=self.dtype, name="output")(x).astype(jnp.float32))
         return jnp.where(mask > 0, x, image)
-
-
-def convolve_3x3(features: int, dtype: DTypeLike, name: str | None = None, dilation: int = 1, **kwargs) -> nn.Conv:
-    """A 3x3 convolution that keeps the side."""
-    return nn.Conv(features, (3, 3), kernel_dilation=dilation, dtype=dtype, name=name, **kwargs)
 
 
 class ResidualBlock(nn.Module):
@@ -105,9 +100,9 @@ class ResidualBlock(nn.Module):
         """`[B, H, W, C]` to the same."""
         features = x.shape[-1]
         y = nn.relu(Normalization(self.norm, running=True, name="norm_0")(x, train))
-        y = convolve_3x3(features, self.dtype, "conv_0", self.dilation, use_bias=False)(y)
+        y = SameConv(features, self.dilation, bias=False, dtype=self.dtype, name="conv_0")(y)
         y = nn.relu(Normalization(self.norm, running=True, name="norm_1")(y, train))
-        return x + convolve_3x3(features, self.dtype, "conv_1", kernel_init=nn.initializers.zeros)(y)
+        return x + SameConv(features, kernel_init=nn.initializers.zeros, dtype=self.dtype, name="conv_1")(y)
 
 
 class SelfAttention(nn.Module):
