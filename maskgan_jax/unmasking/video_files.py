@@ -7,7 +7,7 @@ import errno
 import io
 import math
 import re
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +56,11 @@ JOINT = 0.3
 # A file is truncated if it ends earlier than it says by more than this many frames, and this fraction of its length.
 SLACK_FRAMES = 3
 SLACK = 0.01
+# Frames are missing where one follows only after so many times the usual interval; single ones are skipped by cameras, too.
+GAP = 3.5
+# That can be told of a video with a steady rate: no more than this fraction of its intervals, or so many around one damaged
+# place, differ from the usual one by more than this fraction of it.
+MOST_UNSTEADY, UNSTEADY_AROUND, UNSTEADY = 0.02, 3, 0.3
 
 
 def load_av() -> Any:
@@ -162,11 +167,12 @@ def decode(
     """The frames of the video, and the packets of the streams that are copied (by their numbers), in the order of the file.
 
     Damaged packets are counted in `counts["damaged_packets"]`; if the file ends early, by the `counts["frames"]` of the caller,
-    that is added to `notes`.
+    or lacks frames, that is added to `notes`.
     """
     streams = video.container.streams
     packets = video.container.demux([stream for stream in streams if stream is video or stream.index in copied])
     joints = _Joints()
+    times: list[float] = []  # Of all frames.
     last: dict[int, int] = {}  # The time of the last packet of each stream.
     while True:
         try:
@@ -181,7 +187,9 @@ def decode(
         joints.move(packet)
         if packet.stream is video:
             try:
-                yield from packet.decode()
+                for frame in packet.decode():
+                    times += [] if frame.time is None else [frame.time]
+                    yield frame
             except av.error.FFmpegError:
                 counts["damaged_packets"] += 1
         elif packet.size:  # The last ones, which are empty, only flush decoders.
@@ -198,6 +206,25 @@ def decode(
     missing = length - joints.end * (video.average_rate or CAMERA_RATE)
     if missing > max(SLACK_FRAMES, SLACK * length) and not video.container.format.name.startswith("mpeg"):  # Which is a guess.
         notes.append(f"ends early: {counts['frames']} of about {length} frames")
+    if joints.count == 0:  # Where two files meet, one stream may wait for another.
+        notes += missing_frames(times)
+
+
+def missing_frames(times: Sequence[float]) -> list[str]:
+    """A note if frames are missing between others, which FFmpeg does not tell of a damaged Matroska file or transport stream.
+
+    Args:
+      times: of all frames, in seconds.
+    """
+    times = np.sort(times)  # Decoders of damaged files may give them in disorder.
+    intervals = np.diff(times)
+    usual = np.median(intervals) if len(intervals) else 0
+    unsteady = np.abs(intervals - usual) > UNSTEADY * usual
+    gaps = np.flatnonzero(intervals > GAP * usual)
+    if not len(gaps) or usual <= 0 or unsteady.sum() > max(UNSTEADY_AROUND, MOST_UNSTEADY * len(intervals)):
+        return []
+    count = int(np.rint(intervals[gaps] / usual - 1).sum())
+    return [f"{count} frames are missing, {'first ' if len(gaps) > 1 else ''}at {times[gaps[0]] + usual:.1f} s"]
 
 
 def prepare(av: Any, items: Iterable[av.VideoFrame | av.Packet], notes: list[str]) -> Iterator[av.VideoFrame | av.Packet]:
@@ -274,6 +301,11 @@ class _Joints:
         self._file: dict[int, int] = {}  # The number of the file that each stream is in,
         self._last: dict[int, Fraction] = {}  # and the time of its last packet, before the shift.
         self.end = Fraction(0)  # Of everything so far, in seconds, after the shift.
+
+    @property
+    def count(self) -> int:
+        """How often another file began so far."""
+        return len(self._moves) - 1
 
     def move(self, packet: av.Packet) -> None:
         """Corrects the time of a packet, if it has one."""

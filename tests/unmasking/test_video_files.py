@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from fractions import Fraction
@@ -370,21 +371,44 @@ def test_several_sound_tracks_of_which_one_is_late(clip, unmasker, tmp_path):
     assert after == before and after[1][0][0] - after[0][0][0] == pytest.approx(0.2, abs=0.03)
 
 
-@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".ts"])
 def test_a_damaged_middle(suffix, clip, unmasker, tmp_path):
-    """What is damaged is left out; what comes after it is done. Of MP4 it is told; of Matroska, FFmpeg skips it in silence."""
+    """What is damaged is left out, which is told; what comes after it is done. Of Matroska and MPEG-TS, FFmpeg says nothing."""
     path = tmp_path / f"clip{suffix}"
-    write_video(path, clip * 6, sound=False, gop_size=10)
+    write_video(path, clip * 6, sound=False, gop_size=10, codec="libx264")
     data = bytearray(path.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 3000] = bytes(3000)
     path.write_bytes(data)
     line, (pictures, times, *_) = unmasked(path, unmasker, tmp_path / "out")
     assert 40 <= len(pictures) < 60 and times[-1] > 2.2
     assert sum(map(green, pictures)) < 0.3 * len(pictures) * green(clip[0])
-    if suffix == ".mp4":
-        told = json.loads((tmp_path / "out" / "clip.mp4.json").read_text())
-        assert told["damaged_packets"] > 0 and told["notes"] == [f"{told['damaged_packets']} damaged packets left out"]
-        assert line.endswith(told["notes"][0])
+    told = json.loads((tmp_path / "out" / f"clip{suffix}.json").read_text())
+    notes = [note for note in told["notes"] if not note.startswith("no label")]
+    # One that comes too late may be decoded, but not be written.
+    missing, at = re.fullmatch(r"(\d+) frames are missing, at (\S+) s", notes[0]).groups()
+    gap = int(np.argmax(np.diff(times)))
+    assert 0 <= round((times[gap + 1] - times[gap]) * 25) - 1 - int(missing) <= 1
+    assert float(at) == pytest.approx(times[gap] + 0.04, abs=0.06)
+    assert notes[1:] == ([f"{told['damaged_packets']} damaged packets left out"] if suffix == ".mp4" else [])
+    assert line.endswith(notes[-1])
+
+
+@pytest.mark.parametrize(
+    ("intervals", "expected"),
+    [
+        ([], []),
+        ([4] * 100, []),
+        ([4] * 50 + [36] + [4] * 49, ["8 frames are missing, at 2.0 s"]),
+        ([4] * 50 + [36] + [4] * 30 + [20] + [4] * 49, ["12 frames are missing, first at 2.0 s"]),
+        ([4] * 20 + [8] + [4] * 20 + [12] + [4] * 70, []),  # A camera that skips a frame or two.
+        ([3, 4, 5, 40, 7, 3, 4, 6, 50, 8] * 10, []),  # No steady rate: screens are recorded when they change.
+        ([0] * 50 + [40], []),
+        ([4] * 50 + [40, -4, 8] + [4] * 50, ["8 frames are missing, at 2.0 s"]),
+    ],
+)
+def test_missing_frames(intervals, expected):
+    times = [0.0, *(np.cumsum(intervals) / 100)]
+    assert video_files.missing_frames(times) == expected
 
 
 def test_sound_that_cannot_be_decoded_is_left_out(clip, unmasker, tmp_path):
