@@ -106,7 +106,9 @@ class Tracker:
             now = time
         self._seconds = self._frame_seconds if self._time is None else now - self._time
         self._time = now
-        thumbnail = cv2.resize(frame, (64, 36), interpolation=cv2.INTER_AREA).astype(np.float32)
+        # The mean of some pixels in each place tells as much as that of all, which in 4K would take longer than the network.
+        thumbnail = cv2.resize(frame, (512, 288), interpolation=cv2.INTER_NEAREST)
+        thumbnail = cv2.resize(thumbnail, (64, 36), interpolation=cv2.INTER_AREA).astype(np.float32)
         if self._thumbnail is not None and np.abs(thumbnail - self._thumbnail).mean() > NEW_SCENE:
             self._tracks, self._next_search = [], now
         self._thumbnail = thumbnail
