@@ -130,7 +130,7 @@ def paste(
     if grain is not None:
         drawn = np.rint(np.clip(drawn + grain[crop][..., None], 0, 255)).astype(np.uint8)
     # Eight times as fast as the same sum in NumPy, and within a level of it; where the weight is 0 or 1, exact.
-    photo[part.slices] = cv2.blendLinear(drawn, np.ascontiguousarray(photo[part.slices]), weight, 1 - weight)
+    photo[part.slices] = cv2.blendLinear(drawn, photo[part.slices], weight, 1 - weight)
 
 
 def _soft_edge(mask: np.ndarray, width: float) -> np.ndarray:

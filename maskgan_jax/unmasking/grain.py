@@ -39,22 +39,26 @@ def face_grain(photo: np.ndarray, face: Face, window: Window, mask: np.ndarray, 
     inside = cv2.bitwise_and(area, mask)
     if not inside.any():
         return np.zeros(mask.shape, np.float32)
-    # Skin is looked at where it is, and drawn where it is hidden: each is half of the window, or less.
-    below = _around(inside, round(3 * FADE * _width(landmarks)))
+    # Skin is looked at where it is, and drawn where it is hidden: each is about half of the window.
+    below = _box(inside, round(3 * FADE * _width(landmarks)))
     drawn = face.square.put_back(face.after, Window(window.x + below.x, window.y + below.y, below.width, below.height))
     tone = np.median(drawn[inside[below.slices] > 0], axis=0)
     known = photo[window.slices]
     visible = cv2.bitwise_and(skin, cv2.inRange(known, tone - TONE, tone + TONE)) & ~redrawn[window.slices]
     result = np.zeros(mask.shape, np.float32)
     if visible.any():
-        above, scale = _around(visible, 0).slices, face.square.side / face.square.size
+        above, scale = _box(visible).slices, face.square.side / face.square.size
+        # Of the whole window, so that a pixel more of a mask does not draw other noise.
+        noise = np.random.default_rng(0).standard_normal(mask.shape, np.float32)[below.slices]
         # Nothing is added beside the face, where there may be a smooth background.
         fade = cv2.GaussianBlur(area[below.slices], (0, 0), FADE * _width(landmarks)).astype(np.float32) / 255
-        result[below.slices] = fade * grain(known[above], visible[above], drawn, inside[below.slices], scale)
+        result[below.slices] = fade * grain(known[above], visible[above], drawn, inside[below.slices], noise, scale)
     return result
 
 
-def grain(known: np.ndarray, visible: np.ndarray, drawn: np.ndarray, redrawn: np.ndarray, scale: float) -> np.ndarray:
+def grain(
+    known: np.ndarray, visible: np.ndarray, drawn: np.ndarray, redrawn: np.ndarray, noise: np.ndarray, scale: float
+) -> np.ndarray:
     """Noise with which drawn skin has as much texture as visible skin.
 
     Lightness is split into octaves. White noise gets in each the power by which the drawn skin falls short of the visible skin.
@@ -64,13 +68,13 @@ def grain(known: np.ndarray, visible: np.ndarray, drawn: np.ndarray, redrawn: np
       visible: `[h, w]` uint8, 255 = visible skin in it.
       drawn: `[height, width, 3]` RGB, uint8, what was drawn.
       redrawn: `[height, width]` uint8, 255 = skin in it.
+      noise: `[height, width]` float32, white.
       scale: pixels of the photo for each pixel that the generator drew; texture much coarser than these is left alone.
 
     Returns:
-      `[height, width]` float32, in levels; the same arguments give the same noise.
+      `[height, width]` float32, in levels.
     """
     result = np.zeros(redrawn.shape, np.float32)
-    noise = np.random.default_rng(0).standard_normal(redrawn.shape, np.float32)
     layers = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32) for image in (known, drawn)] + [noise]
     sigma = 1
     while sigma <= max(min(2 * scale, COARSEST), 1):
@@ -89,7 +93,7 @@ def grain(known: np.ndarray, visible: np.ndarray, drawn: np.ndarray, redrawn: np
     return result
 
 
-def _around(mask: np.ndarray, margin: int) -> Window:
+def _box(mask: np.ndarray, margin: int = 0) -> Window:
     """The part of a mask `[height, width]` that holds all that is marked, and a margin around it."""
     x, y, width, height = cv2.boundingRect(mask)
     right, bottom = min(x + width + margin, mask.shape[1]), min(y + height + margin, mask.shape[0])

@@ -56,6 +56,8 @@ JOINT = 0.3
 # A file is truncated if it ends earlier than it says by more than this many frames, and this fraction of its length.
 SLACK_FRAMES = 3
 SLACK = 0.01
+# Of so many frames, it can be told whether some are missing between them.
+LEAST_TIMES = 25
 # Frames are missing where one follows only after so many times the usual interval; single ones are skipped by cameras, too.
 GAP = 3.5
 # That can be told of a video with a steady rate: no more than this fraction of its intervals, or so many around one damaged
@@ -172,7 +174,7 @@ def decode(
     streams = video.container.streams
     packets = video.container.demux([stream for stream in streams if stream is video or stream.index in copied])
     joints = _Joints()
-    times: list[float] = []  # Of all frames.
+    times: list[float] = []  # Of all frames that have one.
     last: dict[int, int] = {}  # The time of the last packet of each stream.
     while True:
         try:
@@ -183,12 +185,14 @@ def decode(
             notes.append(f"damaged, and ends early ({_reason(error)})")
             with contextlib.suppress(av.error.FFmpegError):
                 yield from video.decode(None)
+            notes += missing_frames(times)
             return
         joints.move(packet)
         if packet.stream is video:
             try:
                 for frame in packet.decode():
-                    times += [] if frame.time is None else [frame.time]
+                    if frame.time is not None:
+                        times.append(frame.time)
                     yield frame
             except av.error.FFmpegError:
                 counts["damaged_packets"] += 1
@@ -206,7 +210,8 @@ def decode(
     missing = length - joints.end * (video.average_rate or CAMERA_RATE)
     if missing > max(SLACK_FRAMES, SLACK * length) and not video.container.format.name.startswith("mpeg"):  # Which is a guess.
         notes.append(f"ends early: {counts['frames']} of about {length} frames")
-    if joints.count == 0:  # Where two files meet, one stream may wait for another.
+    # In animations, one frame may last; and where two files meet, one stream may wait for another.
+    if video.container.format.name != "apng" and not joints.count:
         notes += missing_frames(times)
 
 
@@ -214,17 +219,19 @@ def missing_frames(times: Sequence[float]) -> list[str]:
     """A note if frames are missing between others, which FFmpeg does not tell of a damaged Matroska file or transport stream.
 
     Args:
-      times: of all frames, in seconds.
+      times: of the frames, in seconds.
     """
     times = np.sort(times)  # Decoders of damaged files may give them in disorder.
+    if len(times) < LEAST_TIMES:
+        return []
     intervals = np.diff(times)
-    usual = np.median(intervals) if len(intervals) else 0
+    usual = np.median(intervals)
     unsteady = np.abs(intervals - usual) > UNSTEADY * usual
     gaps = np.flatnonzero(intervals > GAP * usual)
     if not len(gaps) or usual <= 0 or unsteady.sum() > max(UNSTEADY_AROUND, MOST_UNSTEADY * len(intervals)):
         return []
     count = int(np.rint(intervals[gaps] / usual - 1).sum())
-    return [f"{count} frames are missing, {'first ' if len(gaps) > 1 else ''}at {times[gaps[0]] + usual:.1f} s"]
+    return [f"{count} frames are missing, {'first ' if len(gaps) > 1 else ''}at {times[gaps[0]] - times[0] + usual:.1f} s"]
 
 
 def prepare(av: Any, items: Iterable[av.VideoFrame | av.Packet], notes: list[str]) -> Iterator[av.VideoFrame | av.Packet]:

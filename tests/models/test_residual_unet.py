@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from maskgan_jax.errors import UserError
+from maskgan_jax.models import same_convolutions
+from maskgan_jax.models.convolutions import compiling_for
 from maskgan_jax.models.generators import create_generator
 from maskgan_jax.models.residual_unet import ResidualBlock, ResidualUNet, SelfAttention
 
@@ -40,6 +42,19 @@ def test_draws_inside_the_mask_alone_and_is_not_told_what_is_there(network, inpu
     assert np.abs(drawn).max() <= 1 and np.std(np.asarray(drawn)[mask[..., 0] > 0]) > 1e-3
     np.testing.assert_array_equal(run(variables, np.where(mask > 0, 0.7, picture), mask), drawn)
     assert np.any(run(variables, np.where(mask > 0, picture, -picture), mask)[mask[..., 0] > 0] != drawn[mask[..., 0] > 0])
+
+
+def test_what_is_prepared_for_inference_draws_the_same(monkeypatch, network, inputs):
+    """On CPUs by Winograd's algorithm; as on a GPU by XLA's convolutions, from the kernels themselves."""
+    monkeypatch.setattr(same_convolutions, "WINOGRAD_CHANNELS", 4)
+    model, variables = network
+    _, prepared = jax.jit(lambda v: model.apply(v, *inputs, mutable=["prepared"]))(variables)
+    assert "kernel" in prepared["prepared"]["middle_block_1"]["conv_0"]
+    drawn = jax.jit(model.apply)({**variables, **prepared}, *inputs)
+    with compiling_for("gpu"):
+        expected = jax.jit(lambda v: model.apply(v, *inputs))(variables)
+    np.testing.assert_allclose(drawn, expected, atol=1e-4)
+    assert np.std(expected - inputs[0]) > 1e-2
 
 
 def test_training_moves_the_running_statistics(network, inputs):

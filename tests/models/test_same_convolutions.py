@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,7 +6,7 @@ import pytest
 
 from maskgan_jax.models import same_convolutions
 from maskgan_jax.models.convolutions import compiling_for
-from maskgan_jax.models.same_convolutions import Join, SameConv, can_transform, convolve_transformed, transformed
+from maskgan_jax.models.same_convolutions import Join, SameConv, convolve_transformed, transformed
 
 
 def convolved(x, kernel, dilation):
@@ -55,14 +56,30 @@ def test_a_layer_by_the_definition_with_and_without_prepared_kernels(monkeypatch
         np.testing.assert_allclose(by, expected, atol=1e-4)
 
 
+def prepared(layer, shape):
+    variables = jax.eval_shape(layer.init, jax.random.key(0), jnp.zeros(shape))
+    return jax.eval_shape(lambda v, x: layer.apply(v, x, mutable=["prepared"]), variables, jnp.zeros(shape))[1]
+
+
 def test_where_winograd_is_taken():
-    kernel = jnp.zeros((3, 3, 64, 64))
-    assert can_transform(kernel) and not can_transform(kernel.astype(jnp.bfloat16)) and not can_transform(kernel[..., :32])
+    shape = (1, 4, 6, 64)
+    assert prepared(SameConv(64), shape) and prepared(SameConv(64, dilation=2), shape)
+    for layer in (SameConv(64, dtype=jnp.bfloat16), SameConv(32), SameConv(64, dilation=4)):
+        assert not prepared(layer, shape)
     for backend in ("gpu", "tpu"):
         with compiling_for(backend):
-            assert not can_transform(kernel)
-            _, prepared = SameConv(64).init_with_output(jax.random.key(0), jnp.zeros((1, 4, 4, 64)))
-            assert set(prepared) == {"params"}
+            assert not prepared(SameConv(64), shape)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_layers_begin_and_compute_as_flax_has_them(dtype):
+    (x,) = arrays((2, 8, 6, 3))
+    ours, flax = SameConv(4, 2, dtype=dtype), nn.Conv(4, (3, 3), kernel_dilation=2, dtype=dtype)
+    (a, of_ours), (b, of_flax) = (layer.init_with_output(jax.random.key(1), x) for layer in (ours, flax))
+    np.testing.assert_array_equal(a, b)
+    assert a.dtype == dtype
+    for one, other in zip(*map(jax.tree.leaves, (of_ours, of_flax)), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])

@@ -1,3 +1,5 @@
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -33,7 +35,8 @@ def fine(image):
 
 def added(photo, drawn, visible=None, scale=1.0):
     visible = half(upper=True) if visible is None else visible
-    return grain(photo, visible, drawn, half(upper=False), scale)
+    noise = np.random.default_rng(0).standard_normal(visible.shape, np.float32)
+    return grain(photo, visible, drawn, half(upper=False), noise, scale)
 
 
 @pytest.mark.parametrize("deviation", [3, 12])
@@ -70,7 +73,7 @@ def test_edges_and_hair_do_not_count():
 def test_without_visible_skin_nothing_is_added():
     assert not added(texture(9), texture(0), visible=np.zeros((SIZE, SIZE), np.uint8)).any()
     empty = np.zeros((3, 2), np.uint8)
-    assert not grain(texture(9)[:3, :2], empty, texture(0)[:3, :2], empty, 1.0).any()
+    assert not grain(texture(9)[:3, :2], empty, texture(0)[:3, :2], empty, empty.astype(np.float32), 1.0).any()
 
 
 @pytest.mark.parametrize("grey", [False, True])
@@ -85,6 +88,10 @@ def test_a_redrawn_face_gets_the_grain_of_its_photo(grey):
     mask = lower_face(square.to_aligned(landmarks), (64, 64))
     face = Face(np.zeros(4), 1.0, landmarks, square, 1.0, mask, image, image)
     smooth, result = composite(photo, [face]), composite(photo, [face], grain=True)
+    mask = mask.copy()
+    mask[:, : np.nonzero(mask.any(axis=0))[0][0] + 2] = 0  # Without its first columns.
+    without = composite(photo, [dataclasses.replace(face, mask=mask)], grain=True)
+    assert np.abs(without.astype(int) - result)[redrawn_mask((600, 600), [face]) > 0].mean() < 1  # The same noise.
     changed = (result != smooth).any(axis=-1)
     assert changed.any() and not (result != photo)[redrawn_mask((600, 600), [face]) == 0].any()
     changed &= (smooth.max(axis=-1) < 220) & (smooth.min(axis=-1) > 35)

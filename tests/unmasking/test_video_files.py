@@ -398,6 +398,7 @@ def test_a_damaged_middle(suffix, clip, unmasker, tmp_path):
     [
         ([], []),
         ([4] * 100, []),
+        ([10, 10, 200, 10], []),  # Too few to tell.
         ([4] * 50 + [36] + [4] * 49, ["8 frames are missing, at 2.0 s"]),
         ([4] * 50 + [36] + [4] * 30 + [20] + [4] * 49, ["12 frames are missing, first at 2.0 s"]),
         ([4] * 20 + [8] + [4] * 20 + [12] + [4] * 70, []),  # A camera that skips a frame or two.
@@ -409,6 +410,18 @@ def test_a_damaged_middle(suffix, clip, unmasker, tmp_path):
 def test_missing_frames(intervals, expected):
     times = [0.0, *(np.cumsum(intervals) / 100)]
     assert video_files.missing_frames(times) == expected
+    # Recordings may begin at any time.
+    assert video_files.missing_frames([3600 + time for time in times]) == expected
+
+
+def test_a_frame_of_an_animation_that_lasts_is_none_that_is_missing(unmasker, tmp_path):
+    pictures = [Image.new("RGB", (64, 48), (5 * number, 0, 0)) for number in range(40)]
+    path = tmp_path / "pause.gif"
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=[100] * 20 + [2000] + [100] * 19)
+    notes = []
+    with video_files.open_video(av, path) as video:
+        frames = list(video_files.decode(av, video, (), {"frames": 0, "damaged_packets": 0}, notes))
+    assert len(frames) == 40 and not notes
 
 
 def test_sound_that_cannot_be_decoded_is_left_out(clip, unmasker, tmp_path):

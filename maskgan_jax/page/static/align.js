@@ -7,7 +7,7 @@ import { LEFT_EYE, RIGHT_EYE, mean } from "./points.js";
 
 /** Standard deviation of the blur before shrinking, over the square root of (scale ** 2 - 1). */
 const BLUR = 0.42;
-/** The median colour is that of every so many-th row and column. */
+/** The median colour is that of every fourth row and column. */
 const STEP = 4;
 
 const plus = (a, b) => [a[0] + b[0], a[1] + b[1]];
@@ -100,7 +100,7 @@ export class FaceSquare {
     const missing = [...minus(first, low), ...minus(high, last)];
     if (Math.max(...missing) > border - 4) {
       const margins = missing.map((x) => Math.max(x, rint(side * 0.3), 1));
-      // Only what the square needs; wider margins make the end of the photo smooth. In Python it would save no time.
+      // Only what the square needs; wider margins make the end of the photo smooth.
       const [x, y] = minus(margins, missing);
       const [width, height] = minus(high, low);
       photo = padded(photo, margins, side * 0.02, { x, y, width, height });
@@ -204,43 +204,49 @@ function padded(photo, [left, top, right, bottom], blur, wanted) {
     Float32Array.from({ length }, (_, i) => 1 - Math.min(i / before, (length - 1 - i) / after));
   const across = outside(width, left, right);
   const down = outside(height, top, bottom);
-  // Only what is wanted is blended, and every fourth row and column, by which the median is found.
+  // Only what is wanted is blended, and the rows and columns by which the median is found; the rest stays as it is reflected.
   const isWanted = (i, first, length) => i >= first && i < first + length;
   const indices = (length, holds) => Int32Array.from({ length }, (_, i) => i).filter(holds);
   const sparse = indices(width, (x) => x % STEP === 0);
   const dense = indices(width, (x) => x % STEP === 0 || isWanted(x, wanted.x, wanted.width));
   // Where the pixels are in the small image, of which a row is enlarged at a time.
   const places = (from, to) => Float32Array.from({ length: to }, (_, i) => clamp(((i + 0.5) * from) / to - 0.5, 0, from - 1));
-  const [columns, rows] = [places(small.width, width), places(small.height, height)];
-  const length = small.width * channels;
-  const row = new Float32Array(length + channels);
+  const [columns, lines] = [places(small.width, width), places(small.height, height)];
   for (let y = 0; y < height; y++) {
     const isWhole = isWanted(y, wanted.y, wanted.height);
     if (!isWhole && y % STEP) continue;
-    const upper = Math.floor(rows[y]);
-    const lower = Math.min(upper + 1, small.height - 1);
-    const part = rows[y] - upper;
-    for (let i = 0; i < length; i++) row[i] = (1 - part) * blurred[upper * length + i] + part * blurred[lower * length + i];
-    row.copyWithin(length, length - channels);
+    const line = rowBetween(blurred, small, lines[y]);
     for (const x of isWhole ? dense : sparse) {
       const weight = Math.min(3 * Math.max(across[x], down[y]) + 1, 1);
       if (weight <= 0) continue;
-      const first = Math.floor(columns[x]);
-      const fraction = columns[x] - first;
-      for (let c = 0, at = (y * width + x) * channels, from = first * channels; c < channels; c++, at++, from++) {
-        pixels[at] += weight * ((1 - fraction) * row[from] + fraction * row[from + channels] - pixels[at]);
+      const left = Math.floor(columns[x]);
+      const fraction = columns[x] - left;
+      for (let c = 0, at = (y * width + x) * channels, from = left * channels; c < channels; c++, at++, from++) {
+        pixels[at] += weight * ((1 - fraction) * line[from] + fraction * line[from + channels] - pixels[at]);
       }
     }
   }
   const median = histograms(result, undefined, STEP).map((counts) => rint(quantile(counts, 0.5)));
-  const part = crop(result, wanted.x, wanted.y, wanted.width, wanted.height);
-  const partPixels = written(part);
-  for (let y = 0, at = 0; y < part.height; y++) {
-    for (let x = 0; x < part.width; x++, at += channels) {
-      const weight = Math.max(across[wanted.x + x], down[wanted.y + y]);
+  const cropped = crop(result, wanted.x, wanted.y, wanted.width, wanted.height);
+  const faded = written(cropped);
+  for (let y = 0, at = 0; y < cropped.height; y++) {
+    for (let x = 0; x < cropped.width; x++, at += channels) {
+      const weight = Math.min(Math.max(across[wanted.x + x], down[wanted.y + y]), 1);
       if (weight <= 0) continue;
-      for (let c = 0; c < channels; c++) partPixels[at + c] += Math.min(weight, 1) * (median[c] - partPixels[at + c]);
+      for (let c = 0; c < channels; c++) faded[at + c] += weight * (median[c] - faded[at + c]);
     }
   }
-  return part;
+  return cropped;
+}
+
+/** A row of an image of this width, height and these channels, between two of its rows; its last pixel comes twice. */
+function rowBetween(data, { width, height, channels }, place) {
+  const length = width * channels;
+  const upper = Math.floor(place);
+  const lower = Math.min(upper + 1, height - 1);
+  const row = new Float32Array(length + channels);
+  for (let i = 0; i < length; i++) {
+    row[i] = (upper + 1 - place) * data[upper * length + i] + (place - upper) * data[lower * length + i];
+  }
+  return row.copyWithin(length, length - channels);
 }

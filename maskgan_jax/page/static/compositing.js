@@ -122,7 +122,7 @@ function paste(photo, face, window, mask, given, grain) {
       const at = ((part.y + row) * photo.width + part.x + column) * 3;
       for (let c = 0; c < 3; c++) {
         const known = photo.data[at + c];
-        const level = added ? Math.min(Math.max(drawn.data[3 * i + c] + added[i], 0), 255) : drawn.data[3 * i + c];
+        const level = added ? rint(Math.min(Math.max(drawn.data[3 * i + c] + added[i], 0), 255)) : drawn.data[3 * i + c];
         photo.data[at + c] = rint(known + w * (level - known));
       }
     }

@@ -29,8 +29,8 @@ export function faceGrain(photo, face, window, mask, redrawn) {
   const inside = combined((a, b) => a & b, area, mask);
   const result = emptyImage(window.width, window.height, 1, Float32Array);
   if (!inside.data.some(Boolean)) return result;
-  // Skin is looked at where it is, and drawn where it is hidden: each is half of the window, or less.
-  const below = around(inside, rint(3 * FADE * widthOf(landmarks)));
+  // Skin is looked at where it is, and drawn where it is hidden: each is about half of the window.
+  const below = box(inside, rint(3 * FADE * widthOf(landmarks)));
   const drawn = face.square.putBack(face.after, { ...below, x: window.x + below.x, y: window.y + below.y });
   const part = cropTo(inside, below);
   const tone = histograms(drawn, (i) => part.data[i]).map((counts) => quantile(counts, 0.5));
@@ -40,9 +40,12 @@ export function faceGrain(photo, face, window, mask, redrawn) {
   for (let i = 0; i < visible.data.length; i++) {
     if (tone.some((level, c) => Math.abs(known.data[3 * i + c] - level) > TONE)) visible.data[i] = 0;
   }
-  const above = boundingRect(visible);
+  const above = box(visible);
   if (!above.width) return result;
-  const added = grain(cropTo(known, above), cropTo(visible, above), drawn, part, face.square.side / face.square.size).data;
+  // Of the whole window, so that a pixel more of a mask does not draw other noise.
+  const noise = cropTo({ ...result, data: standardNormal(result.data.length) }, below);
+  const scale = face.square.side / face.square.size;
+  const added = grain(cropTo(known, above), cropTo(visible, above), drawn, part, noise, scale).data;
   // Nothing is added beside the face, where there may be a smooth background.
   const fade = gaussianBlur(cropTo(area, below), FADE * widthOf(landmarks)).data;
   for (let y = 0, i = 0; y < below.height; y++) {
@@ -53,7 +56,7 @@ export function faceGrain(photo, face, window, mask, redrawn) {
 }
 
 /** The part of a mask that holds all that is marked, and a margin around it. */
-function around(mask, margin) {
+function box(mask, margin = 0) {
   const { x, y, width, height } = boundingRect(mask);
   const [left, top] = [Math.max(x - margin, 0), Math.max(y - margin, 0)];
   const [right, bottom] = [Math.min(x + width + margin, mask.width), Math.min(y + height + margin, mask.height)];
@@ -68,14 +71,13 @@ function cropTo(image, { x, y, width, height }) {
  * Noise with which drawn skin has as much texture as visible skin.
  *
  * Lightness is split into octaves. White noise gets in each the power by which the drawn skin falls short of the visible skin.
- * `known` is a part of the photo with its `visible` skin, `drawn` what was drawn, with its `redrawn` skin. `scale`: pixels of the
- * photo for each pixel that the generator drew.
+ * `known` is a part of the photo with its `visible` skin; `drawn` is what was drawn, with its `redrawn` skin; `noise` is white, of
+ * the same size. `scale`: pixels of the photo for each pixel that the generator drew.
  */
-export function grain(known, visible, drawn, redrawn, scale) {
-  const { width, height } = redrawn;
-  const result = emptyImage(width, height, 1, Float32Array);
+export function grain(known, visible, drawn, redrawn, noise, scale) {
+  const result = emptyImage(redrawn.width, redrawn.height, 1, Float32Array);
   const lightness = [known, drawn].map(grey).map((image) => ({ ...image, data: new Float32Array(image.data) }));
-  let layers = [...lightness, { ...result, data: standardNormal(width * height) }];
+  let layers = [...lightness, noise];
   for (let sigma = 1; sigma <= Math.max(Math.min(2 * scale, COARSEST), 1); sigma *= 2) {
     const block = BLOCK * sigma;
     const inside = [visible, redrawn].map((mask) => blockMeans(mask, block).map((mean) => (mean === 255 ? 1 : 0)));
