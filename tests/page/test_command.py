@@ -1,5 +1,6 @@
 """`maskgan page`: flags, and serving until Ctrl-C."""
 
+import functools
 import http.client
 import re
 import signal
@@ -39,7 +40,10 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path, capsys):
 def test_serves_a_site_that_is_there_until_ctrl_c(tmp_path):
     (tmp_path / "site.json").write_text("{}")
     command = [sys.executable, "-m", "maskgan_jax", "page", f"--out={tmp_path}", "--serve=0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # A shell has what it runs in the background, be it these tests, ignore Ctrl-C, and so would the server, for ever.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True, preexec_fn=heed) as process:
         port = int(re.search(r"localhost:(\d+)/", process.stdout.readline())[1])
         connection = http.client.HTTPConnection("127.0.0.1", port)
         connection.request("GET", "/site.json")
