@@ -11,9 +11,10 @@ from maskgan_jax.runtime.supervision import run_supervised
 
 @pytest.fixture(autouse=True)
 def handlers(monkeypatch):
-    """The signals' handlers and Python's warnings stay as they are for the tests that follow."""
+    """Ctrl-C is heeded, even if the tests run in the background and ignore it; handlers and Python's warnings are restored."""
     monkeypatch.setenv("PYTHONWARNINGS", "")
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

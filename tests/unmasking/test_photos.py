@@ -316,11 +316,14 @@ def test_going_on_after_a_stop(run, portrait, tmp_path):
 def test_sigterm_leaves_nothing_half_written(run, portrait, tmp_path, monkeypatch):
     write_png(tmp_path / "a.png", portrait)
     monkeypatch.setattr(photos, "write_photo", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # Tests in the background ignore it.
+    # Tests in the background ignore the one, and a training in the same process left a handler of the other.
+    wanted = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
     try:
         code, _, err = run(tmp_path / "a.png", f"--out={tmp_path / 'out'}", "--crops")
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     assert code == 130 and err.strip() == "maskgan unmask: interrupted"
     assert not (tmp_path / "out").exists()
 
