@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import cv2
 import numpy as np
 
@@ -22,6 +24,8 @@ LEAST_BLOCKS = 12
 FADE = 0.02
 # Coarser texture, by the standard deviation of that blur in pixels, is not grain.
 COARSEST = 8
+# Noise repeats after so many pixels of a photo.
+NOISE_SIDE = 512
 
 
 def face_grain(photo: np.ndarray, face: Face, window: Window, mask: np.ndarray, redrawn: np.ndarray) -> np.ndarray:
@@ -41,18 +45,17 @@ def face_grain(photo: np.ndarray, face: Face, window: Window, mask: np.ndarray, 
         return np.zeros(mask.shape, np.float32)
     # Skin is looked at where it is, and drawn where it is hidden: each is about half of the window.
     below = _box(inside, round(3 * FADE * _width(landmarks)))
-    drawn = face.square.put_back(face.after, Window(window.x + below.x, window.y + below.y, below.width, below.height))
+    place = Window(window.x + below.x, window.y + below.y, below.width, below.height)
+    drawn = face.square.put_back(face.after, place)
     tone = np.median(drawn[inside[below.slices] > 0], axis=0)
     known = photo[window.slices]
     visible = cv2.bitwise_and(skin, cv2.inRange(known, tone - TONE, tone + TONE)) & ~redrawn[window.slices]
     result = np.zeros(mask.shape, np.float32)
     if visible.any():
         above, scale = _box(visible).slices, face.square.side / face.square.size
-        # Of the whole window, so that a pixel more of a mask does not draw other noise.
-        noise = np.random.default_rng(0).standard_normal(mask.shape, np.float32)[below.slices]
         # Nothing is added beside the face, where there may be a smooth background.
         fade = cv2.GaussianBlur(area[below.slices], (0, 0), FADE * _width(landmarks)).astype(np.float32) / 255
-        result[below.slices] = fade * grain(known[above], visible[above], drawn, inside[below.slices], noise, scale)
+        result[below.slices] = fade * grain(known[above], visible[above], drawn, inside[below.slices], _noise_at(place), scale)
     return result
 
 
@@ -91,6 +94,17 @@ def grain(
             result += octave * np.float32(np.sqrt(missing) / octave.std())
         layers, sigma = blurred, 2 * sigma
     return result
+
+
+@functools.cache
+def _tile() -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((NOISE_SIDE, NOISE_SIDE), np.float32)
+
+
+def _noise_at(place: Window) -> np.ndarray:
+    """Noise for a part of a photo: each pixel has its own, so that a window that begins or ends a pixel later gets no other."""
+    rows, columns = place.y + np.arange(place.height), place.x + np.arange(place.width)
+    return _tile()[np.ix_(rows % NOISE_SIDE, columns % NOISE_SIDE)]
 
 
 def _box(mask: np.ndarray, margin: int = 0) -> Window:

@@ -4,11 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
-from maskgan_jax.data.align import FaceSquare, align
+from maskgan_jax.data.align import FaceSquare, Window, align
 from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.unmasking.compositing import composite, redrawn_mask
 from maskgan_jax.unmasking.face import Face
-from maskgan_jax.unmasking.grain import grain
+from maskgan_jax.unmasking.grain import face_grain, grain
 from maskgan_jax.unmasking.mask_finder import lower_face
 
 SIZE = 256
@@ -92,6 +92,12 @@ def test_a_redrawn_face_gets_the_grain_of_its_photo(grey):
     mask[:, : np.nonzero(mask.any(axis=0))[0][0] + 2] = 0  # Without its first columns.
     without = composite(photo, [dataclasses.replace(face, mask=mask)], grain=True)
     assert np.abs(without.astype(int) - result)[redrawn_mask((600, 600), [face]) > 0].mean() < 1  # The same noise.
+    window = square.window(photo.shape[:2])
+    larger = Window(window.x - 1, window.y - 1, window.width + 2, window.height + 1)
+    nothing = np.zeros(photo.shape[:2], np.uint8)
+    ours, of_larger = (face_grain(photo, face, part, square.put_mask_back(mask, part), nothing) for part in (window, larger))
+    np.testing.assert_allclose(of_larger[1:, 1:-1], ours, atol=0.5)
+    assert ours.std() > 1
     changed = (result != smooth).any(axis=-1)
     assert changed.any() and not (result != photo)[redrawn_mask((600, 600), [face]) == 0].any()
     changed &= (smooth.max(axis=-1) < 220) & (smooth.min(axis=-1) > 35)

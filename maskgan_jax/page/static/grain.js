@@ -17,6 +17,8 @@ const LEAST_BLOCKS = 12;
 const FADE = 0.02;
 /** Coarser texture, by the standard deviation of that blur in pixels, is not grain. */
 const COARSEST = 8;
+/** Noise repeats after so many pixels of a photo. */
+const NOISE_SIDE = 512;
 
 /**
  * The texture that a redrawn face lacks, in levels, to be added to each colour: an image of the window.
@@ -31,7 +33,8 @@ export function faceGrain(photo, face, window, mask, redrawn) {
   if (!inside.data.some(Boolean)) return result;
   // Skin is looked at where it is, and drawn where it is hidden: each is about half of the window.
   const below = box(inside, rint(3 * FADE * widthOf(landmarks)));
-  const drawn = face.square.putBack(face.after, { ...below, x: window.x + below.x, y: window.y + below.y });
+  const place = { ...below, x: window.x + below.x, y: window.y + below.y };
+  const drawn = face.square.putBack(face.after, place);
   const part = cropTo(inside, below);
   const tone = histograms(drawn, (i) => part.data[i]).map((counts) => quantile(counts, 0.5));
   const known = crop(photo, window.x, window.y, window.width, window.height);
@@ -42,10 +45,8 @@ export function faceGrain(photo, face, window, mask, redrawn) {
   }
   const above = box(visible);
   if (!above.width) return result;
-  // Of the whole window, so that a pixel more of a mask does not draw other noise.
-  const noise = cropTo({ ...result, data: standardNormal(result.data.length) }, below);
   const scale = face.square.side / face.square.size;
-  const added = grain(cropTo(known, above), cropTo(visible, above), drawn, part, noise, scale).data;
+  const added = grain(cropTo(known, above), cropTo(visible, above), drawn, part, noiseAt(place), scale).data;
   // Nothing is added beside the face, where there may be a smooth background.
   const fade = gaussianBlur(cropTo(area, below), FADE * widthOf(landmarks)).data;
   for (let y = 0, i = 0; y < below.height; y++) {
@@ -53,6 +54,18 @@ export function faceGrain(photo, face, window, mask, redrawn) {
     for (let x = 0; x < below.width; x++, i++) result.data[start + x] = added[i] * (fade[i] / 255);
   }
   return result;
+}
+
+let tile;
+
+/** Noise for a part of a photo: each pixel has its own, so that a window that begins or ends a pixel later gets no other. */
+function noiseAt({ x, y, width, height }) {
+  tile ??= standardNormal(NOISE_SIDE ** 2);
+  const data = Float32Array.from({ length: width * height }, (_, i) => {
+    const [column, row] = [(x + (i % width)) % NOISE_SIDE, (y + Math.floor(i / width)) % NOISE_SIDE];
+    return tile[row * NOISE_SIDE + column];
+  });
+  return { width, height, channels: 1, data };
 }
 
 /** The part of a mask that holds all that is marked, and a margin around it. */

@@ -62,16 +62,8 @@ function pcg64() {
   };
 }
 
-/** What was drawn last: of more numbers, the first are the same. */
-let kept = new Float32Array(0);
-
 /** `np.random.default_rng(0).standard_normal(count, np.float32)`. */
 export function standardNormal(count) {
-  if (kept.length < count) kept = drawNormal(count);
-  return kept.slice(0, count);
-}
-
-function drawNormal(count) {
   const next = pcg64();
   const uniform = () => (next() >>> 8) / 2 ** 24;
   const draw = () => {
