@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import hmac
-import importlib.resources
 import logging
 import re
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -26,8 +26,8 @@ from maskgan_jax.study.design import QUESTIONS
 from maskgan_jax.study.images import Images
 
 LOOPBACK = ("127.0.0.1", "localhost")
-PAGE = Path(str(importlib.resources.files("maskgan_jax"))) / "study" / "page"
-PORTRAIT = Path(str(importlib.resources.files("maskgan_jax"))) / "data" / "portrait.jpg"
+PAGE = Path(__file__).parent / "page"
+PORTRAIT = Path(__file__).parents[1] / "data" / "portrait.jpg"
 # By the names under which the page asks for them.
 LIBRARIES = {
     "jspsych.js": "jspsych/dist/index.browser.min.js",
@@ -60,41 +60,52 @@ def create_app(database: Database, images: Images, host: str = "127.0.0.1") -> f
     Raises:
       UserError: the JavaScript libraries have not been fetched.
     """
-    libraries = {name: package_file(path).read_bytes() for name, path in LIBRARIES.items()}
-    files = {path.name: path.read_bytes() for path in PAGE.iterdir() if path.suffix in (".js", ".css", ".html")}
-    known = database.images()
-    images = dataclasses.replace(images, expected=database.digests())
-    # No cookie tells one study from another on the same address, but the browser keeps answers under this name.
-    settings = {"study": database.started, "consent": database.settings["consent"].split("\n\n")}
-    # Cookies know no ports: with one name, two studies on one computer would take each other's.
-    cookie = f"maskgan_study_{hashlib.sha256(database.secret.encode()).hexdigest()[:8]}"
     app = flask.Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_REQUEST
     if host in LOOPBACK:  # So that no other site reaches the server by a name that it lets point to this computer.
         app.config["TRUSTED_HOSTS"] = list(LOOPBACK)
+    else:
+        _ask_for_token(app, database.secret)
+    _add_headers(app)
+    _add_errors(app)
+    _add_files(app)
+    _add_images(app, dataclasses.replace(images, expected=database.digests()), database.images())
+    _add_answers(app, database)
+    return app
+
+
+def _ask_for_token(app: flask.Flask, secret: str) -> None:
+    """Answers only those who once came with the token; a cookie keeps it."""
+    # Cookies know no ports: with one name, two studies on one computer would take each other's.
+    cookie = f"maskgan_study_{hashlib.sha256(secret.encode()).hexdigest()[:8]}"
+
+    def is_secret(given: str) -> bool:
+        return hmac.compare_digest(given.encode(), secret.encode())
 
     @app.before_request
     def check_access() -> flask.typing.ResponseReturnValue | None:
-        if host in LOOPBACK:
-            return None
         given = flask.request.args.get("token", "")
-        if flask.request.path == "/" and hmac.compare_digest(given.encode(), database.secret.encode()):
+        if flask.request.path == "/" and is_secret(given):
             response = flask.redirect("/")
             response.set_cookie(cookie, given, httponly=True, samesite="Lax", max_age=30 * 24 * 3600)
             return response
-        if not hmac.compare_digest(flask.request.cookies.get(cookie, "").encode(), database.secret.encode()):
-            sentence = "this study needs the whole address, as you were given it, with its token"
-            if flask.request.path == "/":  # A person reads it.
-                return flask.Response(f"{sentence[0].upper()}{sentence[1:]}.", 403, mimetype="text/plain")
-            return _refusal(sentence, 403)
-        return None
+        if is_secret(flask.request.cookies.get(cookie, "")):
+            return None
+        sentence = "this study needs the whole address, as you were given it, with its token"
+        if flask.request.path == "/":  # A person reads it.
+            return flask.Response(f"{sentence[0].upper()}{sentence[1:]}.", 403, mimetype="text/plain")
+        return _refusal(sentence, 403)
 
+
+def _add_headers(app: flask.Flask) -> None:
     @app.after_request
     def add_headers(response: flask.Response) -> flask.Response:
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         return response
 
+
+def _add_errors(app: flask.Flask) -> None:
     @app.errorhandler(Unusable)
     def cannot_store(error: Unusable) -> flask.typing.ResponseReturnValue:
         print(f"maskgan study: {error}; no answer is lost: the browsers keep them and try again", flush=True)
@@ -108,6 +119,17 @@ def create_app(database: Database, images: Images, host: str = "127.0.0.1") -> f
     def refuse(error: UserError) -> flask.typing.ResponseReturnValue:
         return _refusal(str(error), 400)
 
+
+def _add_files(app: flask.Flask) -> None:
+    """The page and the libraries that it loads; all are in memory, so that no name reaches another file."""
+    files = {path.name: path.read_bytes() for path in PAGE.iterdir() if path.suffix in (".js", ".css", ".html")}
+    libraries = {name: package_file(path).read_bytes() for name, path in LIBRARIES.items()}
+
+    def script_or_style(served: dict[str, bytes], name: str) -> flask.typing.ResponseReturnValue:
+        if name not in served:
+            return _refusal("there is no such file", 404)
+        return flask.Response(served[name], mimetype="text/css" if name.endswith(".css") else "text/javascript")
+
     @app.get("/")
     def index() -> flask.Response:
         return flask.Response(files["index.html"], mimetype="text/html")
@@ -118,32 +140,45 @@ def create_app(database: Database, images: Images, host: str = "127.0.0.1") -> f
 
     @app.get("/page/<name>")
     def page_file(name: str) -> flask.typing.ResponseReturnValue:
-        return _script_or_style(files, name)
+        return script_or_style(files, name)
 
     @app.get("/library/<name>")
     def library(name: str) -> flask.typing.ResponseReturnValue:
-        return _script_or_style(libraries, name)
+        return script_or_style(libraries, name)
+
+
+def _add_images(app: flask.Flask, images: Images, known: dict[str, tuple[str, str]]) -> None:
+    """The study's images by their random names, and two to practise with, of the same size."""
+
+    def png(read: Callable[[], np.ndarray]) -> flask.typing.ResponseReturnValue:
+        try:
+            # Encoded anew: neither the format, nor the size, nor what else is in a file tells which method it comes from.
+            return flask.Response(encode_png(read()), mimetype="image/png")
+        except UserError as error:
+            # The path, which names the method, is for who runs the study.
+            print(f"maskgan study: {error}", flush=True)
+            return _refusal("an image cannot be read on the study's computer; tell who runs the study", 500)
 
     @app.get("/practice/<name>")
     def practice(name: str) -> flask.typing.ResponseReturnValue:
         if name not in ("0.png", "1.png"):
             return _refusal("there is no such image", 404)
-        try:
-            size = images.read(*next(iter(known.values()))).shape[:2]
-            return flask.Response(encode_png(_practice_images(*size)[name == "1.png"]), mimetype="image/png")
-        except UserError as error:
-            return _unreadable(error)
+        first = next(iter(known.values()))
+        return png(lambda: _practice_images(*images.read(*first).shape[:2])[name == "1.png"])
 
     @app.get("/images/<name>")
     def image(name: str) -> flask.typing.ResponseReturnValue:
         name = name.removesuffix(".png")
         if name not in known:
             return _refusal("there is no such image", 404)
-        try:
-            # Encoded anew: neither the format, nor the size, nor what else is in a file tells which method it comes from.
-            return flask.Response(encode_png(images.read(*known[name])), mimetype="image/png")
-        except UserError as error:
-            return _unreadable(error)
+        return png(lambda: images.read(*known[name]))
+
+
+def _add_answers(app: flask.Flask, database: Database) -> None:
+    """What the page asks and says: the study's texts, a rater's trials, and the answers to them."""
+    # No cookie tells one study from another on the same address, but the browser keeps answers under this name.
+    settings = {"study": database.started, "consent": database.settings["consent"].split("\n\n")}
+    names = {of: name for name, of in database.images().items()}
 
     @app.get("/study")
     def study() -> flask.Response:
@@ -160,12 +195,11 @@ def create_app(database: Database, images: Images, host: str = "127.0.0.1") -> f
             if not isinstance(request.get("rater"), str):
                 return flask.jsonify(rater=None)
             rater = database.join(request["key"], request["rater"])
-        ids = {of: name for name, of in known.items()}
         trials = [
             {
                 "id": name,
                 "task": trial.task,
-                "images": [f"/images/{ids[trial.face, method]}.png" for method in trial.methods],
+                "images": [f"/images/{names[trial.face, method]}.png" for method in trial.methods],
                 "questions": {question: list(choices) for question, choices in QUESTIONS[trial.task].items()},
             }
             for name, trial in database.trials(rater).items()
@@ -180,8 +214,6 @@ def create_app(database: Database, images: Images, host: str = "127.0.0.1") -> f
             raise UserError("nobody with this key takes part in the study")
         stored, refused = database.store(rater, request["answers"])
         return flask.jsonify(stored=stored, refused=refused)
-
-    return app
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -208,12 +240,6 @@ def serve(app: flask.Flask, listener: socket.socket, host: str, token: str | Non
         server.close()
 
 
-def _script_or_style(files: dict[str, bytes], name: str) -> flask.typing.ResponseReturnValue:
-    if name not in files:
-        return _refusal("there is no such file", 404)
-    return flask.Response(files[name], mimetype="text/css" if name.endswith(".css") else "text/javascript")
-
-
 def _request() -> dict:
     """The JSON object that was sent, with a browser's key in it. Raises UserError if it is none."""
     # Only the page itself can send this type: browsers let no other site do so.
@@ -227,12 +253,6 @@ def _request() -> dict:
 
 def _refusal(sentence: str, status: int) -> flask.typing.ResponseReturnValue:
     return flask.jsonify(error=sentence), status
-
-
-def _unreadable(error: UserError) -> flask.typing.ResponseReturnValue:
-    """What a rater hears of an image that cannot be read; the path, which names the method, is for who runs the study."""
-    print(f"maskgan study: {error}", flush=True)
-    return _refusal("an image cannot be read on the study's computer; tell who runs the study", 500)
 
 
 def _practice_images(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
