@@ -85,50 +85,72 @@ def rating_tables(
     if not any(faces.values()):
         del measures["accuracy"]
     by_method = _by(answers, lambda answer: answer.trial.methods[0])
-    methods = [method for method in methods if method in by_method]
-    by_rater = {method: _by(by_method[method], lambda answer: answer.rater) for method in methods}
+    by_method = {method: by_method[method] for method in methods if method in by_method}
+    # The values of raters: {measure: {method: [value of each]}}.
     samples = {
         name: {
-            method: [np.mean(known) for of in by_rater[method].values() if (known := _known(map(value, of)))]
-            for method in methods
+            method: [
+                np.mean(known) for own in _by(of, lambda answer: answer.rater).values() if (known := _known(map(value, own)))
+            ]
+            for method, of in by_method.items()
         }
         for name, value in measures.items()
     }
     weights = _weights(answers, rng, resamples)
-    table3: dict[str, Any] = {}
-    for method in methods:
-        here = np.array([answer.trial.methods[0] == method for answer in answers])
-        row = {"raters": len(by_rater[method]), "answers": int(here.sum()), "per_rater": here.sum() / len(by_rater[method])}
-        for name, value in measures.items():
-            sample = samples[name][method]
-            values = np.array([value(answer) if shown else np.nan for answer, shown in zip(answers, here, strict=True)])
-            known = np.isfinite(values)
-            means = weighted_mean(values[known], weights[:, known])
-            row[name] = {"mean": _mean(sample), "sd": _sd(sample), "interval": list(interval(means))}
-        table3[method] = row
+    raters, units = _raters_and_units(answers)
+    said = [EXPRESSIONS.index(answer.given["expression"]) for answer in answers]
+    tables = {
+        "table3": {method: _row(method, answers, measures, samples, weights) for method in by_method},
+        "table4": _p_values(samples),
+        "alpha": {
+            "expression": agreement(raters, units, said, "nominal"),
+            "quality": agreement(raters, units, [answer.given["quality"] for answer in answers], "ordinal"),
+        },
+    }
+    if "accuracy" in measures:
+        given = {
+            method: [(faces[answer.trial.face], answer.given["expression"]) for answer in of]
+            for method, of in by_method.items()
+        }
+        tables["table5"] = expression_table(given)
+    return tables
+
+
+def _row(
+    method: str,
+    answers: Sequence[Answer],
+    measures: Mapping[str, Callable[[Answer], float]],
+    samples: Mapping[str, Mapping[str, Sequence[float]]],
+    weights: np.ndarray,
+) -> dict[str, Any]:
+    """A method's row of Table 3. The intervals are over raters and faces: `weights` `[resamples, answers]` of the bootstrap."""
+    shown = np.array([answer.trial.methods[0] == method for answer in answers])
+    raters = len({answer.rater for answer, is_shown in zip(answers, shown, strict=True) if is_shown})
+    row: dict[str, Any] = {"raters": raters, "answers": int(shown.sum()), "per_rater": shown.sum() / raters}
+    for name, value in measures.items():
+        sample = samples[name][method]
+        values = np.array([value(answer) if is_shown else np.nan for answer, is_shown in zip(answers, shown, strict=True)])
+        known = np.isfinite(values)
+        means = weighted_mean(values[known], weights[:, known])
+        row[name] = {"mean": _mean(sample), "sd": _sd(sample), "interval": list(interval(means))}
+    return row
+
+
+def _p_values(samples: Mapping[str, Mapping[str, Sequence[float]]]) -> list[dict[str, Any]]:
+    """Table 4: for each pair of methods the rank-sum test of quality, and Tukey's test of the other measures."""
+    methods = list(samples["quality"])
     pairs = list(itertools.combinations(methods, 2))
     quality = [rank_sum(*(samples["quality"][method] for method in pair)) for pair in pairs]
-    p_values = {name: tukey([of[method] for method in methods]) for name, of in samples.items() if name != "quality"}
-    table4 = [
+    others = {name: tukey(list(of.values())) for name, of in samples.items() if name != "quality"}
+    return [
         {
             "pair": list(pair),
             "quality": p,
             "quality_holm": corrected,
-            **{name: table[methods.index(pair[0]), methods.index(pair[1])] for name, table in p_values.items()},
+            **{name: table[methods.index(pair[0]), methods.index(pair[1])] for name, table in others.items()},
         }
         for pair, p, corrected in zip(pairs, quality, holm(quality), strict=True)
     ]
-    units = [f"{answer.trial.face} {answer.trial.methods[0]}" for answer in answers]
-    raters = [answer.rater for answer in answers]
-    alpha = {
-        "expression": agreement(raters, units, [EXPRESSIONS.index(a.given["expression"]) for a in answers], "nominal"),
-        "quality": agreement(raters, units, [answer.given["quality"] for answer in answers], "ordinal"),
-    }
-    given = {
-        method: [(faces[answer.trial.face], answer.given["expression"]) for answer in by_method[method]] for method in methods
-    }
-    tables = {"table3": table3, "table4": table4, "alpha": alpha}
-    return tables | ({"table5": expression_table(given)} if "accuracy" in measures else {})
 
 
 def expression_table(given: Mapping[str, Sequence[tuple[str, str]]]) -> dict[str, Any]:
@@ -204,7 +226,6 @@ def real_table(answers: Sequence[Answer], methods: Sequence[str], rng: np.random
     called = np.array([100.0 * (answer.given["real"] == "yes") for answer in answers])
     shown = np.array([answer.trial.methods[0] for answer in answers])
     weights = _weights(answers, rng, resamples)
-    units = [f"{answer.trial.face} {answer.trial.methods[0]}" for answer in answers]
     return {
         "called_real": {
             method: {
@@ -216,12 +237,17 @@ def real_table(answers: Sequence[Answer], methods: Sequence[str], rng: np.random
             if (shown == method).any()
         },
         "seconds": _mean(_known(_seconds(answer, "real") for answer in answers)),
-        "alpha": agreement([answer.rater for answer in answers], units, called.tolist(), "nominal"),
+        "alpha": agreement(*_raters_and_units(answers), called.tolist(), "nominal"),
     }
 
 
 def _weights(answers: Sequence[Answer], rng: np.random.Generator, resamples: int) -> np.ndarray:
     return bootstrap_weights([answer.rater for answer in answers], [answer.trial.face for answer in answers], rng, resamples)
+
+
+def _raters_and_units(answers: Sequence[Answer]) -> tuple[list[str], list[str]]:
+    """Who gave each answer, and to which image."""
+    return [answer.rater for answer in answers], [f"{answer.trial.face} {answer.trial.methods[0]}" for answer in answers]
 
 
 def _by(answers: Iterable[Answer], key: Callable[[Answer], str]) -> dict[str, list[Answer]]:
