@@ -40,8 +40,11 @@ export function faceGrain(photo, face, window, mask, redrawn) {
   const known = crop(photo, window.x, window.y, window.width, window.height);
   const hidden = crop(redrawn, window.x, window.y, window.width, window.height);
   const visible = combined((isSkin, isHidden) => (isSkin && !isHidden ? 255 : 0), skin, hidden);
-  for (let i = 0; i < visible.data.length; i++) {
-    if (tone.some((level, c) => Math.abs(known.data[3 * i + c] - level) > TONE)) visible.data[i] = 0;
+  const [red, green, blue] = tone;
+  const differs = (level, from) => Math.abs(level - from) > TONE;
+  for (let i = 0, at = 0; i < visible.data.length; i++, at += 3) {
+    const isOther = differs(known.data[at], red) || differs(known.data[at + 1], green) || differs(known.data[at + 2], blue);
+    if (isOther) visible.data[i] = 0;
   }
   const above = box(visible);
   if (!above.width) return result;
@@ -61,11 +64,12 @@ let tile;
 /** Noise for a part of a photo: each pixel has its own, so that a window that begins or ends a pixel later gets no other. */
 function noiseAt({ x, y, width, height }) {
   tile ??= standardNormal(NOISE_SIDE ** 2);
-  const data = Float32Array.from({ length: width * height }, (_, i) => {
-    const [column, row] = [(x + (i % width)) % NOISE_SIDE, (y + Math.floor(i / width)) % NOISE_SIDE];
-    return tile[row * NOISE_SIDE + column];
-  });
-  return { width, height, channels: 1, data };
+  const result = emptyImage(width, height, 1, Float32Array);
+  for (let v = 0, to = 0; v < height; v++) {
+    const row = ((y + v) % NOISE_SIDE) * NOISE_SIDE;
+    for (let u = 0; u < width; u++, to++) result.data[to] = tile[row + ((x + u) % NOISE_SIDE)];
+  }
+  return result;
 }
 
 /** The part of a mask that holds all that is marked, and a margin around it. */
