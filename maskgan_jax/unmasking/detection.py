@@ -13,8 +13,10 @@ from maskgan_jax.weights.fetch import weight_file
 
 # The longest sides, in pixels, at which a photo is searched: large faces are found at the first, small ones at the second.
 SEARCHED_SIDES = (512, 1280)
-# What is not larger than this many times what was searched is not searched again.
-MUCH_LARGER = 1.5
+# A photo that is not larger than this many times what was searched is not searched again as a whole; what may be a small face in
+# it is looked at more closely, if the photo is larger by LARGER at least.
+MUCH_LARGER = 1.6
+LARGER = 1.25
 # A large photo is shrunk to no less than one in so many pixels of its sides, or faces of 56 pixels leave no trace.
 MOST_SHRUNK = 4
 # Detections with at least this confidence are faces: its authors' choice.
@@ -76,7 +78,7 @@ def detect_faces(photo: np.ndarray, sides: tuple[int, ...] = SEARCHED_SIDES) -> 
         faces, traces = _search(photo, scale)
         found += faces
     closer = min(scale * MOST_SHRUNK, 1)
-    if closer > MUCH_LARGER * scale:
+    if closer > LARGER * scale:
         found += _search_closer(photo, closer, _beside(traces, found))
     return _largest_first(found)
 

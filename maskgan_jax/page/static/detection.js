@@ -4,8 +4,12 @@ import { components } from "./morphology.js";
 
 /** The longest sides at which a photo is searched. */
 const SEARCHED_SIDES = [512, 1280];
-/** What is not larger than this many times what was searched is not searched again. */
-const MUCH_LARGER = 1.5;
+/**
+ * A photo that is not larger than this many times what was searched is not searched again as a whole; what may be a small face in
+ * it is looked at more closely, if the photo is larger by LARGER at least.
+ */
+const MUCH_LARGER = 1.6;
+const LARGER = 1.25;
 /** A large photo is shrunk to no less than one in so many pixels of its sides, or faces of 56 pixels leave no trace. */
 const MOST_SHRUNK = 4;
 const LEAST_SCORE = 0.5;
@@ -45,7 +49,7 @@ export async function detectFaces(photo, run, sides = SEARCHED_SIDES) {
   }
   const scale = scales.at(-1);
   const closer = Math.min(scale * MOST_SHRUNK, 1);
-  if (closer > MUCH_LARGER * scale) found.push(...(await searchCloser(photo, run, closer, beside(traces, found))));
+  if (closer > LARGER * scale) found.push(...(await searchCloser(photo, run, closer, beside(traces, found))));
   return largestFirst(distinct(found));
 }
 
