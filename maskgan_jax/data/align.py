@@ -8,7 +8,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from maskgan_jax.data.points import LEFT_EYE, RIGHT_EYE
+from maskgan_jax.data.points import eye_centres, mouth_centre
 from maskgan_jax.errors import UserError
 
 # Standard deviation of the blur before shrinking, over the square root of (scale ** 2 - 1): removes about as much as Lanczos.
@@ -60,8 +60,7 @@ class FaceSquare:
           UserError: eyes and mouth span no square.
         """
         landmarks = np.asarray(landmarks, np.float64)
-        left_eye, right_eye = landmarks[LEFT_EYE].mean(axis=0), landmarks[RIGHT_EYE].mean(axis=0)
-        return cls.from_points(left_eye, right_eye, (landmarks[48] + landmarks[54]) / 2, size, zoom)
+        return cls.from_points(*eye_centres(landmarks), mouth_centre(landmarks), size, zoom)
 
     @classmethod
     def from_points(

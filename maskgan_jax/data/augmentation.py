@@ -11,7 +11,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from maskgan_jax.data.points import eyes
+from maskgan_jax.data.points import eyes, face_width
 
 Record = dict[str, np.ndarray]
 
@@ -61,7 +61,7 @@ def _moved(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _lower_face(landmarks: np.ndarray) -> tuple[np.ndarray, float]:
     """The tip of the nose's base, below which masks lie, and the width of the face; in pixels."""
-    return landmarks[33], float(np.hypot(*(landmarks[16] - landmarks[0])))
+    return landmarks[33], face_width(landmarks)
 
 
 def _blob(landmarks: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 
 from maskgan_jax.data.augmentation import Record
 from maskgan_jax.data.painting import compose, draw_lamp, spline
-from maskgan_jax.data.points import LEFT_EYE, RIGHT_EYE
+from maskgan_jax.data.points import eye_centres, face_width
 
 # Shapes are drawn so many times larger, then averaged.
 SUPERSAMPLING = 4
@@ -67,7 +67,7 @@ def occlude(record: Record, rng: np.random.Generator) -> Record:
       rng: draws everything.
     """
     landmarks, side = record["landmarks"], len(record["real"])
-    face = Face(record["real"] / np.float32(255), landmarks, float(np.hypot(*(landmarks[16] - landmarks[0]))), side)
+    face = Face(record["real"] / np.float32(255), landmarks, face_width(landmarks), side)
     kinds = rng.choice(len(OCCLUDERS), size=rng.choice([1, 2], p=[0.75, 0.25]), replace=False, p=[p for _, p in OCCLUDERS])
     layers = [layer for kind in kinds for layer in OCCLUDERS[kind][0](face, rng)]
     lamp, shadow = draw_lamp(rng), face.width * rng.uniform(0.01, 0.04)
@@ -169,7 +169,7 @@ def glasses(face: Face, rng: np.random.Generator) -> list[Layer]:
     angles = np.linspace(0, 2 * np.pi, 33)
     # A superellipse, from a diamond with round corners to an ellipse and on to a rectangle.
     ring = np.column_stack([np.sign(f(angles)) * np.abs(f(angles)) ** squareness for f in (np.cos, np.sin)])
-    left, right = (face.landmarks[eye].mean(axis=0) + [0, 0.03 * face.width] for eye in (LEFT_EYE, RIGHT_EYE))
+    left, right = eye_centres(face.landmarks) + [0, 0.03 * face.width]
     rings = [middle + ring * np.array([width, height]) * face.width for middle in (left, right)]
     reach = np.array([width * face.width, 0])
     bars = [[left + reach, right - reach], [left - reach, face.landmarks[0]], [right + reach, face.landmarks[16]]]

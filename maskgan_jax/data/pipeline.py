@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from maskgan_jax.data.augmentation import Record, change_both, degrade, vary_light, vary_mask
 from maskgan_jax.data.masked_faces.reader import readable
 from maskgan_jax.data.occluders import occlude
-from maskgan_jax.data.points import MIRRORED
+from maskgan_jax.data.points import MIRRORED, dilated
 
 ARRAYS = ("real", "masked", "mask", "landmarks")
 
@@ -76,8 +76,7 @@ def misalign(record: Record, most: float, rng: np.random.Generator) -> Record:
 def grow_mask(record: Record, most: int, rng: np.random.Generator) -> Record:
     """The record with its mask grown on all sides by a random number of pixels, up to `most`."""
     by = int(rng.integers(0, most + 1))
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * by + 1, 2 * by + 1))
-    return {**record, "mask": cv2.dilate(record["mask"], disc)[..., None]}
+    return {**record, "mask": dilated(record["mask"], by)[..., None]}
 
 
 def training_batches(

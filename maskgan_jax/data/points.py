@@ -10,6 +10,7 @@ CONTOUR = slice(0, 17)
 LEFT_EYE = slice(36, 42)
 RIGHT_EYE = slice(42, 48)
 MOUTH = slice(48, 68)
+MOUTH_CORNERS = [48, 54]
 
 # The number of each point in a mirror: contour, brows, bridge and base of the nose, eyes, outer lips, inner lips.
 MIRRORED = np.array(
@@ -20,6 +21,32 @@ MIRRORED = np.array(
 
 # Around the landmarks of an eye, as a fraction of the image's side, nothing is ever redrawn.
 EYE_RIM = 1 / 64
+
+
+def eye_centres(landmarks: np.ndarray) -> np.ndarray:
+    """The middle of the left and of the right eye, `[2, 2]`, of landmarks `[68, 2]`."""
+    return np.stack([landmarks[eye].mean(axis=0) for eye in (LEFT_EYE, RIGHT_EYE)])
+
+
+def mouth_centre(landmarks: np.ndarray) -> np.ndarray:
+    """The middle between the corners of the mouth, `[2]`, of landmarks `[68, 2]`."""
+    return landmarks[MOUTH_CORNERS].mean(axis=0)
+
+
+def face_width(landmarks: np.ndarray) -> float:
+    """The distance between the ends of the contour, at the ears, of landmarks `[68, 2]`."""
+    return float(np.hypot(*(landmarks[16] - landmarks[0])))
+
+
+def hull_mask(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The convex hull of points `[N, 2]`, (x, y) in pixels, as a mask of `shape` (height, width): uint8, 255 inside."""
+    hull = cv2.convexHull(np.rint(points).astype(np.int32))
+    return cv2.fillConvexPoly(np.zeros(shape, np.uint8), hull, 255)
+
+
+def dilated(mask: np.ndarray, radius: int) -> np.ndarray:
+    """A mask, uint8, grown by a disc of a radius in pixels: `[height, width]`."""
+    return cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1)))
 
 
 def eyes(landmarks: np.ndarray, shape: tuple[int, int], rim: float = EYE_RIM) -> np.ndarray:
@@ -33,11 +60,8 @@ def eyes(landmarks: np.ndarray, shape: tuple[int, int], rim: float = EYE_RIM) ->
     Returns:
       `[height, width]` uint8, 255 inside.
     """
-    mask = np.zeros(shape, np.uint8)
-    for eye in (landmarks[LEFT_EYE], landmarks[RIGHT_EYE]):
-        cv2.fillConvexPoly(mask, cv2.convexHull(np.rint(eye).astype(np.int32)), 255)
-    reach = 2 * round(rim * shape[1]) + 1
-    return cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
+    mask = hull_mask(landmarks[LEFT_EYE], shape) | hull_mask(landmarks[RIGHT_EYE], shape)
+    return dilated(mask, round(rim * shape[1]))
 
 
 def landmark_errors(predicted: Any, landmarks: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from maskgan_jax.data.align import FaceSquare
-from maskgan_jax.data.points import LEFT_EYE, RIGHT_EYE
+from maskgan_jax.data.points import eye_centres, mouth_centre
 from maskgan_jax.networks.face_network import FaceNetwork
 from maskgan_jax.unmasking.detection import Detection, detect_faces, overlap
 
@@ -45,10 +45,10 @@ def is_face(found: Detection, landmarks: np.ndarray) -> bool:
 
     On an ear, an eye or a face that is turned by 90 degrees, the two networks see different things.
     """
-    eyes = np.stack([landmarks[LEFT_EYE].mean(axis=0), landmarks[RIGHT_EYE].mean(axis=0)])
+    eyes = eye_centres(landmarks)
     apart = np.hypot(*(found.points[:2] - eyes).T).mean()
     # In profile, the eyes are closer to each other than to the mouth.
-    unit = max(np.hypot(*(eyes[1] - eyes[0])), np.hypot(*(landmarks[[48, 54]].mean(axis=0) - eyes.mean(axis=0))))
+    unit = max(np.hypot(*(eyes[1] - eyes[0])), np.hypot(*(mouth_centre(landmarks) - eyes.mean(axis=0))))
     box = np.concatenate([landmarks.min(axis=0), landmarks.max(axis=0)])
     return bool(apart <= MOST_APART * unit) and overlap(found.box, box) >= LEAST_OVERLAP
 

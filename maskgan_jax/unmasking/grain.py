@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from maskgan_jax.data.align import Window
+from maskgan_jax.data.points import face_width, hull_mask
 from maskgan_jax.unmasking.face import Face
 
 # The visible skin reaches this much above the brows, as a fraction of the distance from the chin to the bridge of the nose.
@@ -44,7 +45,7 @@ def face_grain(photo: np.ndarray, face: Face, window: Window, mask: np.ndarray, 
     if not inside.any():
         return np.zeros(mask.shape, np.float32)
     # Skin is looked at where it is, and drawn where it is hidden: each is about half of the window.
-    below = _box(inside, round(3 * FADE * _width(landmarks)))
+    below = _box(inside, round(3 * FADE * face_width(landmarks)))
     place = Window(window.x + below.x, window.y + below.y, below.width, below.height)
     drawn = face.square.put_back(face.after, place)
     tone = np.median(drawn[inside[below.slices] > 0], axis=0)
@@ -54,7 +55,7 @@ def face_grain(photo: np.ndarray, face: Face, window: Window, mask: np.ndarray, 
     if visible.any():
         above, scale = _box(visible).slices, face.square.side / face.square.size
         # Nothing is added beside the face, where there may be a smooth background.
-        fade = cv2.GaussianBlur(area[below.slices], (0, 0), FADE * _width(landmarks)).astype(np.float32) / 255
+        fade = cv2.GaussianBlur(area[below.slices], (0, 0), FADE * face_width(landmarks)).astype(np.float32) / 255
         result[below.slices] = fade * grain(known[above], visible[above], drawn, inside[below.slices], _noise_at(place), scale)
     return result
 
@@ -125,16 +126,8 @@ def _block_means(image: np.ndarray, block: int) -> np.ndarray:
 
 def _face_and_skin(landmarks: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """The face from the chin to the forehead, and the same without brows and eyes: `[height, width]` uint8, 255 inside."""
-
-    def filled(points: np.ndarray) -> np.ndarray:
-        hull = cv2.convexHull(np.rint(points).astype(np.int32))
-        return cv2.fillConvexPoly(np.zeros(shape, np.uint8), hull, 255)
-
-    area = filled(np.concatenate([landmarks, landmarks[17:27] + FOREHEAD * (landmarks[27] - landmarks[8])]))
-    brows_and_eyes = filled(landmarks[[*range(17, 22), *range(36, 42)]]) | filled(landmarks[[*range(22, 27), *range(42, 48)]])
-    reach = 2 * round(EYE_MARGIN * _width(landmarks)) + 1
+    area = hull_mask(np.concatenate([landmarks, landmarks[17:27] + FOREHEAD * (landmarks[27] - landmarks[8])]), shape)
+    left, right = [*range(17, 22), *range(36, 42)], [*range(22, 27), *range(42, 48)]
+    brows_and_eyes = hull_mask(landmarks[left], shape) | hull_mask(landmarks[right], shape)
+    reach = 2 * round(EYE_MARGIN * face_width(landmarks)) + 1
     return area, area & ~cv2.dilate(brows_and_eyes, np.ones((reach, reach), np.uint8))
-
-
-def _width(landmarks: np.ndarray) -> float:
-    return float(np.hypot(*(landmarks[16] - landmarks[0])))

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from maskgan_jax.data.align import FaceSquare
-from maskgan_jax.data.points import eyes
+from maskgan_jax.data.points import dilated, eyes
 from maskgan_jax.metrics.baselines import telea
 from maskgan_jax.networks.face_network import FaceNetwork
 from maskgan_jax.unmasking.compositing import RIM
@@ -50,6 +50,5 @@ class Inpainter:
 
 def grown(mask: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     """A mask `[S, S]` with a rim, but not towards the eyes; `landmarks` `[68, 2]` in its pixels."""
-    side = 2 * round(RIM * mask.shape[0]) + 1
-    rim = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
+    rim = dilated(mask, round(RIM * mask.shape[0]))
     return cv2.bitwise_or(mask, cv2.bitwise_and(rim, cv2.bitwise_not(eyes(landmarks, mask.shape))))

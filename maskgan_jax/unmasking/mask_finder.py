@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from maskgan_jax.data.align import FaceSquare, Window
-from maskgan_jax.data.points import CONTOUR, EYE_RIM, LEFT_EYE, RIGHT_EYE, eyes
+from maskgan_jax.data.points import CONTOUR, EYE_RIM, dilated, eye_centres, eyes, hull_mask, mouth_centre
 from maskgan_jax.networks.face_network import FaceNetwork
 from maskgan_jax.unmasking.face import LEAST_COVER, LEAST_COVER_IN_DOUBT
 from maskgan_jax.unmasking.one_colour import one_coloured
@@ -108,8 +108,8 @@ def needed_cover(image: np.ndarray, landmarks: np.ndarray) -> float:
       image: `[S, S, 3]` uint8, as `MaskFinder.image` gives it.
       landmarks: `[68, 2]` of the face in the photo.
     """
-    eyes_at = np.stack([landmarks[LEFT_EYE].mean(axis=0), landmarks[RIGHT_EYE].mean(axis=0)])
-    down, across = landmarks[[48, 54]].mean(axis=0) - eyes_at.mean(axis=0), eyes_at[1] - eyes_at[0]
+    eyes_at = eye_centres(landmarks)
+    down, across = mouth_centre(landmarks) - eyes_at.mean(axis=0), eyes_at[1] - eyes_at[0]
     is_squeezed = np.hypot(*down) < LEAST_HEIGHT * np.hypot(*across)
     return LEAST_COVER_IN_DOUBT if is_squeezed or not np.ptp(image, axis=-1).any() else LEAST_COVER
 
@@ -141,8 +141,7 @@ def found_mask(probability: np.ndarray, landmarks: np.ndarray, least: float | No
     """
     shape = probability.shape
     if least is None:
-        side = 2 * round(CLOSE * shape[0]) + 1
-        near = cv2.dilate(lower_face(landmarks, shape), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
+        near = dilated(lower_face(landmarks, shape), round(CLOSE * shape[0]))
         least = np.where(near > 0, LEAST_PROBABILITY, LEAST_BEYOND)
     visible = np.where(probability > CERTAIN, eyes(landmarks, shape, EYE_RIM / 2), eyes(landmarks, shape))
     return cv2.bitwise_and(clean_mask((probability > least) & (visible == 0)), cv2.bitwise_not(visible))
@@ -168,8 +167,7 @@ def lower_face(landmarks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     Returns:
       `[height, width]` uint8, 255 inside.
     """
-    hull = cv2.convexHull(np.rint(landmarks[[*range(2, 15), 28]]).astype(np.int32))
-    return cv2.fillConvexPoly(np.zeros(shape, np.uint8), hull, 255)
+    return hull_mask(landmarks[[*range(2, 15), 28]], shape)
 
 
 def lower_face_cover(mask: np.ndarray, landmarks: np.ndarray) -> float:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from scipy.interpolate import RBFInterpolator
 
-from maskgan_jax.data.points import CONTOUR, LEFT_EYE, RIGHT_EYE
+from maskgan_jax.data.points import CONTOUR, eye_centres
 from maskgan_jax.errors import UserError
 
 UNFIT = "the mask cannot be fitted to this face (its landmarks are far from a face's); leave this photo out"
@@ -156,7 +156,7 @@ def six_points(landmarks: np.ndarray) -> np.ndarray:
     if landmarks.shape != (68, 2) or not np.isfinite(landmarks).all():
         raise UserError(f"landmarks must be 68 finite (x, y) points, not an array of shape {landmarks.shape} or with NaN")
     jaw = landmarks[CONTOUR]
-    left_eye, right_eye = landmarks[LEFT_EYE].mean(axis=0), landmarks[RIGHT_EYE].mean(axis=0)
+    left_eye, right_eye = eye_centres(landmarks)
     eyes = (left_eye + right_eye) / 2
     across = right_eye - left_eye
     nose = landmarks[NOSE_TIP, 1] - landmarks[NOSE_TOP, 1]

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from maskgan_jax.data.painting import Brush, Lamp, compose, cover, coverage, draw_lamp, inflate, spline
-from maskgan_jax.data.points import CONTOUR
+from maskgan_jax.data.points import CONTOUR, LEFT_EYE, MOUTH_CORNERS, RIGHT_EYE
 from maskgan_jax.data.rendered.head_model import EXPRESSIONS, Person, Projection, draw_person, express, rotation
 from maskgan_jax.errors import UserError
 
@@ -186,7 +186,7 @@ def _paint_head(
     alpha = cover(spline(outline, steps=4), size)
     brush = Brush(np.tile(skin, (size, size, 1)), projection)
     _paint_skin(brush, person, points)
-    for eye in (points[36:42], points[42:48]):
+    for eye in (points[LEFT_EYE], points[RIGHT_EYE]):
         _paint_eye(brush, person, eye)
     _paint_mouth(brush, person, points)
     _paint_brows(brush, person, points)
@@ -197,7 +197,7 @@ def _paint_head(
 def _relief(projection: Projection, person: Person, points: np.ndarray, size: int) -> np.ndarray:
     """Nose, eye sockets, cheeks, lips and chin as bumps, in pixels, `[size, size]`."""
     upper, lower = points[[50, 51, 52, 61, 62, 63]].mean(0), points[[56, 57, 58, 65, 66, 67]].mean(0)
-    smile = max(0.0, points[51, 1] - points[[48, 54], 1].mean() + 6.5) / 6
+    smile = max(0.0, points[51, 1] - points[MOUTH_CORNERS, 1].mean() + 6.5) / 6
     # Centre; radius across and along the face in mm; height in mm.
     bumps = [
         (points[27], 6, 8, 4 * person.nose),  # bridge of the nose, down to the tip
@@ -213,7 +213,7 @@ def _relief(projection: Projection, person: Person, points: np.ndarray, size: in
         (points[8] + (0, -13, 0), 15, 11, 6.5 + 2 * person.masculinity),  # chin
         (np.array([0, -55, 5]), 40, 24, 5),  # forehead
     ]
-    for side, eye, wing in ((-1, points[36:42].mean(0), points[31]), (1, points[42:48].mean(0), points[35])):
+    for side, eye, wing in ((-1, points[LEFT_EYE].mean(0), points[31]), (1, points[RIGHT_EYE].mean(0), points[35])):
         outwards = np.array([side, 1, 1])
         bumps += [
             (wing + (-1, -4, 0) * outwards, 5, 5.5, 5),
@@ -250,7 +250,7 @@ def _paint_skin(brush: Brush, person: Person, points: np.ndarray) -> None:
     red, dark = skin * (1, 0.8, 0.78), skin * (0.62, 0.5, 0.46)
     brush.spot(points[30], 9, red, 5, 0.4)
     brush.line(points[31:36] + (0, 1, 0), 3, dark, 1.6, 0.6)
-    sides = ((-1, points[36:42], 31, 32, 48), (1, points[42:48], 35, 34, 54))
+    sides = ((-1, points[LEFT_EYE], 31, 32, 48), (1, points[RIGHT_EYE], 35, 34, 54))
     for side, eye, wing, base, corner in sides:
         outwards = np.array([side, 1, 1])
         eye, wing, base, corner = eye.mean(0), points[wing], points[base], points[corner]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from maskgan_jax.data.points import CONTOUR, MIRRORED
+from maskgan_jax.data.points import CONTOUR, LEFT_EYE, MIRRORED, MOUTH, RIGHT_EYE
 
 # fmt: off
 # The left half of an average face (right halves mirror it), by dlib's numbers: x, y, z in mm. The proportions are those
@@ -26,7 +26,7 @@ LEFT_HALF = {
     59: (-15.5, 78.5, 15), 60: (-20.5, 71.5, 9), 61: (-7, 70.9, 18), 62: (0, 71.2, 19), 66: (0, 72.5, 19), 67: (-7, 72.2, 18),
 }
 # fmt: on
-_BROWS, _NOSE, _EYES, _MOUTH = slice(17, 27), slice(27, 36), slice(36, 48), slice(48, 68)
+_BROWS, _NOSE, _EYES = slice(17, 27), slice(27, 36), slice(36, 48)
 
 # At full strength: corners of the mouth up and out, opening of the mouth and rise of the brows' inner and outer ends in mm,
 # how far the eyes open beyond the usual, and how thin the lips are pressed.
@@ -103,12 +103,12 @@ def draw_person(rng: np.random.Generator) -> Person:
     x[_EYES] += side[_EYES] * gap
     x[_BROWS] += side[_BROWS] * gap
     y[_BROWS] += raised
-    for eye in (slice(36, 42), slice(42, 48)):
+    for eye in (LEFT_EYE, RIGHT_EYE):
         middle = points[eye].mean(0)
         points[eye] = middle + (points[eye] - middle) * (size, size * rng.normal(1 - 0.12 * age, 0.03), 1)
     y[[36, 45]] += rng.normal(-0.5, 1) + age
     # Mouth: width, and fullness of the lips about the line where they meet.
-    x[_MOUTH] *= rng.normal(1, 0.05)
+    x[MOUTH] *= rng.normal(1, 0.05)
     meeting = y[48]
     fullness = rng.normal(1.0, 0.1) + 0.05 * (tone - 2) + 0.2 * (0.5 - masculinity) - 0.15 * age
     y[48:60] = meeting + (y[48:60] - meeting) * fullness
@@ -135,9 +135,9 @@ def express(landmarks: np.ndarray, expression: str, rng: np.random.Generator) ->
     pull = {name: strength * value for name, value in EXPRESSIONS[expression].items()}
     opening = pull["open"] * (1 if expression == "surprised" else rng.choice([0, 0.4, 1]))
     x, y = points[:, 0], points[:, 1]
-    corner = np.clip(np.abs(x[_MOUTH]) / 25, 0, 1) ** 1.5
-    x[_MOUTH] *= 1 + (0.2 if pull["smile"] > 0 else 0.05) * pull["smile"] - 0.008 * opening * (expression == "surprised")
-    y[_MOUTH] -= corner * 7 * pull["smile"] - 1.5 * max(pull["smile"], 0)
+    corner = np.clip(np.abs(x[MOUTH]) / 25, 0, 1) ** 1.5
+    x[MOUTH] *= 1 + (0.2 if pull["smile"] > 0 else 0.05) * pull["smile"] - 0.008 * opening * (expression == "surprised")
+    y[MOUTH] -= corner * 7 * pull["smile"] - 1.5 * max(pull["smile"], 0)
     middle = (y[62] + y[66]) / 2
     y[48:60] = middle + (y[48:60] - middle) * (1 - pull["press"])
     # The jaw turns about the ears: lower lip and chin go down with the mouth's opening, the sides less.
@@ -153,7 +153,7 @@ def express(landmarks: np.ndarray, expression: str, rng: np.random.Generator) ->
     for brow in (np.arange(17, 22), np.arange(26, 21, -1)):
         y[brow] -= inner * pull["inner"] + (1 - inner) * pull["outer"]
         x[brow] += np.sign(-x[brow]) * inner * max(-pull["inner"], 0) * 0.4
-    for eye in (slice(36, 42), slice(42, 48)):
+    for eye in (LEFT_EYE, RIGHT_EYE):
         middle = y[eye].mean()
         y[eye] = middle + (y[eye] - middle) * (1 + pull["lids"])
     return points

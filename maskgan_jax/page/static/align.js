@@ -3,7 +3,7 @@ import {
   clamp, crop, emptyImage, gaussianBlur, histograms, quantile, reflect, resizeArea, rint, warpAffine, written,
 } from "./images.js";
 import { fillConvexPoly } from "./morphology.js";
-import { LEFT_EYE, RIGHT_EYE, mean } from "./points.js";
+import { eyeCentres, mean, mouthCentre } from "./points.js";
 
 /** Standard deviation of the blur before shrinking, over the square root of (scale ** 2 - 1). */
 const BLUR = 0.42;
@@ -27,8 +27,7 @@ export class FaceSquare {
 
   /** The square that FFHQ cuts out of a photo, `zoom` times smaller, on the middle of the same lower edge. */
   static around(landmarks, size, zoom) {
-    const mouth = mean([landmarks[48], landmarks[54]]);
-    return FaceSquare.fromPoints(mean(landmarks.slice(...LEFT_EYE)), mean(landmarks.slice(...RIGHT_EYE)), mouth, size, zoom);
+    return FaceSquare.fromPoints(...eyeCentres(landmarks), mouthCentre(landmarks), size, zoom);
   }
 
   /** The same by the middle of each eye and of the mouth's corners. Throws a NoSquareError if they span none. */

@@ -1,7 +1,7 @@
 /** From the detector's points to landmarks and an aligned square, by the landmark network. */
 import { FaceSquare } from "./align.js";
 import { detectFaces, overlap } from "./detection.js";
-import { LEFT_EYE, RIGHT_EYE, distance, mean } from "./points.js";
+import { distance, eyeCentres, mean, mouthCentre } from "./points.js";
 
 /** From the detector's points, each round of the landmark network brings the square closer to where it belongs. */
 const ROUNDS = 3;
@@ -47,10 +47,10 @@ export class FaceAligner {
  * On an ear, an eye or a face that is turned by 90 degrees, the two networks see different things.
  */
 export function isFace({ box, points }, landmarks) {
-  const eyes = [LEFT_EYE, RIGHT_EYE].map((eye) => mean(landmarks.slice(...eye)));
+  const eyes = eyeCentres(landmarks);
   const apart = (distance(points[0], eyes[0]) + distance(points[1], eyes[1])) / 2;
   // In profile, the eyes are closer to each other than to the mouth.
-  const unit = Math.max(distance(...eyes), distance(mean([landmarks[48], landmarks[54]]), mean(eyes)));
+  const unit = Math.max(distance(...eyes), distance(mouthCentre(landmarks), mean(eyes)));
   const outer = (most) => [0, 1].map((k) => most(...landmarks.map((point) => point[k])));
   return apart <= MOST_APART * unit && overlap(box, [...outer(Math.min), ...outer(Math.max)]) >= LEAST_OVERLAP;
 }

@@ -3,7 +3,7 @@ import { FaceSquare } from "./align.js";
 import { clamp, combined, countNonZero, emptyImage, grey, histograms, quantile, rint } from "./images.js";
 import { components, dilate, ellipse } from "./morphology.js";
 import { oneColoured } from "./one_colour.js";
-import { CONTOUR, EYE_RIM, LEFT_EYE, RIGHT_EYE, distance, eyes, fillHull, mean } from "./points.js";
+import { CONTOUR, EYE_RIM, distance, eyeCentres, eyes, fillHull, mean, mouthCentre } from "./points.js";
 
 /** Face masks reach into the rim of an eye where the network is as certain as this. */
 const CERTAIN = 0.9;
@@ -84,8 +84,8 @@ export class MaskFinder {
 
 /** How much of the lower face a mask must hide to count as one: more in photos of one colour, and in squeezed ones. */
 export function neededCover({ data }, landmarks) {
-  const eyesAt = [LEFT_EYE, RIGHT_EYE].map((eye) => mean(landmarks.slice(...eye)));
-  const down = distance(mean([landmarks[48], landmarks[54]]), mean(eyesAt));
+  const eyesAt = eyeCentres(landmarks);
+  const down = distance(mouthCentre(landmarks), mean(eyesAt));
   const isSqueezed = down < LEAST_HEIGHT * distance(...eyesAt);
   const isGrey = data.every((level, i) => level === data[i - (i % 3)]);
   return isSqueezed || isGrey ? LEAST_COVER_IN_DOUBT : LEAST_COVER;

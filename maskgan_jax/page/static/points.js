@@ -3,8 +3,8 @@ import { emptyImage, rint } from "./images.js";
 import { convexHull, dilate, ellipse, fillConvexPoly } from "./morphology.js";
 
 export const CONTOUR = [0, 17];
-export const LEFT_EYE = [36, 42];
-export const RIGHT_EYE = [42, 48];
+const LEFT_EYE = [36, 42];
+const RIGHT_EYE = [42, 48];
 /** Around the landmarks of an eye, as a fraction of the image's side, nothing is ever redrawn. */
 export const EYE_RIM = 1 / 64;
 
@@ -14,6 +14,16 @@ export function mean(points) {
 
 export function distance(a, b) {
   return Math.hypot(a[0] - b[0], a[1] - b[1]);
+}
+
+/** The middle of the left and of the right eye. */
+export function eyeCentres(landmarks) {
+  return [LEFT_EYE, RIGHT_EYE].map((eye) => mean(landmarks.slice(...eye)));
+}
+
+/** The middle between the corners of the mouth. */
+export function mouthCentre(landmarks) {
+  return mean([landmarks[48], landmarks[54]]);
 }
 
 /** Fills the convex hull of points with 255. Changes `mask`. */
