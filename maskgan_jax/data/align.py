@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from maskgan_jax.data.points import eye_centres, mouth_centre
+from maskgan_jax.data.window import Window
 from maskgan_jax.errors import UserError
 
 # Standard deviation of the blur before shrinking, over the square root of (scale ** 2 - 1): removes about as much as Lanczos.
 BLUR = 0.42
 # The side of the square of a face, at most, over that of its photo; it is more than 1 where a photo ends near the face.
 MOST_OF_PHOTO = 10
-
-
-class Window(NamedTuple):
-    """A rectangle of a photo, in pixels: its first column and row, and its size."""
-
-    x: int
-    y: int
-    width: int
-    height: int
-
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        """What indexes a photo `[H, W, ...]` with it."""
-        return np.s_[self.y : self.y + self.height, self.x : self.x + self.width]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -146,14 +132,13 @@ class FaceSquare:
 
     def window(self, shape: tuple[int, int]) -> Window:
         """The part of a photo of `shape` (height, width) that holds the square and one pixel around it; it may be empty."""
-        corners, limits = np.rint(self.corners).astype(int), np.array(shape[::-1])
-        low, high = np.clip(corners.min(axis=0) - 1, 0, limits), np.clip(corners.max(axis=0) + 2, 0, limits)
-        return Window(*map(int, low), *map(int, high - low))
+        corners = np.rint(self.corners).astype(int)
+        return Window.clipped(corners.min(axis=0) - 1, corners.max(axis=0) + 2, shape)
 
     def inside(self, window: Window) -> np.ndarray:
         """The square as a mask in a window of the photo, `[height, width]` uint8, 255 inside."""
         corners = np.rint(self.corners).astype(np.int32) - np.array(window[:2], np.int32)
-        return cv2.fillConvexPoly(np.zeros((window.height, window.width), np.uint8), corners, 255)
+        return cv2.fillConvexPoly(np.zeros(window.shape, np.uint8), corners, 255)
 
     def put_back(self, image: np.ndarray, window: Window) -> np.ndarray:
         """The reverse of `cut_out`: an aligned image as it lies in a window of its photo, without aliasing.
@@ -213,7 +198,7 @@ def align(photo: np.ndarray, landmarks: np.ndarray, size: int, zoom: float = 1.0
     """
     square = FaceSquare.around(landmarks, size, zoom)
     # What is padded would take all memory.
-    if not all(square.window(photo.shape[:2])[2:]) or square.side > MOST_OF_PHOTO * min(photo.shape[:2]):
+    if not all(square.window(photo.shape[:2]).shape) or square.side > MOST_OF_PHOTO * min(photo.shape[:2]):
         raise UserError("the landmarks are not in the photo, so it cannot be aligned; leave this photo out")
     return AlignedFace(square.cut_out(photo), square.to_aligned(landmarks).astype(np.float32), square)
 

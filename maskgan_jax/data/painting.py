@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from maskgan_jax.data.rendered.head_model import Projection
+from maskgan_jax.data.window import Window
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def spline(points: np.ndarray, closed: bool = True, steps: int = 8) -> np.ndarra
     return curve.reshape(-1, points.shape[1])
 
 
-def coverage(outline: np.ndarray, size: int, softness: float = 0.0) -> tuple[tuple[slice, slice], np.ndarray]:
+def coverage(outline: np.ndarray, size: int, softness: float = 0.0) -> tuple[Window, np.ndarray]:
     """The fraction of each pixel that a polygon covers.
 
     Args:
@@ -57,16 +58,15 @@ def coverage(outline: np.ndarray, size: int, softness: float = 0.0) -> tuple[tup
       The window of the image that is affected, and the coverage of its pixels, `[h, w]` in 0..1.
     """
     margin = 3 * softness + 2
-    low = np.clip(np.floor(outline.min(0) - margin), 0, size - 1).astype(int)
-    high = np.clip(np.ceil(outline.max(0) + margin), low + 1, size).astype(int)
-    width, height = high - low
+    low, high = np.floor(outline.min(0) - margin), np.ceil(outline.max(0) + margin)
+    window = Window.clipped(low, high, (size, size), least=1)
     # Twice as fine, then averaged: pixel i is the mean of 2i and 2i + 1.
-    fine = np.zeros((2 * height, 2 * width), np.uint8)
-    cv2.fillPoly(fine, [np.round((2 * (outline - low) + 0.5) * 16).astype(np.int32)], 255, cv2.LINE_AA, shift=4)
-    alpha = cv2.resize(fine, (int(width), int(height)), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    fine = np.zeros((2 * window.height, 2 * window.width), np.uint8)
+    cv2.fillPoly(fine, [np.round((2 * (outline - window[:2]) + 0.5) * 16).astype(np.int32)], 255, cv2.LINE_AA, shift=4)
+    alpha = cv2.resize(fine, window[2:], interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     if softness > 0.3:
         alpha = cv2.GaussianBlur(alpha, (0, 0), softness, borderType=cv2.BORDER_REPLICATE)
-    return (slice(low[1], high[1]), slice(low[0], high[0])), alpha
+    return window, alpha
 
 
 @dataclass(frozen=True)
@@ -98,14 +98,15 @@ class Brush:
 
     def _fill(self, outline: np.ndarray, colour: np.ndarray, softness: float, opacity: float) -> None:
         window, alpha = coverage(outline, len(self.canvas), softness * self.projection.scale)
-        self.canvas[window] += opacity * alpha[..., None] * (np.asarray(colour, np.float32) - self.canvas[window])
+        part = self.canvas[window.slices]
+        part += opacity * alpha[..., None] * (np.asarray(colour, np.float32) - part)
 
 
 def cover(outline: np.ndarray, size: int, softness: float = 0.0) -> np.ndarray:
     """Coverage of the whole image, `[size, size]`."""
     alpha = np.zeros((size, size), np.float32)
     window, part = coverage(outline, size, softness)
-    alpha[window] = part
+    alpha[window.slices] = part
     return alpha
 
 
@@ -134,9 +135,7 @@ def compose(
       shadow: distance of the shadow in pixels.
     """
     # Only the part of the image that changes.
-    left, top, width, length = cv2.boundingRect(np.uint8(alpha > 0))
-    margin = int(4 * shadow) + 2
-    window = slice(max(top - margin, 0), top + length + margin), slice(max(left - margin, 0), left + width + margin)
+    window = Window.holding(np.uint8(alpha > 0), margin=int(4 * shadow) + 2).slices
     image, alpha, height = image[window], alpha[window], height[window]
     albedo = albedo[window] if albedo.ndim == 3 else albedo
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from maskgan_jax.data.align import FaceSquare, Window
+from maskgan_jax.data.align import FaceSquare
+from maskgan_jax.data.window import Window
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import read_image
 from maskgan_jax.networks.face_network import FaceNetwork, pretrained

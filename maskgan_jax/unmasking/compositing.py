@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import cv2
 import numpy as np
 
-from maskgan_jax.data.align import Window
 from maskgan_jax.data.points import eyes
+from maskgan_jax.data.window import Window
 from maskgan_jax.unmasking.face import Face
 from maskgan_jax.unmasking.grain import face_grain
 

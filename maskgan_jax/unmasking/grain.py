@@ -7,8 +7,8 @@ import functools
 import cv2
 import numpy as np
 
-from maskgan_jax.data.align import Window
 from maskgan_jax.data.points import face_width, hull_mask
+from maskgan_jax.data.window import Window
 from maskgan_jax.unmasking.face import Face
 
 # The visible skin reaches this much above the brows, as a fraction of the distance from the chin to the bridge of the nose.
@@ -45,7 +45,7 @@ def face_grain(photo: np.ndarray, face: Face, window: Window, mask: np.ndarray, 
     if not inside.any():
         return np.zeros(mask.shape, np.float32)
     # Skin is looked at where it is, and drawn where it is hidden: each is about half of the window.
-    below = _box(inside, round(3 * FADE * face_width(landmarks)))
+    below = Window.holding(inside, round(3 * FADE * face_width(landmarks)))
     place = Window(window.x + below.x, window.y + below.y, below.width, below.height)
     drawn = face.square.put_back(face.after, place)
     tone = np.median(drawn[inside[below.slices] > 0], axis=0)
@@ -53,7 +53,7 @@ def face_grain(photo: np.ndarray, face: Face, window: Window, mask: np.ndarray, 
     visible = cv2.bitwise_and(skin, cv2.inRange(known, tone - TONE, tone + TONE)) & ~redrawn[window.slices]
     result = np.zeros(mask.shape, np.float32)
     if visible.any():
-        above, scale = _box(visible).slices, face.square.side / face.square.size
+        above, scale = Window.holding(visible).slices, face.square.side / face.square.size
         # Nothing is added beside the face, where there may be a smooth background.
         fade = cv2.GaussianBlur(area[below.slices], (0, 0), FADE * face_width(landmarks)).astype(np.float32) / 255
         result[below.slices] = fade * grain(known[above], visible[above], drawn, inside[below.slices], _noise_at(place), scale)
@@ -106,14 +106,6 @@ def _noise_at(place: Window) -> np.ndarray:
     """Noise for a part of a photo: each pixel has its own, so that a window that begins or ends a pixel later gets no other."""
     rows, columns = place.y + np.arange(place.height), place.x + np.arange(place.width)
     return _tile()[np.ix_(rows % NOISE_SIDE, columns % NOISE_SIDE)]
-
-
-def _box(mask: np.ndarray, margin: int = 0) -> Window:
-    """The part of a mask `[height, width]` that holds all that is marked, and a margin around it."""
-    x, y, width, height = cv2.boundingRect(mask)
-    right, bottom = min(x + width + margin, mask.shape[1]), min(y + height + margin, mask.shape[0])
-    x, y = max(x - margin, 0), max(y - margin, 0)
-    return Window(x, y, right - x, bottom - y)
 
 
 def _block_means(image: np.ndarray, block: int) -> np.ndarray:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from maskgan_jax.data.align import FaceSquare, Window
+from maskgan_jax.data.align import FaceSquare
 from maskgan_jax.data.points import CONTOUR, EYE_RIM, dilated, eye_centres, eyes, hull_mask, mouth_centre
+from maskgan_jax.data.window import Window
 from maskgan_jax.networks.face_network import FaceNetwork
 from maskgan_jax.unmasking.face import LEAST_COVER, LEAST_COVER_IN_DOUBT
 from maskgan_jax.unmasking.one_colour import one_coloured

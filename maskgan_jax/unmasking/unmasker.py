@@ -11,7 +11,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from maskgan_jax.data.align import FaceSquare, Window
+from maskgan_jax.data.align import FaceSquare
+from maskgan_jax.data.window import Window
 from maskgan_jax.errors import UserError
 from maskgan_jax.networks.face_network import FaceNetwork, pretrained
 from maskgan_jax.unmasking.compositing import composite, nearest_faces, redrawn_mask

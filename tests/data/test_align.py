@@ -2,7 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from maskgan_jax.data.align import FaceSquare, Window, align
+from maskgan_jax.data.align import FaceSquare, align
+from maskgan_jax.data.window import Window
 from maskgan_jax.errors import UserError
 
 SIZE = 64

@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from maskgan_jax.data.align import FaceSquare, Window
+from maskgan_jax.data.align import FaceSquare
 from maskgan_jax.data.points import eyes
 from maskgan_jax.data.rendered.faces import render_face
+from maskgan_jax.data.window import Window
 from maskgan_jax.metrics.baselines import telea
 from maskgan_jax.page import networks
 from maskgan_jax.unmasking import face as face_module

@@ -5,9 +5,10 @@ import cv2
 import numpy as np
 import pytest
 
-from maskgan_jax.data.align import FaceSquare, Window, align
+from maskgan_jax.data.align import FaceSquare, align
 from maskgan_jax.data.points import eyes
 from maskgan_jax.data.rendered.faces import render_face
+from maskgan_jax.data.window import Window
 from maskgan_jax.unmasking.compositing import RIM, SOFT_EDGE, composite, nearest_faces, paste, redrawn_mask
 from maskgan_jax.unmasking.face import Face
 

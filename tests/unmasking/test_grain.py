@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from maskgan_jax.data.align import FaceSquare, Window, align
+from maskgan_jax.data.align import FaceSquare, align
 from maskgan_jax.data.rendered.faces import render_face
+from maskgan_jax.data.window import Window
 from maskgan_jax.unmasking.compositing import composite, redrawn_mask
 from maskgan_jax.unmasking.face import Face
 from maskgan_jax.unmasking.grain import face_grain, grain

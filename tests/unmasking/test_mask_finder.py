@@ -3,9 +3,10 @@ import numpy as np
 import pytest
 from skimage import exposure
 
-from maskgan_jax.data.align import FaceSquare, Window
+from maskgan_jax.data.align import FaceSquare
 from maskgan_jax.data.points import EYE_RIM, eyes
 from maskgan_jax.data.rendered.faces import render_face
+from maskgan_jax.data.window import Window
 from maskgan_jax.unmasking.mask_finder import (
     MaskFinder,
     clean_mask,

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps
 
-from maskgan_jax.data.align import Window
 from maskgan_jax.data.rendered.faces import render_face
+from maskgan_jax.data.window import Window
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import find_images, read_image, write_png
 from maskgan_jax.unmasking import photos

@@ -5,12 +5,12 @@ A layer is `[h, w, 4]` float32, premultiplied: red, green, blue in linear light 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
 import cv2
 import numpy as np
 
+from maskgan_jax.data.window import Window
 from maskgan_jax.errors import UserError
 
 # Pixels of a layer per pixel of the image, in each direction.
@@ -40,41 +40,16 @@ def to_srgb_float(linear: np.ndarray) -> np.ndarray:
     return _SRGB[np.rint(place).astype(np.int16)]
 
 
-@dataclasses.dataclass(frozen=True)
-class Window:
-    """A part of an image.
-
-    Attributes:
-      left, top, right, bottom: in pixels; the last two are exclusive.
-    """
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        """The index of this part of an image."""
-        return slice(self.top, self.bottom), slice(self.left, self.right)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Its height and width."""
-        return self.bottom - self.top, self.right - self.left
-
-
-def window_about(points: np.ndarray, margin: float, size: tuple[int, int]) -> Window:
-    """The smallest window that holds points `[N, 2]` with a margin (both in pixels) of an image of `size` (height, width).
+def window_about(points: np.ndarray, margin: float, shape: tuple[int, int]) -> Window:
+    """The smallest window that holds points `[N, 2]` with a margin (both in pixels) of an image of `shape` (height, width).
 
     Raises:
       UserError: none of it lies in the image.
     """
-    left, top = np.clip(np.floor(points.min(axis=0) - margin).astype(int), 0, (size[1], size[0]))
-    right, bottom = np.clip(np.ceil(points.max(axis=0) + margin).astype(int) + 1, 0, (size[1], size[0]))
-    if left >= right or top >= bottom:
+    window = Window.clipped(np.floor(points.min(axis=0) - margin), np.ceil(points.max(axis=0) + margin) + 1, shape)
+    if not all(window.shape):
         raise UserError("the mask falls outside the image; check that the landmarks are in pixels of this image")
-    return Window(int(left), int(top), int(right), int(bottom))
+    return window
 
 
 def carry(layer: np.ndarray, to_layer: Callable[[np.ndarray], np.ndarray], window: Window) -> np.ndarray:
@@ -89,15 +64,14 @@ def carry(layer: np.ndarray, to_layer: Callable[[np.ndarray], np.ndarray], windo
       `[h, w, 4]` float32, the pixels of the window.
     """
     # Nodes at the centres of cells of STRIDE pixels, with one more on every side, so that resizing only interpolates.
-    columns, rows = (-(-(high - low) // STRIDE) + 2 for low, high in ((window.left, window.right), (window.top, window.bottom)))
-    x = window.left + (np.arange(columns) - 0.5) * STRIDE - 0.5
-    y = window.top + (np.arange(rows) - 0.5) * STRIDE - 0.5
+    columns, rows = (-(-side // STRIDE) + 2 for side in (window.width, window.height))
+    x = window.x + (np.arange(columns) - 0.5) * STRIDE - 0.5
+    y = window.y + (np.arange(rows) - 0.5) * STRIDE - 0.5
     nodes = to_layer(np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)).astype(np.float32).reshape(rows, columns, 2)
     places = cv2.resize(nodes, None, fx=STRIDE, fy=STRIDE, interpolation=cv2.INTER_LINEAR)
-    height, width = window.size
     # The mean of SUPERSAMPLING x SUPERSAMPLING pixels, laid on the first of them, stands for their middle.
     layer = cv2.blur(layer, (SUPERSAMPLING, SUPERSAMPLING), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
-    places = places[STRIDE : STRIDE + height, STRIDE : STRIDE + width] - np.float32((SUPERSAMPLING - 1) / 2)
+    places = places[STRIDE : STRIDE + window.height, STRIDE : STRIDE + window.width] - np.float32((SUPERSAMPLING - 1) / 2)
     return cv2.remap(layer, places, None, cv2.INTER_LINEAR)
 
 

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from maskgan_jax.data.masks import camera, compositing, geometry
 from maskgan_jax.data.masks.catalogue import MASKS, Colours, Mask
-from maskgan_jax.data.masks.compositing import SUPERSAMPLING, Window, to_linear
+from maskgan_jax.data.masks.compositing import SUPERSAMPLING, to_linear
 from maskgan_jax.data.masks.geometry import Mesh, Worn
 from maskgan_jax.data.masks.light import Light, exposed, light_of, shade, shadow
 from maskgan_jax.data.masks.patterns import PATTERNS, print_pattern
@@ -20,6 +20,7 @@ from maskgan_jax.data.masks.sheet import make_sheet, whole_outline
 from maskgan_jax.data.masks.straps import draw_straps, skin_map
 from maskgan_jax.data.masks.templates import Template, lit, load_templates
 from maskgan_jax.data.points import CONTOUR
+from maskgan_jax.data.window import Window
 from maskgan_jax.errors import UserError
 
 # The top of a mask that is worn below the nose lies this much lower, in widths of the face; its bottom stays under the chin.
@@ -190,7 +191,8 @@ def fit_mask(landmarks: np.ndarray, rng: np.random.Generator, config: ConfigDict
     # Room for shadow and blur.
     window = compositing.window_about(reached, 0.1 * width + 2, size)
     # The inverse must not fold either: a mesh does on profiles, and a homography has a horizon.
-    if not geometry.keeps_orientation(worn.to_frame, np.array([(window.left, window.top), (window.right, window.bottom)])):
+    corners = np.add(window[:2], [(0, 0), window[2:]])
+    if not geometry.keeps_orientation(worn.to_frame, corners):
         raise UserError(geometry.UNFIT)
     return Fit(mask_type, template, chosen, worn, width, window, looseness, parameters)
 

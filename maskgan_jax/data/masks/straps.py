@@ -9,9 +9,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from maskgan_jax.data.masks.compositing import Window
 from maskgan_jax.data.masks.geometry import Worn
 from maskgan_jax.data.masks.light import LUMINANCE, Light
+from maskgan_jax.data.window import Window
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ def draw_straps(
     Returns:
       A layer (see `compositing`) of the pixels of the window, and the random choices.
     """
-    band, core = np.zeros((2, *window.size), np.uint8)
+    band, core = np.zeros((2, *window.shape), np.uint8)
     thickness = float(rng.uniform(0.6, 1.3))
     sag = rng.normal(0, 0.02, (len(straps), 2))
     t = np.linspace(0, 1, 25)[:, None]
@@ -63,7 +63,7 @@ def draw_straps(
         for start, end, bend in zip(*of_sides, strict=True):
             # A quadratic Bezier curve, nearly straight, as the elastic is stretched.
             middle = (start + end) / 2 + (0, bend * scale)
-            curve = (1 - t) ** 2 * start + 2 * t * (1 - t) * middle + t**2 * end - (window.left, window.top)
+            curve = (1 - t) ** 2 * start + 2 * t * (1 - t) * middle + t**2 * end - window[:2]
             curve = curve[: _visible(curve, skin)]
             if not len(curve):
                 continue

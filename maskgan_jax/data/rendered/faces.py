@@ -15,6 +15,7 @@ import numpy as np
 from maskgan_jax.data.painting import Brush, Lamp, compose, cover, coverage, draw_lamp, inflate, spline
 from maskgan_jax.data.points import CONTOUR, LEFT_EYE, MOUTH_CORNERS, RIGHT_EYE
 from maskgan_jax.data.rendered.head_model import EXPRESSIONS, Person, Projection, draw_person, express, rotation
+from maskgan_jax.data.window import Window
 from maskgan_jax.errors import UserError
 
 IMAGES_PER_IDENTITY = 2
@@ -232,12 +233,12 @@ def _relief(projection: Projection, person: Person, points: np.ndarray, size: in
             [projection.project(centre + (across, 0, 0)) - middle, projection.project(centre + (0, along, 0)) - middle], 1
         )
         reach = 3.2 * np.abs(axes).sum(1)
-        low = np.clip(np.floor(middle - reach), 0, size - 1).astype(int)
-        high = np.clip(np.ceil(middle + reach), low + 1, size).astype(int)
+        window = Window.clipped(np.floor(middle - reach), np.ceil(middle + reach), (size, size), least=1)
         (a, b), (c, d) = np.linalg.inv(axes)
-        x, y = (np.arange(low[0], high[0]) - middle[0])[None], (np.arange(low[1], high[1]) - middle[1])[:, None]
+        x = (window.x + np.arange(window.width) - middle[0])[None]
+        y = (window.y + np.arange(window.height) - middle[1])[:, None]
         bell = np.exp(-0.5 * ((a * x + b * y) ** 2 + (c * x + d * y) ** 2))
-        relief[low[1] : high[1], low[0] : high[0]] += height * projection.scale * bell
+        relief[window.slices] += height * projection.scale * bell
     return relief
 
 
@@ -299,7 +300,8 @@ def _uncover(brush: Brush, below: Brush, points: np.ndarray) -> None:
     """Opens a hole in the skin, the closed curve through `points` `[N, 3]`, that shows what is painted below."""
     outline = spline(brush.projection.project(points))
     window, hole = coverage(outline, len(brush.canvas), 0.4 * brush.projection.scale)
-    brush.canvas[window] += hole[..., None] * (below.canvas[window] - brush.canvas[window])
+    skin = brush.canvas[window.slices]
+    skin += hole[..., None] * (below.canvas[window.slices] - skin)
 
 
 def _paint_mouth(brush: Brush, person: Person, points: np.ndarray) -> None:

@@ -3,11 +3,12 @@ import numpy as np
 import pytest
 
 from maskgan_jax.data.masks.catalogue import MASKS
-from maskgan_jax.data.masks.compositing import Window, to_linear
+from maskgan_jax.data.masks.compositing import to_linear
 from maskgan_jax.data.masks.draw import draw_mask
 from maskgan_jax.data.masks.geometry import SIX_MEAN, Homography, Worn
 from maskgan_jax.data.masks.light import light_of
 from maskgan_jax.data.masks.straps import Strap, draw_straps, skin_map
+from maskgan_jax.data.window import Window
 
 # The frame of the face, 200 pixels wide, its origin at (100, 100).
 PLAIN = Worn(Homography(SIX_MEAN, SIX_MEAN * 200 + 100), (0, 0), 0.0, 1.0)
@@ -44,9 +45,9 @@ def test_skin_of_small_windows(paint, head, shape):
 
 def test_straps_lie_between_their_ends(light):
     strap = Strap((0.2, 0.3), (0.4, 0.0), width=0.04)
-    window = Window(10, 20, 190, 180)
+    window = Window(10, 20, 180, 160)
     colour = np.float32([0.2, 0.5, 0.8])
-    seen = np.ones(window.size, np.float32)
+    seen = np.ones(window.shape, np.float32)
     layer, details = draw_straps((strap,), np.random.default_rng(0), PLAIN, 200, colour, light, window, seen)
     assert layer.shape == (160, 180, 4)
     assert 0.6 <= details["strap_thickness"] <= 1.3 and len(details["strap_sag"]) == 1
@@ -54,12 +55,12 @@ def test_straps_lie_between_their_ends(light):
     assert alpha.min() == 0 and alpha.max() == 1
     for mirror in (1, -1):
         for end in (strap.start, strap.end):
-            x, y = np.rint(np.array(end) * (mirror, 1) * 200 + 100 - (window.left, window.top)).astype(int)
+            x, y = np.rint(np.array(end) * (mirror, 1) * 200 + 100 - window[:2]).astype(int)
             assert alpha[y, x] > 0.5
     # Near the two straight lines, and about as large as two bands of 0.6 to 1.3 times 8 pixels.
-    lines = np.zeros(window.size, np.uint8)
+    lines = np.zeros(window.shape, np.uint8)
     for mirror in (1, -1):
-        ends = np.array([strap.start, strap.end]) * (mirror, 1) * 200 + 100 - (window.left, window.top)
+        ends = np.array([strap.start, strap.end]) * (mirror, 1) * 200 + 100 - window[:2]
         cv2.line(lines, *np.rint(ends).astype(int).tolist(), 255, 27)
     assert not alpha[lines == 0].any()
     length = 2 * 200 * np.hypot(0.2, 0.3)
@@ -72,8 +73,8 @@ def test_straps_lie_between_their_ends(light):
 
 
 def test_a_strap_ends_under_hair_and_does_not_come_out_again(light):
-    strap, window = Strap((0.1, 0.3), (0.45, 0.0), width=0.04), Window(10, 20, 210, 180)
-    seen = np.ones(window.size, np.float32)
+    strap, window = Strap((0.1, 0.3), (0.45, 0.0), width=0.04), Window(10, 20, 200, 160)
+    seen = np.ones(window.shape, np.float32)
     # A lock of hair at x = 0.3, with skin behind it; and a mole.
     seen[:, 145:160] = 0
     seen[60:63, 112:114] = 0
@@ -84,7 +85,7 @@ def test_a_strap_ends_under_hair_and_does_not_come_out_again(light):
 
 def test_a_strap_hangs_on_the_ear_however_the_mask_is_worn(light):
     strap, window = Strap((0.1, 0.3), (0.45, 0.0), width=0.04), Window(0, 0, 220, 220)
-    seen = np.ones(window.size, np.float32)
+    seen = np.ones(window.shape, np.float32)
     for worn in (PLAIN, Worn(PLAIN.placement, (0.05, 0.1), 4.0, 1.0), Worn(PLAIN.placement, (0, 0), 0.0, 1.0, 0.7)):
         layer, _ = draw_straps((strap,), np.random.default_rng(0), worn, 200, np.ones(3, np.float32), light, window, seen)
         assert layer[100, 190, 3] > 0.5
