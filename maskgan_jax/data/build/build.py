@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -86,63 +86,93 @@ def build_data_set(
       UserError: there is already a data set, or something else of these names; a source or setting is wrong; no photo is
         usable; most led to unexpected errors; the disk cannot be written; the cloud cannot be reached; or the pipeline failed.
     """
-    workers = number_of_workers(workers)
-    data_dir = epath.Path(data_dir)
-    if runner and (faces or keep_faces):
-        raise UserError("face files are for builds without Beam; leave out --runner, or --faces and --keep_faces")
-    known = read_face_file(faces) if faces else None
+    workers, data_dir = number_of_workers(workers), epath.Path(data_dir)
     if runner:
-        beam_build = _beam_build()
-        folders = [source.partition("=")[2] for source in sources if not source.startswith("rendered")]
-        how = beam_build.beam_config(runner, runner_options, [data_dir, *filter(None, folders)])
-        find_faces = functools.partial(beam_build.find_faces, how=how)
-        write_records = functools.partial(beam_build.write_records, how=how)
+        if faces or keep_faces:
+            raise UserError("face files are for builds without Beam; leave out --runner, or --faces and --keep_faces")
+        find_faces, write_records = _stages_by_beam(sources, data_dir, runner, runner_options)
     else:
+        known = read_face_file(faces) if faces else None
         find_faces = functools.partial(_find_faces, workers=workers, known=known, keep=keep_faces)
         write_records = functools.partial(_write_records, workers=workers)
     check_masks(config.data)
     with _unfinished(data_dir, overwrite) as folder, tempfile.TemporaryDirectory() as temporary:
-        here = Path(temporary)
         # In a cloud only if Beam's workers need it there: every access is a request.
-        work = epath.Path(here) if is_remote(data_dir) and not runner else folder
+        work = epath.Path(temporary) if is_remote(data_dir) and not runner else folder
         lists = FaceLists(work / "lists")
-        photos, skipped, of_sources = _list_photos(sources, config, lists)
-        check_splits(config.data.splits, of_sources)
-        _check_any(photos, skipped)
-        find_faces(lists, photos, config)
-        usable, faceless = _read_found(lists, len(photos))
-        _report(faceless, sum(photos))
-        skipped += faceless
-        splits = split_photos(usable, config.data.splits, config.seed)
-        for moved in fill_empty(splits, config.data.splits, config.seed):
-            print(f"maskgan build: {moved}; data.splits can say otherwise", file=sys.stderr)
-        used = {photo.place for part in splits.values() for photo in part}
-        unused = [Skipped(photo.id, photo.source, "not in any split") for photo in usable if photo.place not in used]
-        _check_any(splits, skipped + unused)
+        splits, skipped, unused = _divide_photos(sources, config, lists, find_faces)
         tally = write_records(work / "built", splits, lists, config)
-        _report(tally.left_out.values(), len(used))
+        _report(tally.left_out.values(), sum(map(len, splits.values())))
         skipped += tally.left_out.values()
-        written = {
-            split: [photo for number, photo in enumerate(part) if (split, number) not in tally.left_out]
-            for split, part in splits.items()
-        }
-        written = {split: part for split, part in written.items() if part}
-        empty = [split for split, rules in config.data.splits.items() if any(rules.values()) and split not in written]
-        card = data_card(written, tally, skipped, len(unused), empty)
-        write_json(here / CARD, card)
-        save_config(here / CONFIG, config)
-        _write_skipped(here / SKIPPED, skipped + unused)
+        card = _count(splits, tally, skipped, unused, config)
         shown = [lists.read_face(splits[split][number].place) for split, number in tally.examples(splits)]
-        examples = [try_record(face, config.data, config.seed) for face in shown]
-        records = [record for record in examples if not isinstance(record, Skipped)]
-        _check_any(records, examples)
-        write_png(here / SHEET, contact_sheet(records))
+        _write_beside(Path(temporary), card, config, skipped + unused, shown)
         for name in BESIDE:
-            epath.Path(here / name).copy(work / "built" / name)
+            epath.Path(temporary, name).copy(work / "built" / name)
         if work != folder:
             with reaching(data_dir):
                 copy_files(work / "built", folder / "built")
     return card
+
+
+def _stages_by_beam(
+    sources: Sequence[str], data_dir: epath.Path, runner: str, options: Sequence[str]
+) -> tuple[Callable[..., None], Callable[..., Tally]]:
+    """What does as `_find_faces` and `_write_records` do, by pipelines of Apache Beam."""
+    beam_build = _beam_build()
+    folders = [source.partition("=")[2] for source in sources if not source.startswith("rendered")]
+    how = beam_build.beam_config(runner, options, [data_dir, *filter(None, folders)])
+    return functools.partial(beam_build.find_faces, how=how), functools.partial(beam_build.write_records, how=how)
+
+
+def _divide_photos(
+    sources: Sequence[str], config: ConfigDict, lists: FaceLists, find_faces: Callable[..., None]
+) -> tuple[dict[str, list[Usable]], list[Skipped], list[Skipped]]:
+    """Finds the faces; returns the photos of each split, those that cannot be used, and usable ones in no split."""
+    photos, skipped, of_sources = _list_photos(sources, config, lists)
+    check_splits(config.data.splits, of_sources)
+    _check_any(photos, skipped)
+    find_faces(lists, photos, config)
+    usable, faceless = _read_found(lists, len(photos))
+    _report(faceless, sum(photos))
+    skipped += faceless
+    splits = split_photos(usable, config.data.splits, config.seed)
+    for moved in fill_empty(splits, config.data.splits, config.seed):
+        print(f"maskgan build: {moved}; data.splits can say otherwise", file=sys.stderr)
+    used = {photo.place for part in splits.values() for photo in part}
+    unused = [Skipped(photo.id, photo.source, "not in any split") for photo in usable if photo.place not in used]
+    _check_any(splits, skipped + unused)
+    return splits, skipped, unused
+
+
+def _count(
+    splits: Mapping[str, Sequence[Usable]],
+    tally: Tally,
+    skipped: Sequence[Skipped],
+    unused: Sequence[Skipped],
+    config: ConfigDict,
+) -> dict[str, Any]:
+    """The data card of the photos of each split of which a record was made."""
+    written = {
+        split: [photo for number, photo in enumerate(part) if (split, number) not in tally.left_out]
+        for split, part in splits.items()
+    }
+    written = {split: part for split, part in written.items() if part}
+    empty = [split for split, rules in config.data.splits.items() if any(rules.values()) and split not in written]
+    return data_card(written, tally, skipped, len(unused), empty)
+
+
+def _write_beside(
+    folder: Path, card: dict[str, Any], config: ConfigDict, left_out: Sequence[Skipped], shown: Sequence[FoundFace]
+) -> None:
+    """Writes the files beside the records; `shown` are the faces of the contact sheet."""
+    write_json(folder / CARD, card)
+    save_config(folder / CONFIG, config)
+    _write_skipped(folder / SKIPPED, left_out)
+    examples = [try_record(face, config.data, config.seed) for face in shown]
+    records = [record for record in examples if not isinstance(record, Skipped)]
+    _check_any(records, examples)
+    write_png(folder / SHEET, contact_sheet(records))
 
 
 def _beam_build() -> ModuleType:
