@@ -41,7 +41,7 @@ from maskgan_jax.errors import UserError, exit_code
 # The functions that do the work of each stage, where the build looks them up. None of them calls another.
 STAGES = {
     "read": ((sources.Photo, "read_bytes"), (sources, "render_face"), (sources, "decode_image"), (records, "decode_image")),
-    "detect": ((landmarks, "find_boxes"),),
+    "detect": ((landmarks, "find_box"),),
     "landmarks": ((landmarks, "landmarks_in_box"), (records, "pose_face")),
     "fit": ((records, "fit_mask"),),
     "align": ((records, "align"),),

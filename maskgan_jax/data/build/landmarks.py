@@ -14,7 +14,7 @@ from maskgan_jax.weights.fetch import weight_file
 
 # Photos are reduced to this many pixels a side for detection; the detector finds faces from 80 pixels on.
 LONGEST_SIDE = 1024
-# Images larger than this, in pixels a side, are first searched at half their size if only the largest face is wanted.
+# Images larger than this, in pixels a side, are first searched at half their size.
 COARSE_SIDE = 512
 # dlib rounds landmarks to whole pixels, so small faces are enlarged to this many pixels for it.
 FACE_WIDTH = 400
@@ -52,29 +52,23 @@ def resized(image: np.ndarray, scale: float) -> np.ndarray:
     return cv2.resize(image, None, fx=scale, fy=scale, interpolation=interpolation)
 
 
-def find_boxes(image: np.ndarray, *, largest_only: bool = False) -> list[dlib.rectangle]:
-    """The boxes of the faces in an image `[H, W, 3]` RGB, uint8, the largest first; in pixels.
+def find_box(image: np.ndarray) -> dlib.rectangle | None:
+    """The box, in pixels, of the largest face in an image `[H, W, 3]` RGB, uint8, or None.
 
-    If there is no face in it, it is searched at twice its size. With `largest_only`, only the largest face is looked for; large
-    images are then searched at half their size first, which takes a quarter of the time.
+    Large images are searched at half their size first, which takes a quarter of the time. An image in which there is no face is
+    searched again at twice its size.
     """
-    if largest_only and max(image.shape[:2]) > COARSE_SIDE:
+    if max(image.shape[:2]) > COARSE_SIDE:
         # A face larger than one found at half the size would be found there, too.
         if boxes := _detector()(resized(image, 0.5)):
-            box = _by_size(boxes)[0]
-            return [dlib.rectangle(2 * box.left(), 2 * box.top(), 2 * box.right() + 1, 2 * box.bottom() + 1)]
+            box = _largest(boxes)
+            return dlib.rectangle(2 * box.left(), 2 * box.top(), 2 * box.right() + 1, 2 * box.bottom() + 1)
     image = np.ascontiguousarray(image)
-    boxes = _by_size(_detector()(image) or _detector()(image, 1))
-    return boxes[:1] if largest_only else boxes
+    return _largest(_detector()(image) or _detector()(image, 1))
 
 
-def _by_size(boxes: Iterable[dlib.rectangle]) -> list[dlib.rectangle]:
-    return sorted(boxes, key=lambda box: box.area(), reverse=True)
-
-
-def find_box(image: np.ndarray) -> dlib.rectangle | None:
-    """The box of the largest face in an image, or None; as for `find_boxes`."""
-    return next(iter(find_boxes(image, largest_only=True)), None)
+def _largest(boxes: Iterable[dlib.rectangle]) -> dlib.rectangle | None:
+    return max(boxes, key=lambda box: box.area(), default=None)
 
 
 def landmarks_in_box(image: np.ndarray, box: dlib.rectangle, shape_predictor: str = "") -> np.ndarray:
@@ -103,14 +97,7 @@ def landmarks_in_box(image: np.ndarray, box: dlib.rectangle, shape_predictor: st
 
 
 def largest_face_landmarks(image: np.ndarray, shape_predictor: str = "") -> np.ndarray:
-    """The 68 landmarks of the largest face in a photo. Arguments, result and errors as for `find_all_landmarks`."""
-    return find_all_landmarks(image, shape_predictor, largest_only=True)[0]
-
-
-def find_all_landmarks(image: np.ndarray, shape_predictor: str = "", *, largest_only: bool = False) -> list[np.ndarray]:
-    """The 68 landmarks of every face in a photo, the largest face first.
-
-    Arguments and each result as for `landmarks_in_box`; `largest_only` as for `find_boxes`.
+    """The 68 landmarks of the largest face in a photo. Arguments and result as for `landmarks_in_box`.
 
     Raises:
       UserError: no face is found, or the shape predictor is missing or unusable.
@@ -120,8 +107,8 @@ def find_all_landmarks(image: np.ndarray, shape_predictor: str = "", *, largest_
     if min(image.shape[:2]) * shrinkage < 2:  # A strip of which nothing would be left.
         raise UserError("no face found")
     searched = resized(image, shrinkage) if shrinkage < 1 else image
-    boxes = find_boxes(searched, largest_only=largest_only)
-    faces = [landmarks_in_box(searched, box, shape_predictor).astype(np.float64) for box in boxes]
-    if not faces:
+    box = find_box(searched)
+    if box is None:
         raise UserError("no face found")
-    return [((landmarks + 0.5) / shrinkage - 0.5).astype(np.float32) for landmarks in faces]
+    landmarks = landmarks_in_box(searched, box, shape_predictor).astype(np.float64)
+    return ((landmarks + 0.5) / shrinkage - 0.5).astype(np.float32)

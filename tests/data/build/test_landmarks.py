@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from maskgan_jax.data.build.landmarks import find_all_landmarks, largest_face_landmarks, load_predictor
+from maskgan_jax.data.build import landmarks as module
+from maskgan_jax.data.build.landmarks import find_box, largest_face_landmarks, load_predictor
 from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.errors import UserError
 
@@ -23,24 +24,28 @@ def test_landmarks_of_a_rendered_face(size):
     assert np.abs((found - face.landmarks).mean(axis=0)).max() / eye_distance(face.landmarks) < 0.05
 
 
-def test_the_largest_face_comes_first():
+def test_the_largest_face_is_found(monkeypatch):
     large, small = render_face(0, seed=0, size=400), render_face(2, seed=0, size=250)
     picture = np.full((400, 700, 3), 128, np.uint8)
     picture[:250, :250] = small.image
     picture[:, 300:] = large.image
-    first, second = find_all_landmarks(picture)
-    assert first[:, 0].min() > 300 and second[:, 0].max() < 250
-    # Looked for at half the size.
-    assert np.hypot(*(largest_face_landmarks(picture) - first).T).mean() < 0.05 * eye_distance(first)
+    assert find_box(small.image) is not None
+    found = largest_face_landmarks(picture)
+    # It was looked for at half the size.
+    monkeypatch.setattr(module, "COARSE_SIDE", 700)
+    expected = largest_face_landmarks(picture)
+    assert expected[:, 0].min() > 300
+    assert np.hypot(*(found - expected).T).mean() < 0.05 * eye_distance(expected)
 
 
 @pytest.mark.parametrize("place", [0, 700])
-def test_a_face_too_small_for_half_the_size(place):
+def test_a_face_too_small_for_half_the_size(place, monkeypatch):
     """It is found as in a picture that holds little else, be it at an edge or not."""
     picture = np.full((1000, 1000, 3), 128, np.uint8)
     picture[place : place + 150, place : place + 150] = render_face(2, seed=0, size=150).image
     found = largest_face_landmarks(picture)
-    np.testing.assert_array_equal(found, find_all_landmarks(picture)[0])
+    monkeypatch.setattr(module, "COARSE_SIDE", 1000)
+    np.testing.assert_array_equal(found, largest_face_landmarks(picture))
     expected = largest_face_landmarks(picture[place : place + 151, place : place + 151])
     assert np.hypot(*(found - place - expected).T).mean() < 0.05 * eye_distance(expected)
 
