@@ -23,7 +23,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from maskgan_jax.data.build.card import Tally
 from maskgan_jax.data.build.sources import Skipped
-from maskgan_jax.data.masked_faces.reader import NAME, VERSION
+from maskgan_jax.data.masked_faces.reader import ARRAYS, NAME, TEXTS, VERSION
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing
 from maskgan_jax.storage import is_remote, reaching, save_text
@@ -102,26 +102,17 @@ class Builder(tfds.core.ShardBasedBuilder):
         super().__init__(file_format="array_record", **kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        def image(channels: int) -> tfds.features.Tensor:
-            # As it is: array_record compresses the record as a whole, so that `masked` takes little space beside `real`.
-            return tfds.features.Tensor(shape=(self._size, self._size, channels), dtype=np.uint8, encoding="bytes")
+        def tensor(shape: tuple[int | str, ...], dtype: type) -> tfds.features.Tensor:
+            # As it is: array_record compresses the record as a whole, so that `masked` takes little space beside `real`. Only
+            # float32 has a list of its own in TFDS's records.
+            encoding = "none" if dtype is np.float32 else "bytes"
+            return tfds.features.Tensor(
+                shape=tuple(self._size if axis == "S" else axis for axis in shape), dtype=dtype, encoding=encoding
+            )
 
+        arrays = {name: tensor(*array) for name, array in ARRAYS.items()}
         return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(
-                {
-                    "real": image(3),
-                    "masked": image(3),
-                    "mask": image(1),
-                    "landmarks": tfds.features.Tensor(shape=(68, 2), dtype=np.float32),
-                    "source": tfds.features.Text(),
-                    "identity": tfds.features.Text(),
-                    "expression": tfds.features.Text(),
-                    "mask_type": tfds.features.Text(),
-                    "mask_parameters": tfds.features.Text(),
-                    "id": tfds.features.Text(),
-                    "alignment": tfds.features.Tensor(shape=(4, 2), dtype=np.float64, encoding="bytes"),
-                }
-            ),
+            features=tfds.features.FeaturesDict(arrays | {name: tfds.features.Text() for name in TEXTS}),
             supervised_keys=("masked", "real"),
             metadata=tfds.core.MetadataDict(),
         )

@@ -37,15 +37,15 @@ _CLASSES = {
     "tensor": "tensorflow_datasets.core.features.tensor_feature.Tensor",
     "text": "tensorflow_datasets.core.features.text_feature.Text",
 }
-# Shapes of the arrays of a record, S for the side of its images, and their types; all else is text.
-_ARRAYS = {
+# The arrays of a record, with their shapes, S for the side of its images, and their types; and its texts.
+ARRAYS = {
     "real": (("S", "S", 3), np.uint8),
     "masked": (("S", "S", 3), np.uint8),
     "mask": (("S", "S", 1), np.uint8),
     "landmarks": ((68, 2), np.float32),
     "alignment": ((4, 2), np.float64),
 }
-_TEXTS = ("source", "identity", "expression", "mask_type", "mask_parameters", "id")
+TEXTS = ("source", "identity", "expression", "mask_type", "mask_parameters", "id")
 # Bytes at the end of a file of records that are sure to hold the positions of all its records.
 END = 1 << 17
 # Of images, in pixels.
@@ -225,13 +225,13 @@ def _check_features(whole: dict[str, Any]) -> None:
     """Raises LookupError, TypeError, AttributeError or ValueError unless these are the features of masked faces."""
     features = whole["featuresDict"]["features"]
     for name, feature in (("", whole), *features.items()):
-        kind = "featuresDict" if not name else "tensor" if name in _ARRAYS else "text"
+        kind = "featuresDict" if not name else "tensor" if name in ARRAYS else "text"
         if feature.keys() != {"pythonClassName", kind} or feature["pythonClassName"] != _CLASSES[kind]:
             raise ValueError(f"{name or 'the whole'} is no {kind}")
-    if features.keys() != {*_ARRAYS, *_TEXTS}:
+    if features.keys() != {*ARRAYS, *TEXTS}:
         raise ValueError(f"there are {', '.join(features)}")
     side = int(features["real"]["tensor"]["shape"]["dimensions"][0])
-    for name, (shape, kind) in _ARRAYS.items():
+    for name, (shape, kind) in ARRAYS.items():
         array = features[name]["tensor"]
         stored = [int(axis) for axis in array["shape"]["dimensions"]]
         if (
