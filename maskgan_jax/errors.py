@@ -35,6 +35,11 @@ def one_line(text: str) -> str:
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
+def describe(error: BaseException, most: int = 200) -> str:
+    """The kind of an error and its message, in one line of at most so many characters."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:most]
+
+
 def exit_code(program: str, main: Callable[[], int | None]) -> int:
     """Runs `main`; returns its exit code, that of an error, or 130 if interrupted. The latter two print one line.
 

@@ -17,7 +17,7 @@ import fsspec
 from etils import epath
 
 from maskgan_jax import files
-from maskgan_jax.errors import UserError
+from maskgan_jax.errors import UserError, describe
 
 # The package that each kind of URL takes, which is also an extra of this package: its name there.
 PACKAGES = {"gs": ("gcsfs", "gcs"), "s3": ("s3fs", "s3")}
@@ -131,8 +131,7 @@ def reaching(path: str | os.PathLike) -> Iterator[None]:
         of_cloud = isinstance(error, OSError | ImportError) or type(error).__module__ != "builtins"
         if not is_remote(path) or not of_cloud:
             raise
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
         advice = "check the URL, the network and your credentials"
         if isinstance(error, ImportError):
             advice = "pip install 'maskgan_jax[gcs]' is for gs://, 'maskgan_jax[s3]' for s3://"
-        raise Unreachable(f"cannot reach {path} ({reason:.200}); {advice}") from error
+        raise Unreachable(f"cannot reach {path} ({describe(error)}); {advice}") from error

@@ -1,6 +1,6 @@
 import pytest
 
-from maskgan_jax.errors import Unfinished, UserError, exit_code
+from maskgan_jax.errors import Unfinished, UserError, describe, exit_code
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,12 @@ def test_one_line_and_an_exit_code(raised, code, line, capsys):
 
     assert exit_code("program", main) == code
     assert capsys.readouterr() == ("", line)
+
+
+def test_the_kind_and_the_message_of_an_error():
+    assert describe(ValueError("two\n  lines\tof it")) == "ValueError: two lines of it"
+    assert describe(KeyError("a" * 300)) == "KeyError: '" + "a" * 189
+    assert describe(OSError(2, "No such file", "x.jpg"), most=16) == "FileNotFoundErro"
 
 
 @pytest.mark.parametrize(("returned", "code"), [(None, 0), (0, 0), (1, 1)])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from tqdm import tqdm
 
-from maskgan_jax.errors import UserError, one_line
+from maskgan_jax.errors import UserError, describe, one_line
 from maskgan_jax.unmasking.inputs import Job
 
 
@@ -40,9 +40,7 @@ def unmask_each(jobs: Sequence[Job], unmask: Callable[[Job], str | None]) -> int
                 if len(jobs) > 1 and any(getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT) for cause in causes):
                     raise UserError(f"{error}; free some space, and go on with --resume") from error
                 failed += 1
-                what = str(error)
-                if not isinstance(error, UserError):
-                    what = " ".join(f"{job.path}: {type(error).__name__}: {error}".split())[:500]
+                what = str(error) if isinstance(error, UserError) else f"{job.path}: {describe(error, most=500)}"[:500]
                 tqdm.write(f"maskgan unmask: skipped: {one_line(what)}", file=sys.stderr)
             else:
                 if line:

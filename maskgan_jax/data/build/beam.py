@@ -25,7 +25,7 @@ from maskgan_jax.data.build.face_lists import FaceLists, Usable
 from maskgan_jax.data.build.make_record import FoundFace, find_face, try_record
 from maskgan_jax.data.build.sources import Skipped
 from maskgan_jax.data.masked_faces.masked_faces_dataset_builder import BeamBuilder, prepare
-from maskgan_jax.errors import UserError
+from maskgan_jax.errors import UserError, describe
 from maskgan_jax.storage import is_remote
 
 # By the names that people give; Beam has no short one for Dask's.
@@ -171,5 +171,4 @@ def _reported(how: tfds.download.DownloadConfig, what: str) -> Iterator[None]:
         known = [text] if isinstance(error, UserError) else re.findall(r"\b(?:UserError|Unreachable): (.*)", text)
         if known:
             raise UserError(known[0].partition(" [while running")[0]) from error
-        reason = " ".join(f"{type(error).__name__}: {text}".split())
-        raise UserError(f"{runner} failed ({reason:.300}); its log tells more") from error
+        raise UserError(f"{runner} failed ({describe(error, most=300)}); its log tells more") from error

@@ -17,7 +17,7 @@ from maskgan_jax.data.build.pairs import worn_mask
 from maskgan_jax.data.build.sources import Photo, Skipped
 from maskgan_jax.data.masks import Compression, DrawnMask, draw_mask, fit_mask
 from maskgan_jax.data.rendered.faces import pose_face
-from maskgan_jax.errors import UserError
+from maskgan_jax.errors import UserError, describe
 from maskgan_jax.files import decode_image, jpeg_quality
 from maskgan_jax.storage import Unreachable
 
@@ -93,8 +93,7 @@ def _skipped(photo: Photo, error: Exception) -> Skipped:
     if isinstance(error, UserError):
         return Skipped(photo.id, photo.source, str(error))
     *_, place = traceback.extract_tb(error.__traceback__)
-    message = f"{' '.join(f'{type(error).__name__}: {error}'.split()):.200}"
-    reason = f"unexpected error, {message} ({os.path.basename(place.filename)}, line {place.lineno})"
+    reason = f"unexpected error, {describe(error)} ({os.path.basename(place.filename)}, line {place.lineno})"
     return Skipped(photo.id, photo.source, reason, unexpected=True)
 
 

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from maskgan_jax.config import read_config
 from maskgan_jax.data.masked_faces.local_copy import readable_folder
-from maskgan_jax.errors import UserError, one_line
+from maskgan_jax.errors import UserError, describe, one_line
 from maskgan_jax.storage import reaching
 
 NAME = "masked_faces"
@@ -93,7 +93,7 @@ class Records(Sequence):
             raise
         except Exception as error:  # Of array_record, protocol buffers or NumPy.
             if _is_system_error(error):
-                raise UserError(f"cannot read {self._where} ({_reason(error)})") from error
+                raise UserError(f"cannot read {self._where} ({describe(error)})") from error
             raise self._damage(index, error) from error
         if not np.isfinite(record["landmarks"]).all():
             raise self._damage(index, ValueError("its landmarks are not finite"))
@@ -102,7 +102,7 @@ class Records(Sequence):
     def _damage(self, index: int, error: Exception) -> UserError:
         """Records that a record is damaged; the error to raise."""
         ends = list(itertools.accumulate(self._files.values()))
-        reason = f"{list(self._files)[bisect.bisect_right(ends, index)]}: {_reason(error)}"
+        reason = f"{list(self._files)[bisect.bisect_right(ends, index)]}: {describe(error)}"
         # Several threads may find it at once.
         if self.damaged.setdefault(index, reason) is reason:
             tqdm.write(one_line(f"record {index} of {self._where} is damaged and left out ({reason})"), file=sys.stderr)
@@ -252,9 +252,9 @@ def _naming(data_dir: str | Path, path: Path | epath.Path) -> Iterator[None]:
     except Exception as error:
         first = error.__cause__ if isinstance(error.__cause__, OSError) else error  # TFDS hides the system's error.
         if _is_system_error(first):
-            raise UserError(f"cannot read {path} ({_reason(first)})") from error
+            raise UserError(f"cannot read {path} ({describe(first)})") from error
         raise UserError(
-            f"the data set in {data_dir} is damaged ({path.name}: {_reason(first)}); {_rebuild(data_dir)}"
+            f"the data set in {data_dir} is damaged ({path.name}: {describe(first)}); {_rebuild(data_dir)}"
         ) from error
 
 
@@ -266,10 +266,6 @@ def _is_system_error(error: Exception) -> bool:
         return error.errno not in (None, errno.ENOENT)  # None: an error of TFDS, not of the system.
     # array_record always raises RuntimeError; these are its texts if a system call, or a request to a bucket, failed.
     return bool(re.search(r"^[a-z]+\(\) failed: (?!No such file)|HTTP status code: (?!404)|[Rr]etry policy", str(error)))
-
-
-def _reason(error: Exception) -> str:
-    return f"{' '.join(f'{type(error).__name__}: {error}'.split()):.200}"
 
 
 def _rebuild(data_dir: str | Path) -> str:
