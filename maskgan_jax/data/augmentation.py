@@ -11,6 +11,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from maskgan_jax.data.masks.camera import through_jpeg
 from maskgan_jax.data.points import eyes, face_width
 
 Record = dict[str, np.ndarray]
@@ -132,11 +133,7 @@ def degrade(record: Record, rng: np.random.Generator) -> Record:
         noise = rng.standard_normal((side, side, 3), np.float32) * np.float32(rng.uniform(1, 8))
         return {**record, **change_both(record, lambda image: np.clip(np.rint(image + noise), 0, 255).astype(np.uint8))}
     quality = int(rng.integers(35, 90))
-
-    def compressed(image: np.ndarray) -> np.ndarray:
-        return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
-
-    return {**record, **change_both(record, compressed)}
+    return {**record, **change_both(record, lambda image: through_jpeg(image, quality))}
 
 
 def change_both(record: Record, change: Callable[[np.ndarray], np.ndarray]) -> Record:

@@ -1,6 +1,9 @@
+import io
+
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from maskgan_jax.data.augmentation import change_both, degrade, vary_light, vary_mask
 from maskgan_jax.data.points import eyes
@@ -99,3 +102,21 @@ def test_one_image_is_changed_once(record):
     assert len(calls) == 1
     change_both(record, change)
     assert len(calls) == 3
+
+
+def test_compression_loses_the_colours_that_an_encoder_of_rgb_loses(record):
+    """Against Pillow's encoder, on patches of all colours."""
+    patches = np.random.default_rng(0).integers(0, 256, (SIDE // 4, SIDE // 4, 3), np.uint8)
+    patches = cv2.resize(patches, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST)
+    compressed = 0
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        if rng.choice(["blur", "noise", "JPEG"]) != "JPEG":
+            continue
+        file = io.BytesIO()
+        Image.fromarray(patches).save(file, "JPEG", quality=int(rng.integers(35, 90)))
+        expected = np.array(Image.open(file)).astype(int)
+        worse = degrade({**record, "real": patches}, np.random.default_rng(seed))["real"]
+        assert np.abs(worse - expected).mean() < 0.5
+        compressed += 1
+    assert compressed > 2

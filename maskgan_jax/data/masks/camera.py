@@ -108,15 +108,16 @@ def compressed(image: np.ndarray, compression: Compression | None) -> np.ndarray
     if compression.scale >= 1:
         # The error decreases with the number of pixels that are averaged.
         quality = round(100 - (100 - quality) / compression.scale**2)
-        return _through_jpeg(image, quality)
+        return through_jpeg(image, quality)
     size = tuple(max(8, round(side * compression.scale)) for side in image.shape[1::-1])
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     # Only the error is enlarged again: the image keeps its own sharpness.
-    error = _through_jpeg(small, quality).astype(np.float32) - small
+    error = through_jpeg(small, quality).astype(np.float32) - small
     error = cv2.resize(error, image.shape[1::-1], interpolation=cv2.INTER_CUBIC)
     return np.clip(np.rint(image + error), 0, 255).astype(np.uint8)
 
 
-def _through_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+def through_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    """An image `[h, w, 3]` uint8 RGB as a JPEG of a quality of 1 to 100 gives it back."""
     data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
