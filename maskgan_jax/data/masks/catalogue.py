@@ -9,12 +9,25 @@ import numpy as np
 
 from maskgan_jax.data.masks import cloth, respirators, surgical
 from maskgan_jax.data.masks.sheet import Relief, Sheet
-from maskgan_jax.data.masks.straps import Strap
 
 Outline = tuple[tuple[float, float], ...]
 Colours = dict[str, tuple[tuple[int, int, int], float]]
 
 EAR_TOP, EAR_BOTTOM = (0.56, -0.01), (0.545, 0.22)
+
+
+@dataclasses.dataclass(frozen=True)
+class Strap:
+    """A band on the right side of the face, in its frame (see `sheet`).
+
+    Attributes:
+      start, end: (x, y); it starts under the mask.
+      width: across.
+    """
+
+    start: tuple[float, float]
+    end: tuple[float, float]
+    width: float = 0.019
 
 
 @dataclasses.dataclass(frozen=True)

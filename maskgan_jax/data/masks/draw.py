@@ -13,20 +13,13 @@ from ml_collections import ConfigDict
 from maskgan_jax.data.masks import camera, compositing, geometry
 from maskgan_jax.data.masks.catalogue import MASKS, Colours, Mask
 from maskgan_jax.data.masks.compositing import SUPERSAMPLING, to_linear
-from maskgan_jax.data.masks.geometry import Mesh, Worn
+from maskgan_jax.data.masks.fit import Fit, choose, fit_mask
 from maskgan_jax.data.masks.light import Light, exposed, light_of, shade, shadow
-from maskgan_jax.data.masks.patterns import PATTERNS, print_pattern
-from maskgan_jax.data.masks.sheet import make_sheet, whole_outline
+from maskgan_jax.data.masks.patterns import print_pattern
+from maskgan_jax.data.masks.sheet import make_sheet
 from maskgan_jax.data.masks.straps import draw_straps, skin_map
-from maskgan_jax.data.masks.templates import Template, lit, load_templates
-from maskgan_jax.data.points import CONTOUR
-from maskgan_jax.data.window import Window
-from maskgan_jax.errors import UserError
+from maskgan_jax.data.masks.templates import Template, lit
 
-# The top of a mask that is worn below the nose lies this much lower, in widths of the face; its bottom stays under the chin.
-BELOW_NOSE = 0.27
-# What a template may cover, in the frame of the face.
-TEMPLATE_OUTLINE = np.array([(-0.62, -0.05), (0.62, -0.05), (0.62, 1.0), (-0.62, 1.0)])
 # What is fainter than this is not drawn, so that the mask does not grow by pixels that look unchanged.
 LEAST_ALPHA, LEAST_SHADOW = 0.5 / 255, 0.012
 
@@ -53,31 +46,6 @@ class DrawnMask:
     def mask(self) -> np.ndarray:
         """`[S, S]` bool: the pixels to restore, which the face mask covers or shades."""
         return (self.alpha > 0) | (self.shadow > 0)
-
-
-@dataclasses.dataclass(frozen=True)
-class Fit:
-    """Which face mask is drawn, and where: all that depends on the landmarks and not on the image.
-
-    Attributes:
-      mask_type: as in `DrawnMask`.
-      template: the one to draw, if `mask_type` is 'template'.
-      outline: number of its outline among those of its type, if it is not a template.
-      worn: how it sits.
-      width: of the face, in pixels.
-      window: part of the image that is drawn.
-      looseness: of the mask, 0..1.
-      parameters: the random choices made.
-    """
-
-    mask_type: str
-    template: Template | None
-    outline: int | None
-    worn: Worn
-    width: float
-    window: Window
-    looseness: float
-    parameters: dict[str, Any]
 
 
 def draw_mask(
@@ -135,116 +103,6 @@ def draw_mask(
     return DrawnMask(image, covered, shaded, fit.mask_type, parameters)
 
 
-def fit_mask(landmarks: np.ndarray, rng: np.random.Generator, config: ConfigDict, size: tuple[int, int]) -> Fit:
-    """Chooses a face mask and fits it to a face: the cheap first part of `draw_mask`, which fails if the whole would fail.
-
-    Args:
-      landmarks: `[68, 2]`, (x, y) in pixels of the face.
-      rng: as for `draw_mask`; the same state gives the same fit.
-      config: as for `draw_mask`.
-      size: height and width of the face.
-
-    Raises:
-      UserError: as `draw_mask`.
-    """
-    landmarks = np.asarray(landmarks, np.float64)
-    six = geometry.six_points(landmarks)
-    check_masks(config)
-    mask_type = _choose(rng, config.masks)
-    low = bool(rng.random() < config.mask_below_nose)
-    shift = rng.uniform(-config.mask_shift, config.mask_shift, 2)
-    shift[1] += rng.uniform(-config.mask_height, config.mask_height)
-    looseness = float(rng.uniform(0, config.mask_looseness))
-    parameters = {
-        "shift": shift.tolist(),
-        "below_nose": low,
-        "rotation": float(rng.uniform(-config.mask_rotation, config.mask_rotation)),
-        "scale": float(1 + rng.uniform(-config.mask_scale, config.mask_scale)),
-        "looseness": looseness,
-        "fit": config.mask_fit,
-    }
-    template, chosen = None, None
-    ends = np.empty((0, 2))  # Of the straps.
-    if mask_type == "template":
-        templates = load_templates(config.mask_templates)
-        views = templates[sorted(templates)[rng.integers(len(templates))]]
-        template = views.get(geometry.side_of_face(landmarks), views["front"])
-        outline = TEMPLATE_OUTLINE
-    else:
-        mask = MASKS[mask_type]
-        chosen = int(rng.integers(len(mask.outlines)))
-        parameters["outline"] = chosen
-        outline = whole_outline(mask.outlines[chosen])
-        ends = np.array([strap.end for strap in mask.straps]).reshape(-1, 2)
-    placement = geometry.Homography(geometry.SIX_MEAN, six)
-    if config.mask_fit == "mesh":
-        placement = _mesh(landmarks, rng, looseness)
-    top = float(outline[:, 1].min())
-    squeeze = 1 - BELOW_NOSE * low / (geometry.CHIN[1] - top)
-    worn = Worn(placement, shift, parameters["rotation"], parameters["scale"], squeeze)
-    width = float(np.linalg.norm(landmarks[16] - landmarks[0]))
-    reached = worn.to_image(outline)
-    if not np.isfinite(reached).all() or not geometry.keeps_orientation(worn.to_image, outline):
-        raise UserError(geometry.UNFIT)
-    if len(ends):
-        reached = np.concatenate([reached, placement.to_image(ends), placement.to_image(ends * (-1, 1))])
-    # Room for shadow and blur.
-    window = compositing.window_about(reached, 0.1 * width + 2, size)
-    # The inverse must not fold either: a mesh does on profiles, and a homography has a horizon.
-    corners = np.add(window[:2], [(0, 0), window[2:]])
-    if not geometry.keeps_orientation(worn.to_frame, corners):
-        raise UserError(geometry.UNFIT)
-    return Fit(mask_type, template, chosen, worn, width, window, looseness, parameters)
-
-
-def check_masks(config: ConfigDict) -> None:
-    """Checks `masks`, `mask_patterns` and `mask_templates` of the `data` section of a config.
-
-    Raises:
-      UserError: an unknown type or pattern, an invalid weight, or a template folder that is faulty or not used.
-    """
-    _check_weights("masks", config.masks, "mask type", (*MASKS, "template"))
-    _check_weights("mask_patterns", config.mask_patterns, "pattern", tuple(PATTERNS))
-    if not config.masks.get("template"):
-        if config.mask_templates:
-            raise UserError("no mask is drawn from the folder in data.mask_templates: give 'template' a weight in data.masks")
-        return
-    if not config.mask_templates:
-        raise UserError("data.masks gives 'template' a weight: set data.mask_templates to a folder with a masks.cfg")
-    try:
-        load_templates(config.mask_templates)
-    except UserError as error:
-        raise UserError(f"data.mask_templates: {error}") from error
-
-
-def _check_weights(setting: str, weights: Mapping[str, float], what: str, known: tuple[str, ...]) -> None:
-    for name, weight in weights.items():
-        if name not in known:
-            raise UserError(f"data.{setting}: there is no {what} {name!r}; the {what}s are {', '.join(known)}")
-        if isinstance(weight, bool) or not isinstance(weight, int | float):
-            raise UserError(f"data.{setting}.{name}: the weight must be a number, not a {type(weight).__name__}")
-        if not 0 <= weight < np.inf:
-            raise UserError(f"data.{setting}.{name}: the weight must be a finite number of at least 0, not {weight}")
-    if not any(weights.values()):
-        raise UserError(f"data.{setting}: no {what} has a weight above 0; give one to those that are to be drawn")
-
-
-def _choose(rng: np.random.Generator, weights: Mapping[str, float]) -> str:
-    """Draws a name with probability proportional to its weight."""
-    # Sorted: the order of the keys in a config file must not change what is drawn.
-    names = sorted(weights)
-    values = np.array([weights[name] for name in names], np.float64)
-    return names[rng.choice(len(names), p=values / values.sum())]
-
-
-def _mesh(landmarks: np.ndarray, rng: np.random.Generator, looseness: float) -> Mesh:
-    """The mesh from the frame of the face to this face, along its contour and nose, for a face mask of some looseness."""
-    # A loose mask stands off the cheeks, and no two hang the same way.
-    contour = geometry.CONTOUR_MEAN * (1 - 0.04 * looseness, 1) + rng.normal(0, 0.008, geometry.CONTOUR_MEAN.shape)
-    frame = np.concatenate([contour, geometry.NOSE_MEAN])
-    return Mesh(frame, np.concatenate([landmarks[CONTOUR], landmarks[geometry.NOSE]]))
-
-
 def _worn_layer(
     mask: Mask, fit: Fit, rng: np.random.Generator, patterns: Mapping[str, float], light: Light, skin: np.ndarray
 ) -> tuple[np.ndarray, dict[str, Any]]:
@@ -253,7 +111,7 @@ def _worn_layer(
     pixels = int(np.clip(np.ceil(SUPERSAMPLING * fit.width / 32) * 32, 64, 4096))
     sheet = make_sheet(mask.outlines[fit.outline], pixels)
     colour, srgb = _draw_colour(rng, mask.colours)
-    pattern = _choose(rng, patterns) if mask.has_patterns else "plain"
+    pattern = choose(rng, patterns) if mask.has_patterns else "plain"
     relief = mask.make(sheet, rng, fit.looseness)
     albedo, print_details = print_pattern(pattern, sheet, rng, srgb)
     albedo = light.shine(albedo)
@@ -268,7 +126,7 @@ def _worn_layer(
     if mask.straps:
         details["straps"], strap_srgb = _draw_colour(rng, mask.strap_colours)
         strap_colour = to_linear(srgb if details["straps"] == "own" else strap_srgb)
-        straps, strap_details = draw_straps(mask.straps, rng, fit.worn, fit.width, strap_colour, light, fit.window, skin)
+        straps, strap_details = draw_straps(mask.straps, rng, fit, strap_colour, light, skin)
         details |= strap_details
         # Under the mask.
         layer += straps * (1 - layer[..., 3:])
@@ -277,7 +135,7 @@ def _worn_layer(
 
 def _draw_colour(rng: np.random.Generator, colours: Colours) -> tuple[str, np.ndarray]:
     """One of the colours, by name and as `[3]` in 0..255, a little varied, as dyes are."""
-    name = _choose(rng, {name: weight for name, (_, weight) in colours.items()})
+    name = choose(rng, {name: weight for name, (_, weight) in colours.items()})
     return name, np.clip(colours[name][0] + rng.normal(0, 3.5, 3) + rng.normal(0, 6), 6, 245).astype(np.float32)
 
 

@@ -2,73 +2,54 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 
-from maskgan_jax.data.masks.geometry import Worn
+from maskgan_jax.data.masks.catalogue import Strap
+from maskgan_jax.data.masks.fit import Fit
 from maskgan_jax.data.masks.light import LUMINANCE, Light
-from maskgan_jax.data.window import Window
-
-
-@dataclasses.dataclass(frozen=True)
-class Strap:
-    """A band on the right side of the face, in its frame (see `sheet`).
-
-    Attributes:
-      start, end: (x, y); it starts under the mask.
-      width: across.
-    """
-
-    start: tuple[float, float]
-    end: tuple[float, float]
-    width: float = 0.019
 
 
 def draw_straps(
     straps: Sequence[Strap],
     rng: np.random.Generator,
-    worn: Worn,
-    scale: float,
+    fit: Fit,
     colour: np.ndarray,
     light: Light,
-    window: Window,
     skin: np.ndarray,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Draws the straps of both sides, from the mask towards the ears, as far as there is skin under them.
 
     Args:
       straps: those of the right side; at least one.
-      worn: how the mask sits. A strap starts where the mask is, and ends where the ear is.
-      scale: pixels to one width of the face.
+      fit: of the mask. A strap starts where the mask is, and ends where the ear is.
       colour: `[3]`, linear.
       light: what they are lit with.
-      window: part of the image that is drawn.
-      skin: `[h, w]` in 0..1, where the window shows skin, from `skin_map`.
+      skin: `[h, w]` in 0..1, where the window of the fit shows skin, from `skin_map`.
 
     Returns:
       A layer (see `compositing`) of the pixels of the window, and the random choices.
     """
-    band, core = np.zeros((2, *window.shape), np.uint8)
+    band, core = np.zeros((2, *fit.window.shape), np.uint8)
     thickness = float(rng.uniform(0.6, 1.3))
     sag = rng.normal(0, 0.02, (len(straps), 2))
     t = np.linspace(0, 1, 25)[:, None]
     sides = np.array([(1, 1), (-1, 1)])
-    starts = worn.to_image(np.concatenate([strap.start * sides for strap in straps])).reshape(-1, 2, 2)
-    ends = worn.placement.to_image(np.concatenate([strap.end * sides for strap in straps])).reshape(-1, 2, 2)
+    starts = fit.worn.to_image(np.concatenate([strap.start * sides for strap in straps])).reshape(-1, 2, 2)
+    ends = fit.worn.placement.to_image(np.concatenate([strap.end * sides for strap in straps])).reshape(-1, 2, 2)
     for strap, *of_sides in zip(straps, starts, ends, sag, strict=True):
         for start, end, bend in zip(*of_sides, strict=True):
             # A quadratic Bezier curve, nearly straight, as the elastic is stretched.
-            middle = (start + end) / 2 + (0, bend * scale)
-            curve = (1 - t) ** 2 * start + 2 * t * (1 - t) * middle + t**2 * end - window[:2]
+            middle = (start + end) / 2 + (0, bend * fit.width)
+            curve = (1 - t) ** 2 * start + 2 * t * (1 - t) * middle + t**2 * end - fit.window[:2]
             curve = curve[: _visible(curve, skin)]
             if not len(curve):
                 continue
             points = np.rint(curve * 16).astype(np.int32)
-            wide = scale * strap.width * thickness
+            wide = fit.width * strap.width * thickness
             cv2.polylines(band, [points], False, 255, max(1, round(wide)), cv2.LINE_AA, shift=4)
             cv2.polylines(core, [points], False, 255, max(1, round(wide * 0.45)), cv2.LINE_AA, shift=4)
     alpha = band.astype(np.float32) / 255

@@ -2,17 +2,23 @@ import cv2
 import numpy as np
 import pytest
 
-from maskgan_jax.data.masks.catalogue import MASKS
+from maskgan_jax.data.masks.catalogue import MASKS, Strap
 from maskgan_jax.data.masks.compositing import to_linear
 from maskgan_jax.data.masks.draw import draw_mask
+from maskgan_jax.data.masks.fit import Fit
 from maskgan_jax.data.masks.geometry import SIX_MEAN, Homography, Worn
 from maskgan_jax.data.masks.light import light_of
-from maskgan_jax.data.masks.straps import Strap, draw_straps, skin_map
+from maskgan_jax.data.masks.straps import draw_straps, skin_map
 from maskgan_jax.data.window import Window
 
-# The frame of the face, 200 pixels wide, its origin at (100, 100).
-PLAIN = Worn(Homography(SIX_MEAN, SIX_MEAN * 200 + 100), (0, 0), 0.0, 1.0)
+# The width of the face, in pixels; the origin of its frame is at (100, 100).
+WIDTH = 200
+PLAIN = Worn(Homography(SIX_MEAN, SIX_MEAN * WIDTH + 100), (0, 0), 0.0, 1.0)
 STRAPPED = [name for name, mask in MASKS.items() if mask.straps]
+
+
+def fitted(worn, window):
+    return Fit("n95", None, 0, worn, WIDTH, window, 0.0, {})
 
 
 @pytest.mark.parametrize("tone", [(224, 180, 155), (190, 145, 120), (120, 82, 62), (70, 48, 40)])
@@ -48,7 +54,7 @@ def test_straps_lie_between_their_ends(light):
     window = Window(10, 20, 180, 160)
     colour = np.float32([0.2, 0.5, 0.8])
     seen = np.ones(window.shape, np.float32)
-    layer, details = draw_straps((strap,), np.random.default_rng(0), PLAIN, 200, colour, light, window, seen)
+    layer, details = draw_straps((strap,), np.random.default_rng(0), fitted(PLAIN, window), colour, light, seen)
     assert layer.shape == (160, 180, 4)
     assert 0.6 <= details["strap_thickness"] <= 1.3 and len(details["strap_sag"]) == 1
     alpha = layer[..., 3]
@@ -78,7 +84,7 @@ def test_a_strap_ends_under_hair_and_does_not_come_out_again(light):
     # A lock of hair at x = 0.3, with skin behind it; and a mole.
     seen[:, 145:160] = 0
     seen[60:63, 112:114] = 0
-    layer, _ = draw_straps((strap,), np.random.default_rng(0), PLAIN, 200, np.ones(3, np.float32), light, window, seen)
+    layer, _ = draw_straps((strap,), np.random.default_rng(0), fitted(PLAIN, window), np.ones(3, np.float32), light, seen)
     right = layer[:, 100:, 3].max(axis=0)
     assert (right[14:40] > 0.5).all() and not right[56:].any()
 
@@ -87,7 +93,7 @@ def test_a_strap_hangs_on_the_ear_however_the_mask_is_worn(light):
     strap, window = Strap((0.1, 0.3), (0.45, 0.0), width=0.04), Window(0, 0, 220, 220)
     seen = np.ones(window.shape, np.float32)
     for worn in (PLAIN, Worn(PLAIN.placement, (0.05, 0.1), 4.0, 1.0), Worn(PLAIN.placement, (0, 0), 0.0, 1.0, 0.7)):
-        layer, _ = draw_straps((strap,), np.random.default_rng(0), worn, 200, np.ones(3, np.float32), light, window, seen)
+        layer, _ = draw_straps((strap,), np.random.default_rng(0), fitted(worn, window), np.ones(3, np.float32), light, seen)
         assert layer[100, 190, 3] > 0.5
 
 
