@@ -20,12 +20,12 @@ from typing import Any
 
 import fsspec
 from etils import epath
-from filelock import FileLock
 from tqdm import tqdm
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import replacing
 from maskgan_jax.runtime.cache import cache_folder
+from maskgan_jax.runtime.lock import locked
 from maskgan_jax.storage import is_remote, path_of, reaching
 
 # Files that are copied at the same time.
@@ -67,7 +67,7 @@ def _copied(url: str) -> Path | epath.Path:
     part = folder.with_suffix(".part")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):
+        with locked(folder.with_suffix(".lock")):
             if not folder.is_dir():
                 missing = {name: info for name, info in files.items() if not (part / name).is_file()}
                 needed, free = sum(info["size"] for info in missing.values()), shutil.disk_usage(folder.parent).free
