@@ -119,7 +119,7 @@ def vary_light(record: Record, most: float, rng: np.random.Generator) -> Record:
     gains = rng.uniform(1 - most, 1 + most) * rng.uniform(1 - most / 3, 1 + most / 3, 3)
     levels = np.linspace(0, 1, 256)[:, None] ** gamma * gains
     table = np.clip(np.rint(255 * (0.5 + contrast * (levels - 0.5))), 0, 255).astype(np.uint8)
-    return {**record, **change_both(record, lambda image: cv2.LUT(image, table[None]))}
+    return change_both(record, lambda image: cv2.LUT(image, table[None]))
 
 
 def degrade(record: Record, rng: np.random.Generator) -> Record:
@@ -127,16 +127,16 @@ def degrade(record: Record, rng: np.random.Generator) -> Record:
     kind = rng.choice(["blur", "noise", "JPEG"])
     if kind == "blur":
         sigma = rng.uniform(0.4, 1.6)
-        return {**record, **change_both(record, lambda image: cv2.GaussianBlur(image, (0, 0), sigma))}
+        return change_both(record, lambda image: cv2.GaussianBlur(image, (0, 0), sigma))
     if kind == "noise":
         side = record["real"].shape[0]
         noise = rng.standard_normal((side, side, 3), np.float32) * np.float32(rng.uniform(1, 8))
-        return {**record, **change_both(record, lambda image: np.clip(np.rint(image + noise), 0, 255).astype(np.uint8))}
+        return change_both(record, lambda image: np.clip(np.rint(image + noise), 0, 255).astype(np.uint8))
     quality = int(rng.integers(35, 90))
-    return {**record, **change_both(record, lambda image: through_jpeg(image, quality))}
+    return change_both(record, lambda image: through_jpeg(image, quality))
 
 
 def change_both(record: Record, change: Callable[[np.ndarray], np.ndarray]) -> Record:
-    """`real` and `masked` of a record, changed alike; where they are one image, it is changed once."""
+    """The record with `real` and `masked` changed alike; where they are one image, it is changed once."""
     real = change(record["real"])
-    return {"real": real, "masked": real if record["masked"] is record["real"] else change(record["masked"])}
+    return {**record, "real": real, "masked": real if record["masked"] is record["real"] else change(record["masked"])}

@@ -64,13 +64,12 @@ def misalign(record: Record, most: float, rng: np.random.Generator) -> Record:
     def move(image: np.ndarray) -> np.ndarray:
         return cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
-    moved = change_both(record, move)
     # A pixel mixes four in a row and in a column; the mask must hold all that has any of the mask.
     wider = cv2.dilate(record["mask"], np.ones((3, 3), np.uint8))
     mask = cv2.warpAffine(wider, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    moved["mask"] = cv2.threshold(mask, 0, 255, cv2.THRESH_BINARY)[1][..., None]
+    mask = cv2.threshold(mask, 0, 255, cv2.THRESH_BINARY)[1][..., None]
     landmarks = record["landmarks"] @ matrix[:, :2].T + matrix[:, 2]
-    return {**moved, "landmarks": landmarks.astype(np.float32)}
+    return {**change_both(record, move), "mask": mask, "landmarks": landmarks.astype(np.float32)}
 
 
 def grow_mask(record: Record, most: int, rng: np.random.Generator) -> Record:

@@ -143,22 +143,18 @@ def load_split(data_dir: str | Path, split: str) -> Records:
         _check_features(json.loads((folder / FEATURES).read_text(encoding="utf-8")))
     with _naming(data_dir, folder):
         builder = tfds.builder_from_directory(folder)
-    # A split has no records if none of them could be made.
-    splits = {name: info for name, info in builder.info.splits.items() if info.num_examples}
-    if split not in splits:
-        raise UserError(f"the data set in {data_dir} has no split {split!r}, only {', '.join(splits)}")
-    info = splits[split]
-    with _naming(data_dir, folder):
-        shards = list(zip(info.filepaths, info.shard_lengths, strict=True))
-    files = {}
-    for path, count in shards:
-        with _naming(data_dir, path):
-            reader = ArrayRecordReader(str(path))
-            files[path.name] = reader.num_records()
-            reader.close()
-            if files[path.name] != count:
-                raise ValueError(f"it has {files[path.name]} records, not {count}")
-    with _naming(data_dir, folder):
+        # A split has no records if none of them could be made.
+        splits = {name: info for name, info in builder.info.splits.items() if info.num_examples}
+        if split not in splits:
+            raise UserError(f"the data set in {data_dir} has no split {split!r}, only {', '.join(splits)}")
+        files = {}
+        for path, count in zip(splits[split].filepaths, splits[split].shard_lengths, strict=True):
+            with _naming(data_dir, path):
+                reader = ArrayRecordReader(str(path))
+                files[path.name] = reader.num_records()
+                reader.close()
+                if files[path.name] != count:
+                    raise ValueError(f"it has {files[path.name]} records, not {count}")
         return Records(builder.as_data_source(split), data_dir, split, files)
 
 

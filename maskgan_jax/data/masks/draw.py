@@ -15,7 +15,7 @@ from maskgan_jax.data.masks.catalogue import MASKS, Colours, Mask
 from maskgan_jax.data.masks.compositing import SUPERSAMPLING, to_linear
 from maskgan_jax.data.masks.fit import Fit, choose, fit_mask
 from maskgan_jax.data.masks.light import Light, exposed, light_of, shade, shadow
-from maskgan_jax.data.masks.patterns import print_pattern
+from maskgan_jax.data.masks.patterns import PATTERNS
 from maskgan_jax.data.masks.sheet import make_sheet
 from maskgan_jax.data.masks.straps import draw_straps, skin_map
 from maskgan_jax.data.masks.templates import Template, lit
@@ -113,7 +113,7 @@ def _worn_layer(
     colour, srgb = _draw_colour(rng, mask.colours)
     pattern = choose(rng, patterns) if mask.has_patterns else "plain"
     relief = mask.make(sheet, rng, fit.looseness)
-    albedo, print_details = print_pattern(pattern, sheet, rng, srgb)
+    albedo, print_details = PATTERNS[pattern](sheet, rng, srgb)
     albedo = light.shine(albedo)
     for coverage, paint in relief.parts:
         albedo = albedo + coverage[..., None] * (light.shine(paint) - albedo)

@@ -14,21 +14,6 @@ from maskgan_jax.data.masks.light import LUMINANCE
 from maskgan_jax.data.masks.sheet import Sheet, noise, step
 
 
-def print_pattern(pattern: str, sheet: Sheet, rng: np.random.Generator, srgb: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-    """The colours of cloth with a pattern printed on it.
-
-    Args:
-      pattern: one of `PATTERNS`.
-      sheet: what is printed on.
-      rng: chooses colours and sizes.
-      srgb: `[3]` in 0..255, colour of the ground.
-
-    Returns:
-      `[h, w, 3]` or `[3]` float32, linear, and the random choices.
-    """
-    return PATTERNS[pattern](sheet, rng, srgb)
-
-
 def _plain(sheet: Sheet, rng: np.random.Generator, srgb: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
     return to_linear(srgb), {}
 
@@ -95,6 +80,8 @@ def _camouflage(sheet: Sheet, rng: np.random.Generator, srgb: np.ndarray) -> tup
     return layer, {"blots": size}
 
 
+# What prints each on a sheet, with colours and sizes drawn at random, on a ground `[3]` in 0..255: the colours of the cloth,
+# `[h, w, 3]` or `[3]` float32, linear, and the random choices.
 PATTERNS: dict[str, Callable[[Sheet, np.random.Generator, np.ndarray], tuple[np.ndarray, dict[str, Any]]]] = {
     "plain": _plain,
     "stripes": _stripes,
