@@ -12,17 +12,18 @@ from maskgan_jax.data.grid import labelled_grid
 from maskgan_jax.data.points import CONTOUR
 
 TILE = 192
+# Records side by side.
+COLUMNS = 2
 HEADINGS = ("real", "masked", "mask", "landmarks")
 CONTOUR_COLOUR = (255, 64, 64)
 INNER_COLOUR = (64, 255, 64)
 
 
-def contact_sheet(records: Sequence[Mapping[str, Any]], columns: int = 2) -> np.ndarray:
+def contact_sheet(records: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """Real face, masked face, mask and landmarks of each record, side by side under a caption.
 
     Args:
       records: at least one, as `load_split` gives them.
-      columns: records side by side.
 
     Returns:
       `[H, W, 3]` RGB, uint8.
@@ -31,7 +32,7 @@ def contact_sheet(records: Sequence[Mapping[str, Any]], columns: int = 2) -> np.
     for record in records:
         words = (record["source"], record["mask_type"], record["expression"], record["id"].rpartition("/")[2])
         captions.append("  ".join(filter(None, words)))
-    return labelled_grid([_tiles(record) for record in records], HEADINGS, columns, captions)
+    return labelled_grid([_tiles(record) for record in records], HEADINGS, COLUMNS, captions)
 
 
 def _tiles(record: Mapping[str, Any]) -> list[np.ndarray]:

@@ -36,24 +36,21 @@ class Camera:
     Attributes:
       blur: standard deviation of its blur, in pixels.
       noise: standard deviation of its noise, in levels of 0..255.
-      compression: None if it left no visible traces.
     """
 
     blur: float
     noise: float
-    compression: Compression | None
 
 
-def camera_of(face: np.ndarray, landmarks: np.ndarray, compression: Compression | None) -> Camera:
+def camera_of(face: np.ndarray, landmarks: np.ndarray) -> Camera:
     """Measures blur and noise of an aligned face.
 
     Args:
       face: `[S, S, 3]` uint8.
       landmarks: `[68, 2]`, (x, y) in pixels of `face`.
-      compression: of the photo that the face was cropped from.
     """
     grey = cv2.cvtColor(face, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    return Camera(_blur(grey, landmarks), _noise(grey, landmarks), compression)
+    return Camera(_blur(grey, landmarks), _noise(grey, landmarks))
 
 
 def _blur(grey: np.ndarray, landmarks: np.ndarray) -> float:

@@ -29,12 +29,7 @@ def to_linear(srgb: np.ndarray) -> np.ndarray:
 
 
 def to_srgb(linear: np.ndarray) -> np.ndarray:
-    """sRGB values, uint8 in 0..255, of linear light; values outside 0..1 are clipped."""
-    return np.rint(to_srgb_float(linear)).astype(np.uint8)
-
-
-def to_srgb_float(linear: np.ndarray) -> np.ndarray:
-    """As `to_srgb`, float32 and not rounded."""
+    """sRGB values, float32 in 0..255, of linear light; values outside 0..1 are clipped."""
     # From a table, fine where the curve is steep: powers of all pixels would take longer than the rest of the blending.
     place = np.sqrt(np.clip(linear, 0, 1)) * np.float32(len(_SRGB) - 1)
     return _SRGB[np.rint(place).astype(np.int16)]

@@ -73,7 +73,7 @@ def draw_mask(
     landmarks = np.asarray(landmarks, np.float64)
     fit = fit_mask(landmarks, rng, config, face.shape[:2])
     light = light_of(face, landmarks)
-    seen = camera.camera_of(face, landmarks, compression)
+    seen = camera.camera_of(face, landmarks)
     rows, columns = fit.window.slices
     under = to_linear(face[rows, columns])
     skin = skin_map(under, light)
@@ -92,14 +92,14 @@ def draw_mask(
     # Merged, not broadcast: NumPy is slow along an axis of three.
     light_seen = layer[..., :3] + under * cv2.merge([(1 - alpha) * (1 - shade_of_mask)] * 3)
     grain = camera.grain(rng, alpha.shape, seen, light.saturation)
-    drawn = compositing.to_srgb_float(light_seen) + cv2.merge([alpha] * 3) * grain
+    drawn = compositing.to_srgb(light_seen) + cv2.merge([alpha] * 3) * grain
     drawn = camera.compressed(np.clip(np.rint(drawn), 0, 255).astype(np.uint8), compression)
     image = face.copy()
     changed = (alpha > 0) | (shade_of_mask > 0)
     np.copyto(image[rows, columns], drawn, where=changed[..., None])
     covered, shaded = np.zeros((2, *face.shape[:2]), np.float32)
     covered[rows, columns], shaded[rows, columns] = alpha, shade_of_mask
-    parameters = {"type": fit.mask_type, **fit.parameters, **details, **_described(light, seen)}
+    parameters = {"type": fit.mask_type, **fit.parameters, **details, **_described(light, seen, compression)}
     return DrawnMask(image, covered, shaded, fit.mask_type, parameters)
 
 
@@ -154,12 +154,13 @@ def _template_layer(template: Template, face: np.ndarray, landmarks: np.ndarray,
     return layer, {"template": template.name, "brightness": factor}
 
 
-def _described(light: Light, seen: camera.Camera) -> dict[str, Any]:
-    """Light and camera, as JSON can hold them."""
+def _described(light: Light, seen: camera.Camera, compression: camera.Compression | None) -> dict[str, Any]:
+    """Light, camera and compression, as JSON can hold them."""
     return {
         "light_colour": light.colour.tolist(),
         "light_direction": light.direction.tolist(),
         "ambient": light.ambient,
         "saturation": light.saturation,
         **dataclasses.asdict(seen),
+        "compression": None if compression is None else dataclasses.asdict(compression),
     }

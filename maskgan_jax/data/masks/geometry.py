@@ -22,6 +22,9 @@ NOSE_TOP, NOSE_TIP = 27, 30
 NOSE = slice(27, 31)
 LOWER_LIP = (48, 54, 55, 56, 57, 58, 59, 60, 64, 65, 66, 67)
 
+# A face is turned if the bridge of its nose and the line from its top to the lower lip form a larger angle, in degrees.
+TURNED = 13.0
+
 # The frame of the face: its origin is the top of the nose, its unit the width of the face between landmarks 0 and 16. In it,
 # the mean of dlib's landmarks over frontal adult faces, made symmetric: the contour's right half from the chin up, the nose,
 # and the six points.
@@ -178,12 +181,11 @@ def six_points(landmarks: np.ndarray) -> np.ndarray:
     return points
 
 
-def side_of_face(landmarks: np.ndarray, threshold: float = 13.0) -> str:
+def side_of_face(landmarks: np.ndarray) -> str:
     """Which view of a mask a turned face needs, as MaskTheFace decides it.
 
     Args:
       landmarks: `[68, 2]`, (x, y) in pixels.
-      threshold: angle in degrees between the nose bridge and the line from its top to the lower lip.
 
     Returns:
       'left', 'right' or 'front'.
@@ -191,7 +193,7 @@ def side_of_face(landmarks: np.ndarray, threshold: float = 13.0) -> str:
     top = landmarks[NOSE_TOP]
     nose, lip = landmarks[NOSE_TIP] - top, landmarks[list(LOWER_LIP)].mean(axis=0) - top
     angle = np.degrees(np.arctan2(nose[1], nose[0]) - np.arctan2(lip[1], lip[0]))
-    return "left" if angle > threshold else "right" if angle < -threshold else "front"
+    return "left" if angle > TURNED else "right" if angle < -TURNED else "front"
 
 
 def _crossings(polyline: np.ndarray, point: np.ndarray, direction: np.ndarray) -> np.ndarray:

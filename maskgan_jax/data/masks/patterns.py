@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from maskgan_jax.data.masks.compositing import to_linear, to_srgb_float
+from maskgan_jax.data.masks.compositing import to_linear, to_srgb
 from maskgan_jax.data.masks.light import LUMINANCE
 from maskgan_jax.data.masks.sheet import Sheet, noise, step
 
@@ -116,7 +116,7 @@ def _partner(rng: np.random.Generator, srgb: np.ndarray) -> np.ndarray:
     # HSV's value is not lightness: a yellow of the same value is far lighter than a blue.
     wanted = float(rng.uniform(0.02, 0.06) if light else rng.uniform(0.45, 0.7))
     linear = to_linear(255 * colour)
-    return to_srgb_float(np.clip(linear * wanted / float(linear @ LUMINANCE), 0, 1)).astype(np.float64)
+    return to_srgb(np.clip(linear * wanted / float(linear @ LUMINANCE), 0, 1)).astype(np.float64)
 
 
 def _mixed(srgb: np.ndarray, other: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -12,12 +12,12 @@ def lightness(picture):
 
 @pytest.mark.parametrize("blur", [0.6, 0.8, 1.0, 1.5, 2.0, 2.5, 3.0])
 def test_blur_of_known_edges(paint, head, blur):
-    assert camera_of(paint(blur=blur), head, None).blur == pytest.approx(blur, rel=0.2, abs=0.2)
+    assert camera_of(paint(blur=blur), head).blur == pytest.approx(blur, rel=0.2, abs=0.2)
 
 
 def test_sharp_pictures_are_less_blurred_than_a_pixel(paint, head):
-    assert camera_of(paint(), head, None).blur < 0.65
-    assert camera_of(paint(size=128), head * 0.5 - 0.25, None).blur < 0.65
+    assert camera_of(paint(), head).blur < 0.65
+    assert camera_of(paint(size=128), head * 0.5 - 0.25).blur < 0.65
 
 
 @pytest.mark.parametrize(("size", "noise"), [(128, 2.0), (128, 6.0), (256, 1.0), (256, 4.0), (256, 12.0)])
@@ -27,13 +27,13 @@ def test_noise_of_known_strength(paint, head, size, noise):
     for seed in range(12):
         dirt = np.random.default_rng(seed).normal(0, noise, (size, size, 1))
         noisy = np.clip(np.rint(picture + dirt), 0, 255).astype(np.uint8)
-        levels.append(camera_of(noisy, landmarks, None).noise)
+        levels.append(camera_of(noisy, landmarks).noise)
     # The smoothest of five patches counts, so rather less than more.
     assert 0.75 * noise < np.mean(levels) < 1.1 * noise
 
 
 def test_a_clean_picture_has_no_noise(paint, head):
-    assert camera_of(paint(blur=1.0), head, None).noise < 0.1
+    assert camera_of(paint(blur=1.0), head).noise < 0.1
 
 
 @pytest.mark.parametrize("blur", [0.5, 1.0, 2.5])
@@ -49,17 +49,17 @@ def test_no_blur_changes_nothing():
 
 
 def test_grain_is_as_strong_as_the_noise():
-    noise = grain(np.random.default_rng(0), (300, 400), Camera(1.0, 5.0, None), 1.0)
+    noise = grain(np.random.default_rng(0), (300, 400), Camera(1.0, 5.0), 1.0)
     assert noise.shape == (300, 400, 3) and noise.dtype == np.float32
     assert lightness(noise).std() == pytest.approx(5, rel=0.1)
     # Independent from pixel to pixel, and mostly of lightness.
     assert abs(np.corrcoef(noise[:, 1:, 0].ravel(), noise[:, :-1, 0].ravel())[0, 1]) < 0.02
     assert np.corrcoef(noise[..., 0].ravel(), noise[..., 2].ravel())[0, 1] > 0.8
-    assert not np.array_equal(noise, grain(np.random.default_rng(1), (300, 400), Camera(1.0, 5.0, None), 1.0))
+    assert not np.array_equal(noise, grain(np.random.default_rng(1), (300, 400), Camera(1.0, 5.0), 1.0))
 
 
 def test_no_noise_no_grain():
-    assert not grain(np.random.default_rng(0), (30, 40), Camera(1.0, 0.0, None), 1.0).any()
+    assert not grain(np.random.default_rng(0), (30, 40), Camera(1.0, 0.0), 1.0).any()
 
 
 def through_jpeg(picture, quality):
@@ -115,5 +115,5 @@ def test_tiny_windows_are_compressed_too():
 
 
 def test_a_grey_photo_gets_grey_grain():
-    noise = grain(np.random.default_rng(0), (30, 40), Camera(1.0, 5.0, None), 0.0)
+    noise = grain(np.random.default_rng(0), (30, 40), Camera(1.0, 5.0), 0.0)
     np.testing.assert_array_equal(noise, np.repeat(noise[..., :1], 3, axis=-1))

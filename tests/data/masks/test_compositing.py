@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from maskgan_jax.data.masks.compositing import carry, to_linear, to_srgb, to_srgb_float, window_about
+from maskgan_jax.data.masks.compositing import carry, to_linear, to_srgb, window_about
 from maskgan_jax.data.window import Window
 from maskgan_jax.errors import UserError
 
@@ -28,7 +28,7 @@ def averaged(layer, to_layer, window):
 def test_every_byte_survives_linear_light():
     values = np.arange(256, dtype=np.uint8)
     np.testing.assert_allclose(to_linear(values), srgb_to_linear(values), atol=1e-6)
-    np.testing.assert_array_equal(to_srgb(to_linear(values)), values)
+    np.testing.assert_array_equal(np.rint(to_srgb(to_linear(values))), values)
 
 
 def test_floats_against_the_formula():
@@ -36,8 +36,7 @@ def test_floats_against_the_formula():
     np.testing.assert_allclose(to_linear(values), srgb_to_linear(values), atol=1e-6)
     linear = np.concatenate([np.linspace(0, 0.01, 2000), np.linspace(0, 1, 5000)]).astype(np.float32)
     # A 30th of a level of 0..255.
-    np.testing.assert_allclose(to_srgb_float(linear), linear_to_srgb(linear), atol=0.03)
-    assert np.abs(to_srgb(linear) - linear_to_srgb(linear)).max() < 0.53
+    np.testing.assert_allclose(to_srgb(linear), linear_to_srgb(linear), atol=0.03)
 
 
 def test_light_beyond_the_range_is_clipped():

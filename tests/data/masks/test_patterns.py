@@ -3,7 +3,7 @@ import pytest
 from skimage.color import rgb2lab
 
 from maskgan_jax.data.masks.catalogue import CLOTH_COLOURS, MASKS
-from maskgan_jax.data.masks.compositing import to_linear, to_srgb_float
+from maskgan_jax.data.masks.compositing import to_linear, to_srgb
 from maskgan_jax.data.masks.patterns import PATTERNS
 from maskgan_jax.data.masks.sheet import make_sheet
 
@@ -30,7 +30,7 @@ def test_two_colours_clearly_apart(sheet, pattern):
             assert colours.shape == (*sheet.x.shape, 3)
             assert np.isfinite(colours).all() and colours.min() >= 0 and colours.max() <= 1
             assert details
-            lab = rgb2lab(to_srgb_float(colours[sheet.alpha > 0.5])[None] / 255)[0]
+            lab = rgb2lab(to_srgb(colours[sheet.alpha > 0.5])[None] / 255)[0]
             # The commonest colour, and the twentieth of the cloth that is farthest from it.
             edges = [np.arange(low, high, 8.0) for low, high in ((-4, 108), (-100, 108), (-110, 108))]
             counts, _ = np.histogramdd(lab, edges)
@@ -62,7 +62,7 @@ def test_anti_aliased(sheet, pattern):
 def test_flowers_and_camouflage_have_many_shades(sheet):
     for pattern in ("flowers", "camouflage"):
         colours, _ = PATTERNS[pattern](sheet, np.random.default_rng(0), GROUNDS[4])
-        assert len(np.unique(np.rint(to_srgb_float(colours)).reshape(-1, 3), axis=0)) > 20
+        assert len(np.unique(np.rint(to_srgb(colours)).reshape(-1, 3), axis=0)) > 20
 
 
 def test_stripes_are_stripes(sheet):
