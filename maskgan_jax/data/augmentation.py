@@ -60,14 +60,14 @@ def _moved(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return cv2.threshold(moved, 127, 255, cv2.THRESH_BINARY)[1]
 
 
-def _lower_face(landmarks: np.ndarray) -> tuple[np.ndarray, float]:
+def _nose_and_width(landmarks: np.ndarray) -> tuple[np.ndarray, float]:
     """The tip of the nose's base, below which masks lie, and the width of the face; in pixels."""
     return landmarks[33], face_width(landmarks)
 
 
 def _blob(landmarks: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
     """A polygon about the mouth with a jagged outline."""
-    nose, width = _lower_face(landmarks)
+    nose, width = _nose_and_width(landmarks)
     corners = int(rng.integers(5, 24))
     angles = np.sort(rng.uniform(0, 2 * np.pi, corners))
     radii = width * rng.uniform(0.3, 0.6) * rng.uniform(0.75, 1.2, corners)
@@ -78,7 +78,7 @@ def _blob(landmarks: np.ndarray, side: int, rng: np.random.Generator) -> np.ndar
 
 def _ellipses(landmarks: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
     """One to three ellipses on the lower face."""
-    nose, width = _lower_face(landmarks)
+    nose, width = _nose_and_width(landmarks)
     mask = np.zeros((side, side), np.uint8)
     for _ in range(rng.integers(1, 4)):
         middle = nose + width * rng.uniform([-0.35, -0.15], [0.35, 0.45])
@@ -89,7 +89,7 @@ def _ellipses(landmarks: np.ndarray, side: int, rng: np.random.Generator) -> np.
 
 def _strokes(landmarks: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
     """One to four broken lines, drawn with a thick pen."""
-    nose, width = _lower_face(landmarks)
+    nose, width = _nose_and_width(landmarks)
     mask = np.zeros((side, side), np.uint8)
     for _ in range(rng.integers(1, 5)):
         steps = rng.normal(0, 0.22 * width, (rng.integers(2, 7), 2))
@@ -101,7 +101,7 @@ def _strokes(landmarks: np.ndarray, side: int, rng: np.random.Generator) -> np.n
 
 def _half_plane(landmarks: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
     """All that lies below a line near the nose."""
-    nose, width = _lower_face(landmarks)
+    nose, width = _nose_and_width(landmarks)
     x, y = np.arange(side), np.arange(side)[:, None]
     slope = np.tan(np.radians(rng.uniform(-15, 15)))
     return np.where(y > nose[1] + width * rng.uniform(-0.25, 0.25) + slope * (x - nose[0]), np.uint8(255), np.uint8(0))

@@ -46,7 +46,7 @@ def spline(points: np.ndarray, closed: bool = True, steps: int = 8) -> np.ndarra
     return curve.reshape(-1, points.shape[1])
 
 
-def coverage(outline: np.ndarray, size: int, softness: float = 0.0) -> tuple[Window, np.ndarray]:
+def coverage_in_window(outline: np.ndarray, size: int, softness: float = 0.0) -> tuple[Window, np.ndarray]:
     """The fraction of each pixel that a polygon covers.
 
     Args:
@@ -97,15 +97,15 @@ class Brush:
         self._fill(self.projection.project(point) + ring, colour, softness, opacity)
 
     def _fill(self, outline: np.ndarray, colour: np.ndarray, softness: float, opacity: float) -> None:
-        window, alpha = coverage(outline, len(self.canvas), softness * self.projection.scale)
+        window, alpha = coverage_in_window(outline, len(self.canvas), softness * self.projection.scale)
         part = self.canvas[window.slices]
         part += opacity * alpha[..., None] * (np.asarray(colour, np.float32) - part)
 
 
-def cover(outline: np.ndarray, size: int, softness: float = 0.0) -> np.ndarray:
+def coverage(outline: np.ndarray, size: int, softness: float = 0.0) -> np.ndarray:
     """Coverage of the whole image, `[size, size]`."""
     alpha = np.zeros((size, size), np.float32)
-    window, part = coverage(outline, size, softness)
+    window, part = coverage_in_window(outline, size, softness)
     alpha[window.slices] = part
     return alpha
 

@@ -42,7 +42,7 @@ def enlarge_and_crop(record: Record, factor: float, rng: np.random.Generator) ->
     # The mask must hold every pixel that the interpolation mixed with the mask.
     mask = cv2.resize(record["mask"], (enlarged, enlarged), interpolation=cv2.INTER_LINEAR)[window]
     resized["mask"] = cv2.threshold(mask, 0, 255, cv2.THRESH_BINARY)[1][..., None]
-    # Pixel centers are at integers: the left edge of the image is at -0.5.
+    # Pixel centres are at integers: the left edge of the image is at -0.5.
     landmarks = (record["landmarks"] + 0.5) * scale - 0.5 - np.float32([left, top])
     return {**resized, "landmarks": landmarks.astype(np.float32)}
 

@@ -65,7 +65,7 @@ def eyes(landmarks: np.ndarray, shape: tuple[int, int], rim: float = EYE_RIM) ->
 
 
 def landmark_errors(predicted: Any, landmarks: Any) -> Any:
-    """Distance of each point `[B, 68, 2]` from the true one as a fraction of that between the eyes' centers: `[B, 68]`.
+    """Distance of each point `[B, 68, 2]` from the true one as a fraction of that between the eyes' centres: `[B, 68]`.
 
     Both are arrays of NumPy, or both are of JAX.
     """

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 # Equal images have infinite PSNR, which JSON cannot hold and no mean survives. One 256 px image that differs in one
-# color by one level has 101 dB.
+# colour by one level has 101 dB.
 PSNR_CAP = 100.0
 
 

@@ -253,7 +253,7 @@ def load_landmark_net(config: ConfigDict) -> tuple[FindLandmarks | None, Variabl
 
     def find_landmarks(variables: Variables, images: jax.Array) -> jax.Array:
         shrunk = images.reshape(-1, size, factor, size, factor, 3).mean((2, 4))
-        # Pixel centers are at integers: the left edge of the image is at -0.5.
+        # Pixel centres are at integers: the left edge of the image is at -0.5.
         return (module.apply(variables, shrunk) + 0.5) * factor - 0.5
 
     return find_landmarks, network.variables

@@ -77,9 +77,9 @@ class LandmarkRegression(Task):
         columns = []
         for name in ("real", "masked"):
             faces = [cv2.resize(face, None, fx=2, fy=2) for face in np.asarray(batch[name])]
-            for points, color in ((batch["landmarks"], (0, 255, 0)), (predict(batch[name]), (255, 0, 0))):
+            for points, colour in ((batch["landmarks"], (0, 255, 0)), (predict(batch[name]), (255, 0, 0))):
                 for face, face_points in zip(faces, np.asarray(points), strict=True):
                     for point in face_points:
-                        cv2.circle(face, tuple(int(v) for v in np.round(point * 2 + 0.5)), 1, color, -1, cv2.LINE_AA)
+                        cv2.circle(face, tuple(int(v) for v in np.round(point * 2 + 0.5)), 1, colour, -1, cv2.LINE_AA)
             columns.append(np.concatenate(faces))
         return np.concatenate(columns, axis=1)

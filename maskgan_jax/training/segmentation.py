@@ -14,7 +14,7 @@ from maskgan_jax.models.segmentation_net import create_segmentation_net
 from maskgan_jax.networks.description import Variables
 from maskgan_jax.training.state import Task, Tree, mean_of
 
-# How far the colors of an image are changed at random: the factors of all and of each channel lie between 1 - x and 1 + x.
+# How far the colours of an image are changed at random: the factors of all and of each channel lie between 1 - x and 1 + x.
 BRIGHTNESS = 0.4
 TINT = 0.15
 # The fractions of the images that get a strong cast in place of that tint, and a haze; and how strong these are at most.
@@ -44,16 +44,16 @@ def segmentation_loss(logits: jax.Array, mask: jax.Array) -> jax.Array:
     return cross_entropy + (1 - overlap / (found.sum((1, 2)) + mask.sum((1, 2)) + 1.0)).mean()
 
 
-def vary_color(images: jax.Array, key: jax.Array) -> jax.Array:
+def vary_colour(images: jax.Array, key: jax.Array) -> jax.Array:
     """Images `[B, S, S, 3]` in [-1, 1] under other light: each is brightened or darkened, and tinted; some are hazy."""
-    both, each, casts, hazes, haze, color = jax.random.split(key, 6)
+    both, each, casts, hazes, haze, colour = jax.random.split(key, 6)
     one, three = (len(images), 1, 1, 1), (len(images), 1, 1, 3)
     gain = jax.random.uniform(both, one, minval=1 - BRIGHTNESS, maxval=1 + BRIGHTNESS)
     most = jnp.where(jax.random.bernoulli(casts, CAST, one), MOST_CAST, TINT)
     tint = 1 + most * jax.random.uniform(each, three, minval=-1.0, maxval=1.0)
     images = jnp.clip((images + 1) * gain * tint - 1, -1, 1)
     haze = MOST_HAZE * jax.random.uniform(haze, one) * jax.random.bernoulli(hazes, HAZY, one)
-    return images + haze * (jax.random.uniform(color, three, minval=0.3, maxval=1.0) - images)
+    return images + haze * (jax.random.uniform(colour, three, minval=0.3, maxval=1.0) - images)
 
 
 def soften(images: jax.Array, key: jax.Array) -> jax.Array:
@@ -87,16 +87,16 @@ def add_prints(masked: jax.Array, mask: jax.Array, others: jax.Array, key: jax.A
 def _print(image: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
     """A print made of a face, `[S, S, 3]`, and its opacity, `[S, S, 1]`, 0 to 1.
 
-    The face is turned upside down, repeated, moved and recolored, so that it is no face. Half of the prints are shapes with
+    The face is turned upside down, repeated, moved and recoloured, so that it is no face. Half of the prints are shapes with
     sharp outlines on plain cloth: the bright parts of the face.
     """
     side = len(image)
-    how_often, where, colors, negative, strength, shapes, level = jax.random.split(key, 7)
+    how_often, where, colours, negative, strength, shapes, level = jax.random.split(key, 7)
     across, down = (
         (jnp.arange(side) * jax.random.randint(how_often, (), 1, MOST_REPEATS + 1) + shift) % side
         for shift in jax.random.randint(where, (2,), 0, side)
     )
-    image = image[::-1][down][:, across][..., jax.random.permutation(colors, 3)]
+    image = image[::-1][down][:, across][..., jax.random.permutation(colours, 3)]
     image *= jnp.where(jax.random.bernoulli(negative), -1.0, 1.0)
     brightness = image.mean(axis=-1, keepdims=True)
     shape = brightness > brightness.mean() + brightness.std() * jax.random.uniform(level, minval=-1.0, maxval=1.5)
@@ -130,10 +130,10 @@ class Segmentation(Task):
         del frozen
         # Every fourth face is shown without its mask.
         bare = (batch["number"] % 4 == 3)[:, None, None, None]
-        print_key, color_key, soft_key = jax.random.split(key, 3)
+        print_key, colour_key, soft_key = jax.random.split(key, 3)
         real, mask = normalize(batch["real"]), binary_mask(batch["mask"])
         masked = add_prints(normalize(batch["masked"]), mask, real, print_key)
-        images = soften(vary_color(jnp.where(bare, real, masked), color_key), soft_key)
+        images = soften(vary_colour(jnp.where(bare, real, masked), colour_key), soft_key)
         mask = jnp.where(bare, 0.0, mask)[..., 0]
 
         def loss(params: Tree) -> tuple[jax.Array, Tree]:
@@ -169,6 +169,6 @@ class Segmentation(Task):
 
 
 def _tinted(images: np.ndarray, masks: np.ndarray, channel: int) -> np.ndarray:
-    """Images `[B, S, S, 3]` with masks `[B, S, S]` half covered by one of the primary colors."""
-    color = np.eye(3)[channel] * 255
-    return np.where(masks[..., None], (np.asarray(images) + color) / 2, images).astype(np.uint8)
+    """Images `[B, S, S, 3]` with masks `[B, S, S]` half covered by one of the primary colours."""
+    colour = np.eye(3)[channel] * 255
+    return np.where(masks[..., None], (np.asarray(images) + colour) / 2, images).astype(np.uint8)

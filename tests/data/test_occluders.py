@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from maskgan_jax.data import occluders
-from maskgan_jax.data.occluders import Face, glasses, hand, occlude, strands, thing
+from maskgan_jax.data.occluders import Canvas, glasses, hand, occlude, strands, thing
 from maskgan_jax.data.rendered.faces import render_face
 
 SIDE = 96
@@ -58,10 +58,10 @@ def test_a_mask_that_would_vanish_stays(record, monkeypatch):
 @pytest.mark.parametrize("draw", [hand, thing, strands, glasses])
 def test_layers_are_in_range(record, draw):
     landmarks = record["landmarks"]
-    face = Face(record["real"] / np.float32(255), landmarks, float(np.hypot(*(landmarks[16] - landmarks[0]))), SIDE)
+    canvas = Canvas(record["real"] / np.float32(255), landmarks, float(np.hypot(*(landmarks[16] - landmarks[0]))), SIDE)
     areas = []
     for seed in range(10):
-        layers = draw(face, np.random.default_rng(seed))
+        layers = draw(canvas, np.random.default_rng(seed))
         for layer in layers:
             assert layer.alpha.shape == layer.relief.shape == (SIDE, SIDE)
             assert layer.alpha.min() >= 0 and layer.alpha.max() <= 1

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from maskgan_jax.training.segmentation import Segmentation, add_prints, segmentation_loss, soften, vary_color
+from maskgan_jax.training.segmentation import Segmentation, add_prints, segmentation_loss, soften, vary_colour
 
 
 def test_loss_is_cross_entropy_and_dice():
@@ -38,7 +38,7 @@ def test_prints_stay_on_the_masks_and_on_some_of_them():
 
 def test_other_light_changes_all_pixels_of_a_picture_alike():
     pictures = np.full((200, 4, 4, 3), -0.2, np.float32)
-    result = np.asarray(vary_color(pictures, jax.random.key(0)))
+    result = np.asarray(vary_colour(pictures, jax.random.key(0)))
     assert np.ptp(result, axis=(1, 2)).max() < 1e-6
     assert np.abs(result).max() <= 1
     gains = (result[:, 0, 0] + 1) / 0.8
@@ -50,7 +50,7 @@ def test_other_light_changes_all_pixels_of_a_picture_alike():
 
 def test_haze_takes_contrast_away():
     pictures = np.full((200, 4, 4, 3), -1.0, np.float32)
-    result = np.asarray(vary_color(pictures, jax.random.key(0)))  # Black stays black under any light, but not in haze.
+    result = np.asarray(vary_colour(pictures, jax.random.key(0)))  # Black stays black under any light, but not in haze.
     hazy = result.max(axis=(1, 2, 3)) > -1
     assert 0.07 < hazy.mean() < 0.25
     assert result.max() < 2 * 0.7 - 1 + 1e-6

@@ -68,7 +68,7 @@ def test_the_square_has_the_jaw_in_its_middle():
         square, plain = MaskFinder(Green()).square(landmarks), FaceSquare.around(landmarks, SIDE)
         assert square.side == pytest.approx(plain.side)
         jaw = square.to_aligned(landmarks[:17])[:, 0]
-        # Pixel centers are at integers: the left edge of the image is at -0.5.
+        # Pixel centres are at integers: the left edge of the image is at -0.5.
         assert jaw.min() + 0.5 == pytest.approx(SIDE - (jaw.max() + 0.5))
 
 

@@ -17,7 +17,7 @@ SPLITS = ("test", "validation", "train")
 # The fraction of the people that go to a split which would be empty, at least.
 LEAST_SHARE = 0.1
 
-Photo = TypeVar("Photo")
+PhotoT = TypeVar("PhotoT")
 
 
 def check_splits(splits: Mapping[str, Mapping[str, float]], sources: Iterable[str]) -> None:
@@ -62,7 +62,7 @@ def _hash(seed: int, text: str) -> tuple[int, float]:
     return int.from_bytes(digest[:8]), int.from_bytes(digest[8:]) / 2**64
 
 
-def split_photos(photos: Sequence[Photo], splits: Mapping[str, Mapping[str, float]], seed: int) -> dict[str, list[Photo]]:
+def split_photos(photos: Sequence[PhotoT], splits: Mapping[str, Mapping[str, float]], seed: int) -> dict[str, list[PhotoT]]:
     """Assigns photos to splits so that no identity is in two of them.
 
     Counts are filled first, from each source identity by identity in the order of a hash; of the last identity, only as many
@@ -84,17 +84,17 @@ def split_photos(photos: Sequence[Photo], splits: Mapping[str, Mapping[str, floa
     sources = sorted({photo.source for photo in photos} | {name for rules in splits.values() for name in rules} - {"*"})
     rules = _by_source(splits, sources)
 
-    people: dict[str, dict[str, list[Photo]]] = {source: collections.defaultdict(list) for source in sources}
+    people: dict[str, dict[str, list[PhotoT]]] = {source: collections.defaultdict(list) for source in sources}
     for photo in sorted(photos, key=lambda photo: (_hash(seed, photo.identity), photo.identity, _hash(seed, photo.id))):
         people[photo.source][photo.identity].append(photo)
     home: dict[str, str] = {}
-    parts: dict[str, list[Photo]] = {split: [] for split in SPLITS if split in splits}
+    parts: dict[str, list[PhotoT]] = {split: [] for split in SPLITS if split in splits}
 
     for split, source in itertools.product(parts, sources):
         wanted = rules[source][split]
         if isinstance(wanted, float):
             continue
-        taken: list[Photo] = []
+        taken: list[PhotoT] = []
         for identity, theirs in people[source].items():
             if len(taken) < wanted and home.setdefault(identity, split) == split:
                 taken += theirs[: wanted - len(taken)]
@@ -114,7 +114,7 @@ def split_photos(photos: Sequence[Photo], splits: Mapping[str, Mapping[str, floa
     return {split: sorted(part, key=lambda photo: _hash(seed, photo.id)) for split, part in parts.items() if part}
 
 
-def fill_empty(parts: dict[str, list[Photo]], splits: Mapping[str, Mapping[str, float]], seed: int) -> list[str]:
+def fill_empty(parts: dict[str, list[PhotoT]], splits: Mapping[str, Mapping[str, float]], seed: int) -> list[str]:
     """Moves people into splits that have a share of '*' but got nobody, as happens with few of them.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from maskgan_jax.data.masks.respirators import put_valve
-from maskgan_jax.data.masks.sheet import Relief, Sheet, creases, fold, folds, noise, pulled, ridge, step, stitches, weave
+from maskgan_jax.data.masks.sheet import Relief, Sheet, creases, fold, folds, noise, pulled, ridge, smoothstep, stitches, weave
 
 CLOTH_OUTLINE = ((0.0, 0.07), (0.055, 0.085), (0.14, 0.15), (0.25, 0.192), (0.38, 0.205), (0.465, 0.215), (0.484, 0.245)) + (
     (0.48, 0.335), (0.466, 0.43), (0.436, 0.515), (0.365, 0.645), (0.26, 0.765), (0.13, 0.845), (0.0, 0.868))  # fmt: skip
@@ -36,13 +36,13 @@ def cloth(sheet: Sheet, rng: np.random.Generator, looseness: float) -> Relief:
     height += sheet.enlarged(dents + gathers)
     hem = float(rng.uniform(0.015, 0.04))
     sewn = bool(rng.random() < 0.7)
-    height += 0.005 * step(hem - sheet.inside, 0.006)
+    height += 0.005 * smoothstep(hem - sheet.inside, 0.006)
     if sewn:
         height -= 0.003 * stitches(sheet, hem, 48)
     parts = []
     binding = bool(rng.random() < 0.15)
     if binding:
-        parts.append((step(hem - sheet.inside, 0.006), np.full(3, rng.choice((0.02, 0.02, 0.7)), np.float32)))
+        parts.append((smoothstep(hem - sheet.inside, 0.006), np.full(3, rng.choice((0.02, 0.02, 0.7)), np.float32)))
     details = {"cut": cut, "pull": pull, "hem": hem, "sewn": sewn, "binding": binding}
     if cut != "pleats" and rng.random() < 0.15:
         details["valve"] = put_valve(sheet, rng, height, parts, at=(float(rng.choice((-0.18, 0.18))), 0.5))
@@ -57,13 +57,13 @@ def gaiter(sheet: Sheet, rng: np.random.Generator, looseness: float) -> Relief:
     rings = float(rng.uniform(4, 8))
     slack = float(rng.uniform(0.01, 0.024)) * (0.6 + looseness)
     # Below the chin the tube falls back to the neck, a cylinder.
-    neck = step(y - 0.88, 0.4)
+    neck = smoothstep(y - 0.88, 0.4)
     drape = coarse.face * (1 - neck) + neck * (0.5 * np.sqrt(np.maximum(1 - (coarse.x / 0.5) ** 2, 0.05)) - 0.36)
-    drape += slack * step(y - 0.72, 0.4) * folds(rng, coarse, y - 0.25 * coarse.side**2, rings)
+    drape += slack * smoothstep(y - 0.72, 0.4) * folds(rng, coarse, y - 0.25 * coarse.side**2, rings)
     drape += (0.01 + 0.012 * looseness) * creases(rng, coarse, 0.2) + 0.014 * pulled(rng, coarse, (0.53, 0.2), 0.4, 9)
     height = sheet.enlarged(drape)
     hem = float(rng.uniform(0.012, 0.03))
-    height += 0.004 * step(hem - sheet.inside, 0.006) * step(0.4 - sheet.y, 0.1)
+    height += 0.004 * smoothstep(hem - sheet.inside, 0.006) * smoothstep(0.4 - sheet.y, 0.1)
     fabric = weave(rng, sheet, 0.02) + sheet.enlarged(0.015 * noise(rng, sheet.coarse, 0.15))
     return Relief(height, fabric, [], {"rings": rings, "slack": slack, "hem": hem})
 
@@ -75,9 +75,9 @@ def bandana(sheet: Sheet, rng: np.random.Generator, looseness: float) -> Relief:
     hang = float(rng.uniform(0.5, 1.1))
     per_unit = float(rng.uniform(3, 7))
     drape = coarse.face - 0.35 * np.maximum(y - 0.8, 0)
-    drape += (0.012 + 0.012 * looseness) * step(y - 0.15, 0.3) * folds(rng, coarse, y + hang * coarse.side**2, per_unit)
+    drape += (0.012 + 0.012 * looseness) * smoothstep(y - 0.15, 0.3) * folds(rng, coarse, y + hang * coarse.side**2, per_unit)
     drape += 0.016 * pulled(rng, coarse, (0.52, 0.18), 0.45, 9) + (0.005 + 0.008 * looseness) * creases(rng, coarse, 0.22)
     height = sheet.enlarged(drape)
-    height += 0.004 * step(0.014 - sheet.inside, 0.006)
+    height += 0.004 * smoothstep(0.014 - sheet.inside, 0.006)
     fabric = weave(rng, sheet, 0.03) + sheet.enlarged(0.02 * noise(rng, sheet.coarse, 0.12))
     return Relief(height, fabric, [], {"hang": hang, "folds": per_unit})

@@ -47,7 +47,7 @@ def window_about(points: np.ndarray, margin: float, shape: tuple[int, int]) -> W
     return window
 
 
-def carry(layer: np.ndarray, to_layer: Callable[[np.ndarray], np.ndarray], window: Window) -> np.ndarray:
+def warp(layer: np.ndarray, to_layer: Callable[[np.ndarray], np.ndarray], window: Window) -> np.ndarray:
     """Warps a layer into a window of an image, averaging over the area of each pixel.
 
     Args:

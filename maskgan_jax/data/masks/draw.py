@@ -14,7 +14,7 @@ from maskgan_jax.data.masks import camera, compositing, geometry
 from maskgan_jax.data.masks.catalogue import MASKS, Colours, Mask
 from maskgan_jax.data.masks.compositing import SUPERSAMPLING, to_linear
 from maskgan_jax.data.masks.fit import Fit, choose, fit_mask
-from maskgan_jax.data.masks.light import Light, exposed, light_of, shade, shadow
+from maskgan_jax.data.masks.light import Light, compress_highlights, light_of, shade, shadow
 from maskgan_jax.data.masks.patterns import PATTERNS
 from maskgan_jax.data.masks.sheet import make_sheet
 from maskgan_jax.data.masks.straps import draw_straps, skin_map
@@ -114,14 +114,14 @@ def _worn_layer(
     pattern = choose(rng, patterns) if mask.has_patterns else "plain"
     relief = mask.make(sheet, rng, fit.looseness)
     albedo, print_details = PATTERNS[pattern](sheet, rng, srgb)
-    albedo = light.shine(albedo)
+    albedo = light.reflected(albedo)
     for coverage, paint in relief.parts:
-        albedo = albedo + coverage[..., None] * (light.shine(paint) - albedo)
+        albedo = albedo + coverage[..., None] * (light.reflected(paint) - albedo)
     diffuse, sheen = shade(relief.height, light, pixels, mask.sheen * (0.1 + float(np.mean(albedo))))
     diffuse *= relief.fabric
-    channels = [exposed(diffuse * albedo[..., k] + sheen * light.colour[k]) * sheet.alpha for k in range(3)]
+    channels = [compress_highlights(diffuse * albedo[..., k] + sheen * light.colour[k]) * sheet.alpha for k in range(3)]
     layer = cv2.merge([*channels, sheet.alpha])
-    layer = compositing.carry(layer, lambda points: sheet.to_pixels(fit.worn.to_frame(points)), fit.window)
+    layer = compositing.warp(layer, lambda points: sheet.to_pixels(fit.worn.to_frame(points)), fit.window)
     details = {"colour": colour, "srgb": [round(float(value), 1) for value in srgb], "pattern": pattern}
     if mask.straps:
         details["straps"], strap_srgb = _draw_colour(rng, mask.strap_colours)
@@ -150,7 +150,7 @@ def _template_layer(template: Template, face: np.ndarray, landmarks: np.ndarray,
         points = (points + 0.5) * size / layer.shape[1::-1] - 0.5
         layer = cv2.resize(layer, size.tolist(), interpolation=cv2.INTER_AREA)
     flat = geometry.Homography(geometry.SIX_MEAN, points)
-    layer = compositing.carry(layer, lambda places: flat.to_image(fit.worn.to_frame(places)), fit.window)
+    layer = compositing.warp(layer, lambda places: flat.to_image(fit.worn.to_frame(places)), fit.window)
     return layer, {"template": template.name, "brightness": factor}
 
 

@@ -134,12 +134,12 @@ class Worn:
         return np.array([[cos, -sin], [sin, cos]])
 
 
-def keeps_orientation(carry: Callable[[np.ndarray], np.ndarray], points: np.ndarray) -> bool:
-    """Whether `carry` maps the rectangle around `points`, `[N, 2]`, without folding it or turning it over."""
+def keeps_orientation(transform: Callable[[np.ndarray], np.ndarray], points: np.ndarray) -> bool:
+    """Whether `transform` maps the rectangle around `points`, `[N, 2]`, without folding it or turning it over."""
     low, high = points.min(axis=0), points.max(axis=0)
     grid = np.stack(np.meshgrid(*np.linspace(low, high, 12).T), axis=-1)
-    carried = carry(grid.reshape(-1, 2)).reshape(grid.shape)
-    across, down = np.diff(carried, axis=1)[:-1], np.diff(carried, axis=0)[:, :-1]
+    moved = transform(grid.reshape(-1, 2)).reshape(grid.shape)
+    across, down = np.diff(moved, axis=1)[:-1], np.diff(moved, axis=0)[:, :-1]
     return bool((across[..., 0] * down[..., 1] > across[..., 1] * down[..., 0]).all())
 
 

@@ -34,7 +34,7 @@ class Light:
     saturation: float
     skin: np.ndarray
 
-    def shine(self, albedo: np.ndarray) -> np.ndarray:
+    def reflected(self, albedo: np.ndarray) -> np.ndarray:
         """Linear light that a surface of this linear reflectance `[..., 3]`, facing the camera, reflects."""
         if self.saturation < 1:
             grey = (albedo @ LUMINANCE)[..., None]
@@ -42,7 +42,7 @@ class Light:
         return albedo * self.colour
 
 
-def exposed(linear: np.ndarray) -> np.ndarray:
+def compress_highlights(linear: np.ndarray) -> np.ndarray:
     """Linear light as a camera renders it: highlights are compressed, and lose colour, instead of being clipped."""
     over = np.maximum(linear - SHOULDER, 0)
     return linear - over**2 / (1 - SHOULDER + over)

@@ -11,7 +11,7 @@ import numpy as np
 
 from maskgan_jax.data.masks.compositing import to_linear, to_srgb
 from maskgan_jax.data.masks.light import LUMINANCE
-from maskgan_jax.data.masks.sheet import Sheet, noise, step
+from maskgan_jax.data.masks.sheet import Sheet, noise, smoothstep
 
 
 def _plain(sheet: Sheet, rng: np.random.Generator, srgb: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
@@ -39,7 +39,7 @@ def _dots(sheet: Sheet, rng: np.random.Generator, srgb: np.ndarray) -> tuple[np.
     # Two square lattices, one in the gaps of the other.
     first = (u - np.rint(u)) ** 2 + (v - np.rint(v)) ** 2
     second = (u - np.floor(u) - 0.5) ** 2 + (v - np.floor(v) - 0.5) ** 2
-    dots = step(radius - np.sqrt(np.minimum(first, second)), 2 * per_unit / sheet.pixels)
+    dots = smoothstep(radius - np.sqrt(np.minimum(first, second)), 2 * per_unit / sheet.pixels)
     return _mixed(srgb, _partner(rng, srgb), dots), {"dots": per_unit, "radius": radius}
 
 
@@ -75,7 +75,7 @@ def _camouflage(sheet: Sheet, rng: np.random.Generator, srgb: np.ndarray) -> tup
     layer = to_linear(srgb)
     for shade in (0.6, 1.5, 0.3):
         tone = to_linear(np.clip(srgb * shade + rng.normal(0, 8, 3), 8, 235).astype(np.float32))
-        blots = step(noise(rng, sheet, size) + 0.4 * noise(rng, sheet, size / 3) - 0.35, 0.15)
+        blots = smoothstep(noise(rng, sheet, size) + 0.4 * noise(rng, sheet, size / 3) - 0.35, 0.15)
         layer = layer + blots[..., None] * (tone - layer)
     return layer, {"blots": size}
 
@@ -103,7 +103,7 @@ def _draped(sheet: Sheet, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
 def _bars(x: np.ndarray, width: float, pixel: float) -> np.ndarray:
     """1 on a fraction `width` of each period of length 1, anti-aliased over a `pixel`."""
     offset = np.abs(x - np.rint(x))
-    return step(np.float32(width / 2) - offset, 2 * pixel)
+    return smoothstep(np.float32(width / 2) - offset, 2 * pixel)
 
 
 def _partner(rng: np.random.Generator, srgb: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from maskgan_jax.data.masks.sheet import Relief, Sheet, band, creases, noise, pulled, ridge, step, weave
+from maskgan_jax.data.masks.sheet import Relief, Sheet, band, creases, noise, pulled, ridge, smoothstep, weave
 
 N95_OUTLINE = ((0.0, 0.055), (0.055, 0.07), (0.125, 0.145), (0.215, 0.215), (0.31, 0.28), (0.365, 0.375), (0.38, 0.48)) + (
     (0.362, 0.59), (0.312, 0.695), (0.22, 0.785), (0.11, 0.845), (0.0, 0.862))  # fmt: skip
@@ -21,8 +21,8 @@ def n95(sheet: Sheet, rng: np.random.Generator, looseness: float) -> Relief:
     rim = float(rng.uniform(0.02, 0.032))
     cup = np.sqrt(np.maximum(1 - (x / 0.4) ** 2 - ((y - 0.46) / 0.42) ** 2, 0))
     # Flatter at the rim than a hemisphere.
-    height = bulge * cup * np.sqrt(cup) + 0.05 * ridge(side, 0.05 + 0.1 * float(rng.random())) * step(0.3 - y, 0.3)
-    height += 0.005 * step(rim - sheet.inside, 0.008) - 0.004 * ridge(sheet.inside - rim - 0.006, 0.006)
+    height = bulge * cup * np.sqrt(cup) + 0.05 * ridge(side, 0.05 + 0.1 * float(rng.random())) * smoothstep(0.3 - y, 0.3)
+    height += 0.005 * smoothstep(rim - sheet.inside, 0.008) - 0.004 * ridge(sheet.inside - rim - 0.006, 0.006)
     panels = bool(rng.random() < 0.3)
     ribs = 0 if panels else int(rng.integers(0, 4))
     if panels:
@@ -31,13 +31,13 @@ def n95(sheet: Sheet, rng: np.random.Generator, looseness: float) -> Relief:
             height += 0.012 * ridge(y - seam, 0.03) - 0.006 * ridge(y - seam, 0.005)
     for k in range(ribs):
         line = y - 0.36 - 0.12 * k - 0.5 * (0.1 * k - 0.1) * side
-        height += 0.005 * ridge(line, 0.016) * step(0.29 - side, 0.04)
+        height += 0.005 * ridge(line, 0.016) * smoothstep(0.29 - side, 0.04)
     height += sheet.enlarged((0.003 + 0.003 * looseness) * creases(rng, sheet.coarse, 0.13))
     clipped = bool(rng.random() < 0.7)
     parts = []
     if clipped:
         width = float(rng.uniform(0.1, 0.14))
-        clip = step(width - side, 0.01) * step(0.012 - np.abs(y - 0.115 - 1.3 * x**2), 0.005)
+        clip = smoothstep(width - side, 0.01) * smoothstep(0.012 - np.abs(y - 0.115 - 1.3 * x**2), 0.005)
         height += 0.006 * clip
         parts.append((clip, METAL))
     details = {"bulge": bulge, "rim": rim, "ribs": ribs, "panels": panels, "clip": clipped}
@@ -61,12 +61,12 @@ def kn95(sheet: Sheet, rng: np.random.Generator, looseness: float) -> Relief:
     height -= 0.003 * ridge(side - 0.014, 0.004) * (0.5 + 0.5 * np.cos(np.float32(2 * np.pi * 62) * y))
     # A weld runs slanting from the nose to each ear loop.
     slant = float(rng.uniform(0.25, 0.5))
-    weld = ridge(y - 0.17 - slant * side, 0.005) * step(side - 0.12, 0.01)
+    weld = ridge(y - 0.17 - slant * side, 0.005) * smoothstep(side - 0.12, 0.01)
     height -= 0.003 * weld * (0.5 + 0.5 * np.cos(np.float32(2 * np.pi * 62) * x))
     parts: list[tuple[np.ndarray, np.ndarray]] = []
     clipped = bool(rng.random() < 0.25)
     if clipped:
-        clip = step(0.11 - side, 0.01) * step(0.011 - np.abs(y - 0.1 - 1.1 * side), 0.005)
+        clip = smoothstep(0.11 - side, 0.01) * smoothstep(0.011 - np.abs(y - 0.1 - 1.1 * side), 0.005)
         height += 0.005 * clip
         parts.append((clip, METAL))
     details = {"crease": crease, "weld_slant": slant, "clip": clipped}
@@ -86,11 +86,11 @@ def put_valve(
     radius = float(rng.uniform(0.06, 0.085))
     dx, dy = sheet.x - at[0], sheet.y - at[1]
     distance = np.sqrt(dx**2 + dy**2)
-    disc = step(radius - distance, 0.008)
+    disc = smoothstep(radius - distance, 0.008)
     # Hard plastic hides the fabric's relief.
     column, row = np.rint(sheet.to_pixels(np.array(at))).astype(int)
     height += disc * (0.02 + height[row, column] - height)
-    slots = step(np.cos(np.arctan2(dy, dx) * 10), 0.6) * band(distance, 0.45 * radius, 0.75 * radius, 0.01)
+    slots = smoothstep(np.cos(np.arctan2(dy, dx) * 10), 0.6) * band(distance, 0.45 * radius, 0.75 * radius, 0.01)
     height -= 0.006 * slots + 0.004 * ridge(distance - 0.85 * radius, 0.006)
     grey = float(rng.choice((0.8, 0.8, 0.4, 0.04)))
     parts.append((disc, np.full(3, grey, np.float32)))

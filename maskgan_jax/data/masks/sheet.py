@@ -121,7 +121,7 @@ def _grid(left: float, top: float, rows: int, columns: int, pixels: float) -> Gr
     return Grid(*arrays, pixels)
 
 
-def step(x: np.ndarray, width: float) -> np.ndarray:
+def smoothstep(x: np.ndarray, width: float) -> np.ndarray:
     """Rises smoothly from 0 to 1 within `width` about x = 0."""
     t = np.clip(x / width + 0.5, 0, 1)
     return t * t * (3 - 2 * t)
@@ -135,13 +135,13 @@ def ridge(x: np.ndarray, width: float) -> np.ndarray:
 
 def band(x: np.ndarray, low: float, high: float, edge: float) -> np.ndarray:
     """1 between `low` and `high`, 0 beyond, with soft edges."""
-    return step(x - low, edge) * step(high - x, edge)
+    return smoothstep(x - low, edge) * smoothstep(high - x, edge)
 
 
 def fold(x: np.ndarray, length: float, edge: np.ndarray | float) -> np.ndarray:
     """A pleat seen from the side: rises over `length` up to x = 0 and drops within `edge` after it."""
     rise = np.clip(1 + x / length, 0, 1)
-    return rise * rise * step(-x, edge)
+    return rise * rise * smoothstep(-x, edge)
 
 
 def noise(rng: np.random.Generator, grid: Grid, size: float) -> np.ndarray:

@@ -54,7 +54,7 @@ def draw_straps(
             cv2.polylines(core, [points], False, 255, max(1, round(wide * 0.45)), cv2.LINE_AA, shift=4)
     alpha = band.astype(np.float32) / 255
     # A rounded band: its middle faces the light, its edges turn away.
-    lit = light.shine(colour)
+    lit = light.reflected(colour)
     tone = alpha * np.float32(0.72) + cv2.min(core, band) * np.float32(0.28 / 255)
     layer = cv2.merge([*(tone * part for part in lit), alpha])
     return layer, {"strap_thickness": thickness, "strap_sag": sag.tolist()}

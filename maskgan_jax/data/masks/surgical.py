@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from maskgan_jax.data.masks.sheet import Relief, Sheet, band, creases, fold, noise, pulled, ridge, step, stitches, weave
+from maskgan_jax.data.masks.sheet import Relief, Sheet, band, creases, fold, noise, pulled, ridge, smoothstep, stitches, weave
 
 # One pressed onto the nose and drawn tight under the chin; one that stands off, straight above and square below.
 OUTLINES = (
@@ -41,11 +41,11 @@ def surgical(sheet: Sheet, rng: np.random.Generator, looseness: float) -> Relief
         height += sheet.enlarged(drop) * fold(y - sheet.enlarged(line), 0.11, 0.005 + 0.012 * opened)
         pleats.append(round(at_centre, 4))
     hem = float(rng.uniform(0.022, 0.032))
-    height += 0.004 * step(hem - sheet.inside, 0.006) - 0.003 * stitches(sheet, hem, 55)
+    height += 0.004 * smoothstep(hem - sheet.inside, 0.006) - 0.003 * stitches(sheet, hem, 55)
     wire = float(rng.uniform(0.11, 0.17))
     # Along the middle of the top hem, pressed onto the nose.
-    height += 0.005 * step(wire - side, 0.02) * band(sheet.inside, 0.008, hem - 0.002, 0.006) * step(0.25 - y, 0.01)
+    height += 0.005 * smoothstep(wire - side, 0.02) * band(sheet.inside, 0.008, hem - 0.002, 0.006) * smoothstep(0.25 - y, 0.01)
     # The hems are of more layers than the sheet between them.
-    fabric = weave(rng, sheet, 0.012) - 0.05 * step(hem - sheet.inside, 0.004)
+    fabric = weave(rng, sheet, 0.012) - 0.05 * smoothstep(hem - sheet.inside, 0.004)
     fabric += sheet.enlarged(0.012 * noise(rng, coarse, 0.1))
     return Relief(height, fabric, [], {"pleat_depth": depth, "pleats": pleats, "nose_wire": wire, "hem": hem})

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from maskgan_jax.data.painting import Brush, Lamp, compose, cover, coverage, draw_lamp, inflate, spline
+from maskgan_jax.data.painting import Brush, Lamp, compose, coverage, coverage_in_window, draw_lamp, inflate, spline
 from maskgan_jax.data.points import CONTOUR, LEFT_EYE, MOUTH_CORNERS, RIGHT_EYE
 from maskgan_jax.data.rendered.head_model import EXPRESSIONS, Person, Projection, draw_person, express, rotation
 from maskgan_jax.data.window import Window
@@ -150,11 +150,11 @@ def _paint_body(image: np.ndarray, projection: Projection, person: Person, lamp:
     collar = np.array([(-0.6 * neck, 150 + 0.7 * depth, -35), (0, 150 + depth, -30), (0.6 * neck, 150 + 0.7 * depth, -35)])
     mirrored = np.array([-1, 1, 1])
     outline = spline(projection.project(np.concatenate([column, column[::-1] * mirrored])))
-    alpha = cover(outline, size)
+    alpha = coverage(outline, size)
     relief = inflate(alpha, 45 * mm)
     compose(image, alpha, np.float32(person.skin * 0.86), relief, lamp, gloss=0.04, shadow=2 * mm)
     cloth = np.concatenate([shoulders, shoulders[::-1] * mirrored, collar])
-    alpha = cover(spline(projection.project(cloth)), size)
+    alpha = coverage(spline(projection.project(cloth)), size)
     folds = cv2.resize(rng.normal(0, 3 * mm, (5, 9)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
     colour = np.float32(np.clip(rng.uniform(0.1, 0.8) + rng.normal(0, 0.1, 3), 0.03, 0.95))
     compose(image, alpha, colour, inflate(alpha, 40 * mm) + folds, lamp, gloss=0.0, shadow=3 * mm)
@@ -177,14 +177,14 @@ def _paint_head(
     for side in (-1, 1):
         ear = np.array([(68, -4, -75), (79, -10, -84), (85, 0, -90), (82, 20, -86), (76, 38, -80), (68, 38, -75)])
         ear = ear * (side, 1, 1)
-        alpha = cover(spline(projection.project(ear)), size)
+        alpha = coverage(spline(projection.project(ear)), size)
         albedo = np.tile(np.float32(skin * (1, 0.93, 0.92)), (size, size, 1))
         hollow = ear.mean(0) + (ear - ear.mean(0)) * (0.45, 0.55, 1)
         Brush(albedo, projection).shape(hollow, skin * 0.72, 1.5)
         compose(image, alpha, albedo, inflate(alpha, 8 * mm), lamp, gloss=0.03, shadow=2 * mm)
 
     outline = cv2.convexHull(np.float32(projection.project(np.concatenate([points[CONTOUR], _skull(0)]))))[:, 0]
-    alpha = cover(spline(outline, steps=4), size)
+    alpha = coverage(spline(outline, steps=4), size)
     brush = Brush(np.tile(skin, (size, size, 1)), projection)
     _paint_skin(brush, person, points)
     for eye in (points[LEFT_EYE], points[RIGHT_EYE]):
@@ -275,7 +275,7 @@ def _paint_skin(brush: Brush, person: Person, points: np.ndarray) -> None:
         above += [(0, 0, 0), (12, -3, 0), (0, 5, 0), (0, 5, 0), (0, 5, 0), (-12, -3, 0), (0, 0, 0)]
         outline = spline(brush.projection.project(np.concatenate([below, above])))
         grain = np.clip(rng.normal(0.85, 0.3, (size, size)), 0, 1).astype(np.float32)
-        alpha = person.beard * grain * cover(outline, size, 3 * brush.projection.scale)
+        alpha = person.beard * grain * coverage(outline, size, 3 * brush.projection.scale)
         brush.canvas[...] += alpha[..., None] * (np.float32(person.hair * 0.85) - brush.canvas)
 
 
@@ -299,7 +299,7 @@ def _paint_eye(brush: Brush, person: Person, points: np.ndarray) -> None:
 def _uncover(brush: Brush, below: Brush, points: np.ndarray) -> None:
     """Opens a hole in the skin, the closed curve through `points` `[N, 3]`, that shows what is painted below."""
     outline = spline(brush.projection.project(points))
-    window, hole = coverage(outline, len(brush.canvas), 0.4 * brush.projection.scale)
+    window, hole = coverage_in_window(outline, len(brush.canvas), 0.4 * brush.projection.scale)
     skin = brush.canvas[window.slices]
     skin += hole[..., None] * (below.canvas[window.slices] - skin)
 
@@ -356,8 +356,8 @@ def _paint_hair(image: np.ndarray, projection: Projection, person: Person, lamp:
         beside = [(68, 2, -50), (71, 10, -60), (78, -4, -80), (100, -14, -90), (130, 60, -90), (130, 200, -90)]
     right = np.array([(0.45 * temple, line + 3, -6), (0.85 * temple, line + 16, -24), (temple, -22, -38), *beside])
     hairline = np.concatenate([[(0.4 * parting, line, 0)], right, right[::-1] * (-1, 1, 1)])
-    opening = cover(spline(project(hairline)), size, (2.0 if style.curls else 1.2) * mm)
-    alpha = cover(outline, size, 0.8 * mm) * (1 - opening)
+    opening = coverage(spline(project(hairline)), size, (2.0 if style.curls else 1.2) * mm)
+    alpha = coverage(outline, size, 0.8 * mm) * (1 - opening)
 
     # Strands run from the parting outwards: noise that is long in radius and short in angle.
     if style.curls:

@@ -48,20 +48,20 @@ def saved_with_more(picture, form, **parameters):
     return saved(picture, form, save_all=True, append_images=[Image.fromarray(255 - picture)], **parameters)
 
 
-def png(width, height, depth, color, rows):
+def png(width, height, depth, colour, rows):
     """A PNG file by hand: of 16 bits, or with too few rows for the size it says it has."""
 
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-def deep_png(picture, color):
+def deep_png(picture, colour):
     """A PNG file with 16 bits a channel."""
     rows = (picture.astype(">u2") * 257).reshape(len(picture), -1).view(np.uint8)
-    return png(picture.shape[1], len(picture), 16, color, np.pad(rows, ((0, 0), (1, 0))).tobytes())
+    return png(picture.shape[1], len(picture), 16, colour, np.pad(rows, ((0, 0), (1, 0))).tobytes())
 
 
 def with_exif(orientation):

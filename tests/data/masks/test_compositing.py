@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from maskgan_jax.data.masks.compositing import carry, to_linear, to_srgb, window_about
+from maskgan_jax.data.masks.compositing import to_linear, to_srgb, warp, window_about
 from maskgan_jax.data.window import Window
 from maskgan_jax.errors import UserError
 
@@ -17,7 +17,7 @@ def linear_to_srgb(value):
 
 
 def averaged(layer, to_layer, window):
-    """`carry` by brute force: the mean of the layer at 8 x 8 points of each pixel, each of them carried by itself."""
+    """`warp` by brute force: the mean of the layer at 8 x 8 points of each pixel, each of them warped by itself."""
     height, width = window.shape
     y, x = np.mgrid[: height * 8, : width * 8] / 8 - 7 / 16
     places = to_layer(np.stack([x + window.x, y + window.y], axis=-1).reshape(-1, 2))
@@ -61,19 +61,19 @@ def test_a_rectangle_is_carried_where_it_belongs():
     def to_layer(points):
         return (points - (9.75, 4.75)) * 2
 
-    carried = carry(np.ones((40, 60, 4), np.float32), to_layer, Window(0, 0, 64, 48))
+    warped = warp(np.ones((40, 60, 4), np.float32), to_layer, Window(0, 0, 64, 48))
     expected = np.zeros((48, 64, 4))
     expected[5:25, 10:40] = 1
-    np.testing.assert_allclose(carried, expected, atol=1e-6)
+    np.testing.assert_allclose(warped, expected, atol=1e-6)
 
 
 def test_the_edge_is_averaged():
     # A quarter of a pixel further: the first column is three quarters covered, the one beyond the last a quarter.
     layer = np.zeros((44, 64, 4), np.float32)
     layer[2:-2, 2:-2] = 1
-    carried = carry(layer, lambda points: (points - (10, 4.75)) * 2 + 2, Window(3, 2, 58, 38))[..., 3]
-    np.testing.assert_allclose(carried[13, [6, 7, 8, 36, 37, 38]], [0, 0.75, 1, 1, 0.25, 0], atol=1e-6)
-    np.testing.assert_allclose(carried.sum(), 600, rtol=1e-5)
+    warped = warp(layer, lambda points: (points - (10, 4.75)) * 2 + 2, Window(3, 2, 58, 38))[..., 3]
+    np.testing.assert_allclose(warped[13, [6, 7, 8, 36, 37, 38]], [0, 0.75, 1, 1, 0.25, 0], atol=1e-6)
+    np.testing.assert_allclose(warped.sum(), 600, rtol=1e-5)
 
 
 def test_a_window_is_part_of_the_whole():
@@ -82,13 +82,13 @@ def test_a_window_is_part_of_the_whole():
     def to_layer(points):
         return points @ np.array([(1.9, 0.5), (-0.5, 1.9)]) + (5, 2)
 
-    whole = carry(layer, to_layer, Window(0, 0, 50, 50))
-    np.testing.assert_allclose(carry(layer, to_layer, Window(7, 11, 31, 18)), whole[11:29, 7:38], atol=1e-4)
+    whole = warp(layer, to_layer, Window(0, 0, 50, 50))
+    np.testing.assert_allclose(warp(layer, to_layer, Window(7, 11, 31, 18)), whole[11:29, 7:38], atol=1e-4)
 
 
 @pytest.mark.parametrize("bend", [0.0, 2e-3])
 @pytest.mark.parametrize("kind", ["smooth", "disc"])
-def test_carrying_against_brute_force(bend, kind):
+def test_warping_against_brute_force(bend, kind):
     y, x = np.mgrid[:160, :180].astype(np.float32)
     if kind == "smooth":
         layer = np.stack([np.sin(x * np.pi / 179) * np.sin(y * np.pi / 159) * np.sin(x / (5 + k)) for k in range(4)], axis=-1)
@@ -100,6 +100,6 @@ def test_carrying_against_brute_force(bend, kind):
         return turned + bend * (points[:, ::-1] - 35) ** 2
 
     window = Window(5, 3, 71, 65)
-    error = np.abs(carry(layer, to_layer, window) - averaged(layer, to_layer, window))
+    error = np.abs(warp(layer, to_layer, window) - averaged(layer, to_layer, window))
     # The edge of the disc lies in one pixel or so; half a pixel off it would be wrong by 0.5 there.
     assert error.max() < {"smooth": 0.02, "disc": 0.2}[kind] and error.mean() < 0.003

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from maskgan_jax.data.masks.light import Light, exposed, light_of, shade, shadow, skin_patches
+from maskgan_jax.data.masks.light import Light, compress_highlights, light_of, shade, shadow, skin_patches
 
 
 def lambert(light, normal):
@@ -67,7 +67,7 @@ def test_a_grey_picture_has_grey_light(paint, head):
 
 def test_exposure_keeps_the_shadows_and_compresses_the_highlights():
     linear = np.linspace(0, 30, 30001).astype(np.float32)
-    seen = exposed(linear)
+    seen = compress_highlights(linear)
     np.testing.assert_allclose(seen[linear < 0.5], linear[linear < 0.5])
     # Never darker for more light, never white, and without a kink.
     assert (np.diff(seen) >= -1e-5).all() and seen.max() <= 1
@@ -78,12 +78,12 @@ def test_shine_without_colour_is_grey():
     light = Light(np.ones(3, np.float32), np.array((0, 0, 1.0)), 0.4, 0.0, np.ones(3, np.float32))
     albedo = np.random.default_rng(0).random((5, 6, 3)).astype(np.float32)
     luminance = albedo @ (0.2126, 0.7152, 0.0722)
-    np.testing.assert_allclose(light.shine(albedo), np.repeat(luminance[..., None], 3, axis=-1), atol=1e-6)
+    np.testing.assert_allclose(light.reflected(albedo), np.repeat(luminance[..., None], 3, axis=-1), atol=1e-6)
 
 
 def test_shine_is_the_product_in_full_colour():
     light = Light(np.float32([0.9, 0.8, 0.7]), np.array((0, 0, 1.0)), 0.4, 1.0, np.ones(3, np.float32))
-    np.testing.assert_allclose(light.shine(np.float32([0.5, 0.5, 0.1])), (0.45, 0.4, 0.07), rtol=1e-6)
+    np.testing.assert_allclose(light.reflected(np.float32([0.5, 0.5, 0.1])), (0.45, 0.4, 0.07), rtol=1e-6)
 
 
 @pytest.mark.parametrize("slope", [(0.0, 0.0), (0.7, 0.0), (-0.7, 0.0), (0.0, 0.7), (-1.5, -0.5), (-4.0, 3.0)])

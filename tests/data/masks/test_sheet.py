@@ -103,8 +103,8 @@ def test_a_nose_and_cheeks(sheet):
 
 
 def test_step():
-    np.testing.assert_allclose(sheets.step(np.array([-9, -0.1, 0, 0.1, 9]), 0.2), [0, 0, 0.5, 1, 1], atol=1e-12)
-    rise = sheets.step(np.linspace(-0.2, 0.2, 101), 0.2)
+    np.testing.assert_allclose(sheets.smoothstep(np.array([-9, -0.1, 0, 0.1, 9]), 0.2), [0, 0, 0.5, 1, 1], atol=1e-12)
+    rise = sheets.smoothstep(np.linspace(-0.2, 0.2, 101), 0.2)
     assert (np.diff(rise) >= 0).all()
 
 
