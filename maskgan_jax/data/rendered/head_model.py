@@ -6,6 +6,7 @@ Coordinates are in mm: x to the right of the image, y down, z towards the viewer
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -63,10 +64,39 @@ class Person:
     texture: int  # seed of hair and skin texture
 
 
+class _Traits(NamedTuple):
+    masculinity: float  # as for `Person`
+    age: float  # as for `Person`
+    tone: float  # of the skin, by its place in _SKIN_TONES
+
+
 def draw_person(rng: np.random.Generator) -> Person:
     """A random person. Traits are correlated, so that what a mask leaves visible says something about what it hides."""
     masculinity, age = rng.beta(0.6, 0.6), rng.beta(1.2, 1.8)
-    tone = rng.uniform(0, len(_SKIN_TONES) - 1)
+    traits = _Traits(masculinity, age, rng.uniform(0, len(_SKIN_TONES) - 1))
+    # The same numbers give the same person as long as they are drawn in this order.
+    skin, lips, hair, eyes = _draw_colours(rng, traits)
+    landmarks = _draw_landmarks(rng, traits)
+    manly = ["short", "short", "receding", "cropped curls", "short"]
+    womanly = ["bob", "fringe", "long", "curls", "tied back", "long"]
+    return Person(
+        landmarks=landmarks,
+        age=age,
+        masculinity=masculinity,
+        skin=skin,
+        lips=lips,
+        hair=hair,
+        eyes=eyes,
+        hair_style=str(rng.choice(manly if masculinity > 0.5 else womanly)),
+        beard=rng.uniform(0.1, 1) if masculinity > 0.6 and rng.random() < 0.45 else 0.0,
+        nose=rng.normal(1, 0.12),
+        texture=int(rng.integers(2**31)),
+    )
+
+
+def _draw_colours(rng: np.random.Generator, traits: _Traits) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The colours of skin, lips, hair and eyes."""
+    masculinity, age, tone = traits
     skin = np.array([np.interp(tone, range(len(_SKIN_TONES)), channel) for channel in _SKIN_TONES.T]) / 255
     skin = np.clip(skin * (1 + rng.normal(0, 0.02, 3)), 0, 0.98)
     # The darker the skin, the darker hair and eyes; the old are grey.
@@ -79,13 +109,22 @@ def draw_person(rng: np.random.Generator) -> Person:
     if masculinity < 0.5:
         lipstick = np.array([0.72, 0.2, 0.26]) + rng.normal(0, 0.05, 3)
         lips += rng.uniform(0, 0.6) * (lipstick - lips)
-    manly = ["short", "short", "receding", "cropped curls", "short"]
-    womanly = ["bob", "fringe", "long", "curls", "tied back", "long"]
+    return skin, np.clip(lips, 0, 1), hair, eyes
 
+
+def _average_landmarks() -> np.ndarray:
+    """`LEFT_HALF` and its mirror image, `[68, 3]`."""
     points = np.zeros((68, 3))
     for i, point in LEFT_HALF.items():
         points[i] = point
         points[MIRRORED[i]] = np.multiply(point, (-1, 1, 1))
+    return points
+
+
+def _draw_landmarks(rng: np.random.Generator, traits: _Traits) -> np.ndarray:
+    """The landmarks `[68, 3]` of a neutral face, in mm."""
+    masculinity, age, tone = traits
+    points = _average_landmarks()
     x, y = points[:, 0], points[:, 1]
     side = np.sign(x)
     # Jaw and chin: the whole width, the corners of the jaw, and the length below the nose.
@@ -112,20 +151,7 @@ def draw_person(rng: np.random.Generator) -> Person:
     meeting = y[48]
     fullness = rng.normal(1.0, 0.1) + 0.05 * (tone - 2) + 0.2 * (0.5 - masculinity) - 0.15 * age
     y[48:60] = meeting + (y[48:60] - meeting) * fullness
-    points += rng.normal(0, 0.35, points.shape)
-    return Person(
-        landmarks=points,
-        age=age,
-        masculinity=masculinity,
-        skin=skin,
-        lips=np.clip(lips, 0, 1),
-        hair=hair,
-        eyes=eyes,
-        hair_style=str(rng.choice(manly if masculinity > 0.5 else womanly)),
-        beard=rng.uniform(0.1, 1) if masculinity > 0.6 and rng.random() < 0.45 else 0.0,
-        nose=rng.normal(1, 0.12),
-        texture=int(rng.integers(2**31)),
-    )
+    return points + rng.normal(0, 0.35, points.shape)
 
 
 def express(landmarks: np.ndarray, expression: str, rng: np.random.Generator) -> np.ndarray:
