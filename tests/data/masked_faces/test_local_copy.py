@@ -1,5 +1,6 @@
 import contextlib
 import filecmp
+import threading
 from types import SimpleNamespace
 
 import fsspec
@@ -10,6 +11,7 @@ from maskgan_jax.data.masked_faces import local_copy
 from maskgan_jax.data.masked_faces.local_copy import readable_folder
 from maskgan_jax.data.masked_faces.reader import config_of, digest_of, load_split, zoom_of
 from maskgan_jax.errors import UserError
+from maskgan_jax.runtime.lock import locked
 
 TRAIN = "masked_faces-train.array_record-00000-of-00001"
 
@@ -56,6 +58,22 @@ def test_a_copy_is_made_once(data_dir, data_in_bucket, copied, tmp_path, capfd):
     copied.clear()
     local_copy._copied.cache_clear()
     assert readable_folder(f"{data_in_bucket}/") == folder and not copied
+
+
+def test_a_copy_that_another_process_makes_is_waited_for(data_in_bucket, copied):
+    copied, _ = copied
+    folder = readable_folder(data_in_bucket)
+    elsewhere = folder.rename(folder.with_suffix(".elsewhere"))
+    local_copy._copied.cache_clear()
+    copied.clear()
+    with locked(folder.with_suffix(".lock")):
+        thread = threading.Thread(target=readable_folder, args=[data_in_bucket])
+        thread.start()
+        thread.join(1)
+        assert thread.is_alive()
+        elsewhere.rename(folder)
+    thread.join()
+    assert not copied
 
 
 def test_a_data_set_that_has_changed_is_copied_again(data_in_bucket):
