@@ -104,7 +104,7 @@ def build_data_set(
         tally = write_records(work / "built", splits, lists, config)
         _report(tally.left_out.values(), sum(map(len, splits.values())))
         skipped += tally.left_out.values()
-        card = _count(splits, tally, skipped, unused, config)
+        card = _card(splits, tally, skipped, unused, config)
         shown = [lists.read_face(splits[split][number].place) for split, number in tally.examples(splits)]
         _write_beside(Path(temporary), card, config, skipped + unused, shown)
         for name in BESIDE:
@@ -145,7 +145,7 @@ def _divide_photos(
     return splits, skipped, unused
 
 
-def _count(
+def _card(
     splits: Mapping[str, Sequence[Usable]],
     tally: Tally,
     skipped: Sequence[Skipped],
