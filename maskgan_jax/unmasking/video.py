@@ -109,8 +109,8 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
             counts["frames_unmasked"] += any(face.redrawn for face in faces)
             counts["frames_with_faces_left_out"] += any(face.left_out for face in faces)
             counts["most_faces"] = max(counts["most_faces"], len(faces))
-            images = [result, np.concatenate([frame, result], axis=1)]
-            for target, drawn in zip(targets, images, strict=False):
+            images = [result, np.concatenate([frame, result], axis=1)] if outputs.side_by_side else [result]
+            for target, drawn in zip(targets, images, strict=True):
                 target.write(drawn, item.pts, item.time_base, item)
             bar.update()
         if not counts["frames"]:

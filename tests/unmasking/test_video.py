@@ -69,6 +69,21 @@ def test_side_by_side(clip, unmasker, tmp_path):
     assert LABEL not in metadata.values()
 
 
+@pytest.mark.parametrize("side_by_side", [False, True])
+def test_before_and_after_are_joined_only_if_asked_for(side_by_side, clip, unmasker, tmp_path, monkeypatch):
+    write_video(tmp_path / "clip.mp4", clip[:3])
+    join, joined = np.concatenate, []
+
+    def concatenate(arrays, *arguments, **options):
+        result = join(arrays, *arguments, **options)
+        joined.append(result.shape)
+        return result
+
+    monkeypatch.setattr(np, "concatenate", concatenate)
+    unmasked(tmp_path / "clip.mp4", unmasker, tmp_path / "out", side_by_side=side_by_side)
+    assert joined.count((240, 640, 3)) == 3 * side_by_side
+
+
 def test_side_by_side_where_sound_comes_first(clip, unmasker, tmp_path):
     path = tmp_path / "clip.mp4"
     write_video(path, clip, sound_first=True)
