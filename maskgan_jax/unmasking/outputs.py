@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
-import glob
+import functools
 import os
 import re
 import tempfile
@@ -190,12 +191,18 @@ class Outputs:
                 yield self._extra(result, folder, "" if job.is_video else ".*.png" if folder == "crops" else ".png")
 
     def _earlier(self, job: Job) -> Iterator[Path]:
-        """All that may be written of an input, and the crops that are there."""
-        yield from self._written(job)
-        for result in self._results(job) if self.crops else ():
-            crops = self._extra(result, "crops", ".*.png")  # Not those of a photo whose name begins alike.
-            there = crops.parent.glob(f"{glob.escape(result.name)}.*.png")
-            yield from (path for path in there if _unnumbered(path, self.folder) == crops)
+        """All that may be written of an input, and the crops that were there when the run began."""
+        for path in self._written(job):
+            yield path
+            yield from self._earlier_crops.get(path, ())
+
+    @functools.cached_property
+    def _earlier_crops(self) -> dict[Path, list[Path]]:
+        """The crops of earlier runs, by `_unnumbered`. They are listed once: for each job anew, that would take ever longer."""
+        crops = collections.defaultdict(list)
+        for path in (self.folder / "crops").rglob("*.png") if self.crops else ():
+            crops[_unnumbered(path, self.folder)].append(path)
+        return crops
 
     def _refuse_shared(self, jobs: Sequence[Job], written: Sequence[Sequence[Path]]) -> None:
         """Raises UserError if two inputs may be written to one file."""

@@ -6,7 +6,7 @@ import pytest
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import write_png
-from maskgan_jax.unmasking.inputs import Job
+from maskgan_jax.unmasking.inputs import Job, find_jobs
 from maskgan_jax.unmasking.outputs import Outputs
 
 from .conftest import list_jobs, named_files
@@ -66,9 +66,9 @@ def test_what_belongs_to_results_that_are_gone(name, folder, tmp_path):
 @pytest.mark.parametrize("extra", ["side_by_side", "regions", "crops"])
 def test_extras_of_a_photo_whose_name_begins_alike(extra, tmp_path):
     folder, out = named_files(tmp_path / "in", "x.jpg", "x.jpg.png"), tmp_path / "out"
-    outputs = Outputs(out, **{extra: True})
     first, second = list_jobs([folder], out, folders=[extra])
     for mine, other in ((first, second), (second, first)):
+        outputs = Outputs(out, **{extra: True})
         result = outputs.result(mine)
         path = {
             "side_by_side": outputs.side_by_side_of(result),
@@ -81,6 +81,24 @@ def test_extras_of_a_photo_whose_name_begins_alike(extra, tmp_path):
         with pytest.raises(UserError, match=f"{path} is there already"), outputs.writing(mine):
             pass
         path.unlink()
+
+
+def test_earlier_crops_are_listed_once(tmp_path, monkeypatch):
+    """However many photos there are, before and after each of which they matter."""
+    names = [f"{letter}{number}.png" for letter in ("a", "inner/b") for number in range(10)]
+    folder, out = named_files(tmp_path / "in", *names), tmp_path / "out"
+    earlier = [out / "crops" / f"{name}.{number}_after.png" for name in names for number in (0, 12)]
+    named_files(out, *(path.relative_to(out) for path in earlier))
+    listed = []
+    for name in ("glob", "rglob"):
+        call = getattr(Path, name)
+        monkeypatch.setattr(Path, name, lambda *arguments, call=call: listed.append(1) or call(*arguments))
+    outputs = Outputs(out, crops=True, overwrite=True)
+    for job in find_jobs([folder], outputs):
+        with outputs.writing(job):
+            named_files(out, f"crops/{job.name}.0_after.png")
+    assert len(listed) == 1
+    assert [path.exists() for path in earlier] == [True, False] * len(names)
 
 
 def test_the_result_of_a_gif_is_that_of_no_other_image(folder, tmp_path):
