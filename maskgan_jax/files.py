@@ -158,7 +158,13 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
     """Writes `value` as indented JSON, completely or not at all. Raises UserError as `replacing` does."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    with replacing(path) as temporary:
+        temporary.write_bytes(encode_json(value))
+
+
+def encode_json(value: Any) -> bytes:
+    """The bytes of an indented JSON file of `value`."""
+    return (json.dumps(value, indent=2) + "\n").encode()
 
 
 def is_image_name(path: PurePath) -> bool:

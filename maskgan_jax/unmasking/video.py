@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shutil
+import tempfile
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +17,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from maskgan_jax.errors import UserError, one_line
-from maskgan_jax.files import IMAGE_FORMATS, replacing, write_json
+from maskgan_jax.files import IMAGE_FORMATS, check_writable, encode_json, replacing
 from maskgan_jax.runtime.signals import sigterm_interrupts
 from maskgan_jax.unmasking.compositing import composite
 from maskgan_jax.unmasking.inputs import Job, is_animation
@@ -26,6 +27,7 @@ from maskgan_jax.unmasking.tracking import Tracker
 from maskgan_jax.unmasking.unmasker import Unmasker
 from maskgan_jax.unmasking.video_files import (
     CAMERA_RATE,
+    Counts,
     VideoWriter,
     count_frames,
     decode,
@@ -38,8 +40,27 @@ from maskgan_jax.unmasking.video_files import (
 MILLISECOND = Fraction(1, 1000)
 
 
-class _NothingDrawn(Exception):
-    """No face in a video wore a mask, so the file that was written is discarded."""
+@dataclasses.dataclass
+class _Encoded:
+    """A video that was gone through.
+
+    Attributes:
+      files: what is to be written: a temporary file for each path, that of the result first. A copy is of the video itself.
+      counts: of its frames.
+      rate: in frames per second.
+      shape: height and width of its pictures.
+      notes: in words, what a result does not keep or show.
+      notes_of_copy: likewise, of a copy.
+      seconds: that it took.
+    """
+
+    files: dict[Path, Path]
+    counts: Counts
+    rate: float
+    shape: tuple[int, int]
+    notes: list[str]
+    notes_of_copy: list[str]
+    seconds: float
 
 
 @sigterm_interrupts()
@@ -64,88 +85,95 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
     av = load_av()
     if job.mask:
         raise UserError(f"{job.path} is a video, but --mask is for pictures; leave it out")
+    path = outputs.result(job, job.redrawn_suffix)
+    check_writable(path)
+    with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
+        encoded = _encode(av, job, unmasker, outputs, Path(folder))
+        if not encoded.counts.frames_unmasked:
+            if outputs.keep_metadata:
+                for file in encoded.files.values():  # The copy may need their space.
+                    file.unlink()
+                encoded = dataclasses.replace(encoded, files={outputs.result(job): job.path}, notes=encoded.notes_of_copy)
+            elif outputs.label or outputs.side_by_side or outputs.mark:
+                # The label was written at the start of the file, and cannot be removed.
+                plain = dataclasses.replace(outputs, label=False, side_by_side=False, mark=False)
+                encoded = _encode(av, job, unmasker, plain, Path(folder))
+        _write(job, outputs, encoded)
+    return _summary(job, encoded)
+
+
+def _encode(av: Any, job: Job, unmasker: Unmasker, outputs: Outputs, folder: Path) -> _Encoded:
+    """Unmasks a video into files in a temporary folder."""
     result_path = outputs.result(job, job.redrawn_suffix)
-    names = ("frames", "frames_with_faces", "frames_unmasked", "frames_with_faces_left_out", "most_faces", "damaged_packets")
-    counts = dict.fromkeys(names, 0)
-    notes: list[str] = []
+    paths = [result_path, *([outputs.side_by_side_of(result_path, video=True)] if outputs.side_by_side else [])]
+    files = {path: folder / f"{number}{path.suffix}" for number, path in enumerate(paths)}
+    counts, damage, shape = Counts(), [], None
     changes = ["animation became a video"] if is_animation(job.path) else []
-    only_if_redrawn = outputs.label or outputs.side_by_side or outputs.mark
     started = time.monotonic()
-    with contextlib.suppress(_NothingDrawn), contextlib.ExitStack() as stack:
-        while_renamed = stack.enter_context(contextlib.ExitStack())  # The last to be left.
-        described = stack.enter_context(replacing(outputs.json_of(result_path)))  # With it, a result is complete.
+    with contextlib.ExitStack() as stack:
         video = stack.enter_context(open_video(av, job.path))
         video.thread_type = "AUTO"
-        paths = [result_path]
-        if outputs.side_by_side:
-            paths.append(outputs.side_by_side_of(result_path, video=True))
-        targets, temporaries = [], []
-        for path in paths:
-            temporary = stack.enter_context(replacing(path))
-            writer = VideoWriter(av, path, temporary, video, keep_metadata=outputs.keep_metadata, label=outputs.label)
-            targets.append(stack.enter_context(writer))
-            temporaries.append(temporary)
+        kept = {"keep_metadata": outputs.keep_metadata, "label": outputs.label}
+        writers = [stack.enter_context(VideoWriter(av, path, file, video, **kept)) for path, file in files.items()]
         rate = float(video.average_rate or CAMERA_RATE)
         tracker = Tracker(unmasker, rate)
         bar = stack.enter_context(tqdm(total=count_frames(av, video), desc=one_line(f"unmask {job.path.name}"), unit="frame"))
-        shape = None
-        for item in prepare(av, decode(av, video, targets[0].copied, counts, notes), changes):
+        for item in prepare(av, decode(av, video, writers[0].copied, counts, damage), changes):
             if isinstance(item, av.Packet):
                 index = item.stream.index
-                for target in targets:
-                    target.copy(index, item)
+                for writer in writers:
+                    writer.copy(index, item)
                 continue
             frame = upright_frame(av, item, job.path)
-            if shape is None:
-                shape = frame.shape[:2]
-            elif frame.shape[:2] != shape:
+            shape = shape or frame.shape[:2]
+            if frame.shape[:2] != shape:
                 frame = cv2.resize(frame, shape[::-1], interpolation=cv2.INTER_AREA)
             faces = tracker(frame, item.time)
+            counts.add(faces)
             result = composite(frame, faces)
             if outputs.mark:
                 result = draw_mark(result)
-            counts["frames"] += 1
-            counts["frames_with_faces"] += bool(faces)
-            counts["frames_unmasked"] += any(face.redrawn for face in faces)
-            counts["frames_with_faces_left_out"] += any(face.left_out for face in faces)
-            counts["most_faces"] = max(counts["most_faces"], len(faces))
             images = [result, np.concatenate([frame, result], axis=1)] if outputs.side_by_side else [result]
-            for target, drawn in zip(targets, images, strict=True):
-                target.write(drawn, item.pts, item.time_base, item)
+            for writer, image in zip(writers, images, strict=True):
+                writer.write(image, item.pts, item.time_base, item)
             bar.update()
-        if not counts["frames"]:
+        if not counts.frames:
             raise UserError(f"{job.path} has no frames that can be decoded; convert it with another program first")
-        if not counts["frames_unmasked"] and (outputs.keep_metadata or only_if_redrawn):
-            raise _NothingDrawn
-        for target in targets:
-            target.finish()
-        if outputs.credentials and counts["frames_unmasked"]:
+        for writer in writers:
+            writer.finish()
+        signed: tuple[str, ...] = ()
+        if outputs.credentials and counts.frames_unmasked:
             original = job.path if outputs.keep_metadata else None
             suffix = result_path.suffix.lower()[1:]
-            notes += outputs.credentials.sign(temporaries[0], result_path, suffix, original, _form(job.path, video))
-        damaged = counts["damaged_packets"]
-        notes = targets[0].notes + changes + notes + _left_out(counts)
-        notes += [f"{damaged} damaged packets left out"] if damaged else []
-        while_renamed.enter_context(outputs.writing(job))
-        write_json(described, _description(job, result_path, counts, rate, shape, notes))
-    if not counts["frames_unmasked"] and outputs.keep_metadata:
-        result_path, notes = outputs.result(job), notes + _left_out(counts)
-        with (
-            outputs.writing(job),
-            replacing(outputs.json_of(result_path)) as described,
-            replacing(result_path) as temporary,
-        ):
-            shutil.copyfile(job.path, temporary)
-            write_json(described, _description(job, result_path, counts, rate, shape, notes))
-    elif not counts["frames_unmasked"] and only_if_redrawn:
-        # The label was written at the start of the file, and cannot be removed.
-        return unmask_video(job, unmasker, dataclasses.replace(outputs, label=False, side_by_side=False, mark=False))
-    seconds = time.monotonic() - started
-    done, frames = "masks removed", counts["frames_unmasked"]
+            signed = outputs.credentials.sign(files[result_path], result_path, suffix, original, _form(job.path, video))
+    left_out = counts.frames_with_faces_left_out
+    told = [f"faces that are too small or were not asked for in {left_out} frames"] if left_out else []
+    lost = [f"{counts.damaged_packets} damaged packets left out"] if counts.damaged_packets else []
+    notes = [*writers[0].notes, *changes, *damage, *signed, *told, *lost]
+    return _Encoded(files, counts, rate, shape, notes, [*damage, *told], time.monotonic() - started)
+
+
+def _write(job: Job, outputs: Outputs, encoded: _Encoded) -> None:
+    """Puts the files of a video in their places, and describes it."""
+    result_path = next(iter(encoded.files))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(outputs.writing(job))
+        # The first, and so the last in its place: with it, a result is complete.
+        described = stack.enter_context(replacing(outputs.json_of(result_path)))
+        described.write_bytes(encode_json(_description(job, result_path, encoded)))
+        for path, file in encoded.files.items():
+            move = shutil.copyfile if file == job.path else shutil.move
+            move(file, stack.enter_context(replacing(path)))
+
+
+def _summary(job: Job, encoded: _Encoded) -> str:
+    """What was done, in one line."""
+    counts = encoded.counts
+    done, frames = "masks removed", counts.frames_unmasked
     if not frames:
-        done, frames = "left as it is, faces without a mask", counts["frames_with_faces"]
-    speed = f"{counts['frames'] / seconds:.1f} frames per second"
-    return ", ".join((f"{job.path}: {done} in {frames} of {counts['frames']} frames", speed, *notes))
+        done, frames = "left as it is, faces without a mask", counts.frames_with_faces
+    speed = f"{counts.frames / encoded.seconds:.1f} frames per second"
+    return ", ".join((f"{job.path}: {done} in {frames} of {counts.frames} frames", speed, *encoded.notes))
 
 
 @sigterm_interrupts()
@@ -201,22 +229,15 @@ def _form(path: Path, video: Any) -> str:
     return "mp4" if "mp4" in names else names[0]
 
 
-def _left_out(counts: dict[str, int]) -> list[str]:
-    frames = counts["frames_with_faces_left_out"]
-    return [f"faces that are too small or were not asked for in {frames} frames"] if frames else []
-
-
-def _description(
-    job: Job, result: Path, counts: dict[str, int], rate: float, shape: tuple[int, int], notes: list[str]
-) -> dict[str, Any]:
-    height, width = shape
+def _description(job: Job, result: Path, encoded: _Encoded) -> dict[str, Any]:
+    height, width = encoded.shape
     return {
         "input": str(job.path),
         "output": str(result),
         "width": width,
         "height": height,
-        "frames_per_second": round(rate, 3),
-        "synthetic": counts["frames_unmasked"] > 0,
-        **counts,
-        "notes": notes,
+        "frames_per_second": round(encoded.rate, 3),
+        "synthetic": encoded.counts.frames_unmasked > 0,
+        **dataclasses.asdict(encoded.counts),
+        "notes": encoded.notes,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import io
 import math
@@ -18,6 +19,7 @@ from PIL import Image, ImageSequence
 from maskgan_jax.colours import HDR, colour_profile
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import IMAGE_FORMATS, MOST_MEGAPIXELS, read_file, to_array, upright
+from maskgan_jax.unmasking.face import Face
 from maskgan_jax.unmasking.inputs import is_animation
 from maskgan_jax.unmasking.metadata import LABEL
 
@@ -63,6 +65,26 @@ GAP = 3.5
 # That can be told of a video with a steady rate: no more than this fraction of its intervals, or so many around one damaged
 # place, differ from the usual one by more than this fraction of it.
 MOST_UNSTEADY, UNSTEADY_AROUND, UNSTEADY = 0.02, 3, 0.3
+
+
+@dataclasses.dataclass
+class Counts:
+    """What the frames of a video showed: how many had faces, and how many faces one had at most; and what was damaged."""
+
+    frames: int = 0
+    frames_with_faces: int = 0
+    frames_unmasked: int = 0
+    frames_with_faces_left_out: int = 0
+    most_faces: int = 0
+    damaged_packets: int = 0
+
+    def add(self, faces: Sequence[Face]) -> None:
+        """Counts a frame with these faces."""
+        self.frames += 1
+        self.frames_with_faces += bool(faces)
+        self.frames_unmasked += any(face.redrawn for face in faces)
+        self.frames_with_faces_left_out += any(face.left_out for face in faces)
+        self.most_faces = max(self.most_faces, len(faces))
 
 
 def load_av() -> Any:
@@ -164,12 +186,12 @@ def count_frames(av: Any, video: av.VideoStream) -> int | None:
 
 
 def decode(
-    av: Any, video: av.VideoStream, copied: Container[int], counts: dict[str, int], notes: list[str]
+    av: Any, video: av.VideoStream, copied: Container[int], counts: Counts, notes: list[str]
 ) -> Iterator[av.VideoFrame | av.Packet]:
     """The frames of the video, and the packets of the streams that are copied (by their numbers), in the order of the file.
 
-    Damaged packets are counted in `counts["damaged_packets"]`; if the file ends early, by the `counts["frames"]` of the caller,
-    or lacks frames, that is added to `notes`.
+    Damaged packets are counted in `counts`. If the file lacks frames, or ends early by the frames that the caller counts there,
+    that is added to `notes`.
     """
     streams = video.container.streams
     packets = video.container.demux([stream for stream in streams if stream is video or stream.index in copied])
@@ -195,13 +217,13 @@ def decode(
                         times.append(frame.time)
                     yield frame
             except av.error.FFmpegError:
-                counts["damaged_packets"] += 1
+                counts.damaged_packets += 1
         elif packet.size:  # The last ones, which are empty, only flush decoders.
             index = packet.stream.index
             least = last[index] + (packet.stream.type == "audio") if index in last else packet.dts
             # Those without a time, or that still go back, cannot be written. Two subtitles may have the same time.
             if packet.dts is None or packet.dts < least:
-                counts["damaged_packets"] += 1
+                counts.damaged_packets += 1
             else:
                 last[index] = packet.dts
                 yield packet
@@ -209,7 +231,7 @@ def decode(
     length = count_frames(av, video) or 0
     missing = length - joints.end * (video.average_rate or CAMERA_RATE)
     if missing > max(SLACK_FRAMES, SLACK * length) and not video.container.format.name.startswith("mpeg"):  # Which is a guess.
-        notes.append(f"ends early: {counts['frames']} of about {length} frames")
+        notes.append(f"ends early: {counts.frames} of about {length} frames")
     # In animations, one frame may last; and where two files meet, one stream may wait for another.
     if video.container.format.name != "apng" and not joints.count:
         notes += missing_frames(times)

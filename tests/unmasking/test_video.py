@@ -1,6 +1,7 @@
 """Masks go from videos, and from what a camera sees. What a video keeps of its file: test_video_files.py."""
 
 import copy
+import errno
 import json
 import os
 import signal
@@ -67,6 +68,30 @@ def test_side_by_side(clip, unmasker, tmp_path):
     assert pictures[0].shape == (240, 640, 3) and sound
     assert green(pictures[5][:, :320]) > 3000 > 300 > green(pictures[5][:, 320:])
     assert LABEL not in metadata.values()
+
+
+def test_nothing_of_an_earlier_run_is_left_beside_a_video_without_masks(clip, bare, unmasker, tmp_path):
+    for pictures in (clip[:3], bare):
+        write_video(tmp_path / "clip.mp4", pictures)
+        wanted = {"keep_metadata": False, "side_by_side": True, "overwrite": True}
+        unmasked(tmp_path / "clip.mp4", unmasker, tmp_path / "out", **wanted)
+    written = [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert sorted(written) == ["clip.mp4", "clip.mp4.json"]
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file(clip, unmasker, tmp_path, monkeypatch):
+    write_video(tmp_path / "clip.mp4", clip[:3])
+    write = Path.write_bytes
+
+    def full(path, data):
+        if path.suffix == ".json":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(UserError, match=r"cannot write .*/out/clip\.mp4\.json \(No space left on device\)"):
+        unmasked(tmp_path / "clip.mp4", unmasker, tmp_path / "out", side_by_side=True)
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("side_by_side", [False, True])
@@ -189,7 +214,7 @@ class Faceless:
     def __call__(self, *_):
         self.frames += 1
         if self.frames == 5:
-            print(sorted(path.suffix for path in path.parent.iterdir()), flush=True)
+            print([path.suffix for path in path.parent.rglob('*.*') if path.is_file()], flush=True)
             os.kill(os.getpid(), signal.SIGTERM)
         return []
 
@@ -209,7 +234,7 @@ def test_terminated_it_leaves_nothing(ctrl_c, clip, tmp_path):
         ended = subprocess.run(command, capture_output=True, text=True)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert ended.stdout.strip() == "['.json', '.mp4']", ended.stderr  # It was at work.
+    assert ended.stdout.strip() == "['.mp4']", ended.stderr  # It was at work.
     assert ended.returncode == 130 and ended.stderr.endswith("unmask: interrupted\n")
     assert not list((tmp_path / "out").iterdir())
 

@@ -23,6 +23,7 @@ from maskgan_jax.unmasking.inputs import Job, is_animation
 from maskgan_jax.unmasking.metadata import LABEL
 from maskgan_jax.unmasking.outputs import Outputs
 from maskgan_jax.unmasking.video import unmask_video
+from maskgan_jax.unmasking.video_files import Counts
 
 from .clips import ANEW, ANY_TEXT, av, green, in_latin_1, read_video, tagged, unmasked, write_video
 
@@ -202,7 +203,7 @@ def test_pictures_with_a_colour_profile(tmp_path):
             container.mux(packet)
     unmasking = (
         "import av, gc, sys; from pathlib import Path; from maskgan_jax.unmasking.video_files import *;"
-        "path, counts = Path(sys.argv[1]), {'frames': 0, 'damaged_packets': 0}\n"
+        "path, counts = Path(sys.argv[1]), Counts()\n"
         "with open_video(av, path) as video:\n"
         "    for frame in prepare(av, decode(av, video, (), counts, []), []): print(upright_frame(av, frame, path)[0, 0])\n"
         "del frame, video; gc.collect()"
@@ -222,7 +223,7 @@ def test_animations_are_read_as_photos_are(name, tmp_path):
     profile = _profile_by_numbers(12, 13)
     frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], quality=95, icc_profile=profile, **turned)
     assert is_animation(tmp_path / name)
-    counts = {"frames": 0, "damaged_packets": 0}
+    counts = Counts()
     with video_files.open_video(av, tmp_path / name) as video:
         pictures = [item.to_ndarray(format="rgb24") for item in video_files.decode(av, video, (), counts, []) if item]
     expected = read_image(tmp_path / name)
@@ -420,7 +421,7 @@ def test_a_frame_of_an_animation_that_lasts_is_none_that_is_missing(unmasker, tm
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=[100] * 20 + [2000] + [100] * 19)
     notes = []
     with video_files.open_video(av, path) as video:
-        frames = list(video_files.decode(av, video, (), {"frames": 0, "damaged_packets": 0}, notes))
+        frames = list(video_files.decode(av, video, (), Counts(), notes))
     assert len(frames) == 40 and not notes
 
 
@@ -752,11 +753,11 @@ def test_pictures_that_grow_are_not_decoded(clip, tmp_path, monkeypatch):
     for name, images in (("small.ts", small), ("large.ts", clip)):
         write_video(tmp_path / name, images, sound=False, codec="libx264")
     (tmp_path / "both.ts").write_bytes((tmp_path / "small.ts").read_bytes() + (tmp_path / "large.ts").read_bytes())
-    counts = {"damaged_packets": 0, "frames": 0}
+    counts = Counts()
     with video_files.open_video(av, tmp_path / "both.ts") as video:
         frames = [item for item in video_files.decode(av, video, (), counts, []) if isinstance(item, av.VideoFrame)]
     assert {(frame.width, frame.height) for frame in frames} == {(64, 64)}
-    assert counts["damaged_packets"]
+    assert counts.damaged_packets
 
 
 def test_animations_of_too_many_pixels(run, tmp_path, monkeypatch):
