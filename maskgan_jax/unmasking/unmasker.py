@@ -146,9 +146,11 @@ class Unmasker:
         kept.sort(key=lambda found: -np.prod(found[0].box[2:] - found[0].box[:2]))
         faces = []
         for face, landmarks in kept:
-            left_out = "" if self.most_faces is None or len(faces) < self.most_faces else LESS_LARGE
+            left_out = ""
             if face.box[2] - face.box[0] < self.least_width:
                 left_out = TOO_SMALL
+            elif self.most_faces is not None and sum(not face.left_out for face in faces) >= self.most_faces:
+                left_out = LESS_LARGE
             faces.append(self._with_mask(photo, face, landmarks, left_out))
         return faces
 

@@ -112,6 +112,17 @@ def test_of_two_detections_of_a_face_one_is_kept(unmasker, couple, monkeypatch):
         assert [face.score for face in unmasker.find(couple)] == scores
 
 
+def test_faces_that_are_too_small_take_no_place_of_others(unmasker, couple, monkeypatch):
+    """Such as one that is tall, but not as wide as it must be."""
+    large, small = detect_faces(couple)
+    middle, width = large.box[[0, 2]].mean(), small.box[2] - small.box[0]
+    tall = large._replace(box=np.array([middle - width / 4, 0, middle + width / 4, 4 * couple.shape[0]]))
+    monkeypatch.setattr("maskgan_jax.unmasking.unmasker.detect_faces", lambda photo: [tall, small])
+    monkeypatch.setattr("maskgan_jax.unmasking.unmasker.is_face", lambda *_: True)
+    one = Unmasker(Painter(), MeanFace(), Green(), least_width=width - 1, most_faces=1)
+    assert [face.left_out for face in one.find(couple)] == ["too small", ""]
+
+
 def test_the_photo_itself_is_not_changed(unmasker, portrait):
     before = portrait.copy()
     unmasker(portrait)
