@@ -85,7 +85,7 @@ class Outputs:
           UserError: there is such a file already; if the run resumes another one, that stays.
         """
         sheet = self.folder / "contact_sheet.png"
-        if not any(map(os.path.isdir, inputs)) or any(sheet in (job.path, job.mask, self.result(job)) for job in jobs):
+        if not any(map(os.path.isdir, inputs)) or any(sheet in (job.path, job.mask, *self._results(job)) for job in jobs):
             return None
         if self.resume and sheet.exists():
             return None

@@ -34,6 +34,8 @@ def test_a_contact_sheet_is_for_folders_and_replaces_no_other_file(folder, tmp_p
     assert outputs.contact_sheet([folder], [job]) == tmp_path / "out" / "contact_sheet.png"
     assert outputs.contact_sheet([folder / "a.png"], [job]) is None
     assert outputs.contact_sheet([folder], [job, Job(folder / "b.png", Path("contact_sheet.png"))]) is None
+    (folder / "contact_sheet").write_bytes(b"GIF89a")  # Written as contact_sheet.png if it is redrawn.
+    assert outputs.contact_sheet([folder], [job, Job(folder / "contact_sheet", Path("contact_sheet"))]) is None
     named_files(tmp_path / "out", "contact_sheet.png", "camera_1.mp4")
     for path, ask in (
         ("contact_sheet.png", lambda outputs: outputs.contact_sheet([folder], [job])),
