@@ -54,6 +54,8 @@ def unmask_photo(job: Job, unmasker: Unmasker, outputs: Outputs) -> tuple[str, l
         raise UserError(f"{job.path}: no face found; a sharper picture, or more around the face, may help")
     redrawn = any(face.redrawn for face in faces)
     if mask is not None and not redrawn:
+        if reason := _why_none(mask, faces):
+            raise UserError(f"{job.path}: the face under the given mask is {reason}; change --faces or --min_face")
         raise UserError(f"{job.path}: the given region is on none of the faces that were found")
     if redrawn and outputs.mark:
         result = draw_mark(result)
@@ -100,6 +102,13 @@ def _all_or_nothing() -> Iterator[Callable[[Path], Path]]:
             for temporary, path in temporaries.items():
                 told = told.replace(os.fspath(temporary), os.fspath(path))
             raise UserError(told) from error
+
+
+def _why_none(mask: np.ndarray, faces: Sequence[Face]) -> str:
+    """Why a face under a given mask was left alone; '' if the mask is on no face."""
+    nearest = nearest_faces(mask, faces)
+    under = (face for number, face in enumerate(faces) if face.square.cut_out((nearest == number) * np.uint8(255)).any())
+    return next((face.left_out for face in under), "")
 
 
 def _line(job: Job, faces: Sequence[Face], notes: Sequence[str]) -> str:

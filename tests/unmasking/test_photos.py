@@ -102,6 +102,20 @@ def test_a_mask_on_one_of_two_masked_people(height, hides_little, two_masked, ru
     assert (one["cover"] < 0.3) == hides_little and other["cover"] > 0.3
 
 
+@pytest.mark.parametrize(
+    ("flag", "reason"), [("--faces=largest", "smaller than those asked for"), ("--min_face=150", "too small")]
+)
+def test_a_mask_on_a_face_that_is_left_out(flag, reason, two_masked, run, tmp_path):
+    region = np.zeros((400, 700), np.uint8)
+    region[150:200, 90:160] = 255
+    write_png(tmp_path / "region.png", region)
+    code, _, err = run(two_masked, flag, f"--mask={tmp_path / 'region.png'}", f"--out={tmp_path / 'out'}")
+    assert code == 1 and f"a.png: the face under the given mask is {reason}; change --faces or --min_face" in err
+    write_png(tmp_path / "region.png", np.roll(region, (220, -90), axis=(0, 1)))  # In a corner, on no face.
+    code, _, err = run(two_masked, flag, f"--mask={tmp_path / 'region.png'}", f"--out={tmp_path / 'out'}")
+    assert code == 1 and "a.png: the given region is on none of the faces that were found" in err
+
+
 def test_a_photo_without_masks_is_copied(run, tmp_path):
     path = tmp_path / "a.jpg"
     Image.fromarray(render_face(1, seed=0, size=250).image).save(path)
