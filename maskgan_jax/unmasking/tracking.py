@@ -125,8 +125,8 @@ class Tracker:
         """Looks for faces: new ones get a track, and tracks without a face are dropped."""
         known = list(self._tracks)
         for found in detect_faces(frame, (SEARCHED_SIDE,)) or detect_close_up(frame):
-            same = next((track for track in known if overlap(track.found.box, found.box) > SAME_FACE), None)
-            if same:
+            same = max(known, key=lambda track: overlap(track.found.box, found.box), default=None)
+            if same and overlap(same.found.box, found.box) > SAME_FACE:
                 known.remove(same)
                 same.found, same.missed = found, 0
                 same.certain = True

@@ -185,6 +185,22 @@ def test_a_still_face_far_from_the_corner_of_a_large_frame_keeps_still(portrait,
     assert (motion(smooth) < 0.5 * motion(raw)).all()
 
 
+def test_each_of_two_faces_that_overlap_is_followed_as_itself(unmasker, portrait, monkeypatch):
+    """Whichever of them a search finds first."""
+    (frame,) = frames(portrait, 1)
+    (first,) = detect_faces(frame)
+    shift = 0.5 * (first.box[2] - first.box[0])  # Their boxes share a third of their union.
+    second = first._replace(box=first.box + [shift, 0, shift, 0], points=first.points + [shift, 0])
+    found = [first, second]
+    monkeypatch.setattr(tracking, "detect_faces", lambda *_: found)
+    monkeypatch.setattr(tracking, "is_face_upright", lambda *_: True)
+    tracker = Tracker(unmasker, 10)
+    tracker._search(frame)
+    found.reverse()
+    tracker._search(frame)
+    assert [track.found for track in tracker._tracks] == [first, second]
+
+
 def uncertain(monkeypatch, scores):
     """Makes the detector give each search the next of these scores to all faces; None: it finds nothing."""
     scores = iter(scores)
