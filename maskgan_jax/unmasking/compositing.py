@@ -31,8 +31,8 @@ def composite(
       grain: whether what was drawn gets the photo's grain.
     """
     result = photo.copy()
-    parts = list(_redrawn_parts(photo.shape[:2], faces, nearest))
-    redrawn = _union(photo.shape[:2], parts) if grain else None
+    parts = list(redrawn_parts(photo.shape[:2], faces, nearest))
+    redrawn = union(photo.shape[:2], parts) if grain else None
     for face, window, mask in reversed(parts):
         added = face_grain(photo, face, window, mask, redrawn) if grain else None
         given = None if nearest is None else (nearest[window.slices] >= 0) * face.square.inside(window)
@@ -51,22 +51,23 @@ def redrawn_mask(shape: tuple[int, int], faces: Sequence[Face], nearest: np.ndar
     Returns:
       `[height, width]` uint8, 255 = redrawn.
     """
-    return _union(shape, _redrawn_parts(shape, faces, nearest))
+    return union(shape, redrawn_parts(shape, faces, nearest))
 
 
 # A square that was redrawn: a face, its window, and the mask in that.
 Part = tuple[Face, Window, np.ndarray]
 
 
-def _union(shape: tuple[int, int], parts: Iterable[Part]) -> np.ndarray:
+def union(shape: tuple[int, int], parts: Iterable[Part]) -> np.ndarray:
+    """All parts in one mask of the photo: `[height, width]` uint8, 255 = redrawn; `shape` is its height and width."""
     result = np.zeros(shape, np.uint8)
     for _, window, mask in parts:
         result[window.slices] |= mask
     return result
 
 
-def _redrawn_parts(shape: tuple[int, int], faces: Sequence[Face], nearest: np.ndarray | None) -> Iterator[Part]:
-    """Each square that was redrawn: nothing outside the squares is.
+def redrawn_parts(shape: tuple[int, int], faces: Sequence[Face], nearest: np.ndarray | None = None) -> Iterator[Part]:
+    """Each square that was redrawn: nothing outside the squares is. The arguments are those of `redrawn_mask`.
 
     The rest of a face comes before the face itself, on which it was drawn.
     """

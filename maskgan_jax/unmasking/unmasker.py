@@ -15,7 +15,7 @@ from maskgan_jax.data.align import FaceSquare
 from maskgan_jax.data.window import Window
 from maskgan_jax.errors import UserError
 from maskgan_jax.networks.face_network import FaceNetwork, pretrained
-from maskgan_jax.unmasking.compositing import composite, nearest_faces, redrawn_mask
+from maskgan_jax.unmasking.compositing import Part, composite, nearest_faces, redrawn_parts, union
 from maskgan_jax.unmasking.detection import Detection, are_same_face, detect_close_up, detect_faces, detect_turned
 from maskgan_jax.unmasking.face import LEAST_WIDTH, LESS_LARGE, TOO_SMALL, Face
 from maskgan_jax.unmasking.face_aligner import FaceAligner, is_face, is_face_upright
@@ -186,7 +186,8 @@ class Unmasker:
 
     def _with_rests(self, photo: np.ndarray, faces: Sequence[Face]) -> list[Face]:
         """Faces with what their masks hide beside their squares: straps, wings, and half the mask of a face that is turned."""
-        beside = [self._masks_beside(photo.shape[:2], face, [other for other in faces if other is not face]) for face in faces]
+        parts = list(redrawn_parts(photo.shape[:2], faces))
+        beside = [self._masks_beside(photo.shape[:2], face, [part for part in parts if part[0] is not face]) for face in faces]
         if not any(beside):
             return list(faces)
         # Drawn where the faces were redrawn already; the grain comes later, as the generator draws none.
@@ -202,15 +203,14 @@ class Unmasker:
             drawn.append(dataclasses.replace(face, rest=tuple(rest)))
         return drawn
 
-    def _masks_beside(self, shape: tuple[int, int], face: Face, others: Sequence[Face]) -> list[tuple[FaceSquare, np.ndarray]]:
-        """What a redrawn face's mask hides beside its square, but for what was redrawn of `others`: squares, and masks in them.
+    def _masks_beside(self, shape: tuple[int, int], face: Face, others: Sequence[Part]) -> list[tuple[FaceSquare, np.ndarray]]:
+        """What a redrawn face's mask hides beside its square, but for what was redrawn of others: squares, and masks in them.
 
         `shape` is the height and width of the photo.
         """
         if not (face.redrawn and self.inpainter.generator.inpaints):
             return []
         height, width = shape
-        taken = redrawn_mask(shape, others)
         edges = np.array([(0, 0), (width, 0), (width, height), (0, height)]) - 0.5
         beside = []
         for way in (-1, 1):
@@ -220,7 +220,9 @@ class Unmasker:
             whole = Window(0, 0, square.size, square.size)
             mask[FaceSquare(square.to_aligned(drawn.corners), square.size).inside(whole) > 0] = 0
             mask[FaceSquare(square.to_aligned(edges), square.size).inside(whole) == 0] = 0
-            mask[square.cut_out(taken) > 0] = 0
+            # Only what is near counts: with all of them, a crowd would take time by the square of its size.
+            if near := [part for part in others if _is_near(square, part[1])]:
+                mask[square.cut_out(union(shape, near)) > 0] = 0
             if mask.mean() > 255 * LEAST_REST:
                 beside.append((square, mask))
         return beside
@@ -239,6 +241,13 @@ class Unmasker:
             return face
         cover = lower_face_cover(mask, face.square.to_aligned(face.landmarks))
         return dataclasses.replace(face, mask=mask, cover=cover, after=self.inpainter.draw(face.before, hidden))
+
+
+def _is_near(square: FaceSquare, window: Window) -> bool:
+    """Whether what is in a window of the photo may show in a square, or in what is blurred or reflected into it."""
+    low, high = square.corners.min(axis=0) - square.side / 2, square.corners.max(axis=0) + square.side / 2
+    start, size = np.array(window[:2]), np.array(window[2:])
+    return bool((start < high).all() and (start + size > low).all())
 
 
 def _check_photo(photo: Any) -> None:

@@ -10,14 +10,15 @@ import skimage
 from PIL import Image
 
 import maskgan_jax
+from maskgan_jax.data.align import FaceSquare
 from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import read_image
 from maskgan_jax.networks import face_network as networks
-from maskgan_jax.unmasking.compositing import composite, redrawn_mask
+from maskgan_jax.unmasking.compositing import composite, redrawn_mask, redrawn_parts
 from maskgan_jax.unmasking.detection import Detection, detect_faces
 from maskgan_jax.unmasking.mask_finder import lower_face
-from maskgan_jax.unmasking.unmasker import Unmasker
+from maskgan_jax.unmasking.unmasker import LEAST_REST, Unmasker
 
 from .conftest import DRAWN, MASK_COLOUR, SIDE, Green, MeanFace, Painter, is_drawn, is_green
 
@@ -331,4 +332,39 @@ def test_the_rest_of_a_face_leaves_other_faces_alone(couple):
     beside = dataclasses.replace(first, rest=(), square=first.square.moved(0.5), mask=np.full((SIDE, SIDE), 255, np.uint8))
     everything = dataclasses.replace(first, rest=(), probability=np.ones((SIDE, SIDE), np.float32))
     assert len(unmasker._masks_beside(couple.shape[:2], everything, [])) == 2
-    assert len(unmasker._masks_beside(couple.shape[:2], everything, [beside])) == 1
+    assert len(unmasker._masks_beside(couple.shape[:2], everything, list(redrawn_parts(couple.shape[:2], [beside])))) == 1
+
+
+def test_of_other_faces_those_that_are_near_count(couple):
+    """As all of them would, and each is put back once."""
+    painter = Painter()
+    painter.zoom = 4 / 3
+    unmasker, shape = Unmasker(painter, MeanFace(), Green()), couple.shape[:2]
+    first = next(face for face in unmasker.unmask(couple)[1] if face.redrawn)
+    everything = dataclasses.replace(first, rest=(), probability=np.ones((SIDE, SIDE), np.float32))
+    alone, counts = unmasker._masks_beside(shape, everything, []), set()
+    for step in np.linspace(-2, 2, 21):
+        other = dataclasses.replace(first, rest=(), square=first.square.moved(step), mask=np.full((SIDE, SIDE), 255, np.uint8))
+        taken = redrawn_mask(shape, [other])
+        expected = [(square, np.where(square.cut_out(taken) > 0, np.uint8(0), mask)) for square, mask in alone]
+        expected = [(square, mask) for square, mask in expected if mask.mean() > 255 * LEAST_REST]
+        found = unmasker._masks_beside(shape, everything, list(redrawn_parts(shape, [other])))
+        assert [square for square, _ in found] == [square for square, _ in expected]
+        for (_, one), (_, same) in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(one, same)
+        counts.add(len(found))
+    assert counts == {0, 1, 2} or counts == {1, 2}
+
+
+def test_the_rests_of_a_crowd_take_no_time_by_its_square(crowd, unmasker, monkeypatch):
+    photo = np.ascontiguousarray(crowd[:300, :400])
+    faces = [unmasker.inpainter.redraw(face) for face in unmasker.find(photo)]
+    assert len(faces) > 8
+    put, calls = FaceSquare.put_mask_back, []
+    monkeypatch.setattr(FaceSquare, "put_mask_back", lambda *arguments: calls.append(1) or put(*arguments))
+    for face in faces:
+        unmasker._masks_beside(photo.shape[:2], face, [])
+    of_own, _ = len(calls), calls.clear()
+    monkeypatch.setattr("maskgan_jax.unmasking.unmasker.composite", lambda photo, _: photo)
+    unmasker._with_rests(photo, faces)
+    assert len(calls) == of_own + len(faces)
