@@ -452,11 +452,12 @@ class VideoWriter:
             rates = {one * times / by for one in map(Fraction, MPEG2_RATES) for times in range(1, 5) for by in range(1, 33)}
             rate = min(rates, key=lambda one: (one < rate * Fraction(9999, 10000), abs(one - rate)))
         self._rate = rate
-        with self._as_user_errors():
-            self._container = _open(av, temporary, "w")
+        with self._as_user_errors(), contextlib.ExitStack() as on_error:
+            self._container = on_error.enter_context(_open(av, temporary, "w"))
             self._video = self._container.add_stream(self._encoder, rate=rate, options=OPTIONS[self._encoder])
-        if video:
-            self._copy_streams(video, keep_metadata)
+            if video:
+                self._copy_streams(video, keep_metadata)
+            on_error.pop_all()
         if label:
             metadata = self._container.metadata
             comment = next((metadata.pop(key) for key in list(metadata) if key.lower() == "comment"), "")  # Matroska: COMMENT.

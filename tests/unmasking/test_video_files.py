@@ -726,6 +726,36 @@ def test_a_raw_video_of_unknown_length_is_not_truncated(clip, unmasker, tmp_path
     assert len(pictures) == 10 and "ends early" not in line
 
 
+def test_a_stream_that_cannot_be_copied(clip, unmasker, tmp_path, monkeypatch):
+    """Whatever PyAV says of it, it is an error of the file that cannot be written, and that is closed."""
+    write_video(tmp_path / "clip.mp4", clip[:3])
+    opened, closed = [], []
+
+    class Noted:
+        def __init__(self, *arguments, open_file=video_files._open):
+            self.container = open_file(*arguments)
+            opened.append(self)
+
+        def __getattr__(self, name):
+            return getattr(self.container, name)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.container.close()
+            closed.append(self)
+
+    def fail(*_):
+        raise ValueError("no such\nstream")
+
+    monkeypatch.setattr(video_files, "_open", Noted)
+    monkeypatch.setattr(video_files.VideoWriter, "_can_hold", fail)
+    with pytest.raises(UserError, match=r"cannot write .*out/clip\.mp4 \(no such stream\); convert the video to \.mkv"):
+        unmasked(tmp_path / "clip.mp4", unmasker, tmp_path / "out")
+    assert len(opened) == 2 and closed == opened[::-1]
+
+
 def test_without_pyav(clip, unmasker, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(UserError, match=r"videos need PyAV: pip install 'maskgan_jax\[video\]'"):
