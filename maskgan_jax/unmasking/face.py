@@ -27,7 +27,7 @@ class Face:
       score: the detector's confidence, 0 to 1.
       landmarks: `[68, 2]`, (x, y) in pixels of the photo.
       square: the generator's square around it in the photo, of S pixels.
-      cover: fraction of the lower face that is hidden, 0 to 1; in photos whose masks are found, the least that is found in five
+      cover: fraction of the lower face that is hidden, 0 to 1; in photos whose masks are found, the least that is found in four
         views of the face; of a face that was redrawn by a given mask, what that hides.
       mask: `[S, S]` uint8, 255 = hidden, in that square; what was redrawn, if the face was.
       before: `[S, S, 3]` uint8, the aligned face.
