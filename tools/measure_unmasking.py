@@ -44,8 +44,6 @@ from maskgan_jax.unmasking.mask_finder import lower_face
 from maskgan_jax.unmasking.outputs import Outputs
 from maskgan_jax.unmasking.tracking import Tracker
 from maskgan_jax.unmasking.unmasker import Unmasker
-from maskgan_jax.unmasking.video import unmask_video
-from maskgan_jax.unmasking.video_files import load_av
 
 # Faces on a sheet, and their side in pixels.
 SHEET_FACES = 40
@@ -173,6 +171,8 @@ def _compared(
 
 def measure_video(out: Path, unmasker: Unmasker) -> None:
     """Prints speed, and where the time goes."""
+    from maskgan_jax.unmasking.video import unmask_video  # It needs PyAV, which photos are measured without.
+
     frames = [frame for frame, _ in moving_portrait(masked_portrait().image)]
     path = out / "portrait.mp4"
     write_video(path, frames)
@@ -254,7 +254,8 @@ def _noisy(frame: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def write_video(path: Path, frames: Sequence[np.ndarray]) -> None:
     """Writes frames `[H, W, 3]` as H.264."""
-    av = load_av()
+    import av
+
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=RATE, options={"crf": "18"})

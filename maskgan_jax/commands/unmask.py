@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 from pathlib import Path
+from types import ModuleType
 
+from maskgan_jax.errors import UserError
 from maskgan_jax.runtime.allocator import compute_in_main_thread
 from maskgan_jax.runtime.signals import sigterm_interrupts
 from maskgan_jax.unmasking.batch import unmask_each
@@ -58,7 +61,6 @@ def _files(flags: argparse.Namespace, outputs: Outputs, jobs: list[Job], sheet: 
     compute_in_main_thread()
     from maskgan_jax.unmasking.photos import unmask_photo, write_contact_sheet
     from maskgan_jax.unmasking.unmasker import Unmasker
-    from maskgan_jax.unmasking.video import unmask_video
 
     def fast(job: Job) -> bool:
         return flags.fast if flags.fast is not None else job.is_video and not flags.weights
@@ -71,7 +73,7 @@ def _files(flags: argparse.Namespace, outputs: Outputs, jobs: list[Job], sheet: 
 
     def unmask(job: Job) -> str:
         if job.is_video:
-            return unmask_video(job, unmaskers[fast(job)], outputs)
+            return _video().unmask_video(job, unmaskers[fast(job)], outputs)
         line, faces = unmask_photo(job, unmaskers[fast(job)], outputs)
         shown.extend([face for face in faces if face.redrawn][: SHEET_FACES - len(shown)])
         return line
@@ -199,16 +201,24 @@ def _aligned(flags: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def _video() -> ModuleType:
+    """The module for videos. Raises UserError if PyAV, which it needs, is not installed."""
+    try:
+        return importlib.import_module("maskgan_jax.unmasking.video")
+    except ImportError as error:
+        raise UserError("videos need PyAV: pip install 'maskgan_jax[video]'") from error
+
+
 def _camera(flags: argparse.Namespace) -> int:
     outputs = Outputs(Path(flags.out), overwrite=flags.overwrite)
     path = outputs.camera(flags.camera)
     compute_in_main_thread()
     from maskgan_jax.unmasking.unmasker import Unmasker
-    from maskgan_jax.unmasking.video import unmask_camera
 
+    video = _video()
     unmasker = Unmasker.from_pretrained(
         flags.weights, fast=flags.fast is not False, least_width=flags.min_face, most_faces=flags.faces
     )
     with outputs.in_folder():
-        print(unmask_camera(flags.camera, unmasker, path, label=flags.label))
+        print(video.unmask_camera(flags.camera, unmasker, path, label=flags.label))
     return 0

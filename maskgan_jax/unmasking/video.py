@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 from PIL import Image
@@ -31,7 +32,6 @@ from maskgan_jax.unmasking.video_files import (
     VideoWriter,
     count_frames,
     decode,
-    load_av,
     open_video,
     prepare,
     upright_frame,
@@ -79,16 +79,15 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
       What was done, in one line.
 
     Raises:
-      UserError: PyAV is not installed, the video cannot be read or has no frames, or the result cannot be written or is
+      UserError: the video cannot be read or has no frames, or the result cannot be written or is
         there already.
     """
-    av = load_av()
     if job.mask:
         raise UserError(f"{job.path} is a video, but --mask is for pictures; leave it out")
     path = outputs.result(job, job.redrawn_suffix)
     check_writable(path)
     with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
-        encoded = _encode(av, job, unmasker, outputs, Path(folder))
+        encoded = _encode(job, unmasker, outputs, Path(folder))
         if not encoded.counts.frames_unmasked:
             if outputs.keep_metadata:
                 for file in encoded.files.values():  # The copy may need their space.
@@ -97,12 +96,12 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
             elif outputs.label or outputs.side_by_side or outputs.mark:
                 # The label was written at the start of the file, and cannot be removed.
                 plain = dataclasses.replace(outputs, label=False, side_by_side=False, mark=False)
-                encoded = _encode(av, job, unmasker, plain, Path(folder))
+                encoded = _encode(job, unmasker, plain, Path(folder))
         _write(job, outputs, encoded)
     return _summary(job, encoded)
 
 
-def _encode(av: Any, job: Job, unmasker: Unmasker, outputs: Outputs, folder: Path) -> _Encoded:
+def _encode(job: Job, unmasker: Unmasker, outputs: Outputs, folder: Path) -> _Encoded:
     """Unmasks a video into files in a temporary folder."""
     result_path = outputs.result(job, job.redrawn_suffix)
     paths = [result_path, *([outputs.side_by_side_of(result_path, video=True)] if outputs.side_by_side else [])]
@@ -111,20 +110,20 @@ def _encode(av: Any, job: Job, unmasker: Unmasker, outputs: Outputs, folder: Pat
     changes = ["animation became a video"] if is_animation(job.path) else []
     started = time.monotonic()
     with contextlib.ExitStack() as stack:
-        video = stack.enter_context(open_video(av, job.path))
+        video = stack.enter_context(open_video(job.path))
         video.thread_type = "AUTO"
         kept = {"keep_metadata": outputs.keep_metadata, "label": outputs.label}
-        writers = [stack.enter_context(VideoWriter(av, path, file, video, **kept)) for path, file in files.items()]
+        writers = [stack.enter_context(VideoWriter(path, file, video, **kept)) for path, file in files.items()]
         rate = float(video.average_rate or CAMERA_RATE)
         tracker = Tracker(unmasker, rate)
-        bar = stack.enter_context(tqdm(total=count_frames(av, video), desc=one_line(f"unmask {job.path.name}"), unit="frame"))
-        for item in prepare(av, decode(av, video, writers[0].copied, counts, damage), changes):
+        bar = stack.enter_context(tqdm(total=count_frames(video), desc=one_line(f"unmask {job.path.name}"), unit="frame"))
+        for item in prepare(decode(video, writers[0].copied, counts, damage), changes):
             if isinstance(item, av.Packet):
                 index = item.stream.index
                 for writer in writers:
                     writer.copy(index, item)
                 continue
-            frame = upright_frame(av, item, job.path)
+            frame = upright_frame(item, job.path)
             shape = shape or frame.shape[:2]
             if frame.shape[:2] != shape:
                 frame = cv2.resize(frame, shape[::-1], interpolation=cv2.INTER_AREA)
@@ -190,9 +189,8 @@ def unmask_camera(number: int, unmasker: Unmasker, path: Path, *, label: bool = 
       What was done, in one line.
 
     Raises:
-      UserError: PyAV is not installed, there is no such camera, it gives no frames, or the result cannot be written.
+      UserError: there is no such camera, it gives no frames, or the result cannot be written.
     """
-    av = load_av()
     camera = cv2.VideoCapture(number)
     try:
         if not camera.isOpened():
@@ -201,7 +199,7 @@ def unmask_camera(number: int, unmasker: Unmasker, path: Path, *, label: bool = 
         tracker = Tracker(unmasker, rate)
         frames = 0
         with replacing(path) as temporary, tqdm(desc=f"camera {number}, Ctrl-C ends it", unit="frame") as bar:
-            with VideoWriter(av, path, temporary, None, label=label) as target:
+            with VideoWriter(path, temporary, None, label=label) as target:
                 started = time.monotonic()
                 # Ctrl-C is the normal end of a recording.
                 with contextlib.suppress(KeyboardInterrupt):
@@ -220,7 +218,7 @@ def unmask_camera(number: int, unmasker: Unmasker, path: Path, *, label: bool = 
     return f"{frames} frames of camera {number} are in {path}"
 
 
-def _form(path: Path, video: Any) -> str:
+def _form(path: Path, video: av.VideoStream) -> str:
     """The format of a video or animation by its content, as `Credentials.sign` takes it."""
     if is_animation(path):
         with Image.open(path, formats=IMAGE_FORMATS) as image:

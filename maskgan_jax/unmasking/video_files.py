@@ -11,8 +11,8 @@ import re
 from collections.abc import Container, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+import av
 import numpy as np
 from PIL import Image, ImageSequence
 
@@ -22,9 +22,6 @@ from maskgan_jax.files import IMAGE_FORMATS, MOST_MEGAPIXELS, read_file, to_arra
 from maskgan_jax.unmasking.face import Face
 from maskgan_jax.unmasking.inputs import is_animation
 from maskgan_jax.unmasking.metadata import LABEL
-
-if TYPE_CHECKING:
-    import av
 
 # What frames are encoded with, by the suffix of the file; H.264 for all others.
 ENCODERS = {".webm": "libvpx-vp9", ".mpg": "mpeg2video", ".mpeg": "mpeg2video", ".avi": "mpeg4"}
@@ -66,6 +63,8 @@ GAP = 3.5
 # place, differ from the usual one by more than this fraction of it.
 MOST_UNSTEADY, UNSTEADY_AROUND, UNSTEADY = 0.02, 3, 0.3
 
+av.logging.set_level(av.logging.PANIC)  # Errors are reported in a sentence.
+
 
 @dataclasses.dataclass
 class Counts:
@@ -87,18 +86,8 @@ class Counts:
         self.most_faces = max(self.most_faces, len(faces))
 
 
-def load_av() -> Any:
-    """PyAV, which reads and writes videos. Raises UserError if it is not installed."""
-    try:
-        import av
-    except ImportError as error:
-        raise UserError("videos need PyAV: pip install 'maskgan_jax[video]'") from error
-    av.logging.set_level(av.logging.PANIC)  # Errors are reported in a sentence.
-    return av
-
-
 @contextlib.contextmanager
-def open_video(av: Any, path: Path) -> Iterator[av.VideoStream]:
+def open_video(path: Path) -> Iterator[av.VideoStream]:
     """Opens a file and yields its video stream; closes it afterwards.
 
     Raises:
@@ -110,13 +99,13 @@ def open_video(av: Any, path: Path) -> Iterator[av.VideoStream]:
             source = av.open(file)
             source.metadata.update(metadata)
         else:
-            source = _open(av, path)
+            source = _open(path)
     except (av.error.FFmpegError, OSError) as error:
         raise UserError(f"{path} is not a readable video ({_reason(error)})") from error
     with source:
-        video = next((stream for stream in source.streams.video if _kind(av, stream) == "video"), None)
+        video = next((stream for stream in source.streams.video if _kind(stream) == "video"), None)
         if not video:
-            kinds = ", ".join(_kind(av, stream) for stream in source.streams)
+            kinds = ", ".join(_kind(stream) for stream in source.streams)
             raise UserError(f"{path} has no pictures, only {kinds or 'nothing'}")
         if video.width * video.height > MOST_PIXELS:
             raise UserError(f"{path} has pictures of more than {MOST_MEGAPIXELS} megapixels; make them smaller")
@@ -156,12 +145,12 @@ def _metadata(image: Image.Image) -> dict[str, str]:
     return texts | dict.fromkeys(image.info.keys() & {"exif", "xmp"}, "")
 
 
-def _kind(av: Any, stream: av.stream.Stream) -> str:
+def _kind(stream: av.stream.Stream) -> str:
     """What a stream is, in a word or two: to FFmpeg, a cover image is a video."""
     return "cover art" if stream.disposition & av.stream.Disposition.attached_pic else stream.type
 
 
-def _open(av: Any, path: Path, mode: str = "r") -> av.container.Container:
+def _open(path: Path, mode: str = "r") -> av.container.Container:
     """A file, opened such that metadata of another encoding than UTF-8 keep their bytes."""
     # From version 19 on they always do, and this cannot be asked for.
     settings = {"metadata_errors": "surrogateescape"} if int(av.__version__.split(".")[0]) < 19 else {}
@@ -175,7 +164,7 @@ def _address(path: Path) -> str:
     return f"file:{path}"
 
 
-def count_frames(av: Any, video: av.VideoStream) -> int | None:
+def count_frames(video: av.VideoStream) -> int | None:
     """About how many frames there are, if the file says so."""
     source = video.container
     if source.format.name == "avi":  # Of one that is cut off, FFmpeg guesses the duration by what is there.
@@ -186,7 +175,7 @@ def count_frames(av: Any, video: av.VideoStream) -> int | None:
 
 
 def decode(
-    av: Any, video: av.VideoStream, copied: Container[int], counts: Counts, notes: list[str]
+    video: av.VideoStream, copied: Container[int], counts: Counts, notes: list[str]
 ) -> Iterator[av.VideoFrame | av.Packet]:
     """The frames of the video, and the packets of the streams that are copied (by their numbers), in the order of the file.
 
@@ -228,7 +217,7 @@ def decode(
                 last[index] = packet.dts
                 yield packet
     # By time, as frames may have any length, and of all streams, as the length may be that of the longest.
-    length = count_frames(av, video) or 0
+    length = count_frames(video) or 0
     missing = length - joints.end * (video.average_rate or CAMERA_RATE)
     if missing > max(SLACK_FRAMES, SLACK * length) and not video.container.format.name.startswith("mpeg"):  # Which is a guess.
         notes.append(f"ends early: {counts.frames} of about {length} frames")
@@ -256,7 +245,7 @@ def missing_frames(times: Sequence[float]) -> list[str]:
     return [f"{count} frames are missing, {'first ' if len(gaps) > 1 else ''}at {times[gaps[0]] - times[0] + usual:.1f} s"]
 
 
-def prepare(av: Any, items: Iterable[av.VideoFrame | av.Packet], notes: list[str]) -> Iterator[av.VideoFrame | av.Packet]:
+def prepare(items: Iterable[av.VideoFrame | av.Packet], notes: list[str]) -> Iterator[av.VideoFrame | av.Packet]:
     """Frames (and packets between them) as networks take them: HDR becomes SDR, and interlaced frames become whole ones.
 
     What is done, transparency that is lost, and that sizes change, is added to `notes`.
@@ -268,7 +257,7 @@ def prepare(av: Any, items: Iterable[av.VideoFrame | av.Packet], notes: list[str
             continue
         kind = item.width, item.height, item.format.name, item.color_trc
         if kind != like or (item.interlaced_frame and not deinterlaces):
-            yield from _flush(av, graph)
+            yield from _flush(graph)
             deinterlaces |= item.interlaced_frame
             filters = {"bwdif": {"mode": "send_frame", "deint": "interlaced"}} if deinterlaces else {}
             if not item.format.is_planar:  # As those of PNG. PyAV frees the name of a profile twice.
@@ -279,19 +268,19 @@ def prepare(av: Any, items: Iterable[av.VideoFrame | av.Packet], notes: list[str
             told = [done[name] for name in filters if name in done]
             if like and kind[:2] != like[:2]:
                 told.append("pictures of other sizes became as large as the first")
-            graph, like = _graph(av, item, filters) if filters else None, kind
+            graph, like = _graph(item, filters) if filters else None, kind
             if len(item.format.components) in (2, 4):
                 told.append("transparency left out")
             notes += [note for note in told if note not in notes]
         if graph:
             graph.push(item)
-            yield from _pulled(av, graph)
+            yield from _pulled(graph)
         else:
             yield item
-    yield from _flush(av, graph)
+    yield from _flush(graph)
 
 
-def _graph(av: Any, frame: av.VideoFrame, filters: dict[str, dict[str, str]]) -> Any:
+def _graph(frame: av.VideoFrame, filters: dict[str, dict[str, str]]) -> av.filter.Graph:
     """A chain of FFmpeg's filters for frames like this one."""
     graph = av.filter.Graph()
     settings = {"video_size": f"{frame.width}x{frame.height}", "pix_fmt": frame.format.name, "time_base": str(frame.time_base)}
@@ -304,16 +293,16 @@ def _graph(av: Any, frame: av.VideoFrame, filters: dict[str, dict[str, str]]) ->
     return graph
 
 
-def _pulled(av: Any, graph: Any) -> Iterator[av.VideoFrame]:
+def _pulled(graph: av.filter.Graph) -> Iterator[av.VideoFrame]:
     with contextlib.suppress(BlockingIOError, EOFError):
         while True:
             yield graph.pull()
 
 
-def _flush(av: Any, graph: Any) -> Iterator[av.VideoFrame]:
+def _flush(graph: av.filter.Graph | None) -> Iterator[av.VideoFrame]:
     if graph:
         graph.push(None)
-        yield from _pulled(av, graph)
+        yield from _pulled(graph)
 
 
 class _Joints:
@@ -357,7 +346,7 @@ class _Joints:
             packet.pts += round(move / packet.time_base)
 
 
-def upright_frame(av: Any, frame: av.VideoFrame, path: Path) -> np.ndarray:
+def upright_frame(frame: av.VideoFrame, path: Path) -> np.ndarray:
     """A frame as `[H, W, 3]` RGB, uint8, turned and mirrored as its metadata says. Raises UserError if FFmpeg cannot."""
     if not frame.format.is_rgb and frame.colorspace not in MATRICES:
         frame.colorspace = UNSPECIFIED
@@ -417,7 +406,6 @@ class VideoWriter:
 
     def __init__(
         self,
-        av: Any,
         path: Path,
         temporary: Path,
         video: av.VideoStream | None,
@@ -428,7 +416,6 @@ class VideoWriter:
         """Opens a temporary file for what will be `path`, like the file that `video` is in, if there is one.
 
         Args:
-          av: PyAV.
           path: what errors tell of; its suffix says which format.
           temporary: the file itself.
           video: whose sound, subtitles and, with `keep_metadata`, titles and chapters are kept.
@@ -438,7 +425,7 @@ class VideoWriter:
         Raises:
           UserError: it cannot be written, as from all other methods.
         """
-        self._av, self._path, self._temporary = av, path, temporary
+        self._path, self._temporary = path, temporary
         self.copied: dict[int, av.stream.Stream] = {}
         self.notes: list[str] = []
         self._aspect = video and video.sample_aspect_ratio  # Of a pixel: width by height.
@@ -453,7 +440,7 @@ class VideoWriter:
             rate = min(rates, key=lambda one: (one < rate * Fraction(9999, 10000), abs(one - rate)))
         self._rate = rate
         with self._as_user_errors(), contextlib.ExitStack() as on_error:
-            self._container = on_error.enter_context(_open(av, temporary, "w"))
+            self._container = on_error.enter_context(_open(temporary, "w"))
             self._video = self._container.add_stream(self._encoder, rate=rate, options=OPTIONS[self._encoder])
             if video:
                 self._copy_streams(video, keep_metadata)
@@ -479,7 +466,7 @@ class VideoWriter:
         if "1" in (video.metadata.get("alpha_mode"), video.metadata.get("ALPHA_MODE")):
             self.notes.append("transparency left out")
         for stream in source.streams:
-            kind = _kind(self._av, stream)
+            kind = _kind(stream)
             if kind in ("audio", "subtitle") and self._can_hold(stream):
                 copy = self._container.add_stream_from_template(stream)
                 copy.disposition = stream.disposition
@@ -497,10 +484,10 @@ class VideoWriter:
     def _can_hold(self, stream: av.stream.Stream) -> bool:
         """Whether this format can hold a stream as it is: many tell only when a file is begun, so one is, in memory."""
         try:
-            with self._av.open(io.BytesIO(), "w", format=self._container.format.name) as trial:
+            with av.open(io.BytesIO(), "w", format=self._container.format.name) as trial:
                 trial.add_stream_from_template(stream)
                 trial.start_encoding()
-        except (self._av.error.FFmpegError, ValueError):
+        except (av.error.FFmpegError, ValueError):
             return False
         return True
 
@@ -511,7 +498,7 @@ class VideoWriter:
     def __exit__(self, kind: type | None, *_: object) -> None:
         """Closes the file."""
         # If something failed already, that error matters more.
-        with contextlib.suppress(self._av.error.FFmpegError) if kind else self._as_user_errors():
+        with contextlib.suppress(av.error.FFmpegError) if kind else self._as_user_errors():
             self._container.close()
 
     @contextlib.contextmanager
@@ -519,7 +506,7 @@ class VideoWriter:
         """Turns errors of FFmpeg into UserErrors."""
         try:
             yield
-        except (self._av.error.FFmpegError, ValueError) as error:
+        except (av.error.FFmpegError, ValueError) as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
                 raise UserError(f"cannot write {self._path} ({_reason(error)}); free space, or give another --out") from error
             raise UserError(
@@ -531,7 +518,7 @@ class VideoWriter:
         if self._waiting is not None:
             self._begin(image, time_base, like)
         context = self._video.codec_context
-        drawn = self._av.VideoFrame.from_ndarray(image, format="rgb24").reformat(
+        drawn = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(
             format=context.pix_fmt, dst_colorspace=context.colorspace, dst_color_range=context.color_range
         )
         # A missing time is one frame later than the last; one that goes back, or is too close, is the next that can be written.
@@ -590,7 +577,7 @@ class VideoWriter:
             self._container.mux(self._video.encode(None))
             self._container.close()
         metadata, kept = self._container.metadata, set()
-        with contextlib.suppress(self._av.error.FFmpegError), _open(self._av, self._temporary) as file:
+        with contextlib.suppress(av.error.FFmpegError), _open(self._temporary) as file:
             kept = {key.lower() for key in file.metadata}
         if self._path.suffix.lower() in (".3g2", ".3gp"):
             kept |= _IN_3GP

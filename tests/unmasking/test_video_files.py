@@ -17,7 +17,7 @@ from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
 from maskgan_jax.colours import _profile_by_numbers
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import read_image
+from maskgan_jax.files import read_image, write_png
 from maskgan_jax.unmasking import video_files
 from maskgan_jax.unmasking.inputs import Job, is_animation
 from maskgan_jax.unmasking.metadata import LABEL
@@ -204,8 +204,8 @@ def test_pictures_with_a_colour_profile(tmp_path):
     unmasking = (
         "import av, gc, sys; from pathlib import Path; from maskgan_jax.unmasking.video_files import *;"
         "path, counts = Path(sys.argv[1]), Counts()\n"
-        "with open_video(av, path) as video:\n"
-        "    for frame in prepare(av, decode(av, video, (), counts, []), []): print(upright_frame(av, frame, path)[0, 0])\n"
+        "with open_video(path) as video:\n"
+        "    for frame in prepare(decode(video, (), counts, []), []): print(upright_frame(frame, path)[0, 0])\n"
         "del frame, video; gc.collect()"
     )
     done = subprocess.run([sys.executable, "-c", unmasking, tmp_path / "clip.mov"], capture_output=True, text=True)
@@ -224,8 +224,8 @@ def test_animations_are_read_as_photos_are(name, tmp_path):
     frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], quality=95, icc_profile=profile, **turned)
     assert is_animation(tmp_path / name)
     counts = Counts()
-    with video_files.open_video(av, tmp_path / name) as video:
-        pictures = [item.to_ndarray(format="rgb24") for item in video_files.decode(av, video, (), counts, []) if item]
+    with video_files.open_video(tmp_path / name) as video:
+        pictures = [item.to_ndarray(format="rgb24") for item in video_files.decode(video, (), counts, []) if item]
     expected = read_image(tmp_path / name)
     assert len(pictures) == 3 and pictures[0].shape == ((64, 48, 3) if turned else (48, 64, 3))
     np.testing.assert_array_equal(pictures[0], expected)
@@ -420,8 +420,8 @@ def test_a_frame_of_an_animation_that_lasts_is_none_that_is_missing(unmasker, tm
     path = tmp_path / "pause.gif"
     pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=[100] * 20 + [2000] + [100] * 19)
     notes = []
-    with video_files.open_video(av, path) as video:
-        frames = list(video_files.decode(av, video, (), Counts(), notes))
+    with video_files.open_video(path) as video:
+        frames = list(video_files.decode(video, (), Counts(), notes))
     assert len(frames) == 40 and not notes
 
 
@@ -756,10 +756,18 @@ def test_a_stream_that_cannot_be_copied(clip, unmasker, tmp_path, monkeypatch):
     assert len(opened) == 2 and closed == opened[::-1]
 
 
-def test_without_pyav(clip, unmasker, tmp_path, monkeypatch):
+def test_without_pyav(portrait, run, tmp_path, monkeypatch):
+    """Videos fail, and photos do not."""
+    for name in ("video", "video_files"):
+        monkeypatch.delitem(sys.modules, f"maskgan_jax.unmasking.{name}")
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(UserError, match=r"videos need PyAV: pip install 'maskgan_jax\[video\]'"):
-        unmask_video(Job(tmp_path / "clip.mp4", Path("out.mp4")), unmasker, Outputs(tmp_path))
+    write_png(tmp_path / "a.png", portrait)
+    (tmp_path / "b.mp4").touch()
+    code, told, err = run(tmp_path / "a.png", tmp_path / "b.mp4", f"--out={tmp_path / 'out'}")
+    assert code == 1 and "a.png: 1 mask removed" in told
+    assert "skipped: videos need PyAV: pip install 'maskgan_jax[video]'" in err
+    code, _, err = run("--camera=0", f"--out={tmp_path / 'out'}")
+    assert code == 1 and "error: videos need PyAV: pip install 'maskgan_jax[video]'" in err
 
 
 def test_a_list_of_files_is_no_video(clip, run, tmp_path):
@@ -784,8 +792,8 @@ def test_pictures_that_grow_are_not_decoded(clip, tmp_path, monkeypatch):
         write_video(tmp_path / name, images, sound=False, codec="libx264")
     (tmp_path / "both.ts").write_bytes((tmp_path / "small.ts").read_bytes() + (tmp_path / "large.ts").read_bytes())
     counts = Counts()
-    with video_files.open_video(av, tmp_path / "both.ts") as video:
-        frames = [item for item in video_files.decode(av, video, (), counts, []) if isinstance(item, av.VideoFrame)]
+    with video_files.open_video(tmp_path / "both.ts") as video:
+        frames = [item for item in video_files.decode(video, (), counts, []) if isinstance(item, av.VideoFrame)]
     assert {(frame.width, frame.height) for frame in frames} == {(64, 64)}
     assert counts.damaged_packets
 
@@ -805,6 +813,6 @@ def test_animations_of_too_many_frames(tmp_path, monkeypatch):
     frames[0].save(tmp_path / "animation.gif", save_all=True, append_images=frames[1:])
     with (
         pytest.raises(UserError, match="more than 0.01 megapixels in all its frames"),
-        video_files.open_video(av, tmp_path / "animation.gif"),
+        video_files.open_video(tmp_path / "animation.gif"),
     ):
         pass
