@@ -285,11 +285,8 @@ def _graph(frame: av.VideoFrame, filters: dict[str, dict[str, str]]) -> av.filte
     graph = av.filter.Graph()
     settings = {"video_size": f"{frame.width}x{frame.height}", "pix_fmt": frame.format.name, "time_base": str(frame.time_base)}
     settings |= {"colorspace": str(int(frame.colorspace)), "range": str(int(frame.color_range))}
-    last = graph.add("buffer", **settings)
-    for name, arguments in [*filters.items(), ("buffersink", {})]:
-        last.link_to(following := graph.add(name, **arguments))
-        last = following
-    graph.configure()
+    chain = {"buffer": settings, **filters, "buffersink": {}}
+    graph.link_nodes(*(graph.add(name, **arguments) for name, arguments in chain.items())).configure()
     return graph
 
 
