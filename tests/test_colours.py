@@ -11,7 +11,7 @@ from PIL import Image, ImageCms
 from maskgan_jax.colours import colour_profile
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import decode_image
-from maskgan_jax.unmasking.photo_files import read_photo, write_photo
+from maskgan_jax.unmasking.photo_files import photo_bytes, read_photo
 
 CICP_PQ, CICP_HLG, CICP_P3 = bytes([9, 16, 0, 1]), bytes([9, 18, 0, 1]), bytes([12, 13, 0, 1])
 TOLD = {
@@ -54,8 +54,7 @@ def test_all_other_pixels_keep_their_values_and_what_tells_them(kind, bits, pict
     drawn = np.uint8([200, 120, 255])  # Up to white.
     result = photo.rgb.copy()
     result[8:24, 16:40] = drawn
-    write_photo(tmp_path / "out.png", photo, result)
-    written = (tmp_path / "out.png").read_bytes()
+    written, _ = photo_bytes(tmp_path / "out.png", photo, result)
     back = cv2.imdecode(np.frombuffer(written, np.uint8), cv2.IMREAD_UNCHANGED)[..., ::-1]
     outside = np.ones(back.shape[:2], bool)
     outside[8:24, 16:40] = False
@@ -95,8 +94,7 @@ def test_display_p3_by_numbers(form, picture, tmp_path):
     values = np.rint(STORED["p3"](linear(picture)) * 255).astype(np.uint8)
     photo = read_photo(nclx(form, values, 12, 13, tmp_path / "a"))
     np.testing.assert_allclose(photo.rgb / 255, picture, atol=0.06)
-    write_photo(tmp_path / "out", photo, photo.rgb)
-    with Image.open(tmp_path / "out") as image:
+    with Image.open(io.BytesIO(photo_bytes(tmp_path / "out", photo, photo.rgb)[0])) as image:
         np.testing.assert_allclose(np.asarray(image).astype(int), values, atol=16)
         profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
         shown = ImageCms.profileToProfile(image.copy(), profile, ImageCms.createProfile("sRGB"), outputMode="RGB")

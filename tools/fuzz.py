@@ -287,7 +287,7 @@ def _metadata(data: bytes, folder: Path) -> None:
     """EXIF, XMP, a comment or IPTC of a JPEG."""
     from PIL import Image
 
-    from maskgan_jax.unmasking.photo_files import read_photo, write_photo
+    from maskgan_jax.unmasking.photo_files import photo_bytes, read_photo
 
     marker, beginning = (
         (b"\xe1", b""),
@@ -301,7 +301,7 @@ def _metadata(data: bytes, folder: Path) -> None:
     jpeg = file.getvalue()
     segment = b"\xff" + marker + struct.pack(">H", len(content) + 2) + content
     photo = read_photo(_written(jpeg[:2] + segment + jpeg[2:], folder / "photo.jpg"))
-    write_photo(folder / "result.jpg", photo, 255 - photo.rgb)
+    photo_bytes(folder / "result.jpg", photo, 255 - photo.rgb)
 
 
 def _colours_seeds() -> list[bytes]:
@@ -319,13 +319,13 @@ def _colours_seeds() -> list[bytes]:
 
 def _colours(data: bytes, folder: Path) -> None:
     """A chunk of a PNG, by its name and content, beside a gamma."""
-    from maskgan_jax.unmasking.photo_files import read_photo, write_photo
+    from maskgan_jax.unmasking.photo_files import photo_bytes, read_photo
 
     chunks = _chunk(data[:4].ljust(4, b"x"), data[4:])
     for more in (b"", _chunk(b"gAMA", struct.pack(">I", 100000))):
         with contextlib.suppress(UserError):
             photo = read_photo(_written(_png(more + chunks), folder / "photo.png"))
-            write_photo(folder / "result.png", photo, 255 - photo.rgb)
+            photo_bytes(folder / "result.png", photo, 255 - photo.rgb)
 
 
 def _labels_seeds() -> list[bytes]:

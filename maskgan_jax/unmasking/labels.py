@@ -65,10 +65,13 @@ class Credentials:
                 f"cannot sign with {certificate} ({error}); it must hold certificates, and a key for ES256"
             ) from error
 
-    def sign(
-        self, path: Path, target: Path, form: str, original: Path | None = None, original_form: str = ""
-    ) -> tuple[str, ...]:
-        """Adds a manifest to a file.
+    def notes(self, form: str) -> tuple[str, ...]:
+        """In words, why files of a format, as `sign` takes it, get no manifest, if it cannot hold one."""
+        form = form.lower()
+        return () if form in _HOLD else (f"no C2PA manifest, which .{form} cannot hold",)
+
+    def sign(self, path: Path, target: Path, form: str, original: Path | None = None, original_form: str = "") -> None:
+        """Adds a manifest to a file, if its format can hold one.
 
         Args:
           path: of the file, which is replaced.
@@ -77,15 +80,12 @@ class Credentials:
           original: what it was made from, whose own manifests are kept; None to say nothing of it.
           original_form: the format of the original.
 
-        Returns:
-          In words, why it got none, if its format cannot hold one.
-
         Raises:
           UserError: it cannot be written.
         """
         form = form.lower()
         if form not in _HOLD:
-            return (f"no C2PA manifest, which .{form} cannot hold",)
+            return
         with tempfile.TemporaryFile(dir=path.parent) as signed:  # Not in memory: a video can be larger.
             try:
                 with path.open("rb") as file:
@@ -95,7 +95,6 @@ class Credentials:
             signed.seek(0)
             with path.open("wb") as file:
                 shutil.copyfileobj(signed, file)
-        return ()
 
     def _builder(self, original: Path | None = None, form: str = "") -> Any:
         c2pa = self._c2pa

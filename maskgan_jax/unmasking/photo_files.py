@@ -7,8 +7,7 @@ import dataclasses
 import io
 import os
 import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import cv2
@@ -281,33 +280,26 @@ def _from_srgb(image: Image.Image, profile: bytes, mode: str) -> Image.Image:
         return image
 
 
-def write_photo(
-    path: str | os.PathLike,
-    photo: PhotoFile,
-    result: np.ndarray,
-    *,
-    keep_metadata: bool = True,
-    label: bool = True,
-    sign: Callable[[Path], tuple[str, ...]] | None = None,
-) -> tuple[str, ...]:
-    """Writes the result of a photo in its format (see `WRITTEN`), atomically.
+def photo_bytes(
+    path: str | os.PathLike, photo: PhotoFile, result: np.ndarray, *, keep_metadata: bool = True, label: bool = True
+) -> tuple[bytes, tuple[str, ...]]:
+    """The file of the result of a photo, in its format (see `WRITTEN`).
 
     JPEG is compressed with the quantization tables of the photo; lossy WebP, AVIF and JPEG in TIFF at a high quality.
 
     Args:
-      path: of the file.
+      path: of the file, which errors name.
       photo: the original.
       result: `[H, W, 3]` uint8, as `Unmasker.unmask` gives it.
       keep_metadata: whether EXIF, IPTC, XMP, comments, texts and resolution of the photo go into the file; colour profiles
         always do. For TIFF, EXIF means the tags that describe the photo.
       label: whether the file says that it is synthetic, in EXIF and XMP and, of PNG, as text.
-      sign: signs the temporary file, before it gets its name, and returns notes.
 
     Returns:
-      In words, what the file does not keep besides `photo.notes`, such as metadata that are too long for its format.
+      The file, and in words what it does not keep besides `photo.notes`, such as metadata that are too long for its format.
 
     Raises:
-      UserError: the file cannot be written, or the photo's format cannot store its metadata.
+      UserError: the photo's format cannot store its metadata.
     """
     form = WRITTEN[photo.format]
     metadata = photo.metadata if keep_metadata else Metadata()
@@ -318,42 +310,34 @@ def write_photo(
     if label and LABEL not in texts.get("Comment", ""):
         texts["Comment"] = f"{LABEL} {texts.get('Comment', '')}".strip()
     options = {name: value for name, value in photo.info.items() if keep_metadata or name != "dpi"}
-    notes: tuple[str, ...] = ()
     try:
         if form == "AVIF":
             options |= packets(metadata)
         data = _encoded(photo.changed(result), form, options, photo.colour_chunks, texts)
         if form == "BMP":
-            notes = ("no label, which .bmp cannot hold",) if label else ()
-        elif form != "AVIF":
-            data, notes = write_metadata(data, form, metadata)
+            return data, ("no label, which .bmp cannot hold",) if label else ()
+        return (data, ()) if form == "AVIF" else write_metadata(data, form, metadata)
     except Exception as error:  # As when reading: on metadata, Pillow can raise anything.
         raise UserError(
             f"cannot write {path} as {form} ({error}); leave out its metadata (--metadata=drop), or save the photo as PNG first"
         ) from error
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
-        if sign:
-            notes += sign(temporary)
-    return notes
+
+
+def drawn_png_bytes(image: np.ndarray, *, label: bool = True) -> bytes:
+    """The PNG file of an image `[H, W, 3]` RGB, uint8, with drawn faces in it.
+
+    Args:
+      image: what is written.
+      label: whether the file says that it is synthetic, as text and in XMP.
+    """
+    data = _encoded(image, "PNG", {}, {}, {"Comment": LABEL} if label else {})
+    return write_metadata(data, "PNG", Metadata().labelled())[0] if label else data
 
 
 def write_drawn_png(path: str | os.PathLike, image: np.ndarray, *, label: bool = True) -> None:
-    """Writes an image `[H, W, 3]` RGB, uint8, with drawn faces in it as PNG, atomically.
-
-    Args:
-      path: of the file.
-      image: what is written.
-      label: whether the file says that it is synthetic, as text and in XMP.
-
-    Raises:
-      UserError: the file cannot be written.
-    """
-    data = _encoded(image, "PNG", {}, {}, {"Comment": LABEL} if label else {})
-    if label:
-        data, _ = write_metadata(data, "PNG", Metadata().labelled())
+    """Writes what `drawn_png_bytes` gives, completely or not at all. Raises UserError as `replacing` does."""
     with replacing(path) as temporary:
-        temporary.write_bytes(data)
+        temporary.write_bytes(drawn_png_bytes(image, label=label))
 
 
 def _encoded(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import os
+import itertools
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,21 @@ import numpy as np
 
 from maskgan_jax.data.grid import labelled_grid
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import replacing, write_json, write_png
+from maskgan_jax.files import encode_json, encode_png, replacing
 from maskgan_jax.unmasking.compositing import nearest_faces, redrawn_mask
 from maskgan_jax.unmasking.face import Face
 from maskgan_jax.unmasking.inputs import Job, read_mask
 from maskgan_jax.unmasking.labels import draw_mark
 from maskgan_jax.unmasking.outputs import Outputs
-from maskgan_jax.unmasking.photo_files import CREDENTIALS_LEFT_OUT, WRITTEN, PhotoFile, read_photo, write_drawn_png, write_photo
+from maskgan_jax.unmasking.photo_files import (
+    CREDENTIALS_LEFT_OUT,
+    WRITTEN,
+    PhotoFile,
+    drawn_png_bytes,
+    photo_bytes,
+    read_photo,
+    write_drawn_png,
+)
 from maskgan_jax.unmasking.unmasker import Unmasker
 
 # Sides of the faces in the contact sheet, in pixels.
@@ -63,45 +70,30 @@ def unmask_photo(job: Job, unmasker: Unmasker, outputs: Outputs) -> tuple[str, l
     copied = not redrawn and outputs.keep_metadata
     target = outputs.result(job, "" if copied else job.redrawn_suffix)
     notes = () if copied else photo.notes
-    with outputs.writing(job), _all_or_nothing() as beside:
-        described = beside(outputs.json_of(target))  # The first, and so the last in its place: with it, a result is complete.
-        if redrawn:
-            _write_extras(target, photo, result, faces, mask, outputs, beside)
+    if not copied:
+        label, kept = outputs.label and redrawn, outputs.keep_metadata
+        data, more = photo_bytes(target, photo, result, keep_metadata=kept, label=label)
+        signs = outputs.credentials is not None and redrawn
+        if signs:
+            form, original = WRITTEN[photo.format], job.path if kept else None
+            if kept:  # What the photo said of itself is in the manifest.
+                notes = tuple(note for note in notes if note != CREDENTIALS_LEFT_OUT)
+            more += outputs.credentials.notes(form)
+        notes += more
+    described = encode_json(_description(job, target, photo, faces, notes, mask is not None))
+    # The first, and so the last in its place: with it, a result is complete.
+    beside = itertools.chain([(outputs.json_of(target), described)], _extras(target, photo, result, faces, mask, outputs))
+    with outputs.writing(job), contextlib.ExitStack() as stack:
+        for path, content in beside:
+            stack.enter_context(replacing(path)).write_bytes(content)
+        temporary = stack.enter_context(replacing(target))
         if copied:
-            shutil.copyfile(job.path, beside(target))
+            shutil.copyfile(job.path, temporary)
         else:
-            label, kept = outputs.label and redrawn, outputs.keep_metadata
-            sign = None
-            if redrawn and outputs.credentials:
-                form, original = WRITTEN[photo.format], job.path if kept else None
-                sign = functools.partial(
-                    outputs.credentials.sign, target=target, form=form, original=original, original_form=photo.format
-                )
-                if kept:  # What the photo said of itself is in the manifest.
-                    notes = tuple(note for note in notes if note != CREDENTIALS_LEFT_OUT)
-            notes += write_photo(beside(target), photo, result, keep_metadata=kept, label=label, sign=sign)
-        write_json(described, _description(job, target, photo, faces, notes, mask is not None))
+            temporary.write_bytes(data)
+            if signs:
+                outputs.credentials.sign(temporary, target, form, original, photo.format)
     return _line(job, faces, notes), faces
-
-
-@contextlib.contextmanager
-def _all_or_nothing() -> Iterator[Callable[[Path], Path]]:
-    """Yields a function from a path to a temporary file beside it. If the block succeeds, all of these take their places."""
-    temporaries: dict[Path, Path] = {}
-    with contextlib.ExitStack() as stack:
-
-        def beside(path: Path) -> Path:
-            temporary = stack.enter_context(replacing(path))
-            temporaries[temporary] = path
-            return temporary
-
-        try:
-            yield beside
-        except UserError as error:
-            told = str(error)
-            for temporary, path in temporaries.items():
-                told = told.replace(os.fspath(temporary), os.fspath(path))
-            raise UserError(told) from error
 
 
 def _why_none(mask: np.ndarray, faces: Sequence[Face]) -> str:
@@ -126,26 +118,23 @@ def _why_left(face: Face) -> str:
     return "with a mask outside the given region" if face.masked else "without a mask"
 
 
-def _write_extras(
-    target: Path,
-    photo: PhotoFile,
-    result: np.ndarray,
-    faces: Sequence[Face],
-    mask: np.ndarray | None,
-    outputs: Outputs,
-    beside: Callable[[Path], Path],
-) -> None:
+def _extras(
+    target: Path, photo: PhotoFile, result: np.ndarray, faces: Sequence[Face], mask: np.ndarray | None, outputs: Outputs
+) -> Iterator[tuple[Path, bytes]]:
+    """What is also written of a photo in which something was redrawn: paths and files."""
+    if not any(face.redrawn for face in faces):
+        return
     if outputs.side_by_side:
         both = np.concatenate([photo.rgb, result], axis=1)
-        write_drawn_png(beside(outputs.side_by_side_of(target)), both, label=outputs.label)
+        yield outputs.side_by_side_of(target), drawn_png_bytes(both, label=outputs.label)
     if outputs.regions:
         nearest = None if mask is None else nearest_faces(mask, faces)
-        write_png(beside(outputs.regions_of(target)), redrawn_mask(photo.rgb.shape[:2], faces, nearest))
+        yield outputs.regions_of(target), encode_png(redrawn_mask(photo.rgb.shape[:2], faces, nearest))
     if outputs.crops:
         for number, face in enumerate(faces):  # Numbered as in the JSON.
             if face.redrawn:
-                write_png(beside(outputs.crop_of(target, number, "before")), face.before)
-                write_drawn_png(beside(outputs.crop_of(target, number, "after")), face.after, label=outputs.label)
+                yield outputs.crop_of(target, number, "before"), encode_png(face.before)
+                yield outputs.crop_of(target, number, "after"), drawn_png_bytes(face.after, label=outputs.label)
 
 
 def _description(

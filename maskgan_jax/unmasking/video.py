@@ -144,7 +144,8 @@ def _encode(job: Job, unmasker: Unmasker, outputs: Outputs, folder: Path) -> _En
         if outputs.credentials and counts.frames_unmasked:
             original = job.path if outputs.keep_metadata else None
             suffix = result_path.suffix.lower()[1:]
-            signed = outputs.credentials.sign(files[result_path], result_path, suffix, original, _form(job.path, video))
+            outputs.credentials.sign(files[result_path], result_path, suffix, original, _form(job.path, video))
+            signed = outputs.credentials.notes(suffix)
     left_out = counts.frames_with_faces_left_out
     told = [f"faces that are too small or were not asked for in {left_out} frames"] if left_out else []
     lost = [f"{counts.damaged_packets} damaged packets left out"] if counts.damaged_packets else []

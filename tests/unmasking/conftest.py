@@ -14,6 +14,7 @@ from maskgan_jax.files import read_image
 from maskgan_jax.unmasking.inputs import find_jobs
 from maskgan_jax.unmasking.mask_finder import lower_face
 from maskgan_jax.unmasking.outputs import Outputs
+from maskgan_jax.unmasking.photo_files import photo_bytes
 from maskgan_jax.unmasking.unmasker import Unmasker
 
 SIDE = 64
@@ -155,6 +156,14 @@ def named_files(folder, *names):
 def folder(tmp_path):
     """A folder of two photos and a video, among other things."""
     return named_files(tmp_path / "in", "a.png", "inner/b.jpg", "c.mp4", "d.txt", ".hidden.png")
+
+
+def write_photo(path, photo, result, **options):
+    """Writes the result of a photo; what it does not keep."""
+    data, notes = photo_bytes(path, photo, result, **options)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return notes
 
 
 def list_jobs(inputs, out, masks=None, *, folders=(), **options):

@@ -12,7 +12,9 @@ from PIL import ExifTags, Image, IptcImagePlugin, PngImagePlugin, TiffImagePlugi
 
 from maskgan_jax.files import open_image
 from maskgan_jax.unmasking.metadata import LABEL, SOURCE_TYPE
-from maskgan_jax.unmasking.photo_files import _left_out, read_photo, write_photo
+from maskgan_jax.unmasking.photo_files import _left_out, read_photo
+
+from .conftest import write_photo
 
 IPTC_EXT = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
 OWN = "http://cv.iptc.org/newscodes/digitalsourcetype/digitalCapture"

@@ -15,7 +15,9 @@ from maskgan_jax.files import read_image
 from maskgan_jax.unmasking.inputs import Job
 from maskgan_jax.unmasking.metadata import LABEL, SOURCE_TYPE, Metadata, write_metadata
 from maskgan_jax.unmasking.outputs import Outputs
-from maskgan_jax.unmasking.photo_files import read_photo, write_drawn_png, write_photo
+from maskgan_jax.unmasking.photo_files import read_photo, write_drawn_png
+
+from .conftest import write_photo
 
 XMP = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'

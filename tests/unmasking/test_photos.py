@@ -1,6 +1,9 @@
+import errno
 import io
 import json
+import os
 import signal
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -329,7 +332,7 @@ def test_going_on_after_a_stop(run, portrait, tmp_path):
 
 def test_sigterm_leaves_nothing_half_written(run, portrait, tmp_path, monkeypatch):
     write_png(tmp_path / "a.png", portrait)
-    monkeypatch.setattr(photos, "write_photo", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(photos, "photo_bytes", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
     # Tests in the background ignore the one, and a training in the same process left a handler of the other.
     wanted = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
@@ -450,17 +453,34 @@ def test_links_to_themselves_are_reported(run, portrait, tmp_path):
     assert code == 1 and told == "" and "cannot read" in err.splitlines()[0] and "loop.jpg" in err.splitlines()[0]
 
 
-def test_a_result_that_cannot_be_written_is_named(run, portrait, tmp_path, monkeypatch):
-    def full(path, *_, **__):
-        raise UserError(f"cannot write {path} (No space left on device)")
+WRITTEN = [
+    "a.png.json",
+    "side_by_side/a.png.png",
+    "regions/a.png.png",
+    "crops/a.png.0_before.png",
+    "crops/a.png.0_after.png",
+    "a.png",
+]
 
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_file_that_cannot_be_written_is_named(name, run, portrait, tmp_path, monkeypatch):
     write_png(tmp_path / "a.png", portrait)
-    monkeypatch.setattr(photos, "write_photo", full)
-    _, _, err = run(tmp_path / "a.png", f"--out={tmp_path / 'out'}")
-    assert f"skipped: cannot write {tmp_path / 'out' / 'a.png'} (No space left on device)" in err
+    write, left = Path.write_bytes, [*WRITTEN]
+
+    def full(path, data):
+        assert path.name.startswith(".") and path.parent.name == (tmp_path / "out" / left[0]).parent.name
+        if left.pop(0) == name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    _, _, err = run(tmp_path / "a.png", f"--out={tmp_path / 'out'}", "--side_by_side", "--regions", "--crops")
+    assert f"skipped: cannot write {tmp_path / 'out' / name} (No space left on device)" in err
+    assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("failing", ["write_drawn_png", "write_photo", "write_json"])
+@pytest.mark.parametrize("failing", ["drawn_png_bytes", "photo_bytes", "encode_json"])
 def test_what_cannot_be_written_as_a_whole_is_not_written(failing, run, portrait, tmp_path, monkeypatch):
     """Nor is anything lost that was there."""
 
