@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
+import functools
 import os
 import re
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -44,31 +45,35 @@ _HEIF = re.compile(rb"....ftyp(hei|hev|mif1|msf1)(?!.{0,40}avi[fs])", re.DOTALL)
 _MOST_NAMES = 20
 
 
-class Job(NamedTuple):
-    """One photo or video to unmask: its file, the name of its result (see `Outputs`), and the file of its mask, if given."""
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One photo or video to unmask: its file, the name of its result (see `Outputs`), and the file of its mask, if given.
+
+    What kind of file it is, is read once.
+    """
 
     path: Path
     name: Path
     mask: Path | None = None
 
-    @property
+    @functools.cached_property
     def is_video(self) -> bool:
         """Whether it is a video, by how the file begins, else by the suffix of its name."""
         return _is_video(self.path) or False
 
-    @property
+    @functools.cached_property
     def redrawn_suffix(self) -> str:
         """The suffix that is added to the name of a result because it is in another format than the input; '' if it is not."""
-        beginning = _beginning(self.path)
+        header = _header(self.path)
         if self.is_video:
-            suffix = ".mp4" if is_image(beginning) else ".mkv"
+            suffix = ".mp4" if is_image(header) else ".mkv"
             return "" if self.path.suffix.lower() in WRITTEN_SUFFIXES else suffix
-        if beginning[:4] == b"GIF8" or (not beginning and self.path.suffix.lower() == ".gif"):
+        if header[:4] == b"GIF8" or (not header and self.path.suffix.lower() == ".gif"):
             return ".png"
-        return ".jpg" if _HEIF.match(beginning) else ""
+        return ".jpg" if _HEIF.match(header) else ""
 
 
-def _beginning(path: Path) -> bytes:
+def _header(path: Path) -> bytes:
     try:
         if path.is_file():  # What is read of a pipe is gone.
             with path.open("rb") as file:
@@ -80,25 +85,25 @@ def _beginning(path: Path) -> bytes:
 
 def is_animation(path: Path) -> bool:
     """Whether a file is an image with several frames over time: an animated GIF, PNG, WebP or AVIF."""
-    beginning = _beginning(path)
-    if beginning[:4] in (b"GIF8", b"\x89PNG"):
+    header = _header(path)
+    if header[:4] in (b"GIF8", b"\x89PNG"):
         try:
             with warnings.catch_warnings(action="ignore"), Image.open(path, formats=("GIF", "PNG")) as image:
                 return image.is_animated
         except Exception:  # Damaged files can make Pillow raise anything.
             return False
-    animated_webp = beginning[8:16] == b"WEBPVP8X" and int.from_bytes(beginning[20:21]) & 2
-    return bool(animated_webp or beginning[4:12] == b"ftypavis")
+    animated_webp = header[8:16] == b"WEBPVP8X" and int.from_bytes(header[20:21]) & 2
+    return bool(animated_webp or header[4:12] == b"ftypavis")
 
 
 def _is_video(path: Path) -> bool | None:
     """Whether a file is a video, or an animation, which is treated as one; None if it is neither that nor an image."""
-    beginning, suffix = _beginning(path), path.suffix.lower()
+    header, suffix = _header(path), path.suffix.lower()
     named = True if suffix in VIDEO_SUFFIXES else False if suffix in IMAGE_SUFFIXES else None
     # Two letters are not enough to tell a file of another name, and camera raw begins like TIFF.
-    if is_image(beginning) and (named is not None or beginning[:2] not in (b"BM", b"II", b"MM")):
+    if is_image(header) and (named is not None or header[:2] not in (b"BM", b"II", b"MM")):
         return is_animation(path)
-    return True if _VIDEO.match(beginning) else named
+    return True if _VIDEO.match(header) else named
 
 
 def find_jobs(inputs: Sequence[str | os.PathLike], outputs: Outputs, masks: str | os.PathLike | None = None) -> list[Job]:

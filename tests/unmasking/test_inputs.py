@@ -6,6 +6,7 @@ import pytest
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import encode_png, read_image
+from maskgan_jax.unmasking import inputs
 from maskgan_jax.unmasking.inputs import Job
 
 from .conftest import list_jobs, named_files
@@ -150,3 +151,13 @@ def test_nothing_is_read_of_a_pipe_before_its_turn():
     assert not job.is_video and job.redrawn_suffix == ""
     assert read_image(job.path).shape == (4, 4, 3)
     os.close(reader)
+
+
+def test_what_kind_of_file_a_job_is_of_is_read_once(tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(b"GIF89a")
+    header, reads = inputs._header, []
+    monkeypatch.setattr(inputs, "_header", lambda path: reads.append(path) or header(path))
+    job = Job(tmp_path / "a", Path("a"))
+    assert (job.is_video, job.redrawn_suffix) == (False, ".png")
+    count = len(reads)
+    assert (job.is_video, job.redrawn_suffix) == (False, ".png") and len(reads) == count
