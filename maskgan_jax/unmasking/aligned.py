@@ -82,8 +82,7 @@ def find_mask(segmentation_net: FaceNetwork, landmark_net: FaceNetwork, image: n
     side = len(image)
     square = FaceSquare.within_aligned(side, landmark_net.size, landmark_net.zoom)
     points = landmark_net(square.cut_out(image)[None])[0]
-    landmarks, finder = square.to_photo(points), MaskFinder(segmentation_net)
-    mask = finder.mask(finder.probability(finder.image(image, landmarks)), landmarks, square)
+    mask = MaskFinder(segmentation_net).look(image, square.to_photo(points)).mask(square)
     return square.put_mask_back(grown(mask, points), Window(0, 0, side, side))
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from maskgan_jax.data.align import FaceSquare
+
+if TYPE_CHECKING:
+    from maskgan_jax.unmasking.mask_finder import Segmentation
 
 # A face wears a mask if it covers this fraction of what lies between the bridge of the nose, the jaw and the chin.
 LEAST_COVER = 0.3
@@ -32,7 +36,7 @@ class Face:
       mask: `[S, S]` uint8, 255 = hidden, in that square; what was redrawn, if the face was.
       before: `[S, S, 3]` uint8, the aligned face.
       after: the same without the face mask, or None if it was left alone.
-      probability: `[P, P]` float32, how likely each pixel of the mask finder's own square is hidden.
+      segmentation: what the segmentation network says of it.
       rest: what the face mask hides beside the square, drawn in other squares.
       left_out: why it is left alone, even if it wears a mask; '' if it is not.
       needed_cover: the `cover` from which on it wears a mask.
@@ -46,7 +50,7 @@ class Face:
     mask: np.ndarray
     before: np.ndarray
     after: np.ndarray | None = None
-    probability: np.ndarray | None = None
+    segmentation: Segmentation | None = None
     rest: tuple[Face, ...] = ()
     left_out: str = ""
     needed_cover: float = LEAST_COVER

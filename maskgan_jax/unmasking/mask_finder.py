@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+
 import cv2
 import numpy as np
 
@@ -43,62 +46,75 @@ class MaskFinder:
         jaw = square.to_aligned(landmarks[CONTOUR])[:, 0]
         return square.moved(((jaw.min() + jaw.max() + 1) / square.size - 1) / 2)
 
-    def image(self, photo: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    def image(self, photo: np.ndarray, square: FaceSquare) -> np.ndarray:
         """What the network sees of a face: `[S, S, 3]` uint8, its square.
 
         It is grey if it has one colour only: the network was not trained with sepia and the like, and misses masks in it.
 
         Args:
           photo: `[H, W, 3]` RGB, uint8.
-          landmarks: `[68, 2]` of the face in it.
+          square: the network's square around the face.
         """
-        image = self.square(landmarks).cut_out(photo)
+        image = square.cut_out(photo)
         if one_coloured(image[::2, ::2].reshape(-1, 3)) is None:  # A quarter of the pixels tells, in a quarter of the time.
             return image
         return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
 
-    def probability(self, image: np.ndarray) -> np.ndarray:
-        """How likely each pixel of what `image` gives is hidden: `[S, S]` float32, 0 to 1."""
-        return self.network(image[None])[0]
+    def look(self, photo: np.ndarray, landmarks: np.ndarray) -> Segmentation:
+        """Looks for the mask of the face with these landmarks, `[68, 2]`, in a photo `[H, W, 3]` RGB, uint8."""
+        square = self.square(landmarks)
+        image = self.image(photo, square)
+        return Segmentation(self.network, landmarks, square, image, self.network(image[None])[0])
 
-    def mask(self, probability: np.ndarray, landmarks: np.ndarray, square: FaceSquare) -> np.ndarray:
-        """The mask in another square around the same face: `[size, size]` uint8, 255 = hidden.
 
-        Args:
-          probability: as `probability` gives it.
-          landmarks: `[68, 2]` of the face in the photo.
-          square: the square that the mask is wanted in.
-        """
-        own = self.square(landmarks)
-        mask = found_mask(probability, own.to_aligned(landmarks))
-        if own != square:  # To the other square's image, as if that were the photo.
-            within = FaceSquare(square.to_aligned(own.corners), own.size)
+@dataclasses.dataclass(frozen=True, eq=False)
+class Segmentation:
+    """What the network says of a face.
+
+    Attributes:
+      network: the segmentation network.
+      landmarks: `[68, 2]` of the face, (x, y) in pixels of its photo.
+      square: the network's square around it.
+      image: `[S, S, 3]` uint8, what the network saw of it.
+      probability: `[S, S]` float32, how likely each pixel of the square is hidden, 0 to 1.
+    """
+
+    network: FaceNetwork
+    landmarks: np.ndarray
+    square: FaceSquare
+    image: np.ndarray
+    probability: np.ndarray
+
+    @functools.cached_property
+    def points(self) -> np.ndarray:
+        """`[68, 2]`, the landmarks in pixels of the image."""
+        return self.square.to_aligned(self.landmarks)
+
+    def mask(self, square: FaceSquare) -> np.ndarray:
+        """The mask in another square around the same face: `[size, size]` uint8, 255 = hidden."""
+        mask = found_mask(self.probability, self.points)
+        if self.square != square:  # To the other square's image, as if that were the photo.
+            within = FaceSquare(square.to_aligned(self.square.corners), self.square.size)
             mask = within.put_mask_back(mask, Window(0, 0, square.size, square.size))
             # The eyes, exactly.
-            mask[eyes(square.to_aligned(landmarks), mask.shape, 0) > 0] = 0
+            mask[eyes(square.to_aligned(self.landmarks), mask.shape, 0) > 0] = 0
         return mask
 
-    def cover(self, probability: np.ndarray, landmarks: np.ndarray) -> float:
-        """How much of the lower face is hidden, 0 to 1; the arguments are those of `mask`."""
-        points = self.square(landmarks).to_aligned(landmarks)
-        return lower_face_cover(found_mask(probability, points, 0.5), points)
+    def cover(self) -> float:
+        """How much of the lower face is hidden, 0 to 1."""
+        return lower_face_cover(found_mask(self.probability, self.points, 0.5), self.points)
 
-    def least_cover(self, image: np.ndarray, landmarks: np.ndarray) -> float:
-        """How much of the lower face is hidden, 0 to 1: the least in three views, mirrored, leveled and darkened.
+    def least_cover(self) -> float:
+        """How much of the lower face is hidden, 0 to 1: the least in three more views, mirrored, leveled and darkened.
 
         A bare face in odd light may be taken for a masked one, but rarely in all views. Face masks are found in all of them.
-
-        Args:
-          image: `[S, S, 3]` uint8, as `image` gives it.
-          landmarks: `[68, 2]` of the face in the photo.
         """
-        points = self.square(landmarks).to_aligned(landmarks)
         least = 1.0
         for view in (mirrored, leveled, darkened):
-            probability = self.probability(view(image))
+            probability = self.network(view(self.image)[None])[0]
             if view is mirrored:
                 probability = probability[:, ::-1]
-            least = min(least, lower_face_cover(found_mask(probability, points, 0.5), points))
+            least = min(least, lower_face_cover(found_mask(probability, self.points, 0.5), self.points))
         return least
 
 

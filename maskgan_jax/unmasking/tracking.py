@@ -71,7 +71,6 @@ class _Track:
     unit: float
     landmarks_filter: OneEuroFilter
     landmarks: np.ndarray
-    probability: np.ndarray | None = None
     face: Face | None = None
     missed: int = 0
     # Whether it is a face for sure: at a low score, only once a second search has found it.
@@ -165,29 +164,28 @@ class Tracker:
         """The face of a track in the frame."""
         last, landmarks = track.face, track.landmarks
         square = self._inpainter.square(landmarks)
-        image, seen = square.cut_out(frame), self._mask_finder.image(frame, landmarks)
-        probability = self._mask_finder.probability(seen)
+        image, seen = square.cut_out(frame), self._mask_finder.look(frame, landmarks)
         weight = 1.0
         if last is not None:
             visible = last.mask == 0
             change = np.abs(image[visible].astype(np.int16) - last.before[visible]).mean() if visible.any() else MOVED
             weight = float(np.clip(change / MOVED, LEAST_WEIGHT, 1))
-            probability = track.probability + weight * (probability - track.probability)
-        track.probability = probability
-        mask, cover = self._mask_finder.mask(probability, landmarks, square), self._mask_finder.cover(probability, landmarks)
+            before = last.segmentation.probability
+            seen = dataclasses.replace(seen, probability=before + weight * (seen.probability - before))
         left, _, right, _ = track.found.box
         left_out = "" if track.chosen else TOO_SMALL if right - left < self._least_width else LESS_LARGE
         track.face = face = Face(
-            track.found.box,
-            track.found.score,
-            landmarks,
-            square,
-            cover,
-            mask,
-            image,
+            box=track.found.box,
+            score=track.found.score,
+            landmarks=landmarks,
+            square=square,
+            cover=seen.cover(),
+            mask=seen.mask(square),
+            before=image,
+            segmentation=seen,
             left_out=left_out,
             # As long as a face is followed, the same: a mask must not come and go.
-            needed_cover=last.needed_cover if last is not None else needed_cover(seen, landmarks),
+            needed_cover=last.needed_cover if last is not None else needed_cover(seen.image, landmarks),
         )
         if not face.masked or face.left_out:
             return face

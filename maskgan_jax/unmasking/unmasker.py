@@ -166,20 +166,19 @@ class Unmasker:
 
     def _with_mask(self, photo: np.ndarray, found: Detection, landmarks: np.ndarray, left_out: str) -> Face:
         square = self.inpainter.square(landmarks)
-        seen = self.mask_finder.image(photo, landmarks)
-        probability, needed = self.mask_finder.probability(seen), needed_cover(seen, landmarks)
-        mask, cover = self.mask_finder.mask(probability, landmarks, square), self.mask_finder.cover(probability, landmarks)
+        seen = self.mask_finder.look(photo, landmarks)
+        cover, needed = seen.cover(), needed_cover(seen.image, landmarks)
         if cover >= needed:
-            cover = min(cover, self.mask_finder.least_cover(seen, landmarks))
+            cover = min(cover, seen.least_cover())
         return Face(
-            found.box,
-            found.score,
-            landmarks,
-            square,
-            cover,
-            mask,
-            square.cut_out(photo),
-            probability=probability,
+            box=found.box,
+            score=found.score,
+            landmarks=landmarks,
+            square=square,
+            cover=cover,
+            mask=seen.mask(square),
+            before=square.cut_out(photo),
+            segmentation=seen,
             left_out=left_out,
             needed_cover=needed,
         )
@@ -215,7 +214,7 @@ class Unmasker:
         beside = []
         for way in (-1, 1):
             square = face.square.moved(way * BESIDE)
-            mask = self.mask_finder.mask(face.probability, face.landmarks, square)
+            mask = face.segmentation.mask(square)
             drawn = face.square.moved(-way * OVERLAP)
             whole = Window(0, 0, square.size, square.size)
             mask[FaceSquare(square.to_aligned(drawn.corners), square.size).inside(whole) > 0] = 0

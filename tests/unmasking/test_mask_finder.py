@@ -1,3 +1,5 @@
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -26,11 +28,10 @@ from .conftest import SIDE, Green, masked_face
 def test_a_mask_in_the_square_of_another_network(size, zoom):
     photo, landmarks = masked_face(3, 320), render_face(3, seed=0, size=320).landmarks
     square = FaceSquare.around(landmarks, size, zoom)
-    finder, image = MaskFinder(Green()), square.cut_out(photo)
-    probability = finder.probability(finder.image(photo, landmarks))
-    assert probability.shape == (SIDE, SIDE)
-    mask = finder.mask(probability, landmarks, square)
-    assert mask.shape == (size, size) and set(np.unique(mask)) == {0, 255} and finder.cover(probability, landmarks) > 0.9
+    seen, image = MaskFinder(Green()).look(photo, landmarks), square.cut_out(photo)
+    assert seen.probability.shape == (SIDE, SIDE)
+    mask = seen.mask(square)
+    assert mask.shape == (size, size) and set(np.unique(mask)) == {0, 255} and seen.cover() > 0.9
     expected = Green()(image[None])[0] > 0.5
     assert ((mask > 0) & expected).sum() > 0.93 * ((mask > 0) | expected).sum()
 
@@ -40,14 +41,14 @@ def test_the_network_sees_photos_of_one_colour_in_grey(tint):
     photo, landmarks = masked_face(3, 320), render_face(3, seed=0, size=320).landmarks
     finder = MaskFinder(Green())
     square = finder.square(landmarks)
-    np.testing.assert_array_equal(finder.image(photo, landmarks), square.cut_out(photo))
+    np.testing.assert_array_equal(finder.image(photo, square), square.cut_out(photo))
     grey = np.dot(photo, [0.299, 0.587, 0.114])[..., None]
     tinted = np.rint(grey * tint).astype(np.uint8)
-    seen = finder.image(tinted, landmarks)
+    seen = finder.image(tinted, square)
     assert np.ptp(seen, axis=-1).max() == 0
     lightness = np.dot(square.cut_out(tinted), [0.299, 0.587, 0.114])
     np.testing.assert_allclose(seen[..., 0], lightness, atol=1)
-    assert needed_cover(seen, landmarks) == 0.5 and needed_cover(finder.image(photo, landmarks), landmarks) == 0.3
+    assert needed_cover(seen, landmarks) == 0.5 and needed_cover(finder.image(photo, square), landmarks) == 0.3
 
 
 def test_in_squeezed_photos_a_mask_must_hide_more():
@@ -84,12 +85,12 @@ def test_cover_is_the_hidden_fraction_of_the_lower_face():
 
 def test_what_is_unlikely_but_possible_is_redrawn_and_does_not_make_a_mask():
     photo, landmarks = masked_face(3, 320), render_face(3, seed=0, size=320).landmarks
-    finder = MaskFinder(Green())
-    square = finder.square(landmarks)
-    certain = finder.probability(finder.image(photo, landmarks))
-    mask = finder.mask(0.3 * certain, landmarks, square)
-    assert finder.cover(0.3 * certain, landmarks) == 0 and ((mask > 0) & (certain > 0)).sum() > 0.95 * (certain > 0).sum()
-    assert not finder.mask(0.03 * certain, landmarks, square).any()
+    seen = MaskFinder(Green()).look(photo, landmarks)
+    certain = seen.probability
+    doubtful = dataclasses.replace(seen, probability=0.3 * certain)
+    mask = doubtful.mask(seen.square)
+    assert doubtful.cover() == 0 and ((mask > 0) & (certain > 0)).sum() > 0.95 * (certain > 0).sum()
+    assert not dataclasses.replace(seen, probability=0.03 * certain).mask(seen.square).any()
 
 
 def test_beyond_the_face_more_must_be_certain():
@@ -154,14 +155,14 @@ def everywhere(image):
 
 def test_the_least_cover_of_several_views():
     photo, landmarks = masked_face(3, 320), render_face(3, seed=0, size=320).landmarks
-    image = MaskFinder(Stub(everywhere)).square(landmarks).cut_out(photo)
-    assert MaskFinder(Stub(everywhere)).least_cover(image, landmarks) > 0.95
+    seen = MaskFinder(Stub(everywhere)).look(photo, landmarks)
+    assert seen.least_cover() > 0.95
     for view in (mirrored, leveled, darkened):
 
-        def nothing_there(seen, view=view):
-            return everywhere(seen) * (not np.array_equal(seen, view(image)))
+        def nothing_there(image, view=view):
+            return everywhere(image) * (not np.array_equal(image, view(seen.image)))
 
-        assert MaskFinder(Stub(nothing_there)).least_cover(image, landmarks) == 0
+        assert dataclasses.replace(seen, network=Stub(nothing_there)).least_cover() == 0
 
 
 def test_what_is_found_in_the_mirror_is_mirrored_back():
@@ -175,10 +176,10 @@ def test_what_is_found_in_the_mirror_is_mirrored_back():
         flipped = np.array_equal(image, mirrored(square.cut_out(half)))
         return np.broadcast_to(left[::-1] if flipped else left, (SIDE, SIDE))
 
-    finder = MaskFinder(Stub(left_of_the_face))
     cover = lower_face_cover(np.uint8(255) * left_of_the_face(half[:SIDE, :SIDE]), square.to_aligned(landmarks))
     assert 0.3 < cover < 0.7
-    assert finder.least_cover(square.cut_out(half), landmarks) == pytest.approx(cover, abs=0.03)  # But for the eyes' rims.
+    seen = MaskFinder(Stub(left_of_the_face)).look(half, landmarks)
+    assert seen.least_cover() == pytest.approx(cover, abs=0.03)  # But for the eyes' rims.
 
 
 def test_views_are_as_in_scikit_image():

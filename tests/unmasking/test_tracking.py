@@ -9,6 +9,7 @@ from maskgan_jax.unmasking import tracking
 from maskgan_jax.unmasking.compositing import composite
 from maskgan_jax.unmasking.detection import detect_faces
 from maskgan_jax.unmasking.face_aligner import FaceAligner
+from maskgan_jax.unmasking.mask_finder import Segmentation
 from maskgan_jax.unmasking.tracking import OneEuroFilter, Tracker
 from maskgan_jax.unmasking.unmasker import Unmasker
 
@@ -243,7 +244,7 @@ def test_what_counts_as_a_mask_stays_while_a_face_is_followed(monkeypatch, first
     needed = itertools.cycle([first, then])
     monkeypatch.setattr(tracking, "needed_cover", lambda *_: next(needed))
     unmasker = Unmasker(Painter(), MeanFace(), Green())
-    monkeypatch.setattr(unmasker.mask_finder, "cover", lambda *_: 0.4)
+    monkeypatch.setattr(Segmentation, "cover", lambda _: 0.4)
     tracker = Tracker(unmasker, 10)
     assert [face.redrawn for _ in range(6) for face in tracker(masked_face(3, 320))] == [first == 0.3] * 6
 

@@ -17,7 +17,7 @@ from maskgan_jax.files import read_image
 from maskgan_jax.networks import face_network as networks
 from maskgan_jax.unmasking.compositing import composite, redrawn_mask, redrawn_parts
 from maskgan_jax.unmasking.detection import Detection, detect_faces
-from maskgan_jax.unmasking.mask_finder import lower_face
+from maskgan_jax.unmasking.mask_finder import Segmentation, lower_face
 from maskgan_jax.unmasking.unmasker import LEAST_REST, Unmasker
 
 from .conftest import DRAWN, MASK_COLOUR, SIDE, Green, MeanFace, Painter, is_drawn, is_green
@@ -61,7 +61,7 @@ def test_in_one_colour_a_mask_must_hide_more_to_count(unmasker, portrait, monkey
     grey = np.repeat(portrait[..., 1:2], 3, axis=2)
     for cover, expected in ((0.29, (False, False)), (0.31, (True, False)), (0.49, (True, False)), (0.51, (True, True))):
         for how in ("cover", "least_cover"):
-            monkeypatch.setattr(unmasker.mask_finder, how, lambda *_, cover=cover: cover)
+            monkeypatch.setattr(Segmentation, how, lambda _, cover=cover: cover)
         found = [unmasker.find(photo)[0] for photo in (portrait, grey)]
         assert tuple(face.masked for face in found) == expected and found[0].cover == found[1].cover == cover
 
@@ -322,6 +322,11 @@ def test_what_a_mask_hides_beside_the_square_is_drawn_too(portrait, way):
     assert face.redrawn and not face.rest
 
 
+def hiding_all(segmentation):
+    """As if a mask hid the whole square."""
+    return dataclasses.replace(segmentation, probability=np.ones((SIDE, SIDE), np.float32))
+
+
 def test_the_rest_of_a_face_leaves_other_faces_alone(couple):
     """What another face hides beside the square is that face's own."""
     painter = Painter()
@@ -330,7 +335,7 @@ def test_the_rest_of_a_face_leaves_other_faces_alone(couple):
     _, faces = unmasker.unmask(couple)
     first = next(face for face in faces if face.redrawn)
     beside = dataclasses.replace(first, rest=(), square=first.square.moved(0.5), mask=np.full((SIDE, SIDE), 255, np.uint8))
-    everything = dataclasses.replace(first, rest=(), probability=np.ones((SIDE, SIDE), np.float32))
+    everything = dataclasses.replace(first, rest=(), segmentation=hiding_all(first.segmentation))
     assert len(unmasker._masks_beside(couple.shape[:2], everything, [])) == 2
     assert len(unmasker._masks_beside(couple.shape[:2], everything, list(redrawn_parts(couple.shape[:2], [beside])))) == 1
 
@@ -341,7 +346,7 @@ def test_of_other_faces_those_that_are_near_count(couple):
     painter.zoom = 4 / 3
     unmasker, shape = Unmasker(painter, MeanFace(), Green()), couple.shape[:2]
     first = next(face for face in unmasker.unmask(couple)[1] if face.redrawn)
-    everything = dataclasses.replace(first, rest=(), probability=np.ones((SIDE, SIDE), np.float32))
+    everything = dataclasses.replace(first, rest=(), segmentation=hiding_all(first.segmentation))
     alone, counts = unmasker._masks_beside(shape, everything, []), set()
     for step in np.linspace(-2, 2, 21):
         other = dataclasses.replace(first, rest=(), square=first.square.moved(step), mask=np.full((SIDE, SIDE), 255, np.uint8))
