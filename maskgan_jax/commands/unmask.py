@@ -187,16 +187,9 @@ def _aligned(flags: argparse.Namespace) -> int:
     compute_in_main_thread()
     from maskgan_jax.unmasking.aligned import unmask_aligned
 
-    with Outputs(Path(flags.out)).in_folder():
-        _, failed = unmask_aligned(
-            flags.inputs,
-            flags.out,
-            flags.weights,
-            flags.mask,
-            fast=bool(flags.fast),
-            overwrite=flags.overwrite,
-            label=flags.label,
-        )
+    outputs = Outputs(Path(flags.out), label=flags.label, overwrite=flags.overwrite)
+    with outputs.in_folder():
+        _, failed = unmask_aligned(flags.inputs, outputs, flags.weights, flags.mask, fast=bool(flags.fast))
     print(f"unmasked faces are in {flags.out}" + (f"; {failed} inputs could not be used" if failed else ""))
     return 1 if failed else 0
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -24,37 +24,33 @@ from maskgan_jax.unmasking.photo_files import write_drawn_png
 
 def unmask_aligned(
     inputs: Sequence[str | os.PathLike],
-    out: str | os.PathLike,
+    outputs: Outputs,
     weights: str | os.PathLike | None = None,
     masks: str | os.PathLike | None = None,
     *,
     fast: bool = False,
-    overwrite: bool = False,
-    label: bool = True,
 ) -> tuple[int, int]:
-    """Unmasks aligned crops (FFHQ's squares) and writes them to `out` under the same names, as PNG of the same size.
+    """Unmasks aligned crops (FFHQ's squares) and writes them under the same names, as PNG of the same size.
 
     An image that cannot be used is reported on standard error, and the rest goes on.
 
     Args:
-      inputs: image files, and folders of them (searched recursively; their inner folders are kept in `out`).
-      out: folder for the results.
+      inputs: image files, and folders of them (searched recursively; their inner folders are kept).
+      outputs: where results go, whether they are labelled, and what may be replaced; there are no extras.
       weights: workdir of a run, or an exported network; None for the package's own.
       masks: folder of masks, of the same names and sizes, above 127 = hidden: there the known pixels are put back. Without
         it, a generator that inpaints is told what the segmentation network finds; the output of one that does not is kept as
         a whole, as in the paper.
       fast: take the package's network for 128 px, if there are no `weights`.
-      overwrite: whether results may replace files that are there.
-      label: whether the files say that they are synthetic.
 
     Returns:
       How many images were unmasked, and how many could not be used.
 
     Raises:
       UserError: the inputs, the weights or the output folder cannot be used at all, or a result would overwrite an input, a
-        mask or, without `overwrite`, any file; or all of them failed.
+        mask or any file that may not be replaced; or all of them failed.
     """
-    outputs = Outputs(Path(out), suffix=".png", label=label, overwrite=overwrite)
+    outputs = dataclasses.replace(outputs, suffix=".png")
     jobs = find_jobs(inputs, outputs, masks)
     generator = FaceNetwork(weights or pretrained("unmask_fast" if fast else "unmask"), "unmask", batch_size=1)
     finders = []
@@ -71,7 +67,7 @@ def unmask_aligned(
         if mask is not None:
             result = np.where(mask[..., None] > 127, result, image)
         with outputs.writing(job):
-            write_drawn_png(outputs.result(job), result, label=label)
+            write_drawn_png(outputs.result(job), result, label=outputs.label)
 
     failed = unmask_each(jobs, unmask)
     return len(jobs) - failed, failed

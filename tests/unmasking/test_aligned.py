@@ -12,6 +12,7 @@ from maskgan_jax.networks.face_network import FaceNetwork
 from maskgan_jax.training.checkpoints import open_best, save_best
 from maskgan_jax.unmasking import aligned
 from maskgan_jax.unmasking.aligned import find_mask, redraw, unmask_aligned
+from maskgan_jax.unmasking.outputs import Outputs
 
 from .conftest import MASK_COLOUR, SIDE, Green, Painter
 
@@ -52,7 +53,7 @@ def generator(generator_file):
 
 def test_results_have_the_names_and_sizes_of_the_inputs(faces, tmp_path, generator_file, generator):
     out = tmp_path / "out"
-    assert unmask_aligned([faces], out, generator_file) == (3, 0)
+    assert unmask_aligned([faces], Outputs(out), generator_file) == (3, 0)
     assert written(out) == ["inner/small.png", "large.png", "same.png"]
     for name in written(out):
         assert read_image(out / name).shape == read_image(faces / name).shape
@@ -64,7 +65,7 @@ def test_results_have_the_names_and_sizes_of_the_inputs(faces, tmp_path, generat
 def test_another_size_goes_through_the_network_at_its_own(tmp_path, generator_file, generator):
     large = cv2.resize(blotches(64), (128, 128), interpolation=cv2.INTER_CUBIC)
     write_png(tmp_path / "large.png", large)
-    unmask_aligned([tmp_path / "large.png"], tmp_path / "out", generator_file)
+    unmask_aligned([tmp_path / "large.png"], Outputs(tmp_path / "out"), generator_file)
     small = cv2.resize(large, (64, 64), interpolation=cv2.INTER_AREA)
     expected = cv2.resize(generator(small[None])[0], (128, 128), interpolation=cv2.INTER_CUBIC)
     difference = np.abs(read_image(tmp_path / "out" / "large.png").astype(int) - expected)
@@ -72,8 +73,8 @@ def test_another_size_goes_through_the_network_at_its_own(tmp_path, generator_fi
 
 
 def test_known_pixels_are_put_back_exactly(faces, masks, tmp_path, generator_file):
-    unmask_aligned([faces], tmp_path / "raw", generator_file)
-    unmask_aligned([faces], tmp_path / "out", generator_file, masks)
+    unmask_aligned([faces], Outputs(tmp_path / "raw"), generator_file)
+    unmask_aligned([faces], Outputs(tmp_path / "out"), generator_file, masks)
     for name in written(faces):
         hidden = read_image(masks / name, grey=True) > 127
         result, raw, face = (read_image(folder / name) for folder in (tmp_path / "out", tmp_path / "raw", faces))
@@ -83,7 +84,7 @@ def test_known_pixels_are_put_back_exactly(faces, masks, tmp_path, generator_fil
 
 def test_files_and_folders_together_and_other_formats(faces, tmp_path, generator_file):
     cv2.imwrite(str(tmp_path / "photo.JPEG"), blotches(64))
-    assert unmask_aligned([tmp_path / "photo.JPEG", faces / "inner"], tmp_path / "out", generator_file) == (2, 0)
+    assert unmask_aligned([tmp_path / "photo.JPEG", faces / "inner"], Outputs(tmp_path / "out"), generator_file) == (2, 0)
     assert written(tmp_path / "out") == ["photo.png", "small.png"]
 
 
@@ -91,7 +92,7 @@ def test_more_faces_than_go_through_at_once(tmp_path, generator_file, generator)
     pictures = {f"{i:02}.png": blotches(64, i) for i in range(11)}
     for name, picture in pictures.items():
         write_png(tmp_path / "faces" / name, picture)
-    unmask_aligned([tmp_path / "faces"], tmp_path / "out", generator_file)
+    unmask_aligned([tmp_path / "faces"], Outputs(tmp_path / "out"), generator_file)
     for name, picture in pictures.items():
         np.testing.assert_array_equal(read_image(tmp_path / "out" / name), generator(picture[None])[0])
 
@@ -131,12 +132,12 @@ def test_all_good_is_exit_code_0(faces, tmp_path, generator_file, capsys):
 def test_two_inputs_with_one_name(faces, tmp_path, generator_file):
     cv2.imwrite(str(faces / "same.jpg"), blotches(64))
     with pytest.raises(UserError, match="same.* and .*same.* would both be written to"):
-        unmask_aligned([faces], tmp_path / "out", generator_file)
+        unmask_aligned([faces], Outputs(tmp_path / "out"), generator_file)
     assert not (tmp_path / "out").exists()
 
 
 def test_input_given_twice_is_done_once(faces, tmp_path, generator_file):
-    assert unmask_aligned([faces / "same.png", faces / "same.png"], tmp_path / "out", generator_file) == (1, 0)
+    assert unmask_aligned([faces / "same.png", faces / "same.png"], Outputs(tmp_path / "out"), generator_file) == (1, 0)
     assert written(tmp_path / "out") == ["same.png"]
 
 
@@ -144,7 +145,7 @@ def test_input_given_twice_is_done_once(faces, tmp_path, generator_file):
 def test_inputs_are_never_overwritten(faces, generator_file, as_file):
     before = (faces / "same.png").read_bytes()
     with pytest.raises(UserError, match="same.png would be overwritten|large.png would be overwritten|small.png would be"):
-        unmask_aligned([faces / "same.png" if as_file else faces], faces, generator_file)
+        unmask_aligned([faces / "same.png" if as_file else faces], Outputs(faces), generator_file)
     assert (faces / "same.png").read_bytes() == before
 
 
@@ -153,24 +154,24 @@ def test_masks_and_other_inputs_are_never_overwritten(faces, masks, tmp_path, ge
     write_png(other, blotches(64))
     before = {path: path.read_bytes() for path in (other, *find_images(masks))}
     with pytest.raises(UserError, match="masks.*png would be overwritten by the result of"):
-        unmask_aligned([faces], masks, generator_file, masks)
+        unmask_aligned([faces], Outputs(masks), generator_file, masks)
     with pytest.raises(UserError, match="out/inner/small.png would be overwritten by the result of .*faces/inner/small.png"):
-        unmask_aligned([faces, other], tmp_path / "out", generator_file)
+        unmask_aligned([faces, other], Outputs(tmp_path / "out"), generator_file)
     assert {path: path.read_bytes() for path in before} == before
 
 
 def test_nothing_that_can_be_used(tmp_path, generator_file, landmark_file, faces):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="there is nothing to unmask"):
-        unmask_aligned([tmp_path / "empty"], tmp_path / "out", generator_file)
+        unmask_aligned([tmp_path / "empty"], Outputs(tmp_path / "out"), generator_file)
     with pytest.raises(UserError, match="trained for 'landmarks'"):
-        unmask_aligned([faces], tmp_path / "out", landmark_file)
+        unmask_aligned([faces], Outputs(tmp_path / "out"), landmark_file)
     with pytest.raises(UserError, match="there is no network at"):
-        unmask_aligned([faces], tmp_path / "out", tmp_path / "nowhere")
+        unmask_aligned([faces], Outputs(tmp_path / "out"), tmp_path / "nowhere")
 
 
 def test_file_that_is_not_there_is_reported(faces, tmp_path, generator_file, capsys):
-    assert unmask_aligned([faces / "same.png", tmp_path / "gone.png"], tmp_path / "out", generator_file) == (1, 1)
+    assert unmask_aligned([faces / "same.png", tmp_path / "gone.png"], Outputs(tmp_path / "out"), generator_file) == (1, 1)
     assert "cannot read" in capsys.readouterr().err
     assert written(tmp_path / "out") == ["same.png"]
 
@@ -192,7 +193,7 @@ def test_run_and_exported_file_give_the_same_images(faces, tmp_path, generator_f
 def test_two_masks_of_one_name(faces, masks, tmp_path, generator_file):
     cv2.imwrite(str(masks / "same.bmp"), np.zeros((64, 64), np.uint8))
     with pytest.raises(UserError, match="same.bmp and .*same.png have the same name"):
-        unmask_aligned([faces], tmp_path / "out", generator_file, masks)
+        unmask_aligned([faces], Outputs(tmp_path / "out"), generator_file, masks)
 
 
 def test_nothing_that_was_unmasked_is_reported(tmp_path, generator_file, capsys):
