@@ -197,6 +197,12 @@ def _is_labelled(metadata: Metadata) -> bool:
     return _SOURCE_TYPE in metadata.xmp and metadata.xmp[_SOURCE_TYPE].toString() == SOURCE_TYPE
 
 
+def png_texts(image: Image.Image) -> dict[str, str]:
+    """The texts of a PNG, by their keywords, but for those that hold EXIF, IPTC or XMP."""
+    texts = getattr(image, "text", {}).items()
+    return {key: str(text) for key, text in texts if not key.startswith(("XML:", "Raw profile"))}
+
+
 def packets(metadata: Metadata) -> dict[str, bytes]:
     """EXIF and XMP as Pillow writes them, for formats that exiv2 does not write."""
     data, _ = write_metadata(_carrier(), "PNG", metadata)

@@ -26,7 +26,7 @@ from maskgan_jax.files import (
     to_array,
     upright,
 )
-from maskgan_jax.unmasking.metadata import LABEL, Metadata, packets, read_metadata, write_metadata
+from maskgan_jax.unmasking.metadata import LABEL, Metadata, packets, png_texts, read_metadata, write_metadata
 
 # The format that a result is written in, by Pillow's names: that of the photo, but PNG for GIF, which would lose colours, and
 # JPEG for HEIF.
@@ -89,7 +89,7 @@ class PhotoFile:
         if window is None:
             return pixels
         channels = pixels.shape[2]
-        colours = channels - (channels + 1) % 2  # 1 of 1 and 2, 3 of 3 and 4.
+        colours = 1 if channels < 3 else 3
         where = (result[window] != self.rgb[window]).any(axis=-1)
         drawn = Image.fromarray(np.ascontiguousarray(result[window]))
         mode = "L" if colours == 1 else "RGB"
@@ -158,9 +158,7 @@ def _photo_file(image: Image.Image, data: bytes) -> PhotoFile:
         info=info,
         profile=profile,
         colour_chunks=png_colour_chunks(data) if image.format == "PNG" else {},
-        texts={
-            key: str(text) for key, text in getattr(image, "text", {}).items() if not key.startswith(("XML:", "Raw profile"))
-        },
+        texts=png_texts(image),
         metadata=read_metadata(data, image, native.size, notes),
         notes=tuple(notes),
     )

@@ -21,7 +21,7 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.files import IMAGE_FORMATS, MOST_MEGAPIXELS, read_file, to_array, upright
 from maskgan_jax.unmasking.face import Face
 from maskgan_jax.unmasking.inputs import is_animation
-from maskgan_jax.unmasking.metadata import LABEL
+from maskgan_jax.unmasking.metadata import LABEL, png_texts
 
 # What frames are encoded with, by the suffix of the file; H.264 for all others.
 ENCODERS = {".webm": "libvpx-vp9", ".mpg": "mpeg2video", ".mpeg": "mpeg2video", ".avi": "mpeg4"}
@@ -140,8 +140,9 @@ def _as_apng(path: Path) -> tuple[io.BytesIO, dict[str, str]]:
 
 def _metadata(image: Image.Image) -> dict[str, str]:
     """The texts of an animation; and the names of metadata that no video has room for, which will be told."""
-    texts = getattr(image, "text", {"comment": image.info.get("comment", b"").decode(errors="replace")})
-    texts = {key.lower(): str(text) for key, text in texts.items() if text and not key.startswith(("XML:", "Raw profile"))}
+    # The comment of a GIF is bytes.
+    texts = png_texts(image) or {"comment": image.info.get("comment", b"").decode(errors="replace")}
+    texts = {key.lower(): text for key, text in texts.items() if text}
     return texts | dict.fromkeys(image.info.keys() & {"exif", "xmp"}, "")
 
 

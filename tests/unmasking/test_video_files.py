@@ -798,6 +798,14 @@ def test_pictures_that_grow_are_not_decoded(clip, tmp_path, monkeypatch):
     assert counts.damaged_packets
 
 
+def test_an_animated_png_with_a_comment(tmp_path):
+    text, frames = PngImagePlugin.PngInfo(), [Image.new("RGB", (64, 48), (shade, 0, 0)) for shade in (0, 120)]
+    text.add_text("comment", "ours")
+    frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:], pnginfo=text)
+    with video_files.open_video(tmp_path / "a.png") as video:
+        assert video.container.metadata["comment"] == "ours"
+
+
 def test_animations_of_too_many_pixels(run, tmp_path, monkeypatch):
     monkeypatch.setattr(video_files, "MOST_MEGAPIXELS_OF_ANIMATION", 0.01)
     frames = [Image.new("RGB", (64, 64), (shade, 0, 0)) for shade in (0, 120, 240)]
