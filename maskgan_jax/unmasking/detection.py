@@ -165,7 +165,7 @@ def _turned_back(face: Detection, quarters: int, shape: tuple[int, int]) -> Dete
 
 
 def _largest_first(found: list[Detection]) -> list[Detection]:
-    return sorted(_distinct(found), key=lambda face: -np.prod(face.box[2:] - face.box[:2]))
+    return sorted(_distinct(found), key=lambda face: -area(face.box))
 
 
 def _distinct(found: list[Detection]) -> list[Detection]:
@@ -175,22 +175,31 @@ def _distinct(found: list[Detection]) -> list[Detection]:
     return [found[i] for i in kept]
 
 
+def area(box: np.ndarray) -> float:
+    """The area of a box `[4]`, in square pixels."""
+    return float(np.prod(box[2:] - box[:2]))
+
+
+def width(box: np.ndarray) -> float:
+    """The width of a box `[4]`, in pixels."""
+    return float(box[2] - box[0])
+
+
 def overlap(box: np.ndarray, other: np.ndarray) -> float:
     """The intersection of two boxes `[4]` over their union, 0 to 1."""
-    shared, area, other_area = _areas(box, other)
-    return shared / (area + other_area - shared)
+    shared = _shared_area(box, other)
+    return shared / (area(box) + area(other) - shared)
 
 
 def are_same_face(box: np.ndarray, other: np.ndarray) -> bool:
     """Whether two boxes `[4]` are of one face, or one of them is of a part of it."""
-    shared, *areas = _areas(box, other)
-    return overlap(box, other) > SAME_FACE or shared > PART_OF_FACE * min(areas)
+    return overlap(box, other) > SAME_FACE or _shared_area(box, other) > PART_OF_FACE * min(area(box), area(other))
 
 
-def _areas(box: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:
-    """The areas of the intersection of two boxes, and of each."""
+def _shared_area(box: np.ndarray, other: np.ndarray) -> float:
+    """The area of the intersection of two boxes."""
     sides = np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2])
-    return float(np.prod(np.maximum(sides, 0))), float(np.prod(box[2:] - box[:2])), float(np.prod(other[2:] - other[:2]))
+    return float(np.prod(np.maximum(sides, 0)))
 
 
 def _network() -> cv2.dnn.Net:

@@ -16,7 +16,7 @@ from maskgan_jax.data.window import Window
 from maskgan_jax.errors import UserError
 from maskgan_jax.networks.face_network import FaceNetwork, pretrained
 from maskgan_jax.unmasking.compositing import Part, composite, nearest_faces, redrawn_parts, union
-from maskgan_jax.unmasking.detection import Detection, are_same_face, detect_close_up, detect_faces, detect_turned
+from maskgan_jax.unmasking.detection import Detection, are_same_face, area, detect_close_up, detect_faces, detect_turned, width
 from maskgan_jax.unmasking.face import LEAST_WIDTH, LESS_LARGE, TOO_SMALL, Face
 from maskgan_jax.unmasking.face_aligner import FaceAligner, is_face, is_face_upright
 from maskgan_jax.unmasking.inpainter import Inpainter
@@ -143,11 +143,11 @@ class Unmasker:
         for face, landmarks in sorted(found, key=lambda found: -found[0].score):
             if not any(are_same_face(face.box, other.box) for other, _ in kept):
                 kept.append((face, landmarks))
-        kept.sort(key=lambda found: -np.prod(found[0].box[2:] - found[0].box[:2]))
+        kept.sort(key=lambda found: -area(found[0].box))
         faces = []
         for face, landmarks in kept:
             left_out = ""
-            if face.box[2] - face.box[0] < self.least_width:
+            if width(face.box) < self.least_width:
                 left_out = TOO_SMALL
             elif self.most_faces is not None and sum(not face.left_out for face in faces) >= self.most_faces:
                 left_out = LESS_LARGE
