@@ -329,9 +329,9 @@ def _colours(data: bytes, folder: Path) -> None:
 
 
 def _labels_seeds() -> list[bytes]:
-    from maskgan_jax.unmasking.labels import test_certificate
+    from maskgan_jax.unmasking.labels import throwaway_certificate
 
-    return [test_certificate()]
+    return [throwaway_certificate()]
 
 
 def _labels(data: bytes, folder: Path) -> None:

@@ -19,7 +19,7 @@ LEAST_COVER_IN_DOUBT = 0.5
 # A face narrower than this, in pixels, shows too little to go by.
 LEAST_WIDTH = 24
 # Why a face is left alone, even if it wears a mask.
-TOO_SMALL, LESS_LARGE = "too small", "smaller than those asked for"
+TOO_SMALL, NOT_AMONG_LARGEST = "too small", "smaller than those asked for"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -46,7 +46,7 @@ class Credentials:
             raise UserError("--c2pa needs c2pa-python: pip install 'maskgan_jax[c2pa]'") from error
         self._c2pa = c2pa
         try:
-            pem = test_certificate() if os.fspath(certificate) == "test" else Path(certificate).read_bytes()
+            pem = throwaway_certificate() if os.fspath(certificate) == "test" else Path(certificate).read_bytes()
         except OSError as error:
             raise UserError(
                 f"cannot read {certificate} ({error.strerror}); give a PEM file as --c2pa, or --c2pa=test"
@@ -128,7 +128,7 @@ def _chain_and_key(pem: bytes) -> tuple[bytes, bytes]:
     return chain, keys["PRIVATE KEY"]
 
 
-def test_certificate() -> bytes:
+def throwaway_certificate() -> bytes:
     """A certificate for signing with its issuer's and its key, PEM: made now, for trying; nobody trusts it."""
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat

@@ -16,7 +16,7 @@ from maskgan_jax.unmasking.face import LEAST_COVER, LEAST_COVER_IN_DOUBT
 from maskgan_jax.unmasking.one_colour import one_coloured
 
 # Face masks reach into the rim of an eye where the network is as certain as this.
-CERTAIN = 0.9
+CERTAIN_PROBABILITY = 0.9
 # What is hidden with this probability is redrawn: on the lower face and close to it, where nothing must be left of a face mask
 # and a little more than it does no harm; and beyond that, where ears and hair are to be kept.
 LEAST_PROBABILITY, LEAST_BEYOND = 0.04, 0.12
@@ -160,7 +160,7 @@ def found_mask(probability: np.ndarray, landmarks: np.ndarray, least: float | No
     if least is None:
         near = dilated(lower_face(landmarks, shape), round(CLOSE * shape[0]))
         least = np.where(near > 0, LEAST_PROBABILITY, LEAST_BEYOND)
-    visible = np.where(probability > CERTAIN, eyes(landmarks, shape, EYE_RIM / 2), eyes(landmarks, shape))
+    visible = np.where(probability > CERTAIN_PROBABILITY, eyes(landmarks, shape, EYE_RIM / 2), eyes(landmarks, shape))
     return cv2.bitwise_and(clean_mask((probability > least) & (visible == 0)), cv2.bitwise_not(visible))
 
 

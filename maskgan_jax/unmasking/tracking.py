@@ -12,10 +12,10 @@ import numpy as np
 from maskgan_jax.data.align import FaceSquare
 from maskgan_jax.errors import UserError
 from maskgan_jax.unmasking.detection import SAME_FACE, Detection, area, detect_close_up, detect_faces, overlap, width
-from maskgan_jax.unmasking.face import LESS_LARGE, TOO_SMALL, Face
+from maskgan_jax.unmasking.face import NOT_AMONG_LARGEST, TOO_SMALL, Face
 from maskgan_jax.unmasking.face_aligner import is_face, is_face_upright
 from maskgan_jax.unmasking.mask_finder import needed_cover
-from maskgan_jax.unmasking.unmasker import CERTAIN, Unmasker
+from maskgan_jax.unmasking.unmasker import CERTAIN_SCORE, Unmasker
 
 # Seconds between searches for new faces; in between, the landmark network follows the ones that are known.
 SEARCH_SECONDS = 0.4
@@ -132,7 +132,7 @@ class Tracker:
             else:
                 with contextlib.suppress(UserError):  # Its points span no square.
                     landmarks, square = self._aligner(frame, self._aligner.first_square(found))
-                    certain = found.score >= CERTAIN and is_face(found, landmarks)
+                    certain = found.score >= CERTAIN_SCORE and is_face(found, landmarks)
                     if certain or is_face_upright(frame, landmarks):
                         filter_ = OneEuroFilter(LEAST_CUTOFF, CUTOFF_PER_SPEED)
                         self._tracks.append(_Track(found, square, square.side, filter_, landmarks, certain=certain))
@@ -171,7 +171,7 @@ class Tracker:
             weight = float(np.clip(change / MOVED, LEAST_WEIGHT, 1))
             before = last.segmentation.probability
             seen = dataclasses.replace(seen, probability=before + weight * (seen.probability - before))
-        left_out = "" if track.chosen else TOO_SMALL if width(track.found.box) < self._least_width else LESS_LARGE
+        left_out = "" if track.chosen else TOO_SMALL if width(track.found.box) < self._least_width else NOT_AMONG_LARGEST
         track.face = face = Face(
             box=track.found.box,
             score=track.found.score,

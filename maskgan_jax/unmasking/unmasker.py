@@ -17,7 +17,7 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.networks.face_network import FaceNetwork, pretrained
 from maskgan_jax.unmasking.compositing import Part, composite, nearest_faces, redrawn_parts, union
 from maskgan_jax.unmasking.detection import Detection, are_same_face, area, detect_close_up, detect_faces, detect_turned, width
-from maskgan_jax.unmasking.face import LEAST_WIDTH, LESS_LARGE, TOO_SMALL, Face
+from maskgan_jax.unmasking.face import LEAST_WIDTH, NOT_AMONG_LARGEST, TOO_SMALL, Face
 from maskgan_jax.unmasking.face_aligner import FaceAligner, is_face, is_face_upright
 from maskgan_jax.unmasking.inpainter import Inpainter
 from maskgan_jax.unmasking.mask_finder import MaskFinder, lower_face_cover, needed_cover
@@ -30,7 +30,7 @@ OVERLAP = 0.03
 # What is nowhere wider than this to either side, as a fraction of the side, is filled without the generator.
 THIN = 1 / 50
 # If no face is as certain as this, the photo may lie on a side.
-CERTAIN = 0.75
+CERTAIN_SCORE = 0.75
 
 
 class Unmasker:
@@ -137,7 +137,7 @@ class Unmasker:
         Upright faces first; if there are none, such as fill the photo; and without any that is certain, turned ones.
         """
         found = self._aligned(photo, detect_faces(photo)) or self._aligned(photo, detect_close_up(photo))
-        if max((face.score for face, _ in found), default=0) < CERTAIN:
+        if max((face.score for face, _ in found), default=0) < CERTAIN_SCORE:
             found += self._aligned(photo, detect_turned(photo))
         kept: list[tuple[Detection, np.ndarray]] = []
         for face, landmarks in sorted(found, key=lambda found: -found[0].score):
@@ -150,7 +150,7 @@ class Unmasker:
             if width(face.box) < self.least_width:
                 left_out = TOO_SMALL
             elif self.most_faces is not None and sum(not face.left_out for face in faces) >= self.most_faces:
-                left_out = LESS_LARGE
+                left_out = NOT_AMONG_LARGEST
             faces.append(self._with_mask(photo, face, landmarks, left_out))
         return faces
 

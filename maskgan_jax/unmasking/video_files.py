@@ -51,7 +51,7 @@ PIXELS_OF_FRAME = 4096
 _OF_FILE = frozenset({"compatible_brands", "encoder", "major_brand", "minor_version"})
 _IN_3GP = frozenset({"album", "artist", "comment", "date", "genre", "title"})
 # Where the times of a stream go back by more seconds than this, another file was appended.
-JOINT = 0.3
+DISCONTINUITY = 0.3
 # A file is truncated if it ends earlier than it says by more than this many frames, and this fraction of its length.
 SLACK_FRAMES = 3
 SLACK = 0.01
@@ -185,7 +185,7 @@ def decode(
     """
     streams = video.container.streams
     packets = video.container.demux([stream for stream in streams if stream is video or stream.index in copied])
-    joints = _Joints()
+    discontinuities = _Discontinuities()
     times: list[float] = []  # Of all frames that have one.
     last: dict[int, int] = {}  # The time of the last packet of each stream.
     while True:
@@ -199,7 +199,7 @@ def decode(
                 yield from video.decode(None)
             notes += missing_frames(times)
             return
-        joints.move(packet)
+        discontinuities.move(packet)
         if packet.stream is video:
             try:
                 for frame in packet.decode():
@@ -219,11 +219,11 @@ def decode(
                 yield packet
     # By time, as frames may have any length, and of all streams, as the length may be that of the longest.
     length = count_frames(video) or 0
-    missing = length - joints.end * (video.average_rate or CAMERA_RATE)
+    missing = length - discontinuities.end * (video.average_rate or CAMERA_RATE)
     if missing > max(SLACK_FRAMES, SLACK * length) and not video.container.format.name.startswith("mpeg"):  # Which is a guess.
         notes.append(f"ends early: {counts.frames} of about {length} frames")
     # In animations, one frame may last; and where two files meet, one stream may wait for another.
-    if video.container.format.name != "apng" and not joints.count:
+    if video.container.format.name != "apng" and not discontinuities.count:
         notes += missing_frames(times)
 
 
@@ -303,7 +303,7 @@ def _flush(graph: av.filter.Graph | None) -> Iterator[av.VideoFrame]:
         yield from _pulled(graph)
 
 
-class _Joints:
+class _Discontinuities:
     """Corrects the times of packets in concatenated files, where they start again at zero.
 
     All streams are shifted by the same time. Where two files meet, the last packets of one stream may come after the first of
@@ -330,7 +330,7 @@ class _Joints:
             return
         index, seconds = packet.stream.index, at * packet.time_base
         follows = packet.stream.type == "subtitle" or index not in self._file
-        begins_anew = seconds < self._last.get(index, seconds) - JOINT
+        begins_anew = seconds < self._last.get(index, seconds) - DISCONTINUITY
         if begins_anew and not follows and self._file[index] == len(self._moves) - 1:
             self._moves.append(self.end - seconds)
         if begins_anew or follows:

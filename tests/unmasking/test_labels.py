@@ -14,7 +14,7 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.files import read_image, write_png
 from maskgan_jax.unmasking import video
 from maskgan_jax.unmasking.inputs import Job
-from maskgan_jax.unmasking.labels import Credentials, draw_mark, test_certificate
+from maskgan_jax.unmasking.labels import Credentials, draw_mark, throwaway_certificate
 from maskgan_jax.unmasking.metadata import SOURCE_TYPE
 from maskgan_jax.unmasking.outputs import Outputs
 from maskgan_jax.unmasking.photos import unmask_photo
@@ -22,7 +22,6 @@ from maskgan_jax.unmasking.photos import unmask_photo
 from .clips import read_video, write_video
 
 c2pa = pytest.importorskip("c2pa", reason="c2pa-python is not installed (pip install 'maskgan_jax[c2pa]')")
-test_certificate.__test__ = False
 
 
 def manifest_of(path, kind):
@@ -46,7 +45,7 @@ def pem(label):
 def test_signed_photos(form, run, portrait, tmp_path):
     path = tmp_path / f"a.{form.lower()}"
     Image.fromarray(portrait).save(path, form)
-    (tmp_path / "mine.pem").write_bytes(test_certificate())
+    (tmp_path / "mine.pem").write_bytes(throwaway_certificate())
     assert run(path, f"--out={tmp_path / 'once'}", f"--c2pa={tmp_path / 'mine.pem'}")[0] == 0
     manifest, _ = manifest_of(tmp_path / "once" / path.name, form.lower())
     assert actions_of(manifest) == [("c2pa.opened", None), ("c2pa.edited", SOURCE_TYPE)]
@@ -121,7 +120,7 @@ def test_a_large_file_is_not_signed_in_memory(tmp_path):
 
 
 def test_the_key_may_come_first(tmp_path):
-    certificates, label, key = test_certificate().partition(b"-----BEGIN PRIVATE KEY-----")
+    certificates, label, key = throwaway_certificate().partition(b"-----BEGIN PRIVATE KEY-----")
     (tmp_path / "a.pem").write_bytes(label + key.rstrip() + b"\n\nBag Attributes\n" + certificates)
     Credentials(tmp_path / "a.pem")
 

@@ -6,7 +6,7 @@ import { oneColoured } from "./one_colour.js";
 import { CONTOUR, EYE_RIM, distance, eyeCentres, eyes, fillHull, mean, mouthCentre } from "./points.js";
 
 /** Face masks reach into the rim of an eye where the network is as certain as this. */
-const CERTAIN = 0.9;
+const CERTAIN_PROBABILITY = 0.9;
 /** What is hidden with this probability is redrawn: on the lower face and close to it, and beyond that. */
 const LEAST_PROBABILITY = 0.04;
 const LEAST_BEYOND = 0.12;
@@ -123,7 +123,7 @@ export function foundMask(probability, landmarks, size, least) {
   const near = least === undefined && dilate(lowerFace(landmarks, size), element).data;
   const certain = eyes(landmarks, size, size, EYE_RIM / 2).data;
   const rim = eyes(landmarks, size, size).data;
-  const visible = rim.map((eye, i) => (probability[i] > CERTAIN ? certain[i] : eye));
+  const visible = rim.map((eye, i) => (probability[i] > CERTAIN_PROBABILITY ? certain[i] : eye));
   const mask = emptyImage(size, size);
   for (let i = 0; i < mask.data.length; i++) {
     const enough = least ?? (near[i] ? LEAST_PROBABILITY : LEAST_BEYOND);

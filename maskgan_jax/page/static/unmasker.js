@@ -16,7 +16,7 @@ const OVERLAP = 0.03;
 /** What is nowhere wider than this to either side, as a fraction of the side, is filled without the generator. */
 const THIN = 1 / 50;
 /** If no face is as certain as this, the photo may lie on a side. */
-const CERTAIN = 0.75;
+const CERTAIN_SCORE = 0.75;
 /** A face narrower than this, in pixels, shows too little to go by. */
 const LEAST_WIDTH = 24;
 /** Why a face is left alone, even if it wears a mask. */
@@ -59,7 +59,7 @@ export class Unmasker {
   async find(photo) {
     let found = await this.aligned(photo, await detectFaces(photo, this.detector));
     if (!found.length) found = await this.aligned(photo, await detectCloseUp(photo, this.detector));
-    if (!found.some(({ score }) => score >= CERTAIN)) {
+    if (!found.some(({ score }) => score >= CERTAIN_SCORE)) {
       found.push(...(await this.aligned(photo, await detectTurned(photo, this.detector))));
     }
     const kept = [];
