@@ -135,7 +135,7 @@ def find_jobs(inputs: Sequence[str | os.PathLike], outputs: Outputs, masks: str 
     if jobs and not any(os.path.lexists(job.path) for job in jobs):  # Told before networks are loaded.
         raise UserError(f"there is no file {jobs[0].path}; check its name")
     if single and len(jobs) > 1:
-        raise UserError(f"--mask={single} is one region, but there are {len(jobs)} inputs; give a folder of regions")
+        raise UserError(f"--mask={single} is one mask, but there are {len(jobs)} inputs; give a folder of masks")
     if outputs.resume:
         jobs = [job for job in jobs if not outputs.is_done(job)]
     outputs.check(jobs, [*by_name.values(), *([single] if single else [])])
@@ -177,10 +177,10 @@ def read_mask(job: Job, shape: tuple[int, int]) -> np.ndarray | None:
     if job.mask is None:
         return None
     if not job.mask.is_file():
-        raise UserError(f"{job.path} has no region of the same name in the --mask folder")
+        raise UserError(f"{job.path} has no mask of the same name in the --mask folder")
     mask = read_image(job.mask, grey=True, most_megapixels=MOST_MEGAPIXELS_TO_UNMASK)
     if mask.shape != shape:
-        raise UserError(f"{job.path} is {shape[1]} x {shape[0]} but its region is {mask.shape[1]} x {mask.shape[0]}")
+        raise UserError(f"{job.path} is {shape[1]} x {shape[0]} but its mask is {mask.shape[1]} x {mask.shape[0]}")
     if not (mask > 127).any():
         raise UserError(
             f"{job.path}: its mask {job.mask} hides nothing (no pixel above 127); "

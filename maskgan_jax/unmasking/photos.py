@@ -63,7 +63,7 @@ def unmask_photo(job: Job, unmasker: Unmasker, outputs: Outputs) -> tuple[str, l
     if mask is not None and not redrawn:
         if reason := _why_none(mask, faces):
             raise UserError(f"{job.path}: the face under the given mask is {reason}; change --faces or --min_face")
-        raise UserError(f"{job.path}: the given region is on none of the faces that were found")
+        raise UserError(f"{job.path}: the given mask is on none of the faces that were found")
     if redrawn and outputs.mark:
         result = draw_mark(result)
     # A photo that is left as it is stays the same file; without its metadata it must be rewritten.
@@ -115,7 +115,7 @@ def _why_left(face: Face) -> str:
     """What a face is that was left alone: for the line."""
     if face.left_out:
         return face.left_out
-    return "with a mask outside the given region" if face.masked else "without a mask"
+    return "with a mask outside the given one" if face.masked else "without a mask"
 
 
 def _extras(

@@ -33,7 +33,7 @@ def faces(tmp_path):
 
 @pytest.fixture
 def masks(tmp_path, faces):
-    """The regions of these faces: their lower halves."""
+    """The masks of these faces: their lower halves."""
     folder = tmp_path / "masks"
     for path in find_images(faces):
         mask = np.zeros(read_image(path).shape[:2], np.uint8)
@@ -114,8 +114,8 @@ def test_bad_files_are_reported_and_the_rest_is_done(faces, masks, tmp_path, gen
     for message in (
         "broken.png is not a readable picture",
         "oblong.png is 64 x 40; an aligned face is square",
-        "maskless.png has no region of the same name",
-        "misfit.png is 64 x 64 but its region is 32 x 32",
+        "maskless.png has no mask of the same name",
+        "misfit.png is 64 x 64 but its mask is 32 x 32",
         f"ones.png: its mask {masks / 'ones.png'} hides nothing (no pixel above 127); hidden pixels must be 255",
         f"transparent.png: its mask {masks / 'transparent.png'} hides nothing",
     ):

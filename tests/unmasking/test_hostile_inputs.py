@@ -228,7 +228,7 @@ def test_two_inputs_of_one_name(run, portrait, tmp_path):
     [
         (np.zeros((320, 320), np.uint8), "hides nothing"),
         (np.ones((320, 320), np.uint8), "hides nothing"),
-        (np.full((32, 32), 255, np.uint8), "its region is 32 x 32"),
+        (np.full((32, 32), 255, np.uint8), "its mask is 32 x 32"),
         (cv2.rectangle(np.zeros((320, 320), np.uint8), (0, 0), (5, 5), 255, -1), "on none of the faces"),
     ],
     ids=["black", "ones", "misfit", "elsewhere"],

@@ -28,7 +28,7 @@ def test_one_mask_for_one_image(folder, tmp_path):
     named_files(tmp_path, "region.png")
     job = Job(folder / "a.png", Path("a.png"), tmp_path / "region.png")
     assert list_jobs([folder / "a.png"], tmp_path / "out", tmp_path / "region.png") == [job]
-    with pytest.raises(UserError, match="is one region, but there are 3 inputs"):
+    with pytest.raises(UserError, match="is one mask, but there are 3 inputs"):
         list_jobs([folder], tmp_path / "out", tmp_path / "region.png")
 
 

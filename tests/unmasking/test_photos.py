@@ -98,7 +98,7 @@ def test_a_mask_on_one_of_two_masked_people(height, hides_little, two_masked, ru
     region[250 : 250 + height, 450:550] = 255
     write_png(tmp_path / "region.png", region)
     code, printed, _ = run(two_masked, f"--mask={tmp_path / 'region.png'}", f"--out={tmp_path / 'out'}")
-    assert code == 0 and "a.png: 1 mask removed, 1 face with a mask outside the given region" in printed
+    assert code == 0 and "a.png: 1 mask removed, 1 face with a mask outside the given one" in printed
     one, other = json.loads((tmp_path / "out" / "a.png.json").read_text())["faces"]
     assert (one["done"], one["masked"], one["left_out"]) == ("mask removed", True, None)
     assert (other["done"], other["masked"], other["left_out"]) == ("left alone", True, None)
@@ -116,7 +116,7 @@ def test_a_mask_on_a_face_that_is_left_out(flag, reason, two_masked, run, tmp_pa
     assert code == 1 and f"a.png: the face under the given mask is {reason}; change --faces or --min_face" in err
     write_png(tmp_path / "region.png", np.roll(region, (220, -90), axis=(0, 1)))  # In a corner, on no face.
     code, _, err = run(two_masked, flag, f"--mask={tmp_path / 'region.png'}", f"--out={tmp_path / 'out'}")
-    assert code == 1 and "a.png: the given region is on none of the faces that were found" in err
+    assert code == 1 and "a.png: the given mask is on none of the faces that were found" in err
 
 
 def test_a_photo_without_masks_is_copied(run, tmp_path):
