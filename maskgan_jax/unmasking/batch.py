@@ -51,7 +51,7 @@ def unmask_each(jobs: Sequence[Job], unmask: Callable[[Job], str | None]) -> int
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An exception and those that it was made of."""
+    """An exception and the chain of its causes."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

@@ -38,7 +38,7 @@ class Face:
       after: the same without the face mask, or None if it was left alone.
       segmentation: what the segmentation network says of it.
       rest: what the face mask hides beside the square, drawn in other squares.
-      left_out: why it is left alone, even if it wears a mask; '' if it is not.
+      left_out: why the face is left alone although it may wear a mask; '' if it is not left out.
       needed_cover: the `cover` from which on it wears a mask.
     """
 

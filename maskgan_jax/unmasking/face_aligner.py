@@ -24,7 +24,7 @@ class FaceAligner:
     """Finds the landmarks of a face, and the square that follows from them."""
 
     def __init__(self, network: FaceNetwork):
-        """Of a landmark network."""
+        """Takes a landmark network."""
         self.network = network
 
     def first_square(self, found: Detection) -> FaceSquare:

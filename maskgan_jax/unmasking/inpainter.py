@@ -24,7 +24,7 @@ class Inpainter:
     """Draws the hidden part of aligned faces."""
 
     def __init__(self, generator: FaceNetwork):
-        """Of a generator."""
+        """Takes the generator that draws."""
         self.generator = generator
 
     def square(self, landmarks: np.ndarray) -> FaceSquare:

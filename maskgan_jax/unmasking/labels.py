@@ -31,7 +31,7 @@ class Credentials:
     """Signs results: each gets a C2PA manifest that says what was done, and what it was made from."""
 
     def __init__(self, certificate: str | os.PathLike):
-        """Takes who signs.
+        """Loads the signer's certificate and key.
 
         Args:
           certificate: PEM file with the signer's certificate, those it was issued by, and the private key (ES256, PKCS #8); or

@@ -34,7 +34,7 @@ class MaskFinder:
     """Finds the pixels of a face that its mask hides. The eyes are never among them."""
 
     def __init__(self, network: FaceNetwork):
-        """Of a segmentation network."""
+        """Takes a segmentation network."""
         self.network = network
 
     def square(self, landmarks: np.ndarray) -> FaceSquare:

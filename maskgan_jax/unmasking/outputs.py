@@ -37,7 +37,7 @@ class Outputs:
       regions: whether to write the mask of what was redrawn in photos, 255 where, in `regions/`.
       keep_metadata: as for `write_photo`.
       label: as for `write_photo`.
-      credentials: what signs results that were redrawn, if anything does.
+      credentials: signs redrawn results, if given.
       mark: whether they have a visible mark.
       overwrite: whether files that are there may be replaced.
       resume: whether inputs with a complete result are left out.
@@ -75,7 +75,7 @@ class Outputs:
         return self._extra(result, "regions", ".png")
 
     def crop_of(self, result: Path, number: int, when: str) -> Path:
-        """Where the aligned face of a number is, 'before' or 'after'."""
+        """Where the crop of face `number` goes; `when` is 'before' or 'after'."""
         return self._extra(result, "crops", f".{number}_{when}.png")
 
     def contact_sheet(self, inputs: Sequence[str | os.PathLike], jobs: Sequence[Job]) -> Path | None:

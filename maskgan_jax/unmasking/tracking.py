@@ -83,7 +83,7 @@ class Tracker:
     """The faces of one video: call it with the frames in turn."""
 
     def __init__(self, unmasker: Unmasker, frames_per_second: float):
-        """A tracker before the first frame."""
+        """Starts with no faces."""
         self._aligner, self._mask_finder, self._inpainter = unmasker.aligner, unmasker.mask_finder, unmasker.inpainter
         self._least_width, self._most_faces = unmasker.least_width, unmasker.most_faces
         self._frame_seconds = 1 / frames_per_second

@@ -22,10 +22,11 @@ from maskgan_jax.unmasking.face_aligner import FaceAligner, is_face, is_face_upr
 from maskgan_jax.unmasking.inpainter import Inpainter
 from maskgan_jax.unmasking.mask_finder import MaskFinder, lower_face_cover, needed_cover
 
-# What a mask hides beside a face's square is drawn in squares that lie so much of its side to its left and right, if it is at
-# least this fraction of them; together with a strip at the edge of the first square, so that no edge shows.
+# Straps and wings beside a face's square are drawn in two more squares, BESIDE of a side to the left and right.
 BESIDE = 0.3
+# A square is skipped if the mask covers less than LEAST_REST of it.
 LEAST_REST = 0.0015
+# The new squares overlap the first by OVERLAP of a side, so that no seam shows.
 OVERLAP = 0.03
 # What is nowhere wider than this to either side, as a fraction of the side, is filled without the generator.
 THIN = 1 / 50
@@ -53,7 +54,7 @@ class Unmasker:
         least_width: float = LEAST_WIDTH,
         most_faces: int | None = None,
     ):
-        """Of three trained networks; each has squares of its own. The rest is described above."""
+        """Takes three trained networks; each has squares of its own. The rest is described above."""
         self.least_width, self.most_faces = least_width, most_faces
         self.aligner = FaceAligner(landmark_net)
         self.mask_finder = MaskFinder(segmentation_net)

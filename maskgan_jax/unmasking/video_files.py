@@ -312,7 +312,7 @@ class _Discontinuities:
     """
 
     def __init__(self):
-        """Before the first packet."""
+        """Starts before the first packet."""
         self._moves = [Fraction(0)]  # By how many seconds the packets of each file are shifted.
         self._file: dict[int, int] = {}  # The number of the file that each stream is in,
         self._last: dict[int, Fraction] = {}  # and the time of its last packet, before the shift.

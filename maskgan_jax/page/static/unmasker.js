@@ -8,10 +8,11 @@ import { Inpainter } from "./inpainter.js";
 import { MaskFinder, lowerFaceCover, neededCover } from "./mask_finder.js";
 import { distanceTransform } from "./morphology.js";
 
-/** What a mask hides beside a face's square is drawn in squares that lie so much of its side to its left and right... */
+/** Straps and wings beside a face's square are drawn in two more squares, BESIDE of a side to the left and right. */
 const BESIDE = 0.3;
-/** ... if it is at least this fraction of them; together with a strip at the edge of the first square, so that no edge shows. */
+/** A square is skipped if the mask covers less than LEAST_REST of it. */
 const LEAST_REST = 0.0015;
+/** The new squares overlap the first by OVERLAP of a side, so that no seam shows. */
 const OVERLAP = 0.03;
 /** What is nowhere wider than this to either side, as a fraction of the side, is filled without the generator. */
 const THIN = 1 / 50;
