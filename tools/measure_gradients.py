@@ -3,9 +3,10 @@
     python tools/measure_gradients.py --config=configs/cpu.py --data_dir=DATA --workdir=RUN \\
         --config.landmark_net.weights=LANDMARKS
 
-reads the latest checkpoint of a run (train it for a few hundred steps first). For each term, with weight 1 and with its weight
-in the config, it prints the L2 norm of the gradient in one generated picture, inside the masked region and in all of it. What
-reaches the generator's output is what can be compared: from there on, the way back is the same for all terms.
+reads the latest checkpoint of a run (train it for a few hundred steps first), and changes nothing there. For each term, with
+weight 1 and with its weight in the config, it prints the L2 norm of the gradient in one generated picture, inside the masked
+region and in all of it. What reaches the generator's output is what can be compared: from there on, the way back is the same
+for all terms.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -23,12 +23,12 @@ import numpy as np
 from maskgan_jax.config import load_config
 from maskgan_jax.data.masked_faces.reader import load_split
 from maskgan_jax.data.pipeline import training_batches
-from maskgan_jax.errors import exit_code
+from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.images import binary_mask, normalize
 from maskgan_jax.losses import TERMS, Context, Judgement
-from maskgan_jax.training import checkpoints
+from maskgan_jax.networks.run_checkpoints import read_state
+from maskgan_jax.networks.stored import checkpoint_of
 from maskgan_jax.training.gan import GAN
-from maskgan_jax.training.step import create_state
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -43,14 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     task = GAN(config)
     batches = training_batches(load_split(flags.data_dir, "train"), config)
-    state = jax.jit(partial(create_state, task, config, 1))(jax.random.key(0))
-    with checkpoints.open_checkpoints(Path(flags.workdir), read_only=True) as manager:
-        state = checkpoints.restore_state(manager, state, batches)
+    # Not with Orbax's manager, which tidies up the folder: the run may still be at work there.
+    state = read_state(checkpoint_of(flags.workdir, "last"))
+    params, batch_stats = state["params"], state["batch_stats"]
+    if jax.tree.map(jnp.shape, (params, batch_stats)) != jax.tree.map(jnp.shape, jax.eval_shape(task.init, jax.random.key(0))):
+        raise UserError(f"the checkpoint in {flags.workdir} does not fit the config; give the config of its run")
 
     @jax.jit
     def gradients(batch):
         masked, real, mask = normalize(batch["masked"]), normalize(batch["real"]), binary_mask(batch["mask"])
-        variables = {"params": state.params["generator"], "batch_stats": state.batch_stats}
+        variables = {"params": params["generator"], "batch_stats": batch_stats}
         generated = task.generator.apply(variables, masked, mask)
         networks = task.networks(task.frozen, mask, jax.random.key(0))
         landmarks = networks["contour"](real) if "contour" in networks else None
@@ -59,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             judged = {}
             for name, discriminator in task.discriminators.items():
                 condition = discriminator.view(image, masked, mask)
-                judged[name] = Judgement(*discriminator.module.apply({"params": state.params[name]}, *condition))
+                judged[name] = Judgement(*discriminator.module.apply({"params": params[name]}, *condition))
             return judged
 
         def value(term, image):
@@ -76,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return measured
 
     measured = [jax.device_get(gradients(next(batches))) for _ in range(flags.batches)]
-    print(f"after {int(state.step)} steps, {flags.batches} batches of {config.input.batch_size}")
+    print(f"after {int(state['step'])} steps, {flags.batches} batches of {config.input.batch_size}")
     print(f"{'term':12} {'value':>10} {'in region':>12} {'whole':>12}   weight {'weighted, in region':>20} {'whole':>10}")
     for name in sorted(measured[0]):
         value, inside, whole = np.mean([batch[name] for batch in measured], axis=0)

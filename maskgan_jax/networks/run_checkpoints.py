@@ -56,16 +56,25 @@ def read_checkpoint(folder: Path | epath.Path, network: str) -> Variables:
     Raises:
       UserError: it is damaged.
     """
+    state = read_state(folder)
+    return state["ema"] or {"params": state["params"][network], "batch_stats": state["batch_stats"]}
+
+
+def read_state(folder: Path | epath.Path) -> dict[str, Any]:
+    """The whole state (NumPy) in a checkpoint of a run, `checkpoints/STEP`: the fields of a `TrainState`. Changes no file.
+
+    Raises:
+      UserError: it is damaged.
+    """
     try:
-        state = checked(folder, read_tree(folder / "state"))
+        return checked(folder, read_tree(folder / "state"))
     except MemoryError:
         raise
-    except Exception as error:  # As above.
+    except Exception as error:  # Damaged files lead Orbax and its storage to any exception.
         raise UserError(
             f"the checkpoint in {folder} cannot be read ({first_line(error)}); if it is damaged, give another --step, or train "
             "on until the next one"
         ) from error
-    return state["ema"] or {"params": state["params"][network], "batch_stats": state["batch_stats"]}
 
 
 def latest(folder: Path | epath.Path) -> Path | epath.Path | None:
