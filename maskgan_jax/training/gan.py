@@ -191,7 +191,8 @@ class GAN(Task):
             networks["contour"] = partial(self.find_landmarks, frozen["landmark_net"])
         window = windows_about(mask, self.config.data.size // 2, key)
         dtype = jnp.dtype(self.config.training.compute)
-        for name in PERCEPTUAL.keys() & frozen.keys():
+        # In the dict's order, not a set's: all processes of a run must trace the same program.
+        for name in (name for name in PERCEPTUAL if name in frozen):
             weights = jax.tree.map(lambda array: array.astype(dtype), frozen[name])
 
             def distance(image: jax.Array, other: jax.Array, weights: Tree = weights, name: str = name) -> jax.Array:

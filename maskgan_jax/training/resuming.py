@@ -108,7 +108,7 @@ def check(config: ConfigDict, task: Task, now: dict[str, str], workdir: Path | e
             "that version, or give another --workdir"
         )
     before = read_digests(saved)
-    for name in (before.keys() | now.keys()) - {"initial_variables"} if before else ():
+    for name in sorted((before.keys() | now.keys()) - {"initial_variables"}) if before else ():
         if before.get(name) != now.get(name):
             what = {"data": "data set", "landmark_net": "landmark network (landmark_net.weights)"}.get(name, f"network {name}")
             how = "another" if name in before and name in now else "no" if name in now else "a"

@@ -15,6 +15,7 @@ from maskgan_jax.models.patchgan import create_discriminator
 from maskgan_jax.models.segmentation_net import create_segmentation_net
 from maskgan_jax.models.st_lpips import load_st_lpips, st_lpips
 from maskgan_jax.networks.safetensors import load_safetensors, save_safetensors
+from maskgan_jax.training import gan
 from maskgan_jax.training.diff_augment import diff_augment
 from maskgan_jax.training.gan import GAN, load_landmark_net, windows_about
 from maskgan_jax.training.step import create_state, train_step
@@ -290,6 +291,13 @@ def test_pictures_show_masked_raw_put_back_and_real(plain_task, generator_variab
         np.testing.assert_array_equal(masked, batch["masked"][i])
         np.testing.assert_array_equal(real, batch["real"][i])
         np.testing.assert_array_equal(composite, np.where(batch["mask"][i] > 127, raw, masked))
+
+
+def test_networks_come_in_one_order_in_all_processes(plain_task, monkeypatch):
+    names = [f"perceptual_{i}" for i in range(20)]
+    monkeypatch.setattr(gan, "PERCEPTUAL", dict.fromkeys(names, "alex"))
+    frozen = {name: np.zeros(1, np.float32) for name in reversed(names)}
+    assert list(plain_task.networks(frozen, np.zeros((1, 64, 64, 1)), jax.random.key(0))) == names
 
 
 def test_contour_loss_needs_a_landmark_network(config, make_config, generator_file, tmp_path, draw_variables):

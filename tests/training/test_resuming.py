@@ -85,6 +85,13 @@ def test_other_data_and_other_networks(config, workdir, now, told):
         check(config, UnmaskTask, now, workdir)
 
 
+def test_of_several_changes_the_same_one_is_told_every_time(config, workdir):
+    networks = [f"network_{i:02}" for i in range(20)]
+    save_config(workdir / "config.json", config, dict.fromkeys(networks, "1" * 64))
+    with pytest.raises(UserError, match="began with another network network_00; go on with the same"):
+        check(config, UnmaskTask, dict.fromkeys(networks, "2" * 64), workdir)
+
+
 def test_run_of_before_there_were_digests(config, workdir):
     save_config(workdir / "config.json", config)
     assert check(config, UnmaskTask, DIGESTS, workdir) == []
