@@ -53,9 +53,13 @@ CHIPS = (
     Chip("Tesla V100-PCIE", 16 * _GIB, None, None, 14 * _TERA),
     Chip("Tesla V100", 16 * _GIB, None, None, 15.7 * _TERA),
     Chip("TPU v4", 32 * _GIB, 275 * _TERA, None, None),
+    # JAX has two names for each of these.
     Chip("TPU v5 lite", 16 * _GIB, 197 * _TERA, None, None),
+    Chip("TPU v5e", 16 * _GIB, 197 * _TERA, None, None),
     Chip("TPU v5", 95 * _GIB, 459 * _TERA, None, None),
+    Chip("TPU v5p", 95 * _GIB, 459 * _TERA, None, None),
     Chip("TPU v6 lite", 32 * _GIB, 918 * _TERA, None, None),
+    Chip("TPU v6e", 32 * _GIB, 918 * _TERA, None, None),
 )
 
 

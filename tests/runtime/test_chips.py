@@ -14,8 +14,11 @@ from maskgan_jax.runtime.chips import CHIPS, chip_of
         ("NVIDIA L4", 121e12, 60e12, 24),
         ("Tesla V100-SXM2-16GB", None, 15.7e12, 16),
         ("TPU v5 lite", 197e12, 197e12, 16),
+        ("TPU v5e", 197e12, 197e12, 16),
         ("TPU v5", 459e12, 459e12, 95),
+        ("TPU v5p", 459e12, 459e12, 95),
         ("TPU v6 lite", 918e12, 918e12, 32),
+        ("TPU v6e", 918e12, 918e12, 32),
     ],
 )
 def test_peaks_of_the_data_sheets(kind, bfloat16, float32, gigabytes):
@@ -26,7 +29,7 @@ def test_peaks_of_the_data_sheets(kind, bfloat16, float32, gigabytes):
 def test_unknown_chips():
     assert chip_of("cpu") is None and chip_of("NVIDIA L999") is not CHIPS[0]
     # Others than those whose names they begin with.
-    assert chip_of("NVIDIA L40") is None and chip_of("TPU v5e") is None and chip_of("TPU v5p") is None
+    assert chip_of("NVIDIA L40") is None and chip_of("TPU v5x") is None and chip_of("TPU v6p") is None
 
 
 def test_every_name_is_found_as_itself():
