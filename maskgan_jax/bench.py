@@ -190,7 +190,7 @@ def measure(
 
 
 def equal_outputs(result: dict[str, Any]) -> bool:
-    """Whether the outputs of both differ by at most `MAX_DIFFERENCE` in all rows; always true for bfloat16."""
+    """Whether the outputs of both differ by at most `MAX_DIFFERENCE` in all rows; always true for bfloat16 and tf32."""
     differences = [row["output_difference"] for row in result["rows"].values() if "output_difference" in row]
     return result["compute"] != "float32" or all(difference <= MAX_DIFFERENCE for difference in differences)
 

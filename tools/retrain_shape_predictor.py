@@ -7,7 +7,7 @@ dlib's detector finds without the mask, and both with the landmarks of the recor
 the mask. Then it compares both predictors on the test split, writes the errors beside the predictor as FILE.dat.json and
 prints them as tables. A FILE.dat that is there already is not trained again, only compared.
 
-`maskgan build` takes the file as --config.data.shape_predictor, `maskgan unmask` as --shape_predictor.
+`maskgan build` takes the file as --config.data.shape_predictor.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from pathlib import Path
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import check_writable, write_json
 from maskgan_jax.runtime.ports import port
+from maskgan_jax.study.exclusion import RULE
 
 # Of each package of the extra, its module.
 _EXTRA = ("flask", "krippendorff", "matplotlib", "waitress")
@@ -118,8 +119,8 @@ def _add_design(parser: argparse.ArgumentParser) -> None:
         type=_named_numbers(float),
         default={},
         metavar="RULE=LIMIT,...",
-        help="when a rater is left out, fixed at the start: answered (fraction, default 1), seconds (median, 0.5), "
-        "repeats (fraction that differs, 0.67), anchor (points by which real faces must beat the anchor, 0)",
+        help="when a rater is left out, fixed at the start; docs/study.md explains the rules (default: "
+        f"{','.join(f'{rule}={limit:g}' for rule, limit in RULE.items())})",
     )
 
 

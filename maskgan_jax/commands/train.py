@@ -1,4 +1,4 @@
-"""`maskgan train`: trains a mask remover, or the landmark network."""
+"""`maskgan train`: trains a mask remover, the landmark network or the segmentation network."""
 
 from __future__ import annotations
 

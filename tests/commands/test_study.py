@@ -12,6 +12,7 @@ import sys
 import pytest
 
 from maskgan_jax.__main__ import main
+from maskgan_jax.study.exclusion import RULE
 
 
 @pytest.fixture
@@ -93,6 +94,13 @@ def test_flags_that_cannot_be_read(flags, flag, capsys):
     with pytest.raises(SystemExit) as end:
         main(["study", *flags, flag])
     assert end.value.code == 2
+
+
+def test_help_names_all_rules_for_excluding_raters(capsys):
+    with pytest.raises(SystemExit):
+        main(["study", "serve", "--help"])
+    said = "".join(capsys.readouterr().out.split())
+    assert ",".join(f"{rule}={limit:g}" for rule, limit in RULE.items()) in said
 
 
 def test_a_method_twice(flags, capsys, study_images):
