@@ -126,12 +126,16 @@ class MetricsFiles:
 
     def close(self) -> None:
         """Closes the files. Raises UserError if a bucket cannot be reached, or is another run's by now."""
-        if self.first:
-            try:
-                self.lines.close()
-            finally:
-                self.board.close()
-        self._copy()
+        try:
+            if self.first:
+                try:
+                    self.lines.close()
+                finally:
+                    self.board.close()
+            self._copy()
+        finally:
+            if self.folder is not self.workdir:
+                self.temporary.cleanup()  # A process of a run of several may end without its finalizers.
 
     def _copy(self) -> None:
         if self.folder is self.workdir:

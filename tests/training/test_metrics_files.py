@@ -143,3 +143,4 @@ def test_nothing_is_copied_to_a_workdir_that_is_another_runs_by_now(tmp_path, mo
     with pytest.raises(UserError, match="another run has begun"), MetricsFiles(bucket, 0, taken) as files:
         files.write(1, "train", {"l1": 1.0})
     assert not list(bucket.iterdir())
+    assert not files.folder.exists()
