@@ -26,16 +26,32 @@ def locked(path: Path, busy: str = "") -> Iterator[bool]:
       UserError: another process holds the lock, and there is a message.
       OSError: `path` cannot be opened.
     """
-    # Files are opened for writing, as NFS locks nothing else exclusively.
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
-    try:
+    while True:
+        # Files are opened for writing, as NFS locks nothing else exclusively.
+        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
-            held = True
-        except BlockingIOError as error:
-            raise UserError(busy) from error
-        except OSError:
-            held = False
-        yield held
-    finally:
-        os.close(descriptor)
+            held = _lock(descriptor, busy)
+            # Whoever held the lock may have deleted the file after it was opened here: a lock on that keeps nobody out.
+            if held and not _is_at(path, descriptor):
+                continue
+            yield held
+            return
+        finally:
+            os.close(descriptor)
+
+
+def _lock(descriptor: int, busy: str) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+    except BlockingIOError as error:
+        raise UserError(busy) from error
+    except OSError:
+        return False
+    return True
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False

@@ -51,6 +51,22 @@ def test_without_a_message_it_waits(path):
     assert order == ["first", "other"]
 
 
+def test_a_file_that_is_deleted_by_whoever_held_its_lock(tmp_path, monkeypatch):
+    """Between opening and locking it here: the lock is on the file that others find, not on the one that is gone."""
+    path, flock = tmp_path / ".lock", fcntl.flock
+
+    def deleted_first(*arguments):
+        monkeypatch.setattr(fcntl, "flock", flock)
+        path.unlink()
+        flock(*arguments)
+
+    monkeypatch.setattr(fcntl, "flock", deleted_first)
+    with locked(path, "busy") as held:
+        assert held and path.exists()
+        with pytest.raises(UserError, match="^busy$"), locked(path, "busy"):
+            pass
+
+
 def test_a_killed_process_leaves_no_lock(path):
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "True\n"
