@@ -135,8 +135,7 @@ def save_state(manager: ocp.CheckpointManager, state: TrainState, config: Config
     Raises:
       UserError: the disk is full, the bucket cannot be reached, or another run has begun there.
     """
-    check_ours(manager.directory.parent)
-    _check_space(manager, state)
+    _check_can_save(manager, state)
     manager.save(
         int(state.step),
         args=ocp.args.Composite(
@@ -216,6 +215,19 @@ def _put_aside(manager: ocp.CheckpointManager, step: int, reason: str) -> None:
     manager.reload()
 
 
+def _check_can_save(manager: ocp.CheckpointManager, tree: Any) -> None:
+    """Raises UserError in all processes if process 0 finds that it cannot save; some alone would wait for it in Orbax."""
+    failure = None
+    if jax.process_index() == 0:
+        try:
+            check_ours(manager.directory.parent)
+            _check_space(manager, tree)
+        except Exception as error:
+            failure = error
+    if not _agreed(failure is None):
+        raise failure or UserError(f"process 0 cannot save a checkpoint in {manager.directory}; its message tells why")
+
+
 def _check_space(manager: ocp.CheckpointManager, tree: Any) -> None:
     needed, free = room_for(manager.directory, tree)
     if free < needed:
@@ -227,8 +239,7 @@ def _check_space(manager: ocp.CheckpointManager, tree: Any) -> None:
 
 def save_best(manager: ocp.CheckpointManager, step: int, variables: Variables, scores: dict[str, float]) -> None:
     """Saves the best network so far in place of the last best one. Raises UserError as `save_state` does."""
-    check_ours(manager.directory.parent)
-    _check_space(manager, variables)
+    _check_can_save(manager, variables)
     last = manager.latest_step()
     # A run that was stopped may have left one of a step that comes again now; Orbax would keep that and skip this.
     if last is not None and last >= step:
@@ -244,6 +255,7 @@ def best_scores(manager: ocp.CheckpointManager) -> dict[str, float] | None:
         return None
     try:
         return manager.restore(step, args=ocp.args.Composite(scores=ocp.args.JsonRestore())).scores
-    except Exception:  # As above; the run does not need this to go on.
-        print(f"the best network, in {manager.directory / str(step)}, is damaged; the next one takes its place")
+    except Exception:  # Damaged files lead Orbax to any exception; the run does not need these to go on.
+        if jax.process_index() == 0:
+            print(f"the best network, in {manager.directory / str(step)}, is damaged; the next one takes its place")
         return None

@@ -24,6 +24,37 @@ from maskgan_jax.training.loop import train
 # Well beyond what is needed; a loaded machine takes long to start four processes.
 PATIENCE = 240
 
+# Saves a checkpoint in the second argument as the process in the first; there is no room at that in the third.
+SAVE = """
+import shutil, sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import grain
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from maskgan_jax.errors import exit_code
+from maskgan_jax.training import checkpoints
+from maskgan_jax.training.mesh import replicated
+from maskgan_jax.training.state import TrainState
+
+process, full, coordinator = int(sys.argv[1]), int(sys.argv[3]), sys.argv[4]
+jax.distributed.initialize(coordinator, 2, process)
+if process == full:
+    shutil.disk_usage = lambda folder: SimpleNamespace(free=0)
+mesh = jax.make_mesh((2,), ("data",))
+state = TrainState(np.int32(1), {"generator": np.ones(3, np.float32)}, {}, {}, {})
+state = jax.jit(lambda: state, out_shardings=replicated(mesh))()
+
+def save():
+    with checkpoints.open_checkpoints(Path(sys.argv[2])) as manager:
+        checkpoints.save_state(manager, state, ConfigDict(), iter(grain.MapDataset.source(range(4)).to_iter_dataset()))
+
+sys.exit(exit_code("save", save))
+"""
+
 
 @pytest.fixture
 def landmark_config(config):
@@ -190,6 +221,33 @@ def test_sigusr1_to_one_of_two_ends_both_after_a_checkpoint(landmark_config, dat
             assert f"maskgan train: SIGTERM or SIGUSR1 came; the checkpoint of step {step} of " in told
             assert "Traceback" not in told and "the run lost" not in told
     assert trained_steps(workdir) == list(range(1, step + 1))
+
+
+@pytest.mark.parametrize("full", [0, 1])
+def test_no_room_at_one_of_two(tmp_path, full):
+    """It is process 0 that writes: without room at it, both end; what the other one finds on its own disk does not count."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", SAVE, str(process), str(tmp_path), str(full), coordinator],
+            env=os.environ | {"JAX_PLATFORMS": "cpu"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for process in range(2)
+    ]
+    try:
+        told = [process.communicate(timeout=PATIENCE)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [int(full == 0)] * 2, told
+    assert saved_steps(tmp_path) == ([] if full == 0 else [1])
+    if full == 0:
+        assert "save: error: a checkpoint in" in told[0] and "MB, 0 MB free; the ones before it are whole" in told[0]
+        assert "save: error: process 0 cannot save a checkpoint in" in told[1]
 
 
 def test_sigterm_to_a_lone_process(landmark_config, data_dir, tmp_path, monkeypatch):

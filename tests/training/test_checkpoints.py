@@ -173,6 +173,17 @@ def test_full_disk_says_what_is_needed(tmp_path, config, monkeypatch):
         checkpoints.save_state(manager, state_at(1), config, numbers())
 
 
+@pytest.mark.parametrize(("process", "told"), [(0, 1), (1, 0)])
+def test_a_damaged_best_network_is_told_by_process_0_alone(tmp_path, monkeypatch, capsys, process, told):
+    def restore(*_, **__):
+        raise ValueError("damaged")
+
+    monkeypatch.setattr(jax, "process_index", lambda: process)
+    manager = SimpleNamespace(latest_step=lambda: 2, directory=tmp_path, restore=restore)
+    assert checkpoints.best_scores(manager) is None
+    assert capsys.readouterr().out.count("is damaged; the next one takes its place") == told
+
+
 def test_a_leaping_clock_costs_no_checkpoint(tmp_path, config, monkeypatch):
     looks, now = itertools.count(), time.time
     with checkpoints.open_checkpoints(tmp_path) as manager, monkeypatch.context() as patched:
