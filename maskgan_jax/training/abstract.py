@@ -11,11 +11,11 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from maskgan_jax.models.convolutions import compiling_for
-from maskgan_jax.training.mesh import batch_sharding, create_mesh, divided, replicated
+from maskgan_jax.training.mesh import batch_sharding, create_mesh, fsdp_shardings, replicated
 from maskgan_jax.training.state import Task, Tree
 from maskgan_jax.training.step import create_state, train_step
 
-# Of the run, for the learning rate; they are a constant in the program and change nothing else.
+# Length of the run; only a constant in the program.
 STEPS = 100_000
 
 
@@ -43,9 +43,14 @@ def abstract_step(task: Task, config: ConfigDict, mesh: Mesh | AbstractMesh) -> 
         "mask": jax.ShapeDtypeStruct((count, side, side, 1), jnp.uint8),
         "landmarks": jax.ShapeDtypeStruct((count, 68, 2), jnp.float32),
     }
-    whole, shardings = replicated(mesh), divided(mesh, state)
-    step = jax.jit(partial(train_step, task, config, STEPS, mesh=mesh), donate_argnums=0, out_shardings=(shardings, whole))
-    return step, (placed(state, shardings), alike(frozen, whole), alike(batch, batch_sharding(mesh)), alike(key, whole))
+    on_all, shardings = replicated(mesh), fsdp_shardings(mesh, state)
+    step = jax.jit(partial(train_step, task, config, STEPS, mesh=mesh), donate_argnums=0, out_shardings=(shardings, on_all))
+    return step, (
+        placed(state, shardings),
+        alike(frozen, on_all),
+        alike(batch, batch_sharding(mesh)),
+        alike(key, on_all),
+    )
 
 
 def count_flops(task: Task, config: ConfigDict) -> float:

@@ -83,7 +83,8 @@ def storing(folder: Path | epath.Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        is_its = str(folder) in str(error) or isinstance(error, TimeoutError)  # They have no own types.
+        # Orbax and tensorstore raise no exception types of their own.
+        is_its = str(folder) in str(error) or isinstance(error, TimeoutError)
         if isinstance(error, UserError) or not is_remote(folder) or not is_its:
             raise
         raise Unreachable(

@@ -34,9 +34,9 @@ from maskgan_jax.training import checkpoints, resuming
 from maskgan_jax.training.abstract import count_flops
 from maskgan_jax.training.gan import GAN
 from maskgan_jax.training.landmark_regression import LandmarkRegression
-from maskgan_jax.training.mesh import create_mesh, divided, replicated, shard_batch
+from maskgan_jax.training.mesh import create_mesh, fsdp_shardings, replicated, shard_batch
 from maskgan_jax.training.metrics_files import MetricsFiles, read_rows
-from maskgan_jax.training.not_finite import ADVICE, Watch
+from maskgan_jax.training.not_finite import ADVICE, NonFiniteMonitor
 from maskgan_jax.training.segmentation import Segmentation
 from maskgan_jax.training.state import Task, TrainState, mean_of
 from maskgan_jax.training.step import create_state, train_step
@@ -158,7 +158,7 @@ def _run(
         writer = stack.enter_context(MetricsFiles(workdir, start, partial(checkpoints.check_ours, workdir)))
         wall_time.go_on(start)
         validate = partial(_validate, create_validator(task, validation, config, mesh), task, best, writer, wall_time)
-        watch = Watch(config, task, records, step_key, steps)
+        monitor = NonFiniteMonitor(config, task, records, step_key, steps)
         pending: list[jax.Array] = []
         peak = _peak_flops(config)
         flops = count_flops(task, config) if peak else 0.0
@@ -175,8 +175,7 @@ def _run(
         for step in progress:
             if profiled and step + 1 == max(profiled[0], start + 1) <= profiled[1]:
                 jax.profiler.start_trace(str(writer.folder / "profile"))
-            # The devices are still at the last step. They get the next one before they finish, but no more: batches would fill
-            # their memory.
+            # Dispatch one step ahead, so devices never idle, but no further: queued batches would fill their memory.
             asked = time.monotonic()
             last, arrays = arrays, next(batches)
             batch = shard_batch({name: array for name, array in arrays.items() if name != "index"}, mesh)
@@ -189,7 +188,7 @@ def _run(
                 signals.can_save()
                 wall_time.spent("compile")
             if pending:
-                watch(step, dict(zip(names, jax.device_get(pending[-1]), strict=True)), last, state)
+                monitor(step, dict(zip(names, jax.device_get(pending[-1]), strict=True)), last, state)
             if profiled and profiled[0] <= step + 1 == min(profiled[1], steps):
                 jax.block_until_ready(terms)
                 jax.profiler.stop_trace()
@@ -207,11 +206,11 @@ def _run(
             saves |= stops
             if logs or stops:
                 rows = [dict(zip(names, row, strict=True)) for row in jax.device_get(pending)]
-                watch(done, rows[-1], arrays, state)
+                monitor(done, rows[-1], arrays, state)
                 means = _means(rows)
                 if config.training.not_finite == "skip":
-                    means["skipped_batches"] = watch.skipped
-                    watch.skipped = 0
+                    means["skipped_batches"] = monitor.skipped
+                    monitor.skipped = 0
                 seconds = time.monotonic() - since
                 rate = len(pending) * config.input.batch_size / seconds
                 speed = {"pictures_per_second": rate, "images_per_second_per_device": rate / mesh.size}
@@ -291,7 +290,7 @@ def _first_state(
     keys = jax.jit(lambda seed: tuple(jax.random.split(jax.random.key(seed))), out_shardings=replicated(mesh))
     init_key, step_key = keys(np.uint32(config.seed))
     create = partial(create_state, task, config, steps)
-    shardings = divided(mesh, jax.eval_shape(create, init_key))
+    shardings = fsdp_shardings(mesh, jax.eval_shape(create, init_key))
     state = jax.jit(create, out_shardings=shardings)(init_key)
     if variables is not None:
         # Copied, because the step takes the memory of its state, and of nothing else.

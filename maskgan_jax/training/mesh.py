@@ -14,14 +14,14 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.images import Batch
 from maskgan_jax.training.state import Gradients, Tree
 
-# Arrays with fewer elements are whole on every device: gathering them would take longer than they take room.
-LEAST_DIVIDED = 4096
+# Arrays with fewer elements are whole on every device. Gathering them would cost more time than sharding saves memory.
+MIN_SHARDED_SIZE = 4096
 
 
 def create_mesh(config: ConfigDict, devices: Sequence[jax.Device] | int | None = None) -> Mesh | AbstractMesh:
     """A mesh of all devices of all processes with the axes 'data' and 'fsdp'; 'fsdp' has `training.fsdp` devices.
 
-    Batches are divided along both axes, the state along 'fsdp' alone (see `divided`).
+    Batches are divided along both axes, the state along 'fsdp' alone (see `fsdp_shardings`).
 
     Args:
       config: `input.batch_size`, `optimizer.accumulate` and `training.fsdp` are read.
@@ -52,7 +52,7 @@ def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
-def divided(mesh: Mesh | AbstractMesh, shapes: Tree) -> Tree:
+def fsdp_shardings(mesh: Mesh | AbstractMesh, shapes: Tree) -> Tree:
     """The shardings of parameters and of all trees of their shapes (gradients, optimizer state, moving average).
 
     Of each array, the largest axis that 'fsdp' divides is divided along it (ZeRO, Rajbhandari et al. 2020); small arrays, and
@@ -66,7 +66,7 @@ def divided(mesh: Mesh | AbstractMesh, shapes: Tree) -> Tree:
 
     def sharding(array: jax.ShapeDtypeStruct) -> NamedSharding:
         axes = [axis for axis, length in enumerate(array.shape) if length % count == 0]
-        if count == 1 or array.size < LEAST_DIVIDED or not axes:
+        if count == 1 or array.size < MIN_SHARDED_SIZE or not axes:
             return replicated(mesh)
         largest = max(axes, key=lambda axis: array.shape[axis])
         return NamedSharding(mesh, P(*[None] * largest, "fsdp"))
@@ -75,7 +75,7 @@ def divided(mesh: Mesh | AbstractMesh, shapes: Tree) -> Tree:
 
 
 def divide_gradients(gradients_of: Gradients, mesh: Mesh) -> Gradients:
-    """`Task.gradients` with the parameters gathered before they are computed, and the gradients divided after, as `divided`.
+    """`Task.gradients` with the parameters gathered before, and the gradients divided after, as `fsdp_shardings` says.
 
     Left to itself, the compiler also divides convolutions as their parameters are, and sends activations around.
     """
@@ -85,9 +85,9 @@ def divide_gradients(gradients_of: Gradients, mesh: Mesh) -> Gradients:
     def gradients(
         params: dict[str, Tree], batch_stats: Tree, frozen: Tree, batch: Batch, key: jax.Array
     ) -> tuple[dict[str, Tree], Tree, dict[str, jax.Array]]:
-        whole = jax.lax.with_sharding_constraint((params, batch_stats), replicated(mesh))
-        gradients, *rest = gradients_of(*whole, frozen, batch, key)
-        return jax.lax.with_sharding_constraint(gradients, divided(mesh, gradients)), *rest
+        gathered = jax.lax.with_sharding_constraint((params, batch_stats), replicated(mesh))
+        gradients, *rest = gradients_of(*gathered, frozen, batch, key)
+        return jax.lax.with_sharding_constraint(gradients, fsdp_shardings(mesh, gradients)), *rest
 
     return gradients
 

@@ -24,11 +24,11 @@ ADVICE = (
 )
 # With training.not_finite='skip', so many batches in a row end the run all the same: nothing is learnt any more.
 MOST_SKIPPED = 100
-# Of the records of a batch, so many are named.
+# Most record names in a message.
 _MOST_NAMED = 5
 
 
-class Watch:
+class NonFiniteMonitor:
     """Looks at the terms of each step; ends the run, or counts the batch as skipped (`train_step` leaves the state as it was).
 
     Attributes:

@@ -21,8 +21,8 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.storage import steps_in
 from maskgan_jax.training.state import Task, Tree
 
-# What a run computes does not follow from these.
-FREE = (
+# Settings that do not affect what a run computes.
+MAY_CHANGE = (
     "input.prefetch",
     "input.threads",
     "training.checkpoint_every",
@@ -38,7 +38,7 @@ FREE = (
     "training.validate_every",
 )
 # These change what is learnt from then on: they may change too, and the run tells so.
-TOLD = {
+MAY_CHANGE_WITH_NOTICE = {
     "training.epochs": "the learning rate follows from the length",
     "training.steps": "the learning rate follows from the length",
     "training.compute": "the arithmetic is another one",
@@ -116,13 +116,15 @@ def check(config: ConfigDict, task: Task, now: dict[str, str], workdir: Path | e
     changes = {
         key: values
         for key, values in changed_settings(read_config(saved), config).items()
-        if key not in FREE and _counts(key, task, before)
+        if key not in MAY_CHANGE and _counts(key, task, before)
     }
-    if refused := [f"{key} {old!r} (now {new!r})" for key, (old, new) in changes.items() if key not in TOLD]:
+    if refused := [f"{key} {old!r} (now {new!r})" for key, (old, new) in changes.items() if key not in MAY_CHANGE_WITH_NOTICE]:
         raise UserError(
             f"the run in {workdir} began with {', '.join(refused)}; go on with its settings, or give another --workdir"
         )
-    return [f"{key} is {new!r} from now on (it was {old!r}): {TOLD[key]}" for key, (old, new) in changes.items()]
+    return [
+        f"{key} is {new!r} from now on (it was {old!r}): {MAY_CHANGE_WITH_NOTICE[key]}" for key, (old, new) in changes.items()
+    ]
 
 
 def _counts(key: str, task: Task, before: dict[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""One step of training, for any task: gradients (of a large batch, in parts), Adam, moving average."""
+"""One step of training, for any task: gradients (of a large batch, in microbatches), Adam, moving average."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def learning_rate(config: ConfigDict, steps: int | jax.Array) -> optax.Schedule:
     constant = jnp.maximum(settings.warmup, jnp.round(settings.constant * steps))
 
     def schedule(count: jax.Array) -> jax.Array:
-        # The first step has a rate already: one of 0 would be a step for nothing.
+        # Not 0 at the first step: that step would be wasted.
         rising = (count + 1) / (settings.warmup + 1)
         falling = jnp.where(count <= constant, 1.0, (steps - count) / jnp.maximum(1, steps - constant))
         return rate * jnp.clip(jnp.minimum(rising, falling), 0, 1)
@@ -119,29 +119,36 @@ def train_step(
 
 
 def _accumulated(
-    gradients_of: Gradients, parts: int, state: TrainState, frozen: Tree, batch: Batch, key: jax.Array, progress: jax.Array
+    gradients_of: Gradients,
+    microbatches: int,
+    state: TrainState,
+    frozen: Tree,
+    batch: Batch,
+    key: jax.Array,
+    progress: jax.Array,
 ) -> tuple[dict[str, Tree], Tree, dict[str, jax.Array]]:
-    """The gradients of a batch, computed for one of `parts` equal parts after the other and averaged.
+    """The gradients of a batch, computed for one of so many equal microbatches after the other and averaged.
 
-    So are batch norm's running statistics, which each part would move by itself. (In training batch norm sees one part at a
-    time, as it does in any program that accumulates gradients.)
+    So are batch norm's running statistics, which each microbatch would move by itself. (In training batch norm sees one
+    microbatch at a time, as it does in any program that accumulates gradients.)
     """
     numbers = jnp.arange(len(jax.tree.leaves(batch)[0]))
-    if parts == 1:
+    if microbatches == 1:
         return gradients_of(state.params, state.batch_stats, frozen, {**batch, "number": numbers, "progress": progress}, key)
 
-    def add(total: Tree, part: tuple[Batch, jax.Array]) -> tuple[Tree, None]:
-        records, number = part
+    def add(total: Tree, microbatch: tuple[Batch, jax.Array]) -> tuple[Tree, None]:
+        records, number = microbatch
         records = {**records, "progress": progress}
         results = gradients_of(state.params, state.batch_stats, frozen, records, jax.random.fold_in(key, number))
         return jax.tree.map(jnp.add, total, results), None
 
-    # Each part takes every so-many-th record: of every device's records as many, so that none have to move.
-    divided = jax.tree.map(lambda array: array.reshape(-1, parts, *array.shape[1:]).swapaxes(0, 1), dict(batch))
-    # Consecutive within a part, and on from part to part: tasks that treat every other record in another way go on doing so.
-    divided["number"] = numbers.reshape(parts, -1)
-    first = {**jax.tree.map(lambda array: array[0], divided), "progress": progress}
+    # Each takes every so-many-th record: of every device's records as many, so that none have to move.
+    split = jax.tree.map(lambda array: array.reshape(-1, microbatches, *array.shape[1:]).swapaxes(0, 1), dict(batch))
+    # Consecutive within a microbatch, and on from one to the next: tasks that treat every other record in another way go on
+    # doing so.
+    split["number"] = numbers.reshape(microbatches, -1)
+    first = {**jax.tree.map(lambda array: array[0], split), "progress": progress}
     shapes = jax.eval_shape(gradients_of, state.params, state.batch_stats, frozen, first, key)
     nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    total, _ = jax.lax.scan(add, nothing, (divided, jnp.arange(parts)))
-    return jax.tree.map(lambda x: x / parts, total)
+    total, _ = jax.lax.scan(add, nothing, (split, jnp.arange(microbatches)))
+    return jax.tree.map(lambda x: x / microbatches, total)

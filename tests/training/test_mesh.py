@@ -20,7 +20,7 @@ import jax
 import numpy as np
 from maskgan_jax.config import read_config
 from maskgan_jax.training.gan import GAN
-from maskgan_jax.training.mesh import create_mesh, divided, replicated, shard_batch
+from maskgan_jax.training.mesh import create_mesh, fsdp_shardings, replicated, shard_batch
 from maskgan_jax.training.step import create_state, train_step
 
 assert jax.device_count() == int(sys.argv[1]), jax.devices()
@@ -37,7 +37,7 @@ for norm, fsdp in (("instance", min(4, jax.device_count())), ("batch", 1)):
     mesh = create_mesh(config)
     task = GAN(config)
     create = partial(create_state, task, config, 3)
-    shardings = divided(mesh, jax.eval_shape(create, jax.random.key(0)))
+    shardings = fsdp_shardings(mesh, jax.eval_shape(create, jax.random.key(0)))
     state = jax.jit(create, out_shardings=shardings)(jax.random.key(0))
     bytes_here = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(state))
     one_step = partial(train_step, task, config, 3, mesh=mesh)
@@ -117,6 +117,6 @@ def test_mesh_has_every_device(config):
 def test_largest_axis_is_divided(shape, expected):
     devices = jax.sharding.AbstractMesh((2, 4), ("data", "fsdp"))
     array = jax.ShapeDtypeStruct(shape, np.float32)
-    assert mesh.divided(devices, {"a": array})["a"].spec == jax.sharding.PartitionSpec(*expected)
+    assert mesh.fsdp_shardings(devices, {"a": array})["a"].spec == jax.sharding.PartitionSpec(*expected)
     alone = jax.sharding.AbstractMesh((8, 1), ("data", "fsdp"))
-    assert mesh.divided(alone, array).spec == jax.sharding.PartitionSpec()
+    assert mesh.fsdp_shardings(alone, array).spec == jax.sharding.PartitionSpec()

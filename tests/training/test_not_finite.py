@@ -87,7 +87,7 @@ def test_when_nothing_is_learnt_any_more_it_ends(landmark_config, monkeypatch, c
     records = [{"id": f"face {number}"} for number in range(9)]
     monkeypatch.setattr(not_finite, "MOST_SKIPPED", 3)
     monkeypatch.setattr(not_finite, "find_origin", lambda *_: None)
-    watch = not_finite.Watch(landmark_config, None, records, jax.random.key(0), 9)
+    watch = not_finite.NonFiniteMonitor(landmark_config, None, records, jax.random.key(0), 9)
     batch = {"index": np.arange(8)}
     state = TrainState(0, {}, {}, {}, {})
     for step, value in enumerate([np.nan, np.inf, 1.0, np.nan, np.nan], start=1):

@@ -6,7 +6,7 @@ import pytest
 from maskgan_jax.config import read_config, read_digests, save_config
 from maskgan_jax.errors import UserError
 from maskgan_jax.training.landmark_regression import LandmarkRegression
-from maskgan_jax.training.resuming import FREE, TOLD, check, digest_tree, with_data_of, write_config
+from maskgan_jax.training.resuming import MAY_CHANGE, MAY_CHANGE_WITH_NOTICE, check, digest_tree, with_data_of, write_config
 
 DIGESTS = {"data": "1" * 64, "landmark_net": "2" * 64}
 
@@ -101,7 +101,7 @@ def test_run_of_before_there_were_digests(config, workdir):
 
 
 def test_every_setting_that_may_change_is_one(config):
-    for key in (*FREE, *TOLD):
+    for key in (*MAY_CHANGE, *MAY_CHANGE_WITH_NOTICE):
         section, _, name = key.partition(".")
         assert name in config[section]
 
