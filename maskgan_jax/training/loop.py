@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,20 +25,21 @@ from tqdm import tqdm
 from maskgan_jax.data.masked_faces.reader import Records, load_split, readable, zoom_of
 from maskgan_jax.data.pipeline import training_batches
 from maskgan_jax.errors import Unfinished, UserError
+from maskgan_jax.images import Batch
 from maskgan_jax.networks.description import Variables, kind_of
 from maskgan_jax.networks.run_checkpoints import latest
 from maskgan_jax.runtime import signals
-from maskgan_jax.runtime.chips import chip_of
 from maskgan_jax.runtime.distributed import must_stop
 from maskgan_jax.storage import path_of
 from maskgan_jax.training import checkpoints, resuming
-from maskgan_jax.training.abstract import count_flops
 from maskgan_jax.training.gan import GAN
 from maskgan_jax.training.landmark_regression import LandmarkRegression
 from maskgan_jax.training.mesh import create_mesh, fsdp_shardings, replicated, shard_batch
 from maskgan_jax.training.metrics_files import MetricsFiles, read_rows
 from maskgan_jax.training.not_finite import ADVICE, NonFiniteMonitor
+from maskgan_jax.training.profiler import Profiler
 from maskgan_jax.training.segmentation import Segmentation
+from maskgan_jax.training.speed import Speed
 from maskgan_jax.training.state import Task, TrainState, mean_of
 from maskgan_jax.training.step import create_state, train_step
 from maskgan_jax.training.validation import create_validator, merged
@@ -49,6 +51,8 @@ TASKS: dict[str, Callable[[ConfigDict], Task]] = {
     "segmentation": Segmentation,
 }
 
+SIGNAL_CAME = "SIGTERM or SIGUSR1 came"
+
 
 def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> TrainState:
     """Trains what `config.task` names, from the latest checkpoint in `workdir` if there is one, and gives the last state.
@@ -59,12 +63,7 @@ def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> Trai
     resuming.py says which settings may change when a run goes on. It may go on with other devices and another number of
     processes, each of which calls this, after `distributed.join`.
 
-    Beside the terms of the loss, the norms of the gradients and the learning rate, the speed is logged:
-      pictures_per_second: of all devices; and `images_per_second_per_device`.
-      input_wait: the fraction of the time, from 0 to 1, that the loop waited for records while the devices had nothing left to
-        do; waiting while they compute costs nothing. If they finish within one wait, all of it counts.
-      flop_utilization: the step's FLOPs (see `count_flops`) over what the devices could do in its time, if their peak is in
-        runtime/chips.py or given (`training.peak_tflops`).
+    The terms of the loss, the norms of the gradients, the learning rate and the speed (see `Speed.values`) are logged.
 
     Raises:
       Unfinished: SIGTERM, SIGUSR1 or `training.minutes` ended the run early, after a checkpoint.
@@ -93,9 +92,8 @@ def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> Trai
     if initial_variables is not None:
         digests["initial_variables"] = resuming.digest_tree(initial_variables)
     with checkpoints.locked(workdir):
-        changes = resuming.check(config, task, digests, workdir)
         try:
-            return _run(config, task, initial_variables, digests, changes, mesh, records, validation, workdir, wall_time)
+            return _run(config, task, initial_variables, digests, mesh, records, validation, workdir, wall_time)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -105,31 +103,67 @@ def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> Trai
             ) from error
 
 
+class Plan(NamedTuple):
+    """What a run does after which steps, counted from 1.
+
+    Attributes:
+      steps: its length; after the last step it does everything.
+      validate_every: and so on: after every so many steps.
+      checkpoint_every: so often it saves.
+      log_every: it also logs when it validates or saves.
+      kept_steps: those whose checkpoints stay; it saves after these too.
+    """
+
+    steps: int
+    validate_every: int
+    checkpoint_every: int
+    log_every: int
+    kept_steps: frozenset[int]
+
+    @classmethod
+    def of(cls, config: ConfigDict, records: int) -> Plan:
+        """The plan that a config makes for so many training records."""
+        epoch, settings = max(1, records // config.input.batch_size), config.training
+        return cls(
+            steps=settings.steps or math.ceil(settings.epochs * epoch),
+            validate_every=settings.validate_every or epoch,
+            checkpoint_every=settings.checkpoint_every or epoch,
+            log_every=settings.log_every,
+            kept_steps=frozenset(math.ceil(epochs * epoch) for epochs in settings.keep_epochs),
+        )
+
+    def validates(self, step: int) -> bool:
+        """Whether the run validates after this step."""
+        return step % self.validate_every == 0 or step >= self.steps
+
+    def saves(self, step: int) -> bool:
+        """Whether it saves a checkpoint."""
+        return step % self.checkpoint_every == 0 or step >= self.steps or step in self.kept_steps
+
+    def logs(self, step: int) -> bool:
+        """Whether it logs."""
+        return step % self.log_every == 0 or self.validates(step) or self.saves(step)
+
+
 def _run(
     config: ConfigDict,
     task: Task,
     initial_variables: Variables | None,
     digests: dict[str, str],
-    changes: list[str],
     mesh: Mesh,
     records: Records,
     validation: Records,
     workdir: Path | epath.Path,
     wall_time: WallTime,
 ) -> TrainState:
-    end = time.monotonic() + 60 * config.training.minutes if config.training.minutes else math.inf
-    steps_per_epoch = max(1, len(records) // config.input.batch_size)
-    steps = config.training.steps or math.ceil(config.training.epochs * steps_per_epoch)
-    validate_every = config.training.validate_every or steps_per_epoch
-    checkpoint_every = config.training.checkpoint_every or steps_per_epoch
-    kept_steps = {math.ceil(epochs * steps_per_epoch) for epochs in config.training.keep_epochs}
-
+    ends_at = time.monotonic() + 60 * config.training.minutes if config.training.minutes else math.inf
+    changes = resuming.check(config, task, digests, workdir)
+    plan = Plan.of(config, len(records))
     is_first_process = jax.process_index() == 0
     frozen = jax.device_put(task.frozen, replicated(mesh))
-    state, step_key = _first_state(task, config, steps, mesh, initial_variables)
-    names: list[str] = []
-    step_of_run = _compiled_step(task, config, mesh, jax.tree.map(lambda leaf: leaf.sharding, state), names)
-    length = jax.device_put(np.float32(steps), replicated(mesh))
+    state, step_key = _first_state(task, config, plan.steps, mesh, initial_variables)
+    step_of_run = _compiled_step(task, config, mesh, jax.tree.map(lambda leaf: leaf.sharding, state))
+    length = jax.device_put(np.float32(plan.steps), replicated(mesh))
     is_finite = jax.jit(
         lambda state: jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state)])),
         out_shardings=replicated(mesh),
@@ -138,7 +172,7 @@ def _run(
 
     with (
         checkpoints.storing(workdir),
-        checkpoints.open_checkpoints(workdir, config.training.keep, kept_steps) as saved,
+        checkpoints.open_checkpoints(workdir, config.training.keep, plan.kept_steps) as saved,
         checkpoints.open_best(workdir) as best,
         contextlib.ExitStack() as stack,
     ):
@@ -146,10 +180,10 @@ def _run(
             state = checkpoints.restore_state(saved, state, batches)
         start = int(state.step)
         # The checkpoint is saved first: a stop or a kill may have come before the validation of the same step, or during it.
-        lacks_validation = start > 0 and (start % validate_every == 0 or start >= steps) and not _is_validated(workdir, start)
-        if start >= steps and not lacks_validation:
+        lacks_validation = start > 0 and plan.validates(start) and not _is_validated(workdir, start)
+        if start >= plan.steps and not lacks_validation:
             if is_first_process:
-                print(f"the run in {workdir} is complete: it has done {start} steps of {steps}")
+                print(f"the run in {workdir} is complete: it has done {start} steps of {plan.steps}")
             return state
         if is_first_process:
             for change in changes:
@@ -158,101 +192,88 @@ def _run(
         writer = stack.enter_context(MetricsFiles(workdir, start, partial(checkpoints.check_ours, workdir)))
         wall_time.go_on(start)
         validate = partial(_validate, create_validator(task, validation, config, mesh), task, best, writer, wall_time)
-        monitor = NonFiniteMonitor(config, task, records, step_key, steps)
-        pending: list[jax.Array] = []
-        peak = _peak_flops(config)
-        flops = count_flops(task, config) if peak else 0.0
-        since, waited = time.monotonic(), 0.0
+        monitor = NonFiniteMonitor(config, task, records, step_key, plan.steps)
+        speed = Speed(task, config, mesh)
+        profiler = stack.enter_context(Profiler(config, start, plan.steps, writer))
         wall_time.spent("start")
         if lacks_validation:
             validate(state, start)
-            since = time.monotonic()
-        profiled = config.training.profile
-        name, hidden = f"train {config.task}", not is_first_process
-        bar = tqdm(range(start, steps), name, initial=start, total=steps, unit="step", disable=hidden)
-        progress = stack.enter_context(bar)
-        arrays, done = {}, start
+            speed.restart()
+        progress = stack.enter_context(_progress_bar(f"train {config.task}", start, plan.steps))
+        # Of the steps since the last that was logged.
+        pending: list[Terms] = []
+        arrays: Batch = {}
         for step in progress:
-            if profiled and step + 1 == max(profiled[0], start + 1) <= profiled[1]:
-                jax.profiler.start_trace(str(writer.folder / "profile"))
+            profiler.before(step)
             # Dispatch one step ahead, so devices never idle, but no further: queued batches would fill their memory.
             asked = time.monotonic()
             last, arrays = arrays, next(batches)
             batch = shard_batch({name: array for name, array in arrays.items() if name != "index"}, mesh)
-            is_idle = not pending or pending[-1].is_ready()
+            is_idle = not pending or pending[-1].values.is_ready()
             if is_idle:
-                waited += time.monotonic() - asked
+                speed.waited += time.monotonic() - asked
             wall_time.spent("input" if is_idle else "step")
             state, terms = step_of_run(length, state, frozen, batch, step_key)
-            if step == start:
+            if step == start + 1:
                 signals.can_save()
                 wall_time.spent("compile")
             if pending:
-                monitor(step, dict(zip(names, jax.device_get(pending[-1]), strict=True)), last, state)
-            if profiled and profiled[0] <= step + 1 == min(profiled[1], steps):
-                jax.block_until_ready(terms)
-                jax.profiler.stop_trace()
-                writer.flush()
-            terms.copy_to_host_async()
+                monitor(step - 1, pending[-1].fetched(), last, state)
+            profiler.after(step, terms)
+            terms.values.copy_to_host_async()
             pending.append(terms)
-            done = step + 1
-            saves, validates = (done % every == 0 or done == steps for every in (checkpoint_every, validate_every))
-            saves |= done in kept_steps
-            logs = saves or validates or done % config.training.log_every == 0
-            is_terminated = must_stop(done)
+
+            is_terminated = must_stop(step)
             # Clocks differ between processes: they agree, but not after each step.
-            is_over = logs and end < math.inf and multihost_utils.broadcast_one_to_all(time.monotonic() > end)
-            stops = (is_terminated or is_over) and done < steps
-            saves |= stops
-            if logs or stops:
-                rows = [dict(zip(names, row, strict=True)) for row in jax.device_get(pending)]
-                monitor(done, rows[-1], arrays, state)
+            is_over = (
+                plan.logs(step) and ends_at < math.inf and multihost_utils.broadcast_one_to_all(time.monotonic() > ends_at)
+            )
+            stops = (is_terminated or is_over) and step < plan.steps
+            saves, validates, logs = plan.saves(step) or stops, plan.validates(step), plan.logs(step) or stops
+            if logs:
+                rows = [terms.fetched() for terms in pending]
+                monitor(step, rows[-1], arrays, state)
                 means = _means(rows)
                 if config.training.not_finite == "skip":
                     means["skipped_batches"] = monitor.skipped
                     monitor.skipped = 0
-                seconds = time.monotonic() - since
-                rate = len(pending) * config.input.batch_size / seconds
-                speed = {"pictures_per_second": rate, "images_per_second_per_device": rate / mesh.size}
-                if peak:
-                    speed["flop_utilization"] = flops * rate / config.input.batch_size / (mesh.size * peak)
-                writer.write(done, "train", {**means, **speed, "input_wait": waited / seconds})
+                writer.write(step, "train", means | speed.values(len(rows)))
                 progress.set_postfix_str(f"{means.get(task.loss, math.nan):.3g}")
                 pending = []
                 wall_time.spent("step")
             # The terms of the last step are of the state before it.
             if (saves or validates) and not is_finite(state):
-                raise UserError(f"after step {done} the state of the run is not finite; {ADVICE}")
+                raise UserError(f"after step {step} the state of the run is not finite; {ADVICE}")
             if saves:
                 checkpoints.save_state(saved, state, config, batches)
                 wall_time.spent("checkpoint")
-            if logs or stops:
-                writer.write_json("wall_time.json", wall_time.as_json(done))
-            stopped = (
-                f"SIGTERM or SIGUSR1 came; the checkpoint of step {done} of {steps} is saved: start again to go on from there"
-            )
+            if logs:
+                writer.write_json("wall_time.json", wall_time.as_json(step))
+            is_saved = f"the checkpoint of step {step} of {plan.steps} is saved: start again to go on from there"
             if stops:
                 saved.wait_until_finished()
-                if is_over and not is_terminated:
-                    raise Unfinished(
-                        f"{config.training.minutes:g} minutes (training.minutes) are over; the checkpoint of step {done} of "
-                        f"{steps} is saved: start again to go on from there"
-                    )
-                raise Unfinished(stopped)
+                minutes = f"{config.training.minutes:g} minutes (training.minutes) are over"
+                raise Unfinished(f"{SIGNAL_CAME if is_terminated else minutes}; {is_saved}")
             if validates:
                 ends_at_once = contextlib.nullcontext()
                 if saves:
                     saved.wait_until_finished()
                     if jax.process_count() == 1:  # Several stop together, after the next step.
-                        ends_at_once = signals.nothing_to_save(stopped)
+                        ends_at_once = signals.nothing_to_save(f"{SIGNAL_CAME}; {is_saved}")
                 with ends_at_once:
-                    validate(state, done)
-            if not pending:
-                since, waited = time.monotonic(), 0.0
+                    validate(state, step)
+            if logs:
+                speed.restart()
         saved.wait_until_finished()
         wall_time.spent("checkpoint")
-        writer.write_json("wall_time.json", wall_time.as_json(done))
+        writer.write_json("wall_time.json", wall_time.as_json(max(start, plan.steps)))
     return state
+
+
+def _progress_bar(name: str, start: int, steps: int) -> tqdm:
+    """The steps of a run that goes on after step `start`, from 1, with a bar that process 0 shows."""
+    is_hidden = jax.process_index() > 0
+    return tqdm(range(start + 1, steps + 1), name, initial=start, total=steps, unit="step", disable=is_hidden)
 
 
 def _validate(
@@ -298,20 +319,28 @@ def _first_state(
     return state, step_key
 
 
+@flax.struct.dataclass
+class Terms:
+    """What a step logs, as one array: fetched one by one, the terms of many steps would be thousands of transfers."""
+
+    values: jax.Array
+    names: tuple[str, ...] = flax.struct.field(pytree_node=False)
+
+    def fetched(self) -> dict[str, np.ndarray]:
+        """The terms by name, as NumPy numbers; waits for the step."""
+        return dict(zip(self.names, jax.device_get(self.values), strict=True))
+
+
 def _compiled_step(
-    task: Task, config: ConfigDict, mesh: Mesh, shardings: TrainState, names: list[str]
-) -> Callable[..., tuple[TrainState, jax.Array]]:
-    """The jitted training step, whose terms are one array; their names are put into `names` when it is compiled.
+    task: Task, config: ConfigDict, mesh: Mesh, shardings: TrainState
+) -> Callable[..., tuple[TrainState, Terms]]:
+    """The jitted training step."""
 
-    Fetched one by one, the terms of many steps would be thousands of transfers.
-    """
-
-    def packed_step(*arguments: Any) -> tuple[TrainState, jax.Array]:
+    def step(*arguments: Any) -> tuple[TrainState, Terms]:
         state, terms = train_step(task, config, *arguments, mesh=mesh)
-        names[:] = terms
-        return state, jnp.stack(list(terms.values()))
+        return state, Terms(jnp.stack(list(terms.values())), tuple(terms))
 
-    return jax.jit(packed_step, donate_argnums=1, out_shardings=(shardings, replicated(mesh)))
+    return jax.jit(step, donate_argnums=1, out_shardings=(shardings, replicated(mesh)))
 
 
 def begun_with(task: Task, state: TrainState, variables: Variables) -> TrainState:
@@ -319,12 +348,6 @@ def begun_with(task: Task, state: TrainState, variables: Variables) -> TrainStat
     batch_stats = variables.get("batch_stats", {})
     state = state.replace(params={**state.params, task.network: variables["params"]}, batch_stats=batch_stats)
     return state.replace(ema=task.variables(state.params, batch_stats) if state.ema else {})
-
-
-def _peak_flops(config: ConfigDict) -> float | None:
-    """FLOP/s that one device could do; None if that is not known."""
-    chip = chip_of(jax.devices()[0].device_kind)
-    return config.training.peak_tflops * 1e12 or (chip and chip.peak(config.training.compute))
 
 
 def _with_batch_that_fits(config: ConfigDict, records: Records, data_dir: str | Path) -> ConfigDict:

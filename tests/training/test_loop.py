@@ -500,3 +500,12 @@ def test_profile(data_dir, tmp_path, light_config):
     config.training.steps = 3  # It goes on in the middle of what is to be traced.
     train(config, data_dir, tmp_path)
     assert len(list(tmp_path.glob("profile/plugins/profile/*/*.xplane.pb"))) == 2
+
+
+def test_a_profile_that_is_cut_short_is_written(data_dir, tmp_path, light_config):
+    config = light_config()
+    config.training.update(steps=3, profile=(1, 3), minutes=1e-6)
+    with pytest.raises(Unfinished, match="step 1 of 3"):
+        train(config, data_dir, tmp_path)
+    (trace,) = tmp_path.glob("profile/plugins/profile/*/*.xplane.pb")
+    assert trace.stat().st_size > 1000

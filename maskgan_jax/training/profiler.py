@@ -1,0 +1,51 @@
+"""A trace of some steps of a run, for XProf or TensorBoard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from maskgan_jax.training.metrics_files import MetricsFiles
+
+
+class Profiler:
+    """Traces the steps that `training.profile` names into `profile/` in the folder of a run.
+
+    As a context it also ends a trace whose last step does not come.
+    """
+
+    def __init__(self, config: ConfigDict, start: int, steps: int, writer: MetricsFiles):
+        """Of a run of `steps` that goes on after step `start`, and whose files are written by `writer`."""
+        first, last = config.training.profile or (0, 0)
+        # A run that goes on in the middle of these steps traces the rest of them.
+        self._first, self._last = max(first, start + 1), min(last, steps)
+        self._writer = writer
+        self._is_tracing = False
+
+    def before(self, step: int) -> None:
+        """Begins the trace if this step is its first."""
+        if step == self._first <= self._last:
+            jax.profiler.start_trace(str(self._writer.folder / "profile"))
+            self._is_tracing = True
+
+    def after(self, step: int, results: Any) -> None:
+        """Ends the trace if this step is its last, once its results are there."""
+        if self._is_tracing and step == self._last:
+            jax.block_until_ready(results)
+            self._stop()
+            self._writer.flush()
+
+    def _stop(self) -> None:
+        self._is_tracing = False
+        jax.profiler.stop_trace()
+
+    def __enter__(self) -> Profiler:
+        """Itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends the trace, if there is one."""
+        if self._is_tracing:
+            self._stop()
