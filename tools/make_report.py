@@ -29,6 +29,7 @@ import numpy as np
 
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import check_writable, replacing, write_text
+from maskgan_jax.run_files import CONFIG, METRICS, read_rows
 
 SAMPLES = 2000
 # Scores, what they are called, how they are written, and whether less is better.
@@ -111,7 +112,7 @@ def collect(runs: Path, long: Path | None = None) -> dict[str, Any]:
             with _naming(other):
                 system["others"][other.stem.removeprefix("scores_")] = _composite(_read(other))["mse_masked"]
         collected["systems"][name] = system
-        if (path.parent / "metrics.jsonl").is_file():
+        if (path.parent / METRICS).is_file():
             collected["curves"][name] = _curves(path.parent)
     if not of_first:
         raise UserError(f"{runs} has no scores of mask removers; run the experiment first")
@@ -150,8 +151,8 @@ def _epochs(workdir: Path) -> dict[str, dict[str, dict[str, float]]]:
     """{size and width of a run: {epoch: means of the raw output}}; none of a folder without scores."""
     if not (workdir / "scores.json").is_file():
         return {}
-    config = _read(workdir / "config.json")
-    with _naming(workdir / "config.json"):
+    config = _read(workdir / CONFIG)
+    with _naming(workdir / CONFIG):
         title = f"{config['data']['size']} px, width {config['generator']['width']}"
         ends = {round(config["training"]["epochs"]): workdir / "scores.json"}
     for path in workdir.glob("epoch_*.json"):
@@ -204,18 +205,18 @@ def _columns(
 
 def _curves(workdir: Path) -> dict[str, list[list[float]]]:
     """{curve: [epochs, values]} of a run's log."""
-    with _naming(workdir / "config.json"):
-        length = _read(workdir / "config.json")["training"]["epochs"]
-    with _naming(workdir / "metrics.jsonl"):
-        lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-        epochs_per_step = length / lines[-1]["step"]
+    with _naming(workdir / CONFIG):
+        length = _read(workdir / CONFIG)["training"]["epochs"]
+    with _naming(workdir / METRICS):
+        rows = list(read_rows(workdir))
+        epochs_per_step = length / rows[-1]["step"]
         curves: dict[str, list[list[float]]] = {}
-        for line in lines:
+        for row in rows:
             for name in CURVES:
-                if name in line and line["phase"] == ("validation" if name == "mse_masked" else "train"):
+                if name in row and row["phase"] == ("validation" if name == "mse_masked" else "train"):
                     of_name = curves.setdefault(name, [[], []])
-                    of_name[0].append(round(line["step"] * epochs_per_step, 3))
-                    of_name[1].append(float(f"{line[name]:.4g}"))
+                    of_name[0].append(round(row["step"] * epochs_per_step, 3))
+                    of_name[1].append(float(f"{row[name]:.4g}"))
     return curves
 
 

@@ -10,7 +10,6 @@ whole, which a run waits for on a disk.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from maskgan_jax.data.masked_faces.reader import load_split
 from maskgan_jax.data.pipeline import training_batches
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import write_json
+from maskgan_jax.run_files import read_rows
 from maskgan_jax.runtime.allocator import compute_in_main_thread, restart_with_huge_pages
 from maskgan_jax.training import checkpoints, gan, loop
 from maskgan_jax.training.step import create_state, train_step
@@ -137,11 +137,11 @@ def run_shares(config: ConfigDict, data_dir: str) -> tuple[float, float, dict[st
         mock.patch.object(checkpoints, "best_scores", lambda _: None),
     ):
         loop.train(short.lock(), data_dir, folder)
-        lines = [json.loads(line) for line in Path(folder, "metrics.jsonl").read_text().splitlines()]
+        rows = list(read_rows(Path(folder)))
     # The first of everything compiles.
-    measured = [line for line in lines if line["phase"] == "train"][1:]
-    step = statistics.median(config.input.batch_size / line["pictures_per_second"] for line in measured)
-    waited = statistics.mean(line["input_wait"] for line in measured)
+    measured = [row for row in rows if row["phase"] == "train"][1:]
+    step = statistics.median(config.input.batch_size / row["pictures_per_second"] for row in measured)
+    waited = statistics.mean(row["input_wait"] for row in measured)
     parts = {name: statistics.median(seconds[1:]) for name, seconds in stopwatch.seconds.items()}
     return step, waited, {name: (seconds, seconds / (every[name] * step)) for name, seconds in parts.items()}
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import itertools
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -33,6 +32,7 @@ from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import check_writable, replacing, write_json
 from maskgan_jax.networks.safetensors import save_safetensors
 from maskgan_jax.networks.stored import load_network
+from maskgan_jax.run_files import CONFIG, METRICS, read_curves
 from maskgan_jax.training.gan import GAN
 from maskgan_jax.training.step import create_state, learning_rate
 
@@ -44,7 +44,7 @@ TERMS = {
     "masked": "squared error in the mask (C2)",
     "contour": "contour landmarks (C1)",
 }
-# {term: [steps, values]}.
+# {term: (steps, values)}.
 Curves = dict[str, tuple[list[int], list[float]]]
 
 
@@ -55,12 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data_dir", required=True, metavar="DIR", help="the data set it was trained on")
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER")
     flags = parser.parse_args(arguments)
-    config = read_config(flags.run / "config.json")
+    config = read_config(flags.run / CONFIG)
     check(config)
     for module, extra in (("torch", "torch"), ("matplotlib", "study")):
         if not importlib.util.find_spec(module):
             raise UserError(f"this needs {module}: pip install 'maskgan_jax[{extra}]'")
-    theirs = read_curves(flags.run / "metrics.jsonl")
+    theirs = terms_of(flags.run)
     check_writable(flags.out / "generator.safetensors")
     variables, ours = train(config, flags.data_dir, theirs["l1"][0])
     save_safetensors(flags.out / "generator.safetensors", variables, config.to_dict())
@@ -152,20 +152,12 @@ def train(config: ConfigDict, data_dir: str, logged: Sequence[int]) -> tuple[Map
     return convert.generator_from_pytorch(state), curves
 
 
-def read_curves(path: Path) -> Curves:
-    """The terms in the log of a run. Raises UserError if it cannot be read."""
-    curves: Curves = {}
-    try:
-        for line in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
-            for name in TERMS.keys() & line.keys() if line["phase"] == "train" else ():
-                places, values = curves.setdefault(name, ([], []))
-                places.append(line["step"])
-                values.append(line[name])
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(f"cannot read {path} ({error}); give the workdir of a run of maskgan train") from error
-    if "l1" not in curves:
-        raise UserError(f"{path} has no steps of a mask remover; give the workdir of a run of maskgan train")
-    return curves
+def terms_of(run: Path) -> Curves:
+    """The terms in the log of a run. Raises UserError if there are none."""
+    logged = read_curves(run, "train")
+    if "l1" not in logged:
+        raise UserError(f"{run / METRICS} has no steps of a mask remover; give the workdir of a run of maskgan train")
+    return {name: logged[name] for name in TERMS if name in logged}
 
 
 def draw(path: Path, runs: Mapping[str, Curves]) -> None:

@@ -9,8 +9,6 @@ from pathlib import Path
 
 from maskgan_jax.errors import UserError
 
-# What a run keeps in its workdir and needs: nothing is written there.
-OF_RUN = ("config.json", "checkpoints", "best", "metrics.jsonl", "wall_time.json")
 FORMATS = ("orbax", "safetensors", "stablehlo", "onnx", "savedmodel", "pytorch")
 
 
@@ -53,6 +51,7 @@ def main(arguments: list[str]) -> None:
     from maskgan_jax.networks.description import describes
     from maskgan_jax.networks.face_network import pretrained
     from maskgan_jax.networks.stored import checkpoint_of, load_network, read_description, workdir_of
+    from maskgan_jax.run_files import is_of_run
     from maskgan_jax.storage import is_remote, path_of
 
     path = pretrained(flags.pretrained) if flags.pretrained else path_of(flags.workdir)
@@ -65,7 +64,7 @@ def main(arguments: list[str]) -> None:
         out, workdir, own = (Path(os.path.realpath(each)) for each in (flags.out, workdir_of(path) or path, path))
         if out == own:
             raise UserError(f"{flags.out} is the network itself; give another --out")
-        if any(out.is_relative_to(workdir / name) for name in OF_RUN):
+        if is_of_run(out, workdir):
             raise UserError(f"{flags.out} is a part of the run itself; give another --out")
     # Each format's packages are imported only when it is asked for.
     room = "networks" if flags.format == "safetensors" else "export"

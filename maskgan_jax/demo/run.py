@@ -19,6 +19,7 @@ from maskgan_jax.data.masks import draw_mask
 from maskgan_jax.demo.report import Section, bar, folded, image, line_chart, paragraph, table, write_report
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import read_image, write_json, write_png
+from maskgan_jax.run_files import BEST, WALL_TIME, read_curves
 from maskgan_jax.weights.fetch import weight_file
 
 if TYPE_CHECKING:
@@ -93,8 +94,8 @@ def run_demo(out: Path, config: ConfigDict, landmark_config: ConfigDict) -> list
     with_landmarks = config.copy_and_resolve_references()
     with_landmarks.landmark_net.weights = str(out / LANDMARKS)
     _stage(out, "draw faces and masks", out / DATA / "masked_faces", build)
-    _stage(out, "train the landmark network", out / LANDMARKS / "best", lambda: train(landmark_config, out / LANDMARKS))
-    _stage(out, "train the mask remover", out / UNMASK / "best", lambda: train(with_landmarks, out / UNMASK))
+    _stage(out, "train the landmark network", out / LANDMARKS / BEST, lambda: train(landmark_config, out / LANDMARKS))
+    _stage(out, "train the mask remover", out / UNMASK / BEST, lambda: train(with_landmarks, out / UNMASK))
     _stage(out, "score on the test faces", out / SCORES / f"{METHODS[-1]}.json", score)
     _stage(out, "unmask a photo", out / "portrait.png", portrait)
 
@@ -295,8 +296,8 @@ def _loss_in_words(config: ConfigDict) -> str:
 
 def _charts(out: Path) -> str:
     """Charts of the metrics that both trainings logged."""
-    losses, scores = _logged(out / UNMASK, "train"), _logged(out / UNMASK, "validation")
-    landmarks = _logged(out / LANDMARKS, "validation")
+    losses, scores = read_curves(out / UNMASK, "train"), read_curves(out / UNMASK, "validation")
+    landmarks = read_curves(out / LANDMARKS, "validation")
     return (
         line_chart(
             {name: losses[f"weighted_{term}"] for term, name in TERMS.items()},
@@ -324,19 +325,6 @@ def _charts(out: Path) -> str:
 def _wall_time(out: Path) -> str:
     """Where the time of both trainings went."""
     return "".join(
-        bar(_read_json(out / run / "wall_time.json")["seconds"], f"Seconds of the training of the {network}.")
+        bar(_read_json(out / run / WALL_TIME)["seconds"], f"Seconds of the training of the {network}.")
         for run, network in ((UNMASK, "mask remover"), (LANDMARKS, "landmark network"))
     )
-
-
-def _logged(workdir: Path, phase: str) -> dict[str, tuple[list[float], list[float]]]:
-    """The curves of a run: {name: (steps, values)}."""
-    curves: dict[str, tuple[list[float], list[float]]] = {}
-    for line in (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-        values = json.loads(line)
-        step, found = values.pop("step"), values.pop("phase")
-        for name, value in values.items() if found == phase else ():
-            steps, course = curves.setdefault(name, ([], []))
-            steps.append(step)
-            course.append(value)
-    return curves

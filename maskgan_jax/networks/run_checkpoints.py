@@ -18,6 +18,7 @@ from etils import epath
 from maskgan_jax.errors import UserError
 from maskgan_jax.networks import buckets
 from maskgan_jax.networks.description import Variables
+from maskgan_jax.run_files import BEST
 from maskgan_jax.storage import is_remote, steps_in
 
 # Numbers for each byte on the disk, at most, in a checkpoint that is believed.
@@ -30,7 +31,7 @@ def read_best(workdir: Path | epath.Path) -> Variables:
     Raises:
       UserError: there is none, or it is damaged.
     """
-    folder = latest(workdir / "best")
+    folder = latest(workdir / BEST)
     if folder is None:
         raise UserError(
             f"{workdir} holds no trained network yet; it appears there after the first validation of `maskgan train`"

@@ -15,6 +15,7 @@ from etils import epath
 from maskgan_jax.errors import UserError
 from maskgan_jax.networks.description import Description, Variables, describe
 from maskgan_jax.networks.safetensors import load_safetensors, read_header
+from maskgan_jax.run_files import CHECKPOINTS, CONFIG
 from maskgan_jax.storage import is_remote, is_step, path_of, reaching, steps_in
 
 
@@ -55,7 +56,7 @@ def _read_description(path: Path | epath.Path) -> tuple[Description, dict[str, A
         if is_remote(path):
             raise UserError(f"{path} is a file in a bucket; copy it to a disk, and give that file")
         return read_header(path)
-    saved = (workdir_of(path) or path) / "config.json"
+    saved = (workdir_of(path) or path) / CONFIG
     try:
         config = json.loads(saved.read_text(encoding="utf-8"))
         return describe(config), config
@@ -107,7 +108,7 @@ def load_network(path: str | Path, task: str) -> StoredNetwork:
 
 def workdir_of(checkpoint: Path | epath.Path) -> Path | epath.Path | None:
     """The workdir of a run of which this is a checkpoint, `checkpoints/STEP`; None if it is none."""
-    is_checkpoint = is_step(checkpoint.name) and checkpoint.parent.name == "checkpoints" and checkpoint.is_dir()
+    is_checkpoint = is_step(checkpoint.name) and checkpoint.parent.name == CHECKPOINTS and checkpoint.is_dir()
     return checkpoint.parent.parent if is_checkpoint else None
 
 
@@ -128,12 +129,12 @@ def checkpoint_of(workdir: str | Path | epath.Path, step: str) -> Path | epath.P
         is_folder = workdir.is_dir()
     if not is_folder:
         raise UserError(f"--step={step} is for the workdir of a run, and {workdir} is none; leave it out")
-    steps = steps_in(workdir / "checkpoints")
+    steps = steps_in(workdir / CHECKPOINTS)
     if not steps:
         raise UserError(f"{workdir} holds no checkpoint yet; `maskgan train` saves the first one after an epoch")
     if step == "last":
-        return workdir / "checkpoints" / str(steps[-1])
+        return workdir / CHECKPOINTS / str(steps[-1])
     if not is_step(step) or int(step) not in steps:
         kept = ", ".join(map(str, steps))
         raise UserError(f"{workdir} has no checkpoint of step {step}; give --step=best, last or one of {kept}")
-    return workdir / "checkpoints" / step
+    return workdir / CHECKPOINTS / step

@@ -18,6 +18,7 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 
 from maskgan_jax.errors import Unfinished, UserError, exit_code
+from maskgan_jax.run_files import CHECKPOINTS
 from maskgan_jax.runtime import signals
 from maskgan_jax.runtime.parent import end_with_parent
 from maskgan_jax.storage import path_of, steps_in
@@ -56,7 +57,7 @@ def run_supervised(program: str, workdir: str | Path, work: Callable[..., None],
         lost = "this process of the run was killed (by the system, if memory ran out)"
     else:
         lost = "the run lost a process, another or this one (the lines above tell more)"
-    if steps := steps_in(path_of(workdir) / "checkpoints"):
+    if steps := steps_in(path_of(workdir) / CHECKPOINTS):
         then = f"the checkpoint of step {steps[-1]} is whole: start all processes again to go on from there"
     else:
         then = "there is no checkpoint yet: start all processes again"

@@ -28,6 +28,7 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.networks.buckets import key_value_store
 from maskgan_jax.networks.description import Variables
 from maskgan_jax.networks.run_checkpoints import checked, checksums, first_line, for_orbax, read_through, room_for
+from maskgan_jax.run_files import BEST, CHECKPOINTS, DAMAGED, LOCK
 from maskgan_jax.runtime import lock
 from maskgan_jax.storage import Unreachable, is_remote, move, reaching
 from maskgan_jax.training.state import TrainState
@@ -51,7 +52,7 @@ def locked(workdir: Path | epath.Path) -> Iterator[None]:
         return
     if is_remote(workdir):
         with reaching(workdir):
-            (workdir / ".lock").write_text(_RUN)
+            (workdir / LOCK).write_text(_RUN)
         check_ours(workdir)  # By tensorstore, which may have other credentials.
         yield
         return
@@ -59,7 +60,7 @@ def locked(workdir: Path | epath.Path) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         try:
             workdir.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(lock.locked(workdir / ".lock", busy))
+            stack.enter_context(lock.locked(workdir / LOCK, busy))
         except OSError as error:
             raise UserError(f"cannot use the folder {workdir} ({error.strerror}); give another --workdir") from error
         yield
@@ -69,7 +70,7 @@ def check_ours(workdir: Path | epath.Path) -> None:
     """Raises UserError if another run has begun in a workdir in a bucket."""
     if jax.process_index() == 0 and is_remote(workdir):
         with storing(workdir):
-            found = ts.KvStore.open(key_value_store(workdir / ".lock")).result().read("").result().value
+            found = ts.KvStore.open(key_value_store(workdir / LOCK)).result().read("").result().value
         if found != _RUN.encode():
             raise UserError(
                 f"another run has begun in {workdir} (.lock names it), or the folder was deleted; this run ends, and saves "
@@ -95,14 +96,14 @@ def storing(folder: Path | epath.Path) -> Iterator[None]:
 
 def open_checkpoints(workdir: Path | epath.Path, keep: int = 1, kept_steps: Collection[int] = ()) -> ocp.CheckpointManager:
     """The checkpoints to resume from: the `keep` latest, and those of `kept_steps`."""
-    folder = workdir / "checkpoints"
+    folder = workdir / CHECKPOINTS
     with reaching(folder):
         return ocp.CheckpointManager(for_orbax(folder), options=_options(folder, keep, kept_steps))
 
 
 def open_best(workdir: Path | epath.Path) -> ocp.CheckpointManager:
     """The best checkpoint by validation, alone."""
-    folder = workdir / "best"
+    folder = workdir / BEST
     of_json = {"scores": ocp.JsonCheckpointHandler(), "checksums": ocp.JsonCheckpointHandler()}
     handlers = {"network": ocp.StandardCheckpointHandler(), **of_json}
     with reaching(folder):
@@ -204,7 +205,7 @@ def _agreed(fine: bool) -> bool:
 
 def _put_aside(manager: ocp.CheckpointManager, step: int, reason: str) -> None:
     """Moves a checkpoint out of the way of the one that the run will save after the same step."""
-    folder = manager.directory.parent / "checkpoints.damaged"
+    folder = manager.directory.parent / DAMAGED
     if jax.process_index() == 0:
         folder.mkdir(exist_ok=True)
         if (folder / str(step)).exists():

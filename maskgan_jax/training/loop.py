@@ -28,6 +28,7 @@ from maskgan_jax.errors import Unfinished, UserError
 from maskgan_jax.images import Batch
 from maskgan_jax.networks.description import Variables, kind_of
 from maskgan_jax.networks.run_checkpoints import latest
+from maskgan_jax.run_files import CHECKPOINTS, WALL_TIME, read_rows
 from maskgan_jax.runtime import signals
 from maskgan_jax.runtime.distributed import must_stop
 from maskgan_jax.storage import path_of
@@ -35,7 +36,7 @@ from maskgan_jax.training import checkpoints, resuming
 from maskgan_jax.training.gan import GAN
 from maskgan_jax.training.landmark_regression import LandmarkRegression
 from maskgan_jax.training.mesh import create_mesh, fsdp_shardings, replicated, shard_batch
-from maskgan_jax.training.metrics_files import MetricsFiles, read_rows
+from maskgan_jax.training.metrics_files import MetricsFiles
 from maskgan_jax.training.not_finite import ADVICE, NonFiniteMonitor
 from maskgan_jax.training.profiler import Profiler
 from maskgan_jax.training.segmentation import Segmentation
@@ -87,7 +88,7 @@ def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> Trai
     if of_data and jax.process_index() == 0:
         print(f"{', '.join(of_data)}: taken from the data set, which was built with other values than the config has")
     task = TASKS[config.task](config)
-    initial_variables = task.first() if latest(workdir / "checkpoints") is None else None
+    initial_variables = task.first() if latest(workdir / CHECKPOINTS) is None else None
     digests = resuming.digests(task, data_dir)
     if initial_variables is not None:
         digests["initial_variables"] = resuming.digest_tree(initial_variables)
@@ -248,7 +249,7 @@ def _run(
                 checkpoints.save_state(saved, state, config, batches)
                 wall_time.spent("checkpoint")
             if logs:
-                writer.write_json("wall_time.json", wall_time.as_json(step))
+                writer.write_json(WALL_TIME, wall_time.as_json(step))
             is_saved = f"the checkpoint of step {step} of {plan.steps} is saved: start again to go on from there"
             if stops:
                 saved.wait_until_finished()
@@ -266,7 +267,7 @@ def _run(
                 speed.restart()
         saved.wait_until_finished()
         wall_time.spent("checkpoint")
-        writer.write_json("wall_time.json", wall_time.as_json(max(start, plan.steps)))
+        writer.write_json(WALL_TIME, wall_time.as_json(max(start, plan.steps)))
     return state
 
 
@@ -294,7 +295,7 @@ def _validate(
         best.wait_until_finished()
     writer.write(step, "validation", scores)
     wall_time.spent("validation")
-    writer.write_json("wall_time.json", wall_time.as_json(step))
+    writer.write_json(WALL_TIME, wall_time.as_json(step))
 
 
 def _is_validated(workdir: Path | epath.Path, step: int) -> bool:

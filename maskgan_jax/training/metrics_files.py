@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +19,8 @@ from tqdm import tqdm
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import write_json, write_png, write_text
+from maskgan_jax.run_files import EVENTS, METRICS, PICTURES, read_rows
 from maskgan_jax.storage import Unreachable, is_remote, reaching
-
-
-def read_rows(workdir: Path | epath.Path) -> Iterator[dict[str, Any]]:
-    """The lines of the run's `metrics.jsonl` that can be read, each with `step` and `phase`; none if there is no such file."""
-    path = workdir / "metrics.jsonl"
-    with reaching(workdir):
-        lines = path.read_text().splitlines() if path.exists() else []
-    for line in lines:
-        try:
-            row = json.loads(line)
-            is_row = row["step"] >= 0 and isinstance(row["phase"], str)
-        except (ValueError, LookupError, TypeError):  # Such as the last line of a run that was killed while it wrote.
-            continue
-        if is_row:
-            yield row
 
 
 class MetricsFiles:
@@ -62,7 +48,7 @@ class MetricsFiles:
         if not self.first:
             return
         kept = [json.dumps(row) + "\n" for row in read_rows(workdir) if row["step"] <= start]
-        path = self.folder / "metrics.jsonl"
+        path = self.folder / METRICS
         write_text(path, "".join(kept))
         self.lines = path.open("a")
         self.board = EventFile(self.folder)
@@ -88,7 +74,7 @@ class MetricsFiles:
         """Writes an image `[H, W, 3]` uint8 as of `step`, and flushes."""
         if not self.first:
             return
-        write_png(self.folder / "pictures" / f"step_{step:08d}.png", image)
+        write_png(self.folder / PICTURES / f"step_{step:08d}.png", image)
         self.board.write(step, summary=summary.image("pictures", image, dataformats="HWC"))
         self.board.flush()
         if is_remote(self.workdir):
@@ -157,7 +143,7 @@ class EventFile:
 
     def __init__(self, folder: Path, suffix: str = ""):
         """Opens a new file in a folder; `suffix` ends its name, which otherwise has the second and the host."""
-        self._events = EventsWriter(str(folder / "events"), suffix)
+        self._events = EventsWriter(str(folder / EVENTS), suffix)
         self.flush = self._events.flush
 
     def write(self, step: int, **content: Any) -> None:

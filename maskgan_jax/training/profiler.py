@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from maskgan_jax.run_files import PROFILE
 from maskgan_jax.training.metrics_files import MetricsFiles
 
 
@@ -27,7 +28,7 @@ class Profiler:
     def before(self, step: int) -> None:
         """Begins the trace if this step is its first."""
         if step == self._first <= self._last:
-            jax.profiler.start_trace(str(self._writer.folder / "profile"))
+            jax.profiler.start_trace(str(self._writer.folder / PROFILE))
             self._is_tracing = True
 
     def after(self, step: int, results: Any) -> None:

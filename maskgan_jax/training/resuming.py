@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from maskgan_jax.config import changed_settings, read_config, read_digests, save_config, settings_gone
 from maskgan_jax.data.masked_faces.reader import config_of, digest_of, has_config
 from maskgan_jax.errors import UserError
+from maskgan_jax.run_files import BEST, CHECKPOINTS, CONFIG
 from maskgan_jax.storage import steps_in
 from maskgan_jax.training.state import Task, Tree
 
@@ -78,7 +79,7 @@ def digest_tree(tree: Tree) -> str:
 
 def has_checkpoints(workdir: Path | epath.Path) -> bool:
     """Whether a run in this folder has a whole checkpoint to resume from, or a result."""
-    return any(steps_in(workdir / folder) for folder in ("checkpoints", "best"))
+    return any(steps_in(workdir / folder) for folder in (CHECKPOINTS, BEST))
 
 
 def check(config: ConfigDict, task: Task, now: dict[str, str], workdir: Path | epath.Path) -> list[str]:
@@ -96,7 +97,7 @@ def check(config: ConfigDict, task: Task, now: dict[str, str], workdir: Path | e
     Raises:
       UserError: the run was begun with other settings, other data or other frozen networks.
     """
-    saved = workdir / "config.json"
+    saved = workdir / CONFIG
     if not has_checkpoints(workdir):
         return []
     if not saved.exists():
@@ -137,7 +138,7 @@ def _counts(key: str, task: Task, before: dict[str, Any]) -> bool:
 
 def write_config(config: ConfigDict, now: dict[str, str], workdir: Path | epath.Path, *, begins: bool) -> None:
     """Writes `config.json`, unless it says the same already; what a run began with is kept when it goes on."""
-    path = workdir / "config.json"
+    path = workdir / CONFIG
     if path.exists() and not begins:
         saved, before = read_config(path), read_digests(path)
         config = config.copy_and_resolve_references()

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 from etils import epath
 
+from maskgan_jax.run_files import WALL_TIME
 from maskgan_jax.storage import reaching
 
 # What a start of a run spends its time on: until the first step, with what it loads and restores; compiling the step; waiting
@@ -24,7 +25,7 @@ class WallTime:
 
     def __init__(self, workdir: Path | epath.Path):
         """Starts the clock."""
-        self._before = workdir / "wall_time.json"
+        self._before = workdir / WALL_TIME
         self._last = time.monotonic()
         self._seconds = dict.fromkeys(PARTS, 0.0)
         self._began = _now()

@@ -71,7 +71,20 @@ def test_a_network_is_not_written_over_itself(generator_file, capsys):
     assert generator_file.read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["config.json", "checkpoints/2/state", "best", "metrics.jsonl"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.json",
+        "checkpoints/2/state",
+        "checkpoints.damaged/2",
+        "best",
+        "metrics.jsonl",
+        ".lock",
+        "pictures/a.png",
+        "profile",
+        "events.out.tfevents.1.host",
+    ],
+)
 def test_a_run_is_not_written_over(name, generator_file, tmp_path, monkeypatch, capsys):
     network = stored.load_network(generator_file, "unmask")
     monkeypatch.setattr(stored, "load_network", lambda *_: network)
