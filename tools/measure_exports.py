@@ -23,7 +23,7 @@ from safetensors import safe_open
 from tqdm import tqdm
 
 from maskgan_jax.errors import UserError, exit_code
-from maskgan_jax.export.functions import exported_function, signature
+from maskgan_jax.export.functions import exported_function
 from maskgan_jax.networks.face_network import FaceNetwork, pretrained
 from maskgan_jax.networks.safetensors import save_safetensors
 from maskgan_jax.networks.stored import StoredNetwork, load_network, read_description
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     side = network.description.size
     rng = np.random.default_rng(0)
     inputs = [rng.uniform(-1, 1, (flags.batch, side, side, 3)).astype(np.float32)]
-    if "mask" in signature(network).inputs:
+    if "mask" in network.description.inputs():
         inputs.append(
             np.broadcast_to(np.arange(side)[:, None, None] >= side // 2, (flags.batch, side, side, 1)).astype(np.float32)
         )

@@ -15,7 +15,6 @@ import flax.linen as nn
 import numpy as np
 
 from maskgan_jax.errors import UserError
-from maskgan_jax.export.functions import Signature, signature
 from maskgan_jax.files import replacing
 from maskgan_jax.models import winograd
 from maskgan_jax.models.convolutions import cell_kernel, enlarging_kernel
@@ -24,6 +23,7 @@ from maskgan_jax.models.normalization import EPSILON
 from maskgan_jax.models.residual_unet import SCALES, Noise, ResidualUNet
 from maskgan_jax.models.segmentation_net import SegmentationNet
 from maskgan_jax.models.unet import UNet
+from maskgan_jax.networks.description import Description
 from maskgan_jax.networks.stored import StoredNetwork
 
 # Of ONNX's operators; old enough for runtimes of 2021.
@@ -38,7 +38,7 @@ TO_CHANNELS_FIRST, TO_CHANNELS_LAST = [0, 3, 1, 2], [0, 2, 3, 1]
 def save_onnx(
     path: str | Path, network: StoredNetwork, batch: int | None = None, *, half: bool = False, browser: bool = False
 ) -> None:
-    """Writes `network` as an ONNX file that takes and gives what `signature` names.
+    """Writes `network` as an ONNX file that takes and gives what `export.functions.exported_function` does.
 
     Args:
       path: the file.
@@ -60,7 +60,7 @@ def save_onnx(
         raise UserError(f"a {type(network.module).__name__} cannot be written as ONNX; --format=stablehlo takes any network")
     graph = _Graph(network, browser)
     DRAW[type(network.module)](graph, network)
-    model = graph.model(onnx, signature(network), 1 if browser else batch)
+    model = graph.model(onnx, network.description, 1 if browser else batch)
     if half:
         store_as_half(model)
     onnx.checker.check_model(model, full_check=True)
@@ -208,18 +208,18 @@ class _Graph:
         params = self.params(layer)
         return self.add("Gemm", x, *(self.weight(f"{layer}.{name}", params[name]) for name in ("kernel", "bias")))
 
-    def model(self, onnx: Any, described: Signature, batch: int | None) -> Any:
+    def model(self, onnx: Any, described: Description, batch: int | None) -> Any:
         """The whole as an `onnx.ModelProto`."""
         helper = onnx.helper
 
-        def value(name: str, shape: tuple[int | None, ...]) -> Any:
-            return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [batch or "batch", *shape[1:]])
+        def value(name: str, shape: tuple[int, ...]) -> Any:
+            return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [batch or "batch", *shape])
 
         graph = helper.make_graph(
             [helper.make_node(operator, inputs, [name], name, **more) for operator, inputs, name, more in self._nodes],
             "maskgan_jax",
-            [value(*item) for item in described.inputs.items()],
-            [value(*item) for item in described.output.items()],
+            [value(*item) for item in described.inputs().items()],
+            [value(*item) for item in described.output().items()],
             [onnx.numpy_helper.from_array(array, name) for name, array in self._weights.items()],
         )
         opset = [helper.make_opsetid("", OPSET)]

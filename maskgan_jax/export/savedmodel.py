@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from maskgan_jax.errors import UserError
-from maskgan_jax.export.functions import exported_function, signature
+from maskgan_jax.export.functions import exported_function
 from maskgan_jax.files import replacing_folder
 from maskgan_jax.networks.stored import StoredNetwork
 
 
 def save_savedmodel(path: str | Path, network: StoredNetwork, batch: int | None = None) -> None:
-    """Writes `network` as a SavedModel whose only signature takes and gives what `signature` names.
+    """Writes `network` as a SavedModel whose only signature takes and gives what `exported_function` does.
 
     Args:
       path: the folder, which must not be there yet.
@@ -27,9 +27,8 @@ def save_savedmodel(path: str | Path, network: StoredNetwork, batch: int | None 
         raise UserError("SavedModel needs TensorFlow: pip install 'maskgan_jax[tensorflow]'") from error
     from jax.experimental import jax2tf
 
-    inputs, outputs = signature(network)
-    (output,) = outputs
-    polymorphic = None if batch else [f"(batch, {', '.join(map(str, shape[1:]))})" for shape in inputs.values()]
+    inputs, (output,) = network.description.inputs(), network.description.output()
+    polymorphic = None if batch else [f"(batch, {', '.join(map(str, shape))})" for shape in inputs.values()]
     converted = jax2tf.convert(
         exported_function(network),
         polymorphic_shapes=polymorphic,
@@ -40,7 +39,7 @@ def save_savedmodel(path: str | Path, network: StoredNetwork, batch: int | None 
     module.run = tf.function(
         lambda *arrays: {output: converted(*arrays)},
         autograph=False,
-        input_signature=[tf.TensorSpec((batch, *shape[1:]), tf.float32, name) for name, shape in inputs.items()],
+        input_signature=[tf.TensorSpec((batch, *shape), tf.float32, name) for name, shape in inputs.items()],
     )
     function = module.run.get_concrete_function()
     with replacing_folder(path) as temporary:

@@ -1,15 +1,15 @@
 import jax
 import numpy as np
 
-from maskgan_jax.export.functions import exported_function, signature
+from maskgan_jax.export.functions import exported_function
 from maskgan_jax.networks.safetensors import save_safetensors
 from maskgan_jax.networks.stored import load_network
 
 
-def test_signature_tells_shapes(network, inputs, expected):
-    described = signature(network)
-    assert [(None, *array.shape[1:]) for array in inputs] == list(described.inputs.values())
-    assert [(None, *expected.shape[1:])] == list(described.output.values())
+def test_descriptions_tell_shapes(network, inputs, expected):
+    described = network.description
+    assert [array.shape[1:] for array in inputs] == list(described.inputs().values())
+    assert [expected.shape[1:]] == list(described.output().values())
 
 
 def test_arithmetic_is_float32_whatever_the_training_was_in(make_config, generator_variables, tmp_path):

@@ -3,7 +3,6 @@ import sys
 import pytest
 
 from maskgan_jax.errors import UserError
-from maskgan_jax.export.functions import signature
 from maskgan_jax.export.onnx import save_onnx
 
 
@@ -13,13 +12,13 @@ def test_onnxruntime_gives_the_same(batch, network, inputs, expected, assert_clo
     onnxruntime = pytest.importorskip("onnxruntime")
     save_onnx(tmp_path / "network.onnx", network, batch)
     session = onnxruntime.InferenceSession(tmp_path / "network.onnx")
-    described = signature(network)
-    assert [value.name for value in session.get_inputs()] == list(described.inputs)
+    described = network.description
+    assert [value.name for value in session.get_inputs()] == list(described.inputs())
     assert [value.shape[0] for value in session.get_inputs()] == [batch or "batch"] * len(inputs)
-    (output,) = session.run(list(described.output), dict(zip(described.inputs, inputs, strict=True)))
+    (output,) = session.run(list(described.output()), dict(zip(described.inputs(), inputs, strict=True)))
     assert_close(output, expected)
     if batch is None:
-        (one,) = session.run(None, {name: array[:1] for name, array in zip(described.inputs, inputs, strict=True)})
+        (one,) = session.run(None, {name: array[:1] for name, array in zip(described.inputs(), inputs, strict=True)})
         assert_close(one, expected[:1])
 
 
@@ -29,7 +28,7 @@ def test_residual_generator_with_other_norms(other_residual, assert_close, tmp_p
     network, inputs, expected = other_residual
     save_onnx(tmp_path / "network.onnx", network)
     session = onnxruntime.InferenceSession(tmp_path / "network.onnx")
-    (output,) = session.run(None, dict(zip(signature(network).inputs, inputs, strict=True)))
+    (output,) = session.run(None, dict(zip(network.description.inputs(), inputs, strict=True)))
     assert_close(output, expected)
 
 
@@ -54,7 +53,7 @@ def test_for_browsers(half, network, inputs, expected, assert_close, tmp_path, m
     assert any(weight.name == "winograd.taps" for weight in graph.initializer) == is_residual
     assert any(weight.data_type == onnx.TensorProto.FLOAT16 for weight in graph.initializer) == half
     session = onnxruntime.InferenceSession(tmp_path / "network.onnx")
-    (output,) = session.run(None, {name: array[:1] for name, array in zip(signature(network).inputs, inputs, strict=True)})
+    (output,) = session.run(None, {name: array[:1] for name, array in zip(network.description.inputs(), inputs, strict=True)})
     if half:
         assert abs(output - expected[:1]).max() < 0.02 * max(1, abs(expected).max())
     else:

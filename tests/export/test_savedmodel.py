@@ -3,7 +3,6 @@ import sys
 import pytest
 
 from maskgan_jax.errors import UserError
-from maskgan_jax.export.functions import signature
 from maskgan_jax.export.savedmodel import save_savedmodel
 
 
@@ -11,10 +10,10 @@ def test_tensorflow_gives_the_same(network, inputs, expected, assert_close, tmp_
     tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed (pip install 'maskgan_jax[tensorflow]')")
     save_savedmodel(tmp_path / "network", network)
     loaded = tf.saved_model.load(tmp_path / "network").signatures["serving_default"]
-    described = signature(network)
+    described = network.description
     for part in (slice(None), slice(1)):
-        output = loaded(**{name: array[part] for name, array in zip(described.inputs, inputs, strict=True)})
-        assert_close(output[next(iter(described.output))].numpy(), expected[part])
+        output = loaded(**{name: array[part] for name, array in zip(described.inputs(), inputs, strict=True)})
+        assert_close(output[next(iter(described.output()))].numpy(), expected[part])
 
 
 def test_missing_package_is_named(network, tmp_path, monkeypatch):
