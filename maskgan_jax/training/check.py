@@ -20,10 +20,10 @@ from maskgan_jax.networks.description import KINDS, kind_of
 from maskgan_jax.networks.safetensors import save_safetensors
 from maskgan_jax.runtime.chips import Chip
 from maskgan_jax.training.abstract import STEPS, abstract_step, bytes_of, count_flops
-from maskgan_jax.training.loop import TASKS
 from maskgan_jax.training.mesh import create_mesh
 from maskgan_jax.training.state import Task
 from maskgan_jax.training.step import train_step
+from maskgan_jax.training.tasks import create_task
 
 
 def check(config: ConfigDict, devices: int, chip: Chip | None = None) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def task_of_shapes(config: ConfigDict) -> Task:
             if not section.weights:
                 section.weights = str(Path(folder, f"{task}.safetensors"))
                 _save_zeros(config, task, section.weights)
-        return TASKS[config.task](config)
+        return create_task(config)
 
 
 def _save_zeros(config: ConfigDict, task: str, path: str) -> None:

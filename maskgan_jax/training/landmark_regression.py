@@ -13,14 +13,15 @@ from maskgan_jax.data.points import CONTOUR, landmark_errors
 from maskgan_jax.images import Batch, normalize
 from maskgan_jax.models.landmark_net import create_landmark_net
 from maskgan_jax.networks.description import Variables
-from maskgan_jax.training.state import Task, Tree, mean_of
+from maskgan_jax.training.one_network import OneNetwork
+from maskgan_jax.training.state import Tree, mean_of
 
 # Means over the validation records of the distance from dlib's points on the unmasked face, as a fraction of the inter-ocular
 # distance: of all 68 points and of the contour.
 Validation = mean_of("error", "error_unmasked", "error_masked", "contour_unmasked", "contour_masked")
 
 
-class LandmarkRegression(Task):
+class LandmarkRegression(OneNetwork):
     """The landmark network, and the mean distance of its points from dlib's."""
 
     network = "landmark_net"
@@ -30,14 +31,7 @@ class LandmarkRegression(Task):
 
     def __init__(self, config: ConfigDict):
         """The network that a config describes."""
-        self.size = config.data.size
-        self.module = create_landmark_net(config)
-        self.frozen = {}
-
-    def init(self, key: jax.Array) -> tuple[dict[str, Tree], Tree]:
-        """Random parameters, and batch norm's statistics."""
-        variables = self.module.init(key, jnp.zeros((1, self.size, self.size, 3)))
-        return {"landmark_net": variables["params"]}, variables["batch_stats"]
+        super().__init__(config, create_landmark_net(config))
 
     def gradients(
         self, params: dict[str, Tree], batch_stats: Tree, frozen: Tree, batch: Batch, key: jax.Array
@@ -48,13 +42,10 @@ class LandmarkRegression(Task):
         shows_mask = batch["number"] % 2 == 1
         images = normalize(jnp.where(shows_mask[:, None, None, None], batch["masked"], batch["real"]))
 
-        def loss(params: Tree) -> tuple[jax.Array, Tree]:
-            variables = {"params": params, "batch_stats": batch_stats}
-            predicted, updated = self.module.apply(variables, images, train=True, mutable=["batch_stats"])
-            return jnp.abs(predicted - batch["landmarks"]).sum(-1).mean(), updated["batch_stats"]
+        def loss(predicted: jax.Array) -> jax.Array:
+            return jnp.abs(predicted - batch["landmarks"]).sum(-1).mean()
 
-        (value, new_batch_stats), gradient = jax.value_and_grad(loss, has_aux=True)(params["landmark_net"])
-        return {"landmark_net": gradient}, new_batch_stats, {"landmarks": value}
+        return self.gradients_of(loss, images, params, batch_stats)
 
     def validate(self, variables: Variables, batch: Batch) -> metrics.Collection:
         """Distances from dlib's points on the unmasked face."""

@@ -33,24 +33,16 @@ from maskgan_jax.runtime import signals
 from maskgan_jax.runtime.distributed import must_stop
 from maskgan_jax.storage import path_of
 from maskgan_jax.training import checkpoints, resuming
-from maskgan_jax.training.gan import GAN
-from maskgan_jax.training.landmark_regression import LandmarkRegression
 from maskgan_jax.training.mesh import create_mesh, fsdp_shardings, replicated, shard_batch
 from maskgan_jax.training.metrics_files import MetricsFiles
 from maskgan_jax.training.not_finite import ADVICE, NonFiniteMonitor
 from maskgan_jax.training.profiler import Profiler
-from maskgan_jax.training.segmentation import Segmentation
 from maskgan_jax.training.speed import Speed
 from maskgan_jax.training.state import Task, TrainState, mean_of
 from maskgan_jax.training.step import create_state, train_step
+from maskgan_jax.training.tasks import create_task
 from maskgan_jax.training.validation import create_validator, merged
 from maskgan_jax.training.wall_time import WallTime
-
-TASKS: dict[str, Callable[[ConfigDict], Task]] = {
-    "unmask": GAN,
-    "landmarks": LandmarkRegression,
-    "segmentation": Segmentation,
-}
 
 SIGNAL_CAME = "SIGTERM or SIGUSR1 came"
 
@@ -87,7 +79,7 @@ def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> Trai
     config, of_data = resuming.with_data_of(config, data_dir)
     if of_data and jax.process_index() == 0:
         print(f"{', '.join(of_data)}: taken from the data set, which was built with other values than the config has")
-    task = TASKS[config.task](config)
+    task = create_task(config)
     initial_variables = task.first() if latest(workdir / CHECKPOINTS) is None else None
     digests = resuming.digests(task, data_dir)
     if initial_variables is not None:

@@ -12,7 +12,8 @@ from ml_collections import ConfigDict
 from maskgan_jax.images import Batch, binary_mask, normalize
 from maskgan_jax.models.segmentation_net import create_segmentation_net
 from maskgan_jax.networks.description import Variables
-from maskgan_jax.training.state import Task, Tree, mean_of
+from maskgan_jax.training.one_network import OneNetwork
+from maskgan_jax.training.state import Tree, mean_of
 
 # How far the colours of an image are changed at random: the factors of all and of each channel lie between 1 - x and 1 + x.
 BRIGHTNESS = 0.4
@@ -104,7 +105,7 @@ def _print(image: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
     return image, opacity * jax.random.uniform(strength)
 
 
-class Segmentation(Task):
+class Segmentation(OneNetwork):
     """The segmentation network, and its cross-entropy and Dice loss."""
 
     network = "segmentation_net"
@@ -114,14 +115,7 @@ class Segmentation(Task):
 
     def __init__(self, config: ConfigDict):
         """The network that a config describes."""
-        self.size = config.data.size
-        self.module = create_segmentation_net(config)
-        self.frozen = {}
-
-    def init(self, key: jax.Array) -> tuple[dict[str, Tree], Tree]:
-        """Random parameters, and batch norm's statistics."""
-        variables = self.module.init(key, jnp.zeros((1, self.size, self.size, 3)))
-        return {"segmentation_net": variables["params"]}, variables["batch_stats"]
+        super().__init__(config, create_segmentation_net(config))
 
     def gradients(
         self, params: dict[str, Tree], batch_stats: Tree, frozen: Tree, batch: Batch, key: jax.Array
@@ -136,13 +130,7 @@ class Segmentation(Task):
         images = soften(vary_colour(jnp.where(bare, real, masked), colour_key), soft_key)
         mask = jnp.where(bare, 0.0, mask)[..., 0]
 
-        def loss(params: Tree) -> tuple[jax.Array, Tree]:
-            variables = {"params": params, "batch_stats": batch_stats}
-            logits, updated = self.module.apply(variables, images, train=True, mutable=["batch_stats"])
-            return segmentation_loss(logits, mask), updated["batch_stats"]
-
-        (value, new_batch_stats), gradient = jax.value_and_grad(loss, has_aux=True)(params["segmentation_net"])
-        return {"segmentation_net": gradient}, new_batch_stats, {"segmentation": value}
+        return self.gradients_of(lambda logits: segmentation_loss(logits, mask), images, params, batch_stats)
 
     def find(self, variables: Variables, images: jax.Array) -> jax.Array:
         """Where the face masks are on uint8 images, `[B, S, S]` bool."""

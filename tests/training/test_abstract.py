@@ -3,8 +3,8 @@ import pytest
 
 from maskgan_jax.training import abstract
 from maskgan_jax.training.abstract import abstract_step, bytes_of, count_flops
-from maskgan_jax.training.loop import TASKS
 from maskgan_jax.training.mesh import create_mesh
+from maskgan_jax.training.tasks import TASKS, create_task
 
 
 def test_flops_of_the_landmark_network(config):
@@ -26,7 +26,7 @@ def test_flops_of_the_landmark_network(config):
 
 
 def test_parts_of_a_batch_have_the_flops_of_the_whole(config):
-    task = TASKS[config.task](config)
+    task = create_task(config)
     whole = count_flops(task, config)
     config.optimizer.accumulate = 2
     assert count_flops(task, config) == whole
@@ -35,7 +35,7 @@ def test_parts_of_a_batch_have_the_flops_of_the_whole(config):
 def test_bytes_on_one_device(config):
     config.input.batch_size = 8
     config.generator.width = 16
-    task = TASKS[config.task](config)
+    task = create_task(config)
     _, (state, _, batch, _) = abstract_step(task, config, create_mesh(config, 8))
     assert bytes_of(batch) == config.data.size**2 * (3 + 3 + 1) + 68 * 2 * 4
     whole = 4 * sum(leaf.size for leaf in jax.tree.leaves(state))
@@ -49,7 +49,7 @@ def test_bytes_on_one_device(config):
 @pytest.mark.parametrize("compute", ["float32", "bfloat16"])
 def test_the_step_can_be_traced(config, compute):
     config.training.compute = compute
-    task = TASKS[config.task](config)
+    task = create_task(config)
     step, arguments = abstract_step(task, config, create_mesh(config, 4))
     state, terms = jax.eval_shape(step, *arguments)
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state) == jax.tree.map(

@@ -23,6 +23,7 @@ from maskgan_jax.training import checkpoints, loop
 from maskgan_jax.training.abstract import count_flops
 from maskgan_jax.training.loop import train
 from maskgan_jax.training.step import train_step
+from maskgan_jax.training.tasks import create_task
 
 STEPS = 6
 
@@ -202,7 +203,7 @@ def test_stopped_and_resumed_equals_uninterrupted(uninterrupted, data_dir, tmp_p
     assert_identical(jax.device_get(train(config, data_dir, tmp_path)), uninterrupted[1])
     assert_same_numbers(tmp_path, uninterrupted[0])
     last = [line for line in lines(tmp_path) if line["phase"] == "train"][-1]
-    flops = count_flops(loop.TASKS[config.task](config), config)
+    flops = count_flops(create_task(config), config)
     utilization = flops / config.input.batch_size * last["images_per_second_per_device"] / 0.5e12
     assert last["flop_utilization"] == pytest.approx(utilization) and "flop_utilization" not in lines(tmp_path)[0]
     first, second = json.loads((tmp_path / "wall_time.json").read_text())["starts"]
