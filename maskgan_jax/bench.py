@@ -555,13 +555,13 @@ def _our_training(setup: Setup) -> Ready:
 
     import jax
 
-    from maskgan_jax.models.landmark_net import create_landmark_net
+    from maskgan_jax.networks.safetensors import save_untrained
     from maskgan_jax.training.abstract import count_flops
     from maskgan_jax.training.gan import GAN
     from maskgan_jax.training.step import create_state, train_step
 
     if setup.row.work == "proposed":
-        _save_untrained(setup, "landmarks", create_landmark_net, setup.config.landmark_net.weights)
+        save_untrained(setup.config.landmark_net.weights, setup.config, "landmarks", seed=2)
     task = GAN(setup.config)
     steps = 10**6  # Long enough for the learning rate to stay.
     state = jax.jit(partial(create_state, task, setup.config, steps))(jax.random.key(0))
@@ -626,12 +626,12 @@ def _stored_generator(setup: Setup) -> Any:
     """The variables of an untrained generator, which is left in the folder, for PyTorch too."""
     import safetensors.numpy
 
-    from maskgan_jax.models.generators import create_generator
+    from maskgan_jax.networks.safetensors import save_untrained
     from maskgan_jax.networks.stored import load_network
     from maskgan_jax.pytorch.convert import generator_to_pytorch, residual_to_pytorch
 
     weights = setup.folder / "generator.safetensors"
-    _save_untrained(setup, "unmask", create_generator, weights)
+    save_untrained(weights, setup.config, "unmask", seed=2)
     variables = load_network(weights, "unmask").variables
     is_residual = setup.config.generator.architecture == "residual"
     state = residual_to_pytorch(variables, setup.row.size) if is_residual else generator_to_pytorch(variables)
@@ -669,20 +669,6 @@ def _generator_inputs(setup: Setup) -> tuple[np.ndarray, ...]:
     """Masked images, and masks for a generator that inpaints."""
     batch = _batch(setup.row)
     return (batch["masked"], batch["mask"]) if setup.config.generator.inpaints else (batch["masked"],)
-
-
-def _save_untrained(setup: Setup, task: str, create: Callable, path: str | Path) -> None:
-    """Writes an untrained network; speed does not depend on its weights."""
-    import jax
-    import jax.numpy as jnp
-
-    from maskgan_jax.networks.safetensors import save_safetensors
-
-    config = ConfigDict(setup.config.to_dict())
-    config.task = task
-    image = jnp.zeros((1, config.data.size, config.data.size, 3))
-    inputs = (image, image[..., :1]) if task == "unmask" and config.generator.inpaints else (image,)
-    save_safetensors(path, jax.jit(create(config).init)(jax.random.key(2), *inputs), config)
 
 
 def _torch(setup: Setup) -> Ready:

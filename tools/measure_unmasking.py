@@ -38,6 +38,7 @@ from maskgan_jax.data.masks import DrawnMask, draw_mask
 from maskgan_jax.demo.run import PORTRAIT
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import find_images, read_image, write_png
+from maskgan_jax.networks.safetensors import save_untrained
 from maskgan_jax.unmasking import compositing, tracking
 from maskgan_jax.unmasking.inputs import Job
 from maskgan_jax.unmasking.mask_finder import lower_face
@@ -296,17 +297,8 @@ def watched(unmasker: Unmasker) -> dict[str, float]:
 
 def made_up(size: int, out: Path) -> Unmasker:
     """The package's landmark and segmentation networks, and a generator for another size that was never trained."""
-    import jax
-    import jax.numpy as jnp
-
-    from maskgan_jax.models.generators import create_generator
-    from maskgan_jax.networks.safetensors import save_safetensors
-
-    config = load_config("configs/fast_model.py", [f"--config.data.size={size}"])
-    picture = jnp.zeros((1, size, size, 3))
-    variables = create_generator(config).init(jax.random.key(0), picture, picture[..., :1])
     path = out / f"made_up_{size}.safetensors"
-    save_safetensors(path, {"batch_stats": {}, **variables}, config)
+    save_untrained(path, load_config("configs/fast_model.py", [f"--config.data.size={size}"]), "unmask", seed=0)
     return Unmasker.from_pretrained(path)
 
 

@@ -13,8 +13,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+from ml_collections import ConfigDict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -56,6 +58,31 @@ def save_safetensors(path: str | Path, variables: Variables, config: Mapping[str
     with replacing(path) as temporary:
         # `save_file` would make a file that nobody else may read.
         temporary.write_bytes(save(arrays, metadata=header))
+
+
+def save_untrained(path: str | Path, config: ConfigDict, task: str, seed: int | None = None) -> None:
+    """Writes a network for `task` that was never trained, for what does not depend on its weights.
+
+    Args:
+      path: the file.
+      config: describes the network; its own `task` does not count.
+      task: 'unmask', 'landmarks' or 'segmentation'.
+      seed: of random parameters; None for zeros, for which nothing is compiled.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    config = config.copy_and_resolve_references()
+    config.task = task
+    description = describe(config)
+    init = description.create().init
+    inputs = [jax.ShapeDtypeStruct((1, *shape), np.float32) for shape in description.inputs().values()]
+    if seed is None:
+        shapes = jax.eval_shape(init, jax.random.key(0), *inputs)
+        variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    else:
+        variables = jax.jit(init)(jax.random.key(seed), *(np.zeros(each.shape, each.dtype) for each in inputs))
+    save_safetensors(path, variables, config)
 
 
 def read_header(path: str | Path) -> tuple[Description, dict[str, Any]]:

@@ -10,14 +10,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.experimental.roofline import roofline
 from ml_collections import ConfigDict
 
 from maskgan_jax.models.convolutions import compiling_for
 from maskgan_jax.models.generators import create_generator
 from maskgan_jax.networks.description import KINDS, kind_of
-from maskgan_jax.networks.safetensors import save_safetensors
+from maskgan_jax.networks.safetensors import save_untrained
 from maskgan_jax.runtime.chips import Chip
 from maskgan_jax.training.abstract import STEPS, abstract_step, bytes_of, count_flops
 from maskgan_jax.training.mesh import create_mesh
@@ -116,16 +115,8 @@ def task_of_shapes(config: ConfigDict) -> Task:
             section = config[KINDS[task].network]
             if not section.weights:
                 section.weights = str(Path(folder, f"{task}.safetensors"))
-                _save_zeros(config, task, section.weights)
+                save_untrained(section.weights, config, task)
         return create_task(config)
-
-
-def _save_zeros(config: ConfigDict, task: str, path: str) -> None:
-    config = config.copy_and_resolve_references()
-    config.task = task
-    image = jnp.zeros((1, config.data.size, config.data.size, 3))
-    shapes = jax.eval_shape(KINDS[task].create(config).init, jax.random.key(0), image)
-    save_safetensors(path, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes), config)
 
 
 def _without_sharding(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:

@@ -12,7 +12,8 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.export.pytorch import save_pytorch
 from maskgan_jax.export.stablehlo import save_stablehlo
 from maskgan_jax.networks.description import describe
-from maskgan_jax.networks.safetensors import VERSION, load_safetensors, read_header, save_safetensors
+from maskgan_jax.networks.safetensors import VERSION, load_safetensors, read_header, save_safetensors, save_untrained
+from maskgan_jax.networks.stored import load_network
 
 
 @pytest.fixture
@@ -183,3 +184,14 @@ def test_header_that_describes_nothing(tmp_path, network):
     save_file({"a": np.zeros(3, np.float32)}, path, metadata=metadata)
     with pytest.raises(UserError, match="odd.safetensors"):
         read_header(path)
+
+
+@pytest.mark.parametrize("task", ["unmask", "landmarks", "segmentation"])
+def test_untrained_networks(task, make_config, tmp_path):
+    config = make_config()
+    config.generator.inpaints = True
+    for seed in (None, 1):
+        save_untrained(tmp_path / "network.safetensors", config, task, seed)
+        leaves = jax.tree.leaves(load_network(tmp_path / "network.safetensors", task).variables["params"])
+        assert any(np.any(leaf) for leaf in leaves) == (seed is not None)
+    assert config.task == "unmask"
