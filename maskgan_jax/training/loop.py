@@ -44,8 +44,6 @@ from maskgan_jax.training.tasks import create_task
 from maskgan_jax.training.validation import create_validator, merged
 from maskgan_jax.training.wall_time import WallTime
 
-SIGNAL_CAME = "SIGTERM or SIGUSR1 came"
-
 
 def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> TrainState:
     """Trains what `config.task` names, from the latest checkpoint in `workdir` if there is one, and gives the last state.
@@ -242,17 +240,24 @@ def _run(
                 wall_time.spent("checkpoint")
             if logs:
                 writer.write_json(WALL_TIME, wall_time.as_json(step))
-            is_saved = f"the checkpoint of step {step} of {plan.steps} is saved: start again to go on from there"
+            stopped = (
+                f"SIGTERM or SIGUSR1 came; the checkpoint of step {step} of {plan.steps} is saved: start again to go on from "
+                "there"
+            )
             if stops:
                 saved.wait_until_finished()
-                minutes = f"{config.training.minutes:g} minutes (training.minutes) are over"
-                raise Unfinished(f"{SIGNAL_CAME if is_terminated else minutes}; {is_saved}")
+                if is_terminated:
+                    raise Unfinished(stopped)
+                raise Unfinished(
+                    f"{config.training.minutes:g} minutes (training.minutes) are over; the checkpoint of step {step} of "
+                    f"{plan.steps} is saved: start again to go on from there"
+                )
             if validates:
                 ends_at_once = contextlib.nullcontext()
                 if saves:
                     saved.wait_until_finished()
                     if jax.process_count() == 1:  # Several stop together, after the next step.
-                        ends_at_once = signals.nothing_to_save(f"{SIGNAL_CAME}; {is_saved}")
+                        ends_at_once = signals.nothing_to_save(stopped)
                 with ends_at_once:
                     validate(state, step)
             if logs:
