@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
 from maskgan_jax.models.convolutions import Conv
+from maskgan_jax.models.inputs import without_hidden
 from maskgan_jax.models.normalization import Normalization
 
 
@@ -85,6 +86,6 @@ def patch_discriminators(config: ConfigDict, generator: nn.Module) -> dict[str, 
     def view(image: jax.Array, masked: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
         if not generator.inpaints:
             return masked, image
-        return jnp.concatenate([jnp.where(mask > 0, 0.0, masked), mask], axis=-1), image
+        return without_hidden(masked, mask), image
 
     return {"discriminator": Discriminator(create_discriminator(config), view)}

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.models.convolutions import Conv
+from maskgan_jax.models.inputs import check_shape, without_hidden
 from maskgan_jax.models.normalization import Normalization
 from maskgan_jax.models.same_convolutions import Join, SameConv
 
@@ -54,15 +55,13 @@ class ResidualUNet(nn.Module):
         Raises:
           UserError: images of another shape.
         """
-        side = image.shape[1]
-        if image.shape[1:] != (side, side, 3) or side < 64 or side & (side - 1):
-            raise UserError(f"the generator takes square RGB images of 64, 128, 256, ... pixels, not {image.shape[1:]}")
+        check_shape(image)
         channels = [self.width * min(2**i, 8) for i in range(SCALES + 1)]
 
         def block(x: jax.Array, name: str, dilation: int = 1) -> jax.Array:
             return ResidualBlock(self.norm, dilation, self.dtype, name=name)(x, train)
 
-        x = jnp.concatenate([jnp.where(mask > 0, 0.0, image), mask], axis=-1)
+        x = without_hidden(image, mask)
         x = SameConv(channels[0], dtype=self.dtype, name="stem")(x)
         skips = []
         for i in range(1, SCALES + 1):

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
-from maskgan_jax.errors import UserError
 from maskgan_jax.models.convolutions import Conv
+from maskgan_jax.models.inputs import check_shape, without_hidden
 from maskgan_jax.models.normalization import Normalization
 
 
@@ -49,14 +49,12 @@ class UNet(nn.Module):
         Raises:
           UserError: images of another shape.
         """
-        side = image.shape[1]
-        if image.shape[1:] != (side, side, 3) or side < 64 or side & (side - 1):
-            raise UserError(f"the generator takes square RGB images of 64, 128, 256, ... pixels, not {image.shape[1:]}")
-        depth = side.bit_length() - 1
+        check_shape(image)
+        depth = image.shape[1].bit_length() - 1
         channels = [self.width * min(2**i, 8) for i in range(depth)]
         nearest = self.upsampling == "nearest"
 
-        x = jnp.concatenate([jnp.where(mask > 0, 0.0, image), mask], axis=-1) if self.inpaints else image
+        x = without_hidden(image, mask) if self.inpaints else image
         skips = []
         for i, features in enumerate(channels):
             if i > 0:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
-from maskgan_jax.errors import UserError
+from maskgan_jax.models.inputs import check_shape
 from maskgan_jax.models.normalization import Normalization
 from maskgan_jax.models.patchgan import Discriminator, create_discriminator
 from maskgan_jax.models.segmentation_net import SegmentationNet
@@ -58,9 +58,7 @@ class Yi(nn.Module):
         Raises:
           UserError: images of another shape.
         """
-        side = image.shape[1]
-        if image.shape[1:] != (side, side, 3) or side < 64 or side & (side - 1):
-            raise UserError(f"the generator takes square RGB images of 64, 128, 256, ... pixels, not {image.shape[1:]}")
+        check_shape(image)
         found = SegmentationNet(MAP_WIDTH, self.dtype, name="map_net")(image)
         found = jax.lax.stop_gradient(opened((found > 0).astype(jnp.float32)[..., None]))
 
