@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -21,9 +21,6 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.files import read_image, write_json, write_png
 from maskgan_jax.run_files import BEST, WALL_TIME, read_curves
 from maskgan_jax.weights.fetch import weight_file
-
-if TYPE_CHECKING:
-    from maskgan_jax.unmasking.unmasker import Unmasker
 
 # Eileen Collins, NASA 1999, in the public domain; scikit-image's `astronaut`. SHOWN is the part that appears in the report.
 PORTRAIT = Path(str(importlib.resources.files("maskgan_jax"))) / "data" / "portrait.jpg"
@@ -88,16 +85,13 @@ def run_demo(out: Path, config: ConfigDict, landmark_config: ConfigDict) -> list
         for method in METHODS:
             write_json(out / SCORES / f"{method}.json", evaluate(method, out / DATA, workdir=out / UNMASK))
 
-    def portrait() -> None:
-        write_portrait(out / "portrait.png")
-
     with_landmarks = config.copy_and_resolve_references()
     with_landmarks.landmark_net.weights = str(out / LANDMARKS)
     _stage(out, "draw faces and masks", out / DATA / "masked_faces", build)
     _stage(out, "train the landmark network", out / LANDMARKS / BEST, lambda: train(landmark_config, out / LANDMARKS))
     _stage(out, "train the mask remover", out / UNMASK / BEST, lambda: train(with_landmarks, out / UNMASK))
     _stage(out, "score on the test faces", out / SCORES / f"{METHODS[-1]}.json", score)
-    _stage(out, "unmask a photo", out / "portrait.png", portrait)
+    _stage(out, "unmask a photo", out / "portrait.png", lambda: write_portrait(out / "portrait.png"))
 
     scores = {method: _read_json(out / SCORES / f"{method}.json") for method in METHODS}
     headings = ["", *(heading for heading, _ in METRICS.values())]
@@ -111,19 +105,15 @@ def run_demo(out: Path, config: ConfigDict, landmark_config: ConfigDict) -> list
     return [headings, *rows]
 
 
-def write_portrait(path: Path, unmasker: Unmasker | None = None) -> None:
+def write_portrait(path: Path) -> None:
     """Writes a PNG of a portrait, a row for each mask: with the mask drawn on it, unmasked by `maskgan unmask`, as it is.
-
-    Args:
-      path: the file.
-      unmasker: removes the masks; None for the pretrained networks.
 
     Raises:
       UserError: the package or the cache lacks a network, or the file cannot be written.
     """
     from maskgan_jax.unmasking.unmasker import Unmasker
 
-    unmasker = unmasker or Unmasker.from_pretrained()
+    unmasker = Unmasker.from_pretrained()
     photo = read_image(PORTRAIT)
     landmarks = largest_face_landmarks(photo)
     rows = []

@@ -3,26 +3,28 @@
 import cv2
 import numpy as np
 
+# Of the neighbourhood of a point that is filled, in pixels.
+RADIUS = 3
 
-def telea(masked: np.ndarray, mask: np.ndarray, radius: float = 3) -> np.ndarray:
+
+def telea(masked: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Fast-marching inpainting (Telea, 2004), the paper's patch-based baseline, by OpenCV.
 
     Args:
       masked: `[H, W, 3]` uint8, the image with the mask.
       mask: `[H, W]` or `[H, W, 1]` uint8, above 127 = hidden.
-      radius: of the neighbourhood of a point that is filled, in pixels.
 
     Returns:
       `[H, W, 3]` uint8; what is not hidden is as in `masked`.
     """
-    return _inpaint(masked, mask, radius, cv2.INPAINT_TELEA)
+    return _inpaint(masked, mask, cv2.INPAINT_TELEA)
 
 
-def navier_stokes(masked: np.ndarray, mask: np.ndarray, radius: float = 3) -> np.ndarray:
+def navier_stokes(masked: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Inpainting by the Navier-Stokes equations (Bertalmio et al. 2001), by OpenCV; arguments and result as of `telea`."""
-    return _inpaint(masked, mask, radius, cv2.INPAINT_NS)
+    return _inpaint(masked, mask, cv2.INPAINT_NS)
 
 
-def _inpaint(masked: np.ndarray, mask: np.ndarray, radius: float, method: int) -> np.ndarray:
+def _inpaint(masked: np.ndarray, mask: np.ndarray, method: int) -> np.ndarray:
     hidden = (mask.reshape(mask.shape[:2]) > 127).astype(np.uint8)
-    return cv2.inpaint(np.ascontiguousarray(masked), hidden, radius, method)
+    return cv2.inpaint(np.ascontiguousarray(masked), hidden, RADIUS, method)

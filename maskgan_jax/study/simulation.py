@@ -53,11 +53,11 @@ SPREAD = {"quality": (0.6, 0.5, 0.9), "choice": (0.3, 0.3), "time": (0.25, 0.4)}
 
 
 class Rater:
-    """A rater whose answers follow `truth`, and who sees faces alike with others only through `face_effects`."""
+    """A rater whose answers follow `TRUTH`, and who sees faces alike with others only through `face_effects`."""
 
-    def __init__(self, truth: Mapping[str, MethodTruth], rng: np.random.Generator, careless: bool = False):
+    def __init__(self, rng: np.random.Generator, careless: bool):
         """Draws a rater; a careless one answers at random, and takes as long as others."""
-        self.truth, self.rng, self.careless = truth, rng, careless
+        self.rng, self.careless = rng, careless
         self.quality, self.logit, self.slowness = rng.normal(0, [SPREAD["quality"][0], SPREAD["choice"][0], SPREAD["time"][0]])
 
     def answer(self, trial: Trial, expression: str, face: np.ndarray) -> dict[str, Any]:
@@ -68,7 +68,7 @@ class Rater:
           expression: the true one, or "".
           face: `[2]`, how the face shifts quality and logits.
         """
-        truth = [self.truth[method] for method in trial.methods]
+        truth = [TRUTH[method] for method in trial.methods]
         seconds = truth[0].seconds * np.exp(self.slowness + self.rng.normal(0, SPREAD["time"][1]))
         if trial.task == "rating":
             right = expression or self.rng.choice(EXPRESSIONS)
@@ -102,7 +102,6 @@ def simulate_study(
     repeats: int = 3,
     seed: int = 0,
     exclusion: Mapping[str, float] | None = None,
-    truth: Mapping[str, MethodTruth] = TRUTH,
     careless: int = 0,
 ) -> Database:
     """Writes a study that simulated raters have answered, by the same functions as one of people.
@@ -112,7 +111,6 @@ def simulate_study(
       raters: how many.
       faces: how many there are, of the five expressions in turn.
       tasks, repeats, seed, exclusion: as of a study.
-      truth: what raters think of each method.
       careless: so many of the raters, the last ones, answer at random.
 
     Raises:
@@ -123,19 +121,19 @@ def simulate_study(
     if not 0 <= careless <= raters:
         raise UserError(f"of {raters} raters, {careless} cannot be careless; give 0 to {raters}")
     names = {f"face{number:04}": EXPRESSIONS[number % len(EXPRESSIONS)] for number in range(faces)}
-    design = Design(names, list(truth), dict(tasks), repeats, seed)
+    design = Design(names, list(TRUTH), dict(tasks), repeats, seed)
     rng = np.random.default_rng([seed, 1])
     settings = {
         "consent": "",
         "exclusion": complete_rule(exclusion or {}),
         "files": {},
         "mask": {},
-        "truth": {method: dataclasses.asdict(of) for method, of in truth.items()},
+        "truth": {method: dataclasses.asdict(of) for method, of in TRUTH.items()},
     }
-    database = Database.create(path, design, {(face, method): "" for face in names for method in truth}, settings)
+    database = Database.create(path, design, {(face, method): "" for face in names for method in TRUTH}, settings)
     effects = dict(zip(names, rng.normal(0, [SPREAD["quality"][1], SPREAD["choice"][1]], (faces, 2)), strict=True))
     for number in range(raters):
-        rater = Rater(truth, rng, careless=number >= raters - careless)
+        rater = Rater(rng, careless=number >= raters - careless)
         name = database.join(f"simulated-{number}", f"simulated-{number + 1:03}")
         answers = [
             {"trial": trial_id, **rater.answer(trial, names[trial.face], effects[trial.face])}
@@ -143,14 +141,6 @@ def simulate_study(
         ]
         database.store(name, answers)
     return database
-
-
-def expected_quality(truth: MethodTruth) -> float:
-    """The mean of the rounded and clipped quality over raters, faces and answers."""
-    spread = float(np.linalg.norm(SPREAD["quality"]))
-    steps = np.arange(QUALITIES[0], QUALITIES[-1]) + 0.5
-    # Each step that is passed adds a point.
-    return QUALITIES[0] + float(stats.norm.sf(steps, truth.quality, spread).sum())
 
 
 def power_table(

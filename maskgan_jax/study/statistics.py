@@ -9,6 +9,8 @@ from scipy import stats
 
 # Counting all divisions of more values takes seconds.
 MOST_EXACT = 100
+# Of the iteration for Bradley-Terry scores.
+MOST_STEPS = 500
 
 
 def rank_sum(a: Sequence[float], b: Sequence[float]) -> float:
@@ -51,7 +53,7 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     return corrected
 
 
-def bradley_terry(wins: np.ndarray, prior: float = 0.0, steps: int = 500) -> np.ndarray:
+def bradley_terry(wins: np.ndarray, prior: float = 0.0) -> np.ndarray:
     """Scores s of Bradley and Terry's model, in which i is chosen over j with the probability 1 / (1 + exp(s_j - s_i)).
 
     By the iteration of Newman (2023, JMLR 24), one score after the other, to the maximum of the likelihood.
@@ -60,7 +62,6 @@ def bradley_terry(wins: np.ndarray, prior: float = 0.0, steps: int = 500) -> np.
       wins: `[..., n, n]`, how often i was chosen over j; any number of tables at once.
       prior: so much of a win is added in both directions of each pair that was compared, so that a method which always wins has
         a finite score.
-      steps: of the iteration.
 
     Returns:
       `[..., n]`, of mean 0.
@@ -69,7 +70,7 @@ def bradley_terry(wins: np.ndarray, prior: float = 0.0, steps: int = 500) -> np.
     compared = (wins + np.swapaxes(wins, -1, -2)).reshape(-1, *wins.shape[-2:]).sum(0) > 0
     wins = wins + prior * compared
     strengths = np.ones(wins.shape[:-1])
-    for _ in range(steps):
+    for _ in range(MOST_STEPS):
         before = strengths.copy()
         for i in range(strengths.shape[-1]):
             of_both = strengths[..., i, None] + strengths

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.study.analysis import analyse
+from maskgan_jax.study.design import QUALITIES
 from maskgan_jax.study.exclusion import RULE, excluded_raters
-from maskgan_jax.study.simulation import SPREAD, TRUTH, expected_quality, power_table, simulate_study
+from maskgan_jax.study.simulation import SPREAD, TRUTH, power_table, simulate_study
 
 TASKS = {"rating": 10, "pair": 2, "real": 4}
 
@@ -24,6 +26,13 @@ def of_a_middle_rater(probability):
     points, weights = np.polynomial.hermite_e.hermegauss(31)
     logits = np.log(probability / (1 - probability)) + np.linalg.norm(SPREAD["choice"]) * points
     return 100 * float(weights @ (1 / (1 + np.exp(-logits))) / weights.sum())
+
+
+def expected_quality(truth):
+    """The mean of the rounded and clipped quality over raters, faces and answers."""
+    steps = np.arange(QUALITIES[0], QUALITIES[-1]) + 0.5
+    # Each step that is passed adds a point.
+    return QUALITIES[0] + float(stats.norm.sf(steps, truth.quality, np.linalg.norm(SPREAD["quality"])).sum())
 
 
 def test_careless_raters_are_left_out_and_no_others(study):
