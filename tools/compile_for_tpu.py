@@ -31,7 +31,6 @@ from typing import Any
 
 import jax
 from jax.experimental import topologies
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from maskgan_jax.config import load_config
@@ -42,7 +41,6 @@ from maskgan_jax.runtime.chips import chip_of
 from maskgan_jax.training.abstract import abstract_step
 from maskgan_jax.training.check import task_of_shapes
 from maskgan_jax.training.mesh import create_mesh
-from maskgan_jax.training.state import Task
 
 EXAMPLES = "v5e:4x4, v5e:16x16, v5p:4x4x4 or v6e:8x8"
 GPU_EXAMPLES = "gpu:1x8x1 for 8 or gpu:4x8x1 for 32"
@@ -130,7 +128,8 @@ def compile_and_report(config: ConfigDict, chips: Sequence[jax.Device], options:
     report |= {"remat": config.training.remat, "fsdp": config.training.fsdp, "memory_of_chip": memory}
     start = time.monotonic()
     with compiling_for(chips[0].platform):
-        lowered = lower(task, config, create_mesh(config, chips))
+        step, arguments = abstract_step(task, config, create_mesh(config, chips))
+        lowered = step.lower(*arguments)
     try:
         compiled = lowered.compile(compiler_options=dict(options))
     except jax.errors.JaxRuntimeError as error:
@@ -157,12 +156,6 @@ def compile_and_report(config: ConfigDict, chips: Sequence[jax.Device], options:
     }
     report["peak"] = sum(report[part] for part in ("arguments", "outputs", "temporaries", "code"))
     return report
-
-
-def lower(task: Task, config: ConfigDict, mesh: Mesh) -> jax.stages.Lowered:
-    """The training step as `training.loop` makes it, for arrays of which only shapes and shardings are given."""
-    step, arguments = abstract_step(task, config, mesh)
-    return step.lower(*arguments)
 
 
 @dataclasses.dataclass(frozen=True)

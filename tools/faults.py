@@ -694,11 +694,9 @@ def _linked(photos: Sequence[Path], count: int, folder: Path) -> Path:
 
 def draw(path: Path, runs: Mapping[str, Sequence[Sample]]) -> None:
     """Draws memory, open files and progress of programs over time, a row for each."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure((12, 3 * len(runs)), layout="constrained")
-    FigureCanvasAgg(figure)
     for row, (name, samples) in zip(figure.subplots(len(runs), 3, squeeze=False), runs.items(), strict=True):
         seconds = [sample.seconds for sample in samples]
         for axes, what in zip(row, ("megabytes", "files", "done"), strict=True):

@@ -30,6 +30,7 @@ import numpy as np
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import check_writable, replacing, write_text
 from maskgan_jax.run_files import CONFIG, METRICS, read_rows
+from maskgan_jax.study.statistics import interval
 
 SAMPLES = 2000
 # Scores, what they are called, how they are written, and whether less is better.
@@ -230,20 +231,14 @@ def scores_of(collected: Mapping[str, Any], output: str) -> dict[str, Scores]:
     }
 
 
-def resampled(values: np.ndarray, people: np.ndarray, seed: int = 0) -> np.ndarray:
+def resampled(values: np.ndarray, people: np.ndarray) -> np.ndarray:
     """Means of `values` `[N]` over bootstrap samples of people, `[SAMPLES]`; values that are NaN are left out."""
     known = ~np.isnan(values)
     count = people.max() + 1
     sums = np.bincount(people[known], values[known], count)
     sizes = np.bincount(people[known], minlength=count)
-    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), SAMPLES)
+    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), SAMPLES)
     return (drawn @ sums) / np.maximum(drawn @ sizes, 1)
-
-
-def interval(samples: np.ndarray) -> tuple[float, float]:
-    """The middle 95 % of samples."""
-    low, high = np.percentile(samples, (2.5, 97.5))
-    return float(low), float(high)
 
 
 def table(systems: Mapping[str, Scores], columns: Mapping[str, tuple[str, str, bool]]) -> Iterator[str]:
@@ -355,11 +350,9 @@ def report(collected: Mapping[str, Any]) -> str:
 
 def draw_curves(path: Path, curves: Mapping[str, Mapping[str, Sequence[Sequence[float]]]]) -> None:
     """Writes a PNG with a panel for each curve and a line for each run."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure((12, 6.5), layout="constrained")
-    FigureCanvasAgg(figure)
     colours = {name: f"C{number}" for number, name in enumerate(curves)}
     lines = {}
     for axes, (curve, title) in zip(figure.subplots(2, 3).flat, CURVES.items(), strict=True):

@@ -220,11 +220,9 @@ def report_large_batches(out: Path, scores: Mapping[str, dict[str, Any]]) -> Ite
 
 def _draw(path: Path, tables: Mapping[str, Mapping[tuple[str, int], Sequence[dict[str, Any]]]]) -> None:
     """The tables as curves: means, and the range over seeds."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure((4 * len(tables) + 1, 3 * len(BATCH_METRICS)), layout="constrained")
-    FigureCanvasAgg(figure)
     rows = figure.subplots(len(BATCH_METRICS), len(tables), sharex=True, sharey="row", squeeze=False)
     for row, (metric, (label, _)) in zip(rows, BATCH_METRICS.items(), strict=True):
         for axes, (title, table) in zip(row, tables.items(), strict=True):

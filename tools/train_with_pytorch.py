@@ -162,12 +162,10 @@ def terms_of(run: Path) -> Curves:
 
 def draw(path: Path, runs: Mapping[str, Curves]) -> None:
     """Writes a PNG with a panel for each term and a line for each run."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     terms = [name for name in TERMS if any(name in curves for curves in runs.values())]
     figure = Figure((4 * len(terms), 3.2), layout="constrained")
-    FigureCanvasAgg(figure)
     for axes, term in zip(itertools.chain(figure.subplots(1, len(terms), squeeze=False).flat), terms, strict=True):
         for name, curves in runs.items():
             if term in curves:
