@@ -13,8 +13,8 @@ from maskgan_jax.weights.fetch import weight_file
 
 # The longest sides, in pixels, at which a photo is searched: large faces are found at the first, small ones at the second.
 SEARCHED_SIDES = (512, 1280)
-# A photo that is not larger than this many times what was searched is not searched again as a whole; what may be a small face in
-# it is looked at more closely, if the photo is larger by LARGER at least.
+# A photo no larger than this many times what was searched is not searched again as a whole. What may be a small face in it is
+# looked at more closely, if the photo is larger by LARGER at least.
 MUCH_LARGER = 1.6
 LARGER = 1.25
 # A large photo is shrunk to no less than one in so many pixels of its sides, or faces of 56 pixels leave no trace.

@@ -5,8 +5,8 @@ import { components } from "./morphology.js";
 /** The longest sides at which a photo is searched. */
 const SEARCHED_SIDES = [512, 1280];
 /**
- * A photo that is not larger than this many times what was searched is not searched again as a whole; what may be a small face in
- * it is looked at more closely, if the photo is larger by LARGER at least.
+ * A photo no larger than this many times what was searched is not searched again as a whole. What may be a small face in it is
+ * looked at more closely, if the photo is larger by LARGER at least.
  */
 const MUCH_LARGER = 1.6;
 const LARGER = 1.25;
