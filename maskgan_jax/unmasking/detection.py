@@ -16,7 +16,7 @@ SEARCHED_SIDES = (512, 1280)
 # A photo no larger than this many times what was searched is not searched again as a whole. What may be a small face in it is
 # looked at more closely, if the photo is larger by LARGER at least.
 MUCH_LARGER = 1.6
-LARGER = 1.25
+LARGER = 1.5
 # A large photo is shrunk to no less than one in so many pixels of its sides, or faces of 56 pixels leave no trace.
 MOST_SHRUNK = 4
 # Detections with at least this confidence are faces: its authors' choice.
@@ -165,7 +165,7 @@ def _turned_back(face: Detection, quarters: int, shape: tuple[int, int]) -> Dete
 
 
 def _largest_first(found: list[Detection]) -> list[Detection]:
-    return sorted(_distinct(found), key=lambda face: -area(face.box))
+    return sorted(_distinct(found), key=lambda face: -box_area(face.box))
 
 
 def _distinct(found: list[Detection]) -> list[Detection]:
@@ -175,12 +175,12 @@ def _distinct(found: list[Detection]) -> list[Detection]:
     return [found[i] for i in kept]
 
 
-def area(box: np.ndarray) -> float:
+def box_area(box: np.ndarray) -> float:
     """The area of a box `[4]`, in square pixels."""
     return float(np.prod(box[2:] - box[:2]))
 
 
-def width(box: np.ndarray) -> float:
+def box_width(box: np.ndarray) -> float:
     """The width of a box `[4]`, in pixels."""
     return float(box[2] - box[0])
 
@@ -188,12 +188,12 @@ def width(box: np.ndarray) -> float:
 def overlap(box: np.ndarray, other: np.ndarray) -> float:
     """The intersection of two boxes `[4]` over their union, 0 to 1."""
     shared = _shared_area(box, other)
-    return shared / (area(box) + area(other) - shared)
+    return shared / (box_area(box) + box_area(other) - shared)
 
 
 def are_same_face(box: np.ndarray, other: np.ndarray) -> bool:
     """Whether two boxes `[4]` are of one face, or one of them is of a part of it."""
-    return overlap(box, other) > SAME_FACE or _shared_area(box, other) > PART_OF_FACE * min(area(box), area(other))
+    return overlap(box, other) > SAME_FACE or _shared_area(box, other) > PART_OF_FACE * min(box_area(box), box_area(other))
 
 
 def _shared_area(box: np.ndarray, other: np.ndarray) -> float:

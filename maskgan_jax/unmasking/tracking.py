@@ -11,7 +11,7 @@ import numpy as np
 
 from maskgan_jax.data.align import FaceSquare
 from maskgan_jax.errors import UserError
-from maskgan_jax.unmasking.detection import SAME_FACE, Detection, area, detect_close_up, detect_faces, overlap, width
+from maskgan_jax.unmasking.detection import SAME_FACE, Detection, box_area, box_width, detect_close_up, detect_faces, overlap
 from maskgan_jax.unmasking.face import NOT_AMONG_LARGEST, TOO_SMALL, Face
 from maskgan_jax.unmasking.face_aligner import is_face, is_face_upright
 from maskgan_jax.unmasking.mask_finder import needed_cover
@@ -118,7 +118,7 @@ class Tracker:
         self._tracks = [track for track in self._tracks if self._follow(track, frame)]
         self._choose()
         faces = [self._redraw(track, frame) for track in self._tracks]
-        return sorted(faces, key=lambda face: -area(face.box))
+        return sorted(faces, key=lambda face: -box_area(face.box))
 
     def _search(self, frame: np.ndarray) -> None:
         """Looks for faces: new ones get a track, and tracks without a face are dropped."""
@@ -143,8 +143,8 @@ class Tracker:
     def _choose(self) -> None:
         """Chooses the faces to be redrawn. Once chosen they stay so, or two of about the same size would take turns."""
         chosen = sum(track.chosen for track in self._tracks)
-        for track in sorted(self._tracks, key=lambda track: -area(track.found.box)):
-            if not track.chosen and width(track.found.box) >= self._least_width:
+        for track in sorted(self._tracks, key=lambda track: -box_area(track.found.box)):
+            if not track.chosen and box_width(track.found.box) >= self._least_width:
                 track.chosen = self._most_faces is None or chosen < self._most_faces
                 chosen += track.chosen
 
@@ -171,7 +171,7 @@ class Tracker:
             weight = float(np.clip(change / MOVED, LEAST_WEIGHT, 1))
             before = last.segmentation.probability
             seen = dataclasses.replace(seen, probability=before + weight * (seen.probability - before))
-        left_out = "" if track.chosen else TOO_SMALL if width(track.found.box) < self._least_width else NOT_AMONG_LARGEST
+        left_out = "" if track.chosen else TOO_SMALL if box_width(track.found.box) < self._least_width else NOT_AMONG_LARGEST
         track.face = face = Face(
             box=track.found.box,
             score=track.found.score,

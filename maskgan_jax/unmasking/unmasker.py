@@ -16,7 +16,15 @@ from maskgan_jax.data.window import Window
 from maskgan_jax.errors import UserError
 from maskgan_jax.networks.face_network import FaceNetwork, pretrained
 from maskgan_jax.unmasking.compositing import Part, composite, nearest_faces, redrawn_parts, union
-from maskgan_jax.unmasking.detection import Detection, are_same_face, area, detect_close_up, detect_faces, detect_turned, width
+from maskgan_jax.unmasking.detection import (
+    Detection,
+    are_same_face,
+    box_area,
+    box_width,
+    detect_close_up,
+    detect_faces,
+    detect_turned,
+)
 from maskgan_jax.unmasking.face import LEAST_WIDTH, NOT_AMONG_LARGEST, TOO_SMALL, Face
 from maskgan_jax.unmasking.face_aligner import FaceAligner, is_face, is_face_upright
 from maskgan_jax.unmasking.inpainter import Inpainter
@@ -144,11 +152,11 @@ class Unmasker:
         for face, landmarks in sorted(found, key=lambda found: -found[0].score):
             if not any(are_same_face(face.box, other.box) for other, _ in kept):
                 kept.append((face, landmarks))
-        kept.sort(key=lambda found: -area(found[0].box))
+        kept.sort(key=lambda found: -box_area(found[0].box))
         faces = []
         for face, landmarks in kept:
             left_out = ""
-            if width(face.box) < self.least_width:
+            if box_width(face.box) < self.least_width:
                 left_out = TOO_SMALL
             elif self.most_faces is not None and sum(not face.left_out for face in faces) >= self.most_faces:
                 left_out = NOT_AMONG_LARGEST

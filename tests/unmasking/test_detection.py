@@ -4,6 +4,7 @@ import pytest
 
 from maskgan_jax.data.points import LEFT_EYE, RIGHT_EYE
 from maskgan_jax.data.rendered.faces import render_face
+from maskgan_jax.unmasking import detection
 from maskgan_jax.unmasking.detection import (
     Detection,
     _distinct,
@@ -43,6 +44,17 @@ def test_masked_faces_are_found(portrait, couple):
     assert len(detect_faces(portrait)) == 1
     first, second = detect_faces(couple)
     assert first.box[0] > 300 > second.box[2]  # The larger one first.
+
+
+@pytest.mark.parametrize(
+    ("side", "whole", "closer"), [(512, 1, 0), (768, 1, 0), (770, 1, 1), (819, 1, 1), (820, 2, 0), (1900, 2, 0), (2000, 2, 1)]
+)
+def test_a_photo_is_searched_as_often_as_its_size_needs(side, whole, closer, monkeypatch):
+    calls = []
+    monkeypatch.setattr(detection, "_search", lambda *_: calls.append("whole") or ([], np.zeros((1, 2))))
+    monkeypatch.setattr(detection, "_search_closer", lambda *_: calls.append("closer") or [])
+    detect_faces(np.zeros((side // 2, side, 3), np.uint8))
+    assert (calls.count("whole"), calls.count("closer")) == (whole, closer)
 
 
 def test_small_faces_of_a_large_photo_are_found(crowd):

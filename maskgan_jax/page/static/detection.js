@@ -9,7 +9,7 @@ const SEARCHED_SIDES = [512, 1280];
  * looked at more closely, if the photo is larger by LARGER at least.
  */
 const MUCH_LARGER = 1.6;
-const LARGER = 1.25;
+const LARGER = 1.5;
 /** A large photo is shrunk to no less than one in so many pixels of its sides, or faces of 56 pixels leave no trace. */
 const MOST_SHRUNK = 4;
 const LEAST_SCORE = 0.5;
