@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
 import itertools
 import sys
 import time
@@ -172,7 +173,9 @@ def _compared(
 
 def measure_video(out: Path, unmasker: Unmasker) -> None:
     """Prints speed, and where the time goes."""
-    from maskgan_jax.unmasking.video import unmask_video  # It needs PyAV, which photos are measured without.
+    if not importlib.util.find_spec("av"):
+        raise UserError("videos need PyAV: pip install 'maskgan_jax[video]'")
+    from maskgan_jax.unmasking.video import unmask_video  # Photos are measured without PyAV.
 
     frames = [frame for frame, _ in moving_portrait(masked_portrait().image)]
     path = out / "portrait.mp4"

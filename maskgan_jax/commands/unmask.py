@@ -197,9 +197,10 @@ def _aligned(flags: argparse.Namespace) -> int:
 def _video() -> ModuleType:
     """The module for videos. Raises UserError if PyAV, which it needs, is not installed."""
     try:
-        return importlib.import_module("maskgan_jax.unmasking.video")
+        importlib.import_module("av")
     except ImportError as error:
         raise UserError("videos need PyAV: pip install 'maskgan_jax[video]'") from error
+    return importlib.import_module("maskgan_jax.unmasking.video")
 
 
 def _camera(flags: argparse.Namespace) -> int:

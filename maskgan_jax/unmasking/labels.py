@@ -93,8 +93,11 @@ class Credentials:
             except self._c2pa.C2paError as error:
                 raise UserError(f"cannot add a C2PA manifest to {target} ({error}); leave out --c2pa") from error
             signed.seek(0)
-            with path.open("wb") as file:
-                shutil.copyfileobj(signed, file)
+            try:
+                with path.open("wb") as file:
+                    shutil.copyfileobj(signed, file)
+            except OSError as error:
+                raise UserError(f"cannot write {target} ({error.strerror}); free space, or give another --out") from error
 
     def _builder(self, original: Path | None = None, form: str = "") -> Any:
         c2pa = self._c2pa

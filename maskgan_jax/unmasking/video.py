@@ -42,16 +42,16 @@ MILLISECOND = Fraction(1, 1000)
 
 @dataclasses.dataclass
 class _Encoded:
-    """A video that was gone through.
+    """An encoded video; or the video itself, if it is only copied.
 
     Attributes:
-      files: what is to be written: a temporary file for each path, that of the result first. A copy is of the video itself.
+      files: what is to be written: a file for each path, that of the result first.
       counts: of its frames.
       rate: in frames per second.
       shape: height and width of its pictures.
       notes: in words, what a result does not keep or show.
       notes_of_copy: likewise, of a copy.
-      seconds: that it took.
+      seconds: how long encoding took.
     """
 
     files: dict[Path, Path]
@@ -85,26 +85,29 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
     if job.mask:
         raise UserError(f"{job.path} is a video, but --mask is for pictures; leave it out")
     path = outputs.result(job, job.redrawn_suffix)
-    check_writable(path)
+    paths = [path, outputs.side_by_side_of(path, video=True)] if outputs.side_by_side else [path]
+    for written in paths:
+        check_writable(written)
     with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
-        encoded = _encode(job, unmasker, outputs, Path(folder))
+        encoded = _encode(job, unmasker, outputs, paths, Path(folder))
         if not encoded.counts.frames_unmasked:
             if outputs.keep_metadata:
-                for file in encoded.files.values():  # The copy may need their space.
-                    file.unlink()
                 encoded = dataclasses.replace(encoded, files={outputs.result(job): job.path}, notes=encoded.notes_of_copy)
-            elif outputs.label or outputs.side_by_side or outputs.mark:
+            elif _is_changed_anyway(outputs):
                 # The label was written at the start of the file, and cannot be removed.
                 plain = dataclasses.replace(outputs, label=False, side_by_side=False, mark=False)
-                encoded = _encode(job, unmasker, plain, Path(folder))
+                encoded = _encode(job, unmasker, plain, [path], Path(folder))
         _write(job, outputs, encoded)
     return _summary(job, encoded)
 
 
-def _encode(job: Job, unmasker: Unmasker, outputs: Outputs, folder: Path) -> _Encoded:
-    """Unmasks a video into files in a temporary folder."""
-    result_path = outputs.result(job, job.redrawn_suffix)
-    paths = [result_path, *([outputs.side_by_side_of(result_path, video=True)] if outputs.side_by_side else [])]
+def _is_changed_anyway(outputs: Outputs) -> bool:
+    """Whether an encoded video differs from its original even if no face in it wears a mask."""
+    return outputs.label or outputs.side_by_side or outputs.mark
+
+
+def _encode(job: Job, unmasker: Unmasker, outputs: Outputs, paths: list[Path], folder: Path) -> _Encoded:
+    """Unmasks a video into a file in a temporary folder for each path. None is left if the original will be taken instead."""
     files = {path: folder / f"{number}{path.suffix}" for number, path in enumerate(paths)}
     counts, damage, shape = Counts(), [], None
     changes = ["animation became a video"] if is_animation(job.path) else []
@@ -138,14 +141,17 @@ def _encode(job: Job, unmasker: Unmasker, outputs: Outputs, folder: Path) -> _En
             bar.update()
         if not counts.frames:
             raise UserError(f"{job.path} has no frames that can be decoded; convert it with another program first")
-        for writer in writers:
+        is_used = counts.frames_unmasked or not (outputs.keep_metadata or _is_changed_anyway(outputs))
+        for writer in writers if is_used else ():
             writer.finish()
         signed: tuple[str, ...] = ()
         if outputs.credentials and counts.frames_unmasked:
             original = job.path if outputs.keep_metadata else None
-            suffix = result_path.suffix.lower()[1:]
-            outputs.credentials.sign(files[result_path], result_path, suffix, original, _form(job.path, video))
+            suffix = paths[0].suffix.lower()[1:]
+            outputs.credentials.sign(files[paths[0]], paths[0], suffix, original, _form(job.path, video))
             signed = outputs.credentials.notes(suffix)
+    for file in files.values() if not is_used else ():  # The copy may need their space.
+        file.unlink(missing_ok=True)
     left_out = counts.frames_with_faces_left_out
     told = [f"faces that are too small or were not asked for in {left_out} frames"] if left_out else []
     lost = [f"{counts.damaged_packets} damaged packets left out"] if counts.damaged_packets else []

@@ -426,6 +426,7 @@ class VideoWriter:
         self._path, self._temporary = path, temporary
         self.copied: dict[int, av.stream.Stream] = {}
         self.notes: list[str] = []
+        self._is_finished = False
         self._aspect = video and video.sample_aspect_ratio  # Of a pixel: width by height.
         self._last: int | None = None  # The time of the last frame.
         self._late: Fraction | None = None  # By how much the first frame's is later than in the source.
@@ -495,8 +496,8 @@ class VideoWriter:
 
     def __exit__(self, kind: type | None, *_: object) -> None:
         """Closes the file."""
-        # If something failed already, that error matters more.
-        with contextlib.suppress(av.error.FFmpegError) if kind else self._as_user_errors():
+        # If something failed already, that error matters more; and what was not finished is of no use.
+        with self._as_user_errors() if self._is_finished and not kind else contextlib.suppress(av.error.FFmpegError):
             self._container.close()
 
     @contextlib.contextmanager
@@ -574,6 +575,7 @@ class VideoWriter:
         with self._as_user_errors():
             self._container.mux(self._video.encode(None))
             self._container.close()
+        self._is_finished = True
         metadata, kept = self._container.metadata, set()
         with contextlib.suppress(av.error.FFmpegError), _open(self._temporary) as file:
             kept = {key.lower() for key in file.metadata}

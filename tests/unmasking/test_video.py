@@ -4,6 +4,7 @@ import copy
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,6 @@ from maskgan_jax.unmasking.inputs import Job
 from maskgan_jax.unmasking.metadata import LABEL
 from maskgan_jax.unmasking.outputs import Outputs
 from maskgan_jax.unmasking.video import unmask_camera, unmask_video
-from maskgan_jax.unmasking.video_files import VideoWriter
 
 from .clips import green, read_video, tagged, unmasked, write_video
 
@@ -154,19 +154,34 @@ def test_a_video_without_masks_and_without_metadata_is_not_labelled(bare, unmask
 
 
 def test_all_results_are_whole_before_one_takes_its_place(clip, unmasker, tmp_path, monkeypatch):
-    """On a full disk there is none, rather than one of the two."""
-    path = tmp_path / "clip.mp4"
+    """On a full disk there is none, rather than one of the two; and earlier ones stay."""
+    path, out = tmp_path / "clip.mp4", tmp_path / "out"
     write_video(path, clip[:3])
-    leave, whole = VideoWriter.__exit__, []
+    unmasked(path, unmasker, out, side_by_side=True)
+    written = {found: found.read_bytes() for found in out.rglob("*") if found.is_file()}
+    assert len(written) == 3
+    move, moved = shutil.move, []
 
-    def left(self, *error):
-        # What ends an MP4 is its list of contents.
-        whole.append([b"moov" in found.read_bytes() for found in (tmp_path / "out").rglob("*.mp4")])
-        return leave(self, *error)
+    def full(source, target):
+        moved.append(b"moov" in Path(source).read_bytes())  # What ends an MP4 is its list of contents.
+        if len(moved) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return move(source, target)
 
-    monkeypatch.setattr(VideoWriter, "__exit__", left)
-    unmasked(path, unmasker, tmp_path / "out", side_by_side=True)
-    assert whole[0] == [True, True]
+    monkeypatch.setattr(shutil, "move", full)
+    with pytest.raises(UserError, match=r"out/side_by_side/clip.mp4 \(No space left on device\)"):
+        unmasked(path, unmasker, out, side_by_side=True, overwrite=True)
+    assert moved == [True, True]
+    assert {found: found.read_bytes() for found in out.rglob("*") if found.is_file()} == written
+
+
+def test_where_nothing_can_be_written_is_told_before_the_work(clip, unmasker, tmp_path, monkeypatch):
+    write_video(tmp_path / "clip.mp4", clip[:3])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "side_by_side").write_text("mine")
+    monkeypatch.setattr(video, "composite", lambda *_: pytest.fail("a frame was drawn"))
+    with pytest.raises(UserError, match="out/side_by_side"):
+        unmasked(tmp_path / "clip.mp4", unmasker, tmp_path / "out", side_by_side=True)
 
 
 @pytest.mark.parametrize("kind", ["clip", "bare"])
