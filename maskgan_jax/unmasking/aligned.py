@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Sequence
 
@@ -50,7 +49,8 @@ def unmask_aligned(
       UserError: the inputs, the weights or the output folder cannot be used at all, or a result would overwrite an input, a
         mask or any file that may not be replaced; or all of them failed.
     """
-    outputs = dataclasses.replace(outputs, suffix=".png")
+    # No extras: `writing` would delete those of earlier runs.
+    outputs = Outputs(outputs.folder, label=outputs.label, overwrite=outputs.overwrite, suffix=".png")
     jobs = find_jobs(inputs, outputs, masks)
     generator = FaceNetwork(weights or pretrained("unmask_fast" if fast else "unmask"), "unmask", batch_size=1)
     finders = []

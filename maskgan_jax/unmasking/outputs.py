@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
-import functools
 import os
 import re
 import tempfile
@@ -35,8 +33,8 @@ class Outputs:
       side_by_side: whether to write before and after in one image or video, in `side_by_side/`.
       crops: whether to write each unmasked face of photos before and after, aligned, in `crops/`.
       regions: whether to write the mask of what was redrawn in photos, 255 where, in `regions/`.
-      keep_metadata: as for `write_photo`.
-      label: as for `write_photo`.
+      keep_metadata: as for `photo_bytes`.
+      label: as for `photo_bytes`.
       credentials: signs redrawn results, if given.
       mark: whether they have a visible mark.
       overwrite: whether files that are there may be replaced.
@@ -132,7 +130,8 @@ class Outputs:
         """
         self._make_folder()
         with lock.locked(self.folder):
-            earlier = {path: _version(path) for path in self._earlier(job)}
+            names = list(self._written(job))
+            earlier = {path: _version(path) for path in (*names, *self._crops_of(names))}
             self.refuse_to_replace(earlier)
             yield
             for path, version in earlier.items():
@@ -169,7 +168,8 @@ class Outputs:
         written = [list(self._written(job)) for job in jobs]
         self._refuse_shared(jobs, written)
         self._refuse_sources(jobs, written, masks)
-        self.refuse_to_replace(path for job in jobs for path in self._earlier(job))
+        names = [path for paths in written for path in paths]
+        self.refuse_to_replace([*names, *self._crops_of(names)])
 
     @property
     def _folders(self) -> list[str]:
@@ -190,19 +190,11 @@ class Outputs:
             for folder in self._folders:
                 yield self._extra(result, folder, "" if job.is_video else ".*.png" if folder == "crops" else ".png")
 
-    def _earlier(self, job: Job) -> Iterator[Path]:
-        """All that may be written of an input, and the crops that were there when the run began."""
-        for path in self._written(job):
-            yield path
-            yield from self._earlier_crops.get(path, ())
-
-    @functools.cached_property
-    def _earlier_crops(self) -> dict[Path, list[Path]]:
-        """The crops of earlier runs, by `_unnumbered`. They are listed once: for each job anew, that would take ever longer."""
-        crops = collections.defaultdict(list)
-        for path in (self.folder / "crops").rglob("*.png") if self.crops else ():
-            crops[_unnumbered(path, self.folder)].append(path)
-        return crops
+    def _crops_of(self, names: Sequence[Path]) -> Iterator[Path]:
+        """The crops that are there, of those that names of `_unnumbered` stand for. Each folder is listed once."""
+        wanted = {name for name in names if name.name.endswith(".*.png") and name.is_relative_to(self.folder / "crops")}
+        for folder in sorted({name.parent for name in wanted}):
+            yield from (path for path in folder.glob("*.png") if _unnumbered(path, self.folder) in wanted)
 
     def _refuse_shared(self, jobs: Sequence[Job], written: Sequence[Sequence[Path]]) -> None:
         """Raises UserError if two inputs may be written to one file."""

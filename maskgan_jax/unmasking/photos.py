@@ -121,7 +121,7 @@ def _why_left(face: Face) -> str:
 def _extras(
     target: Path, photo: PhotoFile, result: np.ndarray, faces: Sequence[Face], mask: np.ndarray | None, outputs: Outputs
 ) -> Iterator[tuple[Path, bytes]]:
-    """What is also written of a photo in which something was redrawn: paths and files."""
+    """The extra files of a redrawn photo, as paths and bytes."""
     if not any(face.redrawn for face in faces):
         return
     if outputs.side_by_side:
@@ -160,7 +160,7 @@ def _description(
         "output": str(target),
         "width": width,
         "height": height,
-        "region": "given" if given else "found",
+        "region": "given" if given else "found",  # The mask; scripts read this key.
         "synthetic": any(face.redrawn for face in faces),
         "notes": list(notes),
         "faces": [of_face(face) for face in faces],
@@ -168,7 +168,7 @@ def _description(
 
 
 def write_contact_sheet(path: str | Path, faces: Sequence[Face], *, label: bool = True) -> None:
-    """Writes a PNG of unmasked faces, before and after, in their aligned squares; `label` as for `write_photo`.
+    """Writes a PNG of unmasked faces, before and after, in their aligned squares; `label` as for `drawn_png_bytes`.
 
     Raises:
       UserError: it cannot be written.

@@ -1,4 +1,5 @@
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -69,8 +70,8 @@ def test_what_belongs_to_results_that_are_gone(name, folder, tmp_path):
 def test_extras_of_a_photo_whose_name_begins_alike(extra, tmp_path):
     folder, out = named_files(tmp_path / "in", "x.jpg", "x.jpg.png"), tmp_path / "out"
     first, second = list_jobs([folder], out, folders=[extra])
+    outputs = Outputs(out, **{extra: True})
     for mine, other in ((first, second), (second, first)):
-        outputs = Outputs(out, **{extra: True})
         result = outputs.result(mine)
         path = {
             "side_by_side": outputs.side_by_side_of(result),
@@ -85,22 +86,34 @@ def test_extras_of_a_photo_whose_name_begins_alike(extra, tmp_path):
         path.unlink()
 
 
-def test_earlier_crops_are_listed_once(tmp_path, monkeypatch):
-    """However many photos there are, before and after each of which they matter."""
+def test_before_the_work_earlier_crops_are_listed_once(tmp_path, monkeypatch):
+    """However many photos there are."""
     names = [f"{letter}{number}.png" for letter in ("a", "inner/b") for number in range(10)]
     folder, out = named_files(tmp_path / "in", *names), tmp_path / "out"
     earlier = [out / "crops" / f"{name}.{number}_after.png" for name in names for number in (0, 12)]
     named_files(out, *(path.relative_to(out) for path in earlier))
     listed = []
-    for name in ("glob", "rglob"):
-        call = getattr(Path, name)
-        monkeypatch.setattr(Path, name, lambda *arguments, call=call: listed.append(1) or call(*arguments))
     outputs = Outputs(out, crops=True, overwrite=True)
-    for job in find_jobs([folder], outputs):
+    with monkeypatch.context() as patch:
+        glob = Path.glob
+        patch.setattr(Path, "glob", lambda path, *arguments, **more: listed.append(path) or glob(path, *arguments, **more))
+        jobs = find_jobs([folder], outputs)
+    assert [path for path in listed if path.is_relative_to(out)] == [out / "crops", out / "crops" / "inner"]
+    for job in jobs:
         with outputs.writing(job):
             named_files(out, f"crops/{job.name}.0_after.png")
-    assert len(listed) == 1
     assert [path.exists() for path in earlier] == [True, False] * len(names)
+
+
+def test_crops_that_are_written_meanwhile_are_replaced_too(tmp_path):
+    folder, out = named_files(tmp_path / "in", "a.png"), tmp_path / "out"
+    outputs = Outputs(out, crops=True, overwrite=True)
+    (job,) = find_jobs([folder], outputs)
+    for faces in (3, 1):
+        with outputs.writing(job):
+            time.sleep(0.01)  # So that a file is seen to be another.
+            named_files(out, *(f"crops/a.png.{number}_after.png" for number in range(faces)))
+    assert [path.name for path in (out / "crops").iterdir()] == ["a.png.0_after.png"]
 
 
 def test_the_result_of_a_gif_is_that_of_no_other_image(folder, tmp_path):

@@ -12,7 +12,6 @@ from PIL import ExifTags, Image, ImageOps
 
 from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.data.window import Window
-from maskgan_jax.errors import UserError
 from maskgan_jax.files import find_images, read_image, write_png
 from maskgan_jax.unmasking import photos
 
@@ -332,7 +331,16 @@ def test_going_on_after_a_stop(run, portrait, tmp_path):
 
 def test_sigterm_leaves_nothing_half_written(run, portrait, tmp_path, monkeypatch):
     write_png(tmp_path / "a.png", portrait)
-    monkeypatch.setattr(photos, "photo_bytes", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    write, written = Path.write_bytes, []
+
+    def stopped(path, data):
+        written.append(path)
+        if len(written) == 4:  # The last.
+            assert all(path.exists() for path in written)
+            signal.raise_signal(signal.SIGTERM)
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", stopped)
     # Tests in the background ignore the one, and a training in the same process left a handler of the other.
     wanted = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
@@ -341,7 +349,7 @@ def test_sigterm_leaves_nothing_half_written(run, portrait, tmp_path, monkeypatc
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    assert code == 130 and err.strip() == "maskgan unmask: interrupted"
+    assert code == 130 and err.strip() == "maskgan unmask: interrupted" and len(written) == 4
     assert not (tmp_path / "out").exists()
 
 
@@ -464,9 +472,11 @@ WRITTEN = [
 
 
 @pytest.mark.parametrize("name", WRITTEN)
-def test_a_file_that_cannot_be_written_is_named(name, run, portrait, tmp_path, monkeypatch):
+def test_what_cannot_be_written_as_a_whole_is_not_written(name, run, portrait, tmp_path, monkeypatch):
+    """The file is named, and nothing is lost that was there."""
     write_png(tmp_path / "a.png", portrait)
-    write, left = Path.write_bytes, [*WRITTEN]
+    flags = tmp_path / "a.png", f"--out={tmp_path / 'out'}", "--side_by_side", "--regions", "--crops"
+    write, left = Path.write_bytes, []
 
     def full(path, data):
         assert path.name.startswith(".") and path.parent.name == (tmp_path / "out" / left[0]).parent.name
@@ -474,31 +484,19 @@ def test_a_file_that_cannot_be_written_is_named(name, run, portrait, tmp_path, m
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return write(path, data)
 
-    monkeypatch.setattr(Path, "write_bytes", full)
-    _, _, err = run(tmp_path / "a.png", f"--out={tmp_path / 'out'}", "--side_by_side", "--regions", "--crops")
-    assert f"skipped: cannot write {tmp_path / 'out' / name} (No space left on device)" in err
+    def run_on_a_full_disk(*more):
+        left[:] = WRITTEN
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "write_bytes", full)
+            code, _, err = run(*flags, *more)
+        assert code == 1 and f"skipped: cannot write {tmp_path / 'out' / name} (No space left on device)" in err
+
+    run_on_a_full_disk()
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("failing", ["drawn_png_bytes", "photo_bytes", "encode_json"])
-def test_what_cannot_be_written_as_a_whole_is_not_written(failing, run, portrait, tmp_path, monkeypatch):
-    """Nor is anything lost that was there."""
-
-    def full(*_, **__):
-        raise UserError("No space left on device")
-
-    write_png(tmp_path / "a.png", portrait)
-    flags = tmp_path / "a.png", f"--out={tmp_path / 'out'}", "--side_by_side", "--regions", "--crops"
-    with monkeypatch.context() as patch:
-        patch.setattr(photos, failing, full)
-        code, _, err = run(*flags)
-        assert code == 1 and "No space left on device" in err
-        assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert run(*flags)[0] == 0
     written = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    with monkeypatch.context() as patch:
-        patch.setattr(photos, failing, full)
-        assert run(*flags, "--overwrite")[0] == 1
+    assert len(written) == len(WRITTEN)
+    run_on_a_full_disk("--overwrite")
     assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == written
 
 
