@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -26,9 +27,10 @@ def locked(path: Path, busy: str = "") -> Iterator[bool]:
       UserError: another process holds the lock, and there is a message.
       OSError: `path` cannot be opened.
     """
+    # Files are opened for writing, as NFS locks nothing else exclusively. A folder that is deleted meanwhile becomes no file.
+    flags = os.O_RDONLY | os.O_DIRECTORY if path.is_dir() else os.O_RDWR | os.O_CREAT
     while True:
-        # Files are opened for writing, as NFS locks nothing else exclusively.
-        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(path, flags, 0o666)
         try:
             held = _lock(descriptor, busy)
             # Whoever held the lock may have deleted the file after it was opened here: a lock on that keeps nobody out.
@@ -45,13 +47,15 @@ def _lock(descriptor: int, busy: str) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
     except BlockingIOError as error:
         raise UserError(busy) from error
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno == errno.ESTALE  # Deleted by another computer, as `_is_at` finds; else there are no locks.
     return True
 
 
 def _is_at(path: Path, descriptor: int) -> bool:
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ESTALE):
+            raise
         return False

@@ -67,6 +67,20 @@ def test_a_file_that_is_deleted_by_whoever_held_its_lock(tmp_path, monkeypatch):
             pass
 
 
+def test_a_folder_that_is_deleted_meanwhile_becomes_no_file(tmp_path, monkeypatch):
+    folder, flock = tmp_path / "folder", fcntl.flock
+    folder.mkdir()
+
+    def deleted_first(*arguments):
+        folder.rmdir()
+        flock(*arguments)
+
+    monkeypatch.setattr(fcntl, "flock", deleted_first)
+    with pytest.raises(FileNotFoundError), locked(folder, "busy"):
+        pass
+    assert not folder.exists()
+
+
 def test_a_killed_process_leaves_no_lock(path):
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "True\n"

@@ -82,7 +82,11 @@ def _copied(url: str) -> Path | epath.Path:
                         "free some space, or set MASKGAN_CACHE to another folder"
                     )
                 _copy(store, url, root, missing, part)
-                part.rename(folder)
+                try:
+                    part.rename(folder)
+                except OSError:
+                    if not folder.is_dir():  # Where there are no locks, another process may have made it.
+                        raise
     except OSError as error:
         raise UserError(
             f"cannot keep a copy of {url} in {folder.parent} ({error}); set MASKGAN_CACHE to another folder"
