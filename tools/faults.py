@@ -35,8 +35,8 @@ import numpy as np
 
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import find_images, read_image, replacing, write_json, write_png
+from maskgan_jax.run_files import read_rows
 from maskgan_jax.storage import steps_in
-from maskgan_jax.training.metrics_files import read_rows
 
 # A training whose steps take tenths of a second, so that most of the kills are not at its start.
 TINY = [

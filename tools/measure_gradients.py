@@ -15,6 +15,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags, overrides = parser.parse_known_args(arguments)
     config = load_config(flags.config, overrides)
 
+    if Path(flags.workdir).is_file():
+        raise UserError(f"{flags.workdir} is a file; give the workdir of a run")
     task = GAN(config)
     batches = training_batches(load_split(flags.data_dir, "train"), config)
     # Not with Orbax's manager, which tidies up the folder: the run may still be at work there.

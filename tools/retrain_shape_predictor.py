@@ -27,10 +27,9 @@ from tqdm import tqdm
 
 from maskgan_jax.data.build.landmarks import find_box, landmarks_in_box, resized
 from maskgan_jax.data.masked_faces.reader import Records, load_split, readable
-from maskgan_jax.data.points import CONTOUR
+from maskgan_jax.data.points import CONTOUR, landmark_errors
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import replacing, write_json
-from maskgan_jax.training.landmark_regression import landmark_errors
 
 # Faces are trained on at this width of their boxes, in pixels: dlib takes only landmarks that are whole pixels.
 BOX_WIDTH = 200

@@ -218,7 +218,10 @@ def _put_aside(manager: ocp.CheckpointManager, step: int, reason: str) -> None:
 
 
 def _check_can_save(manager: ocp.CheckpointManager, tree: Any) -> None:
-    """Raises UserError in all processes if process 0 finds that it cannot save; some alone would wait for it in Orbax."""
+    """Raises UserError in all processes if process 0 cannot save: the others would wait for it in Orbax's barrier.
+
+    The folder is shared, so what process 0 finds there counts for all.
+    """
     failure = None
     if jax.process_index() == 0:
         try:

@@ -63,7 +63,7 @@ def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> Trai
     """
     workdir = path_of(workdir)
     wall_time = WallTime(workdir)
-    kind_of(config.task)  # There is one.
+    kind_of(config.task)  # Before the data are read: the name may be mistyped.
     records = load_split(data_dir, "train")
     try:
         validation = load_split(data_dir, "validation")
@@ -98,11 +98,11 @@ class Plan(NamedTuple):
     """What a run does after which steps, counted from 1.
 
     Attributes:
-      steps: its length; after the last step it does everything.
-      validate_every: and so on: after every so many steps.
-      checkpoint_every: so often it saves.
-      log_every: it also logs when it validates or saves.
-      kept_steps: those whose checkpoints stay; it saves after these too.
+      steps: its length; everything is done after the last step.
+      validate_every: steps between validations.
+      checkpoint_every: steps between checkpoints.
+      log_every: steps between lines of the log; each validation and each checkpoint is logged too.
+      kept_steps: steps whose checkpoints stay; one is saved after each of them.
     """
 
     steps: int
@@ -332,13 +332,13 @@ class Terms:
 def _compiled_step(
     task: Task, config: ConfigDict, mesh: Mesh, shardings: TrainState
 ) -> Callable[..., tuple[TrainState, Terms]]:
-    """The jitted training step."""
+    """The jitted training step, whose terms come as one array."""
 
-    def step(*arguments: Any) -> tuple[TrainState, Terms]:
+    def packed_step(*arguments: Any) -> tuple[TrainState, Terms]:
         state, terms = train_step(task, config, *arguments, mesh=mesh)
         return state, Terms(jnp.stack(list(terms.values())), tuple(terms))
 
-    return jax.jit(step, donate_argnums=1, out_shardings=(shardings, replicated(mesh)))
+    return jax.jit(packed_step, donate_argnums=1, out_shardings=(shardings, replicated(mesh)))
 
 
 def begun_with(task: Task, state: TrainState, variables: Variables) -> TrainState:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
+from tqdm import tqdm
 
+from maskgan_jax.errors import UserError, describe
 from maskgan_jax.run_files import PROFILE
 from maskgan_jax.training.metrics_files import MetricsFiles
 
@@ -18,7 +21,7 @@ class Profiler:
     """
 
     def __init__(self, config: ConfigDict, start: int, steps: int, writer: MetricsFiles):
-        """Of a run of `steps` that goes on after step `start`, and whose files are written by `writer`."""
+        """`start` is the step after which the run goes on, `steps` its length; `writer` knows its folder."""
         first, last = config.training.profile or (0, 0)
         # A run that goes on in the middle of these steps traces the rest of them.
         self._first, self._last = max(first, start + 1), min(last, steps)
@@ -46,7 +49,14 @@ class Profiler:
         """Itself."""
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Ends the trace, if there is one."""
-        if self._is_tracing:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Ends the trace, if there is one; an error that is on its way is not replaced by another one."""
+        # After other errors, such as a lost process, the devices may never finish what is traced.
+        if not self._is_tracing or not (kind is None or issubclass(kind, UserError | KeyboardInterrupt)):
+            return
+        try:
             self._stop()
+        except Exception as error:  # XLA raises no exception types of its own.
+            if kind is None:
+                raise
+            tqdm.write(f"the trace could not be written ({describe(error)})", file=sys.stderr)

@@ -21,7 +21,7 @@ class Speed:
     """
 
     def __init__(self, task: Task, config: ConfigDict, mesh: Mesh):
-        """Of a run on the devices of a mesh; begins to count."""
+        """Starts counting, for a run on the devices of a mesh."""
         self._batch_size, self._devices = config.input.batch_size, mesh.size
         self._peak = _peak_flops(config)
         self._flops = count_flops(task, config) if self._peak else 0.0

@@ -127,7 +127,7 @@ def _accumulated(
     key: jax.Array,
     progress: jax.Array,
 ) -> tuple[dict[str, Tree], Tree, dict[str, jax.Array]]:
-    """The gradients of a batch, computed for one of so many equal microbatches after the other and averaged.
+    """The gradients of a batch, computed one microbatch after the other, all of one size, and averaged.
 
     So are batch norm's running statistics, which each microbatch would move by itself. (In training batch norm sees one
     microbatch at a time, as it does in any program that accumulates gradients.)

@@ -20,6 +20,6 @@ TASKS: dict[str, Callable[[ConfigDict], Task]] = {
 
 
 def create_task(config: ConfigDict) -> Task:
-    """What a config has trained. Raises UserError if there is no such task, or what it needs is missing."""
+    """The task that a config names. Raises UserError if there is no such task, or what it needs is missing."""
     kind_of(config.task)
     return TASKS[config.task](config)

@@ -225,7 +225,7 @@ def test_sigusr1_to_one_of_two_ends_both_after_a_checkpoint(landmark_config, dat
 
 @pytest.mark.parametrize("full", [0, 1])
 def test_no_room_at_one_of_two(tmp_path, full):
-    """It is process 0 that writes: without room at it, both end; what the other one finds on its own disk does not count."""
+    """The workdir is shared: without room for process 0 both end; what the other one finds on its own disk does not count."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{free.getsockname()[1]}"

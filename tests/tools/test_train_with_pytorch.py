@@ -70,8 +70,10 @@ def test_what_pytorch_does_not_do(tool, run, data_dir, tmp_path, changes, messag
 
 
 def test_a_log_that_cannot_be_read(tool, tmp_path):
-    for content in ("[]", "{}", "}", '{"step": 1, "phase": "validation"}'):
-        (tmp_path / "metrics.jsonl").write_text(content)
+    with pytest.raises(UserError, match="metrics.jsonl has no steps of a mask remover"):
+        tool.terms_of(tmp_path / "nowhere")
+    for content in (b"[]", b"{}", b"}", b'{"step": 1, "phase": "validation"}', b"\xff\xfe"):
+        (tmp_path / "metrics.jsonl").write_bytes(content)
         with pytest.raises(UserError, match="metrics.jsonl has no steps of a mask remover"):
             tool.terms_of(tmp_path)
 

@@ -21,7 +21,7 @@ from maskgan_jax.networks.stored import checkpoint_of, load_network
 from maskgan_jax.storage import steps_in
 from maskgan_jax.training import checkpoints, loop
 from maskgan_jax.training.abstract import count_flops
-from maskgan_jax.training.loop import train
+from maskgan_jax.training.loop import Plan, train
 from maskgan_jax.training.step import train_step
 from maskgan_jax.training.tasks import create_task
 
@@ -490,6 +490,21 @@ def test_a_run_killed_before_its_first_checkpoint_begins_with_the_given_generato
     state = train(config, data_dir, tmp_path)
     given = load_safetensors(generator_file)["params"]
     jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-6), jax.device_get(state.params["generator"]), given)
+
+
+def test_plan(light_config):
+    config = light_config()
+    config.input.batch_size = 4
+    config.training.update(steps=0, epochs=2.5, validate_every=0, checkpoint_every=3, log_every=4, keep_epochs=(0.3, 1.0))
+    plan = Plan.of(config, records=22)  # An epoch has five steps.
+    assert plan.steps == 13
+
+    def steps(holds):
+        return [step for step in range(1, 15) if holds(step)]
+
+    assert steps(plan.validates) == [5, 10, 13, 14]
+    assert steps(plan.saves) == [2, 3, 5, 6, 9, 12, 13, 14]
+    assert steps(plan.logs) == [2, 3, 4, 5, 6, 8, 9, 10, 12, 13, 14]
 
 
 def test_profile(data_dir, tmp_path, light_config):
