@@ -11,7 +11,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from maskgan_jax.data.masks.camera import through_jpeg
+from maskgan_jax.data.jpeg import through_jpeg
 from maskgan_jax.data.points import eyes, face_width
 
 Record = dict[str, np.ndarray]

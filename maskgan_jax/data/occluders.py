@@ -39,7 +39,7 @@ class Layer(NamedTuple):
     gloss: float = 0.03
 
 
-class Canvas(NamedTuple):
+class FaceView(NamedTuple):
     """The face that things are put in front of: its image `[S, S, 3]` in 0..1, landmarks, width and side in pixels."""
 
     image: np.ndarray
@@ -67,10 +67,10 @@ def occlude(record: Record, rng: np.random.Generator) -> Record:
       rng: draws everything.
     """
     landmarks, side = record["landmarks"], len(record["real"])
-    canvas = Canvas(record["real"] / np.float32(255), landmarks, face_width(landmarks), side)
+    view = FaceView(record["real"] / np.float32(255), landmarks, face_width(landmarks), side)
     kinds = rng.choice(len(OCCLUDERS), size=rng.choice([1, 2], p=[0.75, 0.25]), replace=False, p=[p for _, p in OCCLUDERS])
-    layers = [layer for kind in kinds for layer in OCCLUDERS[kind][0](canvas, rng)]
-    lamp, shadow = draw_lamp(rng), canvas.width * rng.uniform(0.01, 0.04)
+    layers = [layer for kind in kinds for layer in OCCLUDERS[kind][0](view, rng)]
+    lamp, shadow = draw_lamp(rng), view.width * rng.uniform(0.01, 0.04)
     images = {}
     for name in ("real", "masked"):
         if name == "masked" and record["masked"] is record["real"]:
@@ -87,19 +87,19 @@ def occlude(record: Record, rng: np.random.Generator) -> Record:
     return record if record["mask"].any() and not mask.any() else {**record, **images, "mask": mask}
 
 
-def hand(canvas: Canvas, rng: np.random.Generator) -> list[Layer]:
+def hand(view: FaceView, rng: np.random.Generator) -> list[Layer]:
     """A hand from below or from a side, with its fingers about the mouth; with a forearm or a sleeve."""
-    size = canvas.width * rng.uniform(0.8, 1.15)
+    size = view.width * rng.uniform(0.8, 1.15)
     # The hand's own frame: fingers point along its second axis.
     angle = np.radians(rng.uniform(-110, 110))
     along = np.array([np.sin(angle), -np.cos(angle)])
     across = np.array([-along[1], along[0]]) * rng.choice([-1, 1])
-    palm = canvas.place(*rng.normal([0, 0.2], [0.2, 0.15])) - along * size * rng.uniform(0.15, 0.55)
+    palm = view.place(*rng.normal([0, 0.2], [0.2, 0.15])) - along * size * rng.uniform(0.15, 0.55)
 
     def at(x: float, y: float) -> np.ndarray:
         return palm + size * (x * across + y * along)
 
-    skin = np.clip(canvas.skin() * rng.uniform(0.9, 1.1) * rng.uniform(0.97, 1.03, 3) / 0.86, 0, 1)
+    skin = np.clip(view.skin() * rng.uniform(0.9, 1.1) * rng.uniform(0.97, 1.03, 3) / 0.86, 0, 1)
     sleeve = rng.uniform(0.05, 0.95, 3) if rng.random() < 0.5 else skin
     parts = [
         (sleeve, [at(0, -0.35), at(0, -2)], [0.17, 0.22]),
@@ -119,10 +119,10 @@ def hand(canvas: Canvas, rng: np.random.Generator) -> list[Layer]:
         )
     if rng.random() < 0.7:
         parts.append((skin, [at(-0.14, -0.1), at(-0.27, 0.07), at(-0.3, rng.uniform(0.15, 0.3))], [0.08, 0.065, 0.05]))
-    return [_tube(canvas, points, size * np.array(radii), colour, gloss=0.04) for colour, points, radii in parts]
+    return [_tube(view, points, size * np.array(radii), colour, gloss=0.04) for colour, points, radii in parts]
 
 
-def strands(canvas: Canvas, rng: np.random.Generator) -> list[Layer]:
+def strands(view: FaceView, rng: np.random.Generator) -> list[Layer]:
     """Strands of hair that fall over a side of the face."""
     way, edge = rng.choice([-1, 1]), rng.uniform(0.2, 0.5)
     root = np.array([rng.uniform(-0.1, 0.3), -1.1])
@@ -134,46 +134,46 @@ def strands(canvas: Canvas, rng: np.random.Generator) -> list[Layer]:
         for _ in range(rng.integers(1, 10)):
             below = [edge * rng.uniform(0.7, 1.1), rng.uniform(0.2, 0.9)]
             path = np.array([root, [edge * 0.8, -0.6], [edge, 0], below]) + rng.normal(0, 0.04, (4, 2))
-            paths.append(canvas.landmarks[33] + path * [way * canvas.width, canvas.width])
-        alpha = _line(canvas, paths, canvas.width * rng.uniform(0.006, 0.025))
+            paths.append(view.landmarks[33] + path * [way * view.width, view.width])
+        alpha = _line(view, paths, view.width * rng.uniform(0.006, 0.025))
         layers.append(Layer(alpha, np.clip(colour * shade, 0, 1).astype(np.float32), np.zeros_like(alpha)))
     return layers
 
 
-def thing(canvas: Canvas, rng: np.random.Generator) -> list[Layer]:
+def thing(view: FaceView, rng: np.random.Generator) -> list[Layer]:
     """A microphone, a cup, or a box such as a phone, plain or with a part of the photo on it."""
-    middle, size = canvas.place(*rng.normal([0, 0.3], [0.25, 0.15])), canvas.width * rng.uniform(0.12, 0.4)
+    middle, size = view.place(*rng.normal([0, 0.3], [0.25, 0.15])), view.width * rng.uniform(0.12, 0.4)
     angle = np.radians(rng.normal(0, 25))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     colour = rng.uniform(0.03, 0.98, 3) if rng.random() < 0.6 else np.full(3, rng.uniform(0.03, 0.95))
     if rng.random() < 0.35:
-        stick = _tube(canvas, [middle, middle + turn @ [0, 4 * size]], size * np.array([0.35, 0.3]), colour, gloss=0.1)
-        ball = _tube(canvas, [middle, middle], size * np.array([0.6, 0.6]), np.full(3, rng.uniform(0.05, 0.6)), gloss=0.05)
+        stick = _tube(view, [middle, middle + turn @ [0, 4 * size]], size * np.array([0.35, 0.3]), colour, gloss=0.1)
+        ball = _tube(view, [middle, middle], size * np.array([0.6, 0.6]), np.full(3, rng.uniform(0.05, 0.6)), gloss=0.05)
         return [stick, ball]
     # A box or, narrower at its foot, a cup.
     height, foot = rng.uniform(0.7, 2), rng.uniform(0.6, 1)
     corners = np.array([[-1, -height], [1, -height], [foot, height], [-foot, height]]) @ turn.T * size + middle
-    alpha = _filled(canvas, [corners])
-    surface = np.broadcast_to(colour.astype(np.float32), canvas.image.shape)
+    alpha = _filled(view, [corners])
+    surface = np.broadcast_to(colour.astype(np.float32), view.image.shape)
     if rng.random() < 0.4:
-        print_ = np.roll(canvas.image[:: rng.choice([-1, 1])], tuple(rng.integers(0, canvas.side, 2)), axis=(0, 1))
+        print_ = np.roll(view.image[:: rng.choice([-1, 1])], tuple(rng.integers(0, view.side, 2)), axis=(0, 1))
         surface = surface + rng.uniform(0.3, 1) * (print_ - surface)
     return [
         Layer(alpha, np.ascontiguousarray(surface), _rounded(alpha, size * rng.uniform(0.1, 0.8)), gloss=rng.uniform(0, 0.2))
     ]
 
 
-def glasses(canvas: Canvas, rng: np.random.Generator) -> list[Layer]:
+def glasses(view: FaceView, rng: np.random.Generator) -> list[Layer]:
     """The frame of a pair of glasses; what is behind them stays as it is."""
     width, height, squareness = rng.uniform(0.13, 0.18), rng.uniform(0.1, 0.17), rng.uniform(0.5, 1)
     angles = np.linspace(0, 2 * np.pi, 33)
     # A superellipse, from a diamond with round corners to an ellipse and on to a rectangle.
     ring = np.column_stack([np.sign(f(angles)) * np.abs(f(angles)) ** squareness for f in (np.cos, np.sin)])
-    left, right = eye_centres(canvas.landmarks) + [0, 0.03 * canvas.width]
-    rings = [middle + ring * np.array([width, height]) * canvas.width for middle in (left, right)]
-    reach = np.array([width * canvas.width, 0])
-    bars = [[left + reach, right - reach], [left - reach, canvas.landmarks[0]], [right + reach, canvas.landmarks[16]]]
-    alpha = _line(canvas, [*rings, *map(np.array, bars)], canvas.width * rng.uniform(0.012, 0.045))
+    left, right = eye_centres(view.landmarks) + [0, 0.03 * view.width]
+    rings = [middle + ring * np.array([width, height]) * view.width for middle in (left, right)]
+    reach = np.array([width * view.width, 0])
+    bars = [[left + reach, right - reach], [left - reach, view.landmarks[0]], [right + reach, view.landmarks[16]]]
+    alpha = _line(view, [*rings, *map(np.array, bars)], view.width * rng.uniform(0.012, 0.045))
     colour = rng.choice([0.05, 0.3, 0.8]) * rng.uniform(0.7, 1.1, 3)
     return [Layer(alpha, np.clip(colour, 0, 1).astype(np.float32), np.zeros_like(alpha), gloss=0.1)]
 
@@ -187,8 +187,8 @@ def _averaged(fine: np.ndarray) -> np.ndarray:
     return small.astype(np.float32) / 255
 
 
-def _fine(canvas: Canvas) -> np.ndarray:
-    return np.zeros((SUPERSAMPLING * canvas.side,) * 2, np.uint8)
+def _fine(view: FaceView) -> np.ndarray:
+    return np.zeros((SUPERSAMPLING * view.side,) * 2, np.uint8)
 
 
 def _pixels(points: np.ndarray) -> np.ndarray:
@@ -196,20 +196,20 @@ def _pixels(points: np.ndarray) -> np.ndarray:
     return np.rint((np.asarray(points) + 0.5) * SUPERSAMPLING - 0.5).astype(np.int32)
 
 
-def _line(canvas: Canvas, curves: Sequence[np.ndarray], width: float) -> np.ndarray:
+def _line(view: FaceView, curves: Sequence[np.ndarray], width: float) -> np.ndarray:
     """Coverage of open curves, each through points `[N, 2]`, `width` pixels wide."""
     paths = [_pixels(spline(curve, closed=False)) for curve in curves]
-    return _averaged(cv2.polylines(_fine(canvas), paths, False, 255, max(1, round(width * SUPERSAMPLING))))
+    return _averaged(cv2.polylines(_fine(view), paths, False, 255, max(1, round(width * SUPERSAMPLING))))
 
 
-def _filled(canvas: Canvas, polygons: Sequence[np.ndarray]) -> np.ndarray:
+def _filled(view: FaceView, polygons: Sequence[np.ndarray]) -> np.ndarray:
     """Coverage of polygons `[N, 2]`."""
-    return _averaged(cv2.fillPoly(_fine(canvas), [_pixels(polygon) for polygon in polygons], 255))
+    return _averaged(cv2.fillPoly(_fine(view), [_pixels(polygon) for polygon in polygons], 255))
 
 
-def _tube(canvas: Canvas, points: Sequence[np.ndarray], radii: np.ndarray, colour: np.ndarray, gloss: float) -> Layer:
+def _tube(view: FaceView, points: Sequence[np.ndarray], radii: np.ndarray, colour: np.ndarray, gloss: float) -> Layer:
     """A round body about a curve through points, with a radius in pixels at each of them."""
-    fine = _fine(canvas)
+    fine = _fine(view)
     curve = spline(points, closed=False)
     thickness = np.interp(np.linspace(0, 1, len(curve)), np.linspace(0, 1, len(radii)), radii)
     for start, end, radius in zip(_pixels(curve[:-1]), _pixels(curve[1:]), thickness, strict=False):

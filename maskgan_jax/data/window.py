@@ -19,7 +19,7 @@ class Window(NamedTuple):
 
     @classmethod
     def clipped(cls, low: ArrayLike, high: ArrayLike, shape: tuple[int, int], least: int = 0) -> Window:
-        """What lies in an image of the rectangle between two corners.
+        """The part of the rectangle between two corners that lies in an image.
 
         Args:
           low: the first column and row, whole numbers.

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from maskgan_jax.data import occluders
-from maskgan_jax.data.occluders import Canvas, glasses, hand, occlude, strands, thing
+from maskgan_jax.data.occluders import FaceView, glasses, hand, occlude, strands, thing
 from maskgan_jax.data.rendered.faces import render_face
 
 SIDE = 96
@@ -58,7 +58,7 @@ def test_a_mask_that_would_vanish_stays(record, monkeypatch):
 @pytest.mark.parametrize("draw", [hand, thing, strands, glasses])
 def test_layers_are_in_range(record, draw):
     landmarks = record["landmarks"]
-    canvas = Canvas(record["real"] / np.float32(255), landmarks, float(np.hypot(*(landmarks[16] - landmarks[0]))), SIDE)
+    canvas = FaceView(record["real"] / np.float32(255), landmarks, float(np.hypot(*(landmarks[16] - landmarks[0]))), SIDE)
     areas = []
     for seed in range(10):
         layers = draw(canvas, np.random.default_rng(seed))

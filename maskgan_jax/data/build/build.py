@@ -118,7 +118,7 @@ def build_data_set(
 def _stages_by_beam(
     sources: Sequence[str], data_dir: epath.Path, runner: str, options: Sequence[str]
 ) -> tuple[Callable[..., None], Callable[..., Tally]]:
-    """What does as `_find_faces` and `_write_records` do, by pipelines of Apache Beam."""
+    """The same two steps as `_find_faces` and `_write_records`, as pipelines of Apache Beam."""
     beam_build = _beam_build()
     folders = [source.partition("=")[2] for source in sources if not source.startswith("rendered")]
     how = beam_build.beam_config(runner, options, [data_dir, *filter(None, folders)])

@@ -7,6 +7,7 @@ import dataclasses
 import cv2
 import numpy as np
 
+from maskgan_jax.data.jpeg import through_jpeg
 from maskgan_jax.data.masks.light import skin_patches
 from maskgan_jax.data.masks.sheet import white_noise
 
@@ -112,9 +113,3 @@ def compressed(image: np.ndarray, compression: Compression | None) -> np.ndarray
     error = through_jpeg(small, quality).astype(np.float32) - small
     error = cv2.resize(error, image.shape[1::-1], interpolation=cv2.INTER_CUBIC)
     return np.clip(np.rint(image + error), 0, 255).astype(np.uint8)
-
-
-def through_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    """An image `[h, w, 3]` uint8 RGB as a JPEG of a quality of 1 to 100 gives it back."""
-    data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]

@@ -80,8 +80,8 @@ def _camouflage(sheet: Sheet, rng: np.random.Generator, srgb: np.ndarray) -> tup
     return layer, {"blots": size}
 
 
-# What prints each on a sheet, with colours and sizes drawn at random, on a ground `[3]` in 0..255: the colours of the cloth,
-# `[h, w, 3]` or `[3]` float32, linear, and the random choices.
+# Functions that print a pattern, with random colours and sizes, on a sheet whose ground has a colour `[3]` in 0..255. They
+# return the colours of the cloth, `[h, w, 3]` or `[3]` float32, linear, and the random choices.
 PATTERNS: dict[str, Callable[[Sheet, np.random.Generator, np.ndarray], tuple[np.ndarray, dict[str, Any]]]] = {
     "plain": _plain,
     "stripes": _stripes,

@@ -56,7 +56,7 @@ def test_no_window_outside_the_picture(shift):
         window_about(np.array([(10.0, 20.0), (30.0, 25.0)]) + shift, 2, (100, 100))
 
 
-def test_a_rectangle_is_carried_where_it_belongs():
+def test_a_rectangle_is_warped_to_where_it_belongs():
     # Two pixels of the layer to one of the picture: it becomes 30 x 20 pixels, with its first pixel at (10, 5).
     def to_layer(points):
         return (points - (9.75, 4.75)) * 2

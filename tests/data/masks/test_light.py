@@ -74,14 +74,14 @@ def test_exposure_keeps_the_shadows_and_compresses_the_highlights():
     assert np.abs(np.diff(seen, 2)).max() < 1e-4
 
 
-def test_shine_without_colour_is_grey():
+def test_reflected_light_without_colour_is_grey():
     light = Light(np.ones(3, np.float32), np.array((0, 0, 1.0)), 0.4, 0.0, np.ones(3, np.float32))
     albedo = np.random.default_rng(0).random((5, 6, 3)).astype(np.float32)
     luminance = albedo @ (0.2126, 0.7152, 0.0722)
     np.testing.assert_allclose(light.reflected(albedo), np.repeat(luminance[..., None], 3, axis=-1), atol=1e-6)
 
 
-def test_shine_is_the_product_in_full_colour():
+def test_reflected_light_is_the_product_in_full_colour():
     light = Light(np.float32([0.9, 0.8, 0.7]), np.array((0, 0, 1.0)), 0.4, 1.0, np.ones(3, np.float32))
     np.testing.assert_allclose(light.reflected(np.float32([0.5, 0.5, 0.1])), (0.45, 0.4, 0.07), rtol=1e-6)
 

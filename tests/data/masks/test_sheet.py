@@ -102,7 +102,7 @@ def test_a_nose_and_cheeks(sheet):
     assert height(0, 0.28) - height(0.15, 0.28) > height(0, 0.6) - height(0.15, 0.6)
 
 
-def test_step():
+def test_smoothstep():
     np.testing.assert_allclose(sheets.smoothstep(np.array([-9, -0.1, 0, 0.1, 9]), 0.2), [0, 0, 0.5, 1, 1], atol=1e-12)
     rise = sheets.smoothstep(np.linspace(-0.2, 0.2, 101), 0.2)
     assert (np.diff(rise) >= 0).all()
