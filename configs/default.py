@@ -197,8 +197,8 @@ def get_config() -> ConfigDict:
     training.checkpoint_every = 0
     # Epochs after which a checkpoint is saved, such as (10, 30, 100); it is kept as long as its epoch is in this list.
     training.keep_epochs = ()
-    # Of 'unmask', the validation score whose smallest value makes a checkpoint the best one: 'mse_masked', which favors blurred
-    # faces, or 'st_lpips'.
+    # Of 'unmask', the validation score whose smallest value makes a checkpoint the best one: 'mse_masked', which favours
+    # blurred faces, or 'st_lpips'.
     training.best_by = "mse_masked"
     # Latest checkpoints kept, beside the best one.
     training.keep = 3

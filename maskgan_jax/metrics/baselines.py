@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-# Of the neighbourhood of a point that is filled, in pixels.
+# Radius of the neighbourhood that a point is filled from, in pixels.
 RADIUS = 3
 
 

@@ -53,7 +53,7 @@ SPREAD = {"quality": (0.6, 0.5, 0.9), "choice": (0.3, 0.3), "time": (0.25, 0.4)}
 
 
 class Rater:
-    """A rater whose answers follow `TRUTH`, and who sees faces alike with others only through `face_effects`."""
+    """A rater whose answers follow `TRUTH`, and who agrees with others on faces only through `face_effects`."""
 
     def __init__(self, rng: np.random.Generator, careless: bool):
         """Draws a rater; a careless one answers at random, and takes as long as others."""

@@ -9,7 +9,7 @@ from scipy import stats
 
 # Counting all divisions of more values takes seconds.
 MOST_EXACT = 100
-# Of the iteration for Bradley-Terry scores.
+# Most iterations for Bradley-Terry scores.
 MOST_STEPS = 500
 
 
