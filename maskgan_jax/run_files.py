@@ -34,7 +34,7 @@ def read_rows(workdir: Path | epath.Path) -> Iterator[dict[str, Any]]:
     """The lines of the run's `metrics.jsonl` that can be read, each with `step` and `phase`; none if there is no such file."""
     path = workdir / METRICS
     with reaching(workdir):
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+        lines = path.read_bytes().decode(errors="replace").splitlines() if path.exists() else []
     for line in lines:
         try:
             row = json.loads(line)

@@ -147,7 +147,7 @@ def test_outputs_that_differ(alone):
 
 
 def test_a_process_that_fails():
-    with pytest.raises(UserError, match="maskgan failed: the generator takes square RGB images"):
+    with pytest.raises(UserError, match="maskgan failed: ValueError: its size is 48, not a power of two"):
         measure([Row("inference", 48, 4, 2)], pairs=1)
 
 
