@@ -28,11 +28,7 @@ export function composite(photo, faces, { nearest, grain = false } = {}) {
 }
 
 /** Where a photo was redrawn, whether or not what was drawn differs from it: a mask. */
-export function redrawnMask(photo, faces) {
-  return union(photo, redrawnParts(photo, faces));
-}
-
-function union(photo, parts) {
+export function union(photo, parts) {
   const result = emptyImage(photo.width, photo.height);
   for (const { window, mask } of parts) {
     for (let y = 0, i = 0; y < window.height; y++) {
@@ -44,7 +40,7 @@ function union(photo, parts) {
 }
 
 /** Each square that was redrawn: { part, window, mask }. The rest of a face comes before the face itself, on which it was drawn. */
-function redrawnParts(photo, faces, nearest) {
+export function redrawnParts(photo, faces, nearest) {
   const parts = [];
   faces.forEach((face, number) => {
     for (const part of [...face.rest].reverse().concat(face)) {

@@ -1,6 +1,6 @@
 /** A photo of people with masks in, the same photo without the masks out: all the steps. */
 import { FaceSquare, NoSquareError } from "./align.js";
-import { composite, nearestFaces, redrawnMask } from "./compositing.js";
+import { composite, nearestFaces, redrawnParts, union } from "./compositing.js";
 import { areSameFace, detectCloseUp, detectFaces, detectTurned, largestFirst } from "./detection.js";
 import { FaceAligner, isFace, isFaceUpright } from "./face_aligner.js";
 import { combined } from "./images.js";
@@ -101,7 +101,8 @@ export class Unmasker {
 
   /** Faces with what their masks hide beside their squares. */
   async withRests(photo, faces) {
-    const beside = faces.map((face) => this.masksBeside(photo, face, faces.filter((other) => other !== face)));
+    const parts = redrawnParts(photo, faces);
+    const beside = faces.map((face) => this.masksBeside(photo, face, parts.filter(({ part }) => part !== face)));
     if (!beside.some((masks) => masks.length)) return faces;
     // Drawn where the faces were redrawn already; the grain comes later, as the generator draws none.
     const { result: redrawn } = composite(photo, faces);
@@ -115,11 +116,13 @@ export class Unmasker {
     });
   }
 
-  /** What a redrawn face's mask hides beside its square, but for what was redrawn of others: [{ square, mask }]. */
+  /**
+   * What a redrawn face's mask hides beside its square, but for `others`, which `redrawnParts` gives, without its own:
+   * [{ square, mask }].
+   */
   masksBeside(photo, face, others) {
     if (!face.after) return [];
     const { width, height } = photo;
-    const taken = others.some((other) => other.after) ? redrawnMask(photo, others) : null;
     const edges = [[0, 0], [width, 0], [width, height], [0, height]].map((corner) => corner.map((x) => x - 0.5));
     const beside = [];
     for (const way of [-1, 1]) {
@@ -130,7 +133,9 @@ export class Unmasker {
       let mask = this.maskFinder.mask(face.probability, face.landmarks, square);
       mask = combined((hidden, drawn) => (drawn ? 0 : hidden), mask, within(face.square.moved(-way * OVERLAP).corners));
       mask = combined((hidden, inside) => (inside ? hidden : 0), mask, within(edges));
-      if (taken) mask = combined((hidden, other) => (other ? 0 : hidden), mask, square.cutOut(taken));
+      // Only what is near counts: with all of them, a crowd would take time by the square of its size.
+      const near = others.filter(({ window }) => isNear(square, window));
+      if (near.length) mask = combined((hidden, other) => (other ? 0 : hidden), mask, square.cutOut(union(photo, near)));
       const hidden = mask.data.reduce((sum, level) => sum + level, 0) / mask.data.length;
       if (hidden > 255 * LEAST_REST) beside.push({ square, mask });
     }
@@ -146,6 +151,16 @@ export class Unmasker {
     const cover = lowerFaceCover(mask, face.square.toAligned(face.landmarks));
     return { ...face, mask, cover, after: await this.inpainter.draw(face.before, hidden) };
   }
+}
+
+/** Whether what is in a window of the photo may show in a square, or in what is blurred or reflected into it. */
+function isNear(square, window) {
+  const margin = square.side / 2;
+  const overlaps = (k, start, size) => {
+    const places = square.corners.map((corner) => corner[k]);
+    return start < Math.max(...places) + margin && start + size > Math.min(...places) - margin;
+  };
+  return overlaps(0, window.x, window.width) && overlaps(1, window.y, window.height);
 }
 
 /** Like `Promise.all(items.map(work))`, but one after the other: there is one set of networks. */
