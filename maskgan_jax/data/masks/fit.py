@@ -81,6 +81,7 @@ def fit_mask(landmarks: np.ndarray, rng: np.random.Generator, config: ConfigDict
     top = float(outline[:, 1].min())
     squeeze = 1 - BELOW_NOSE * parameters["below_nose"] / (geometry.CHIN[1] - top)
     worn = Worn(placement, parameters["shift"], parameters["rotation"], parameters["scale"], squeeze)
+    # Not `face_width`, whose last bit may differ: the same records are to come again.
     width = float(np.linalg.norm(landmarks[16] - landmarks[0]))
     window = _window(worn, outline, straps, width, shape)
     return Fit(mask_type, template, number, worn, width, window, parameters["looseness"], parameters)
