@@ -21,7 +21,7 @@ class OneNetwork(Task):
     """
 
     def __init__(self, config: ConfigDict, module: nn.Module):
-        """Of the network that a config describes."""
+        """Takes a config, and the network that it describes."""
         self.size, self.module = config.data.size, module
         self.frozen = {}
 
