@@ -179,9 +179,9 @@ def test_landmark_network_takes_the_arithmetic_of_the_run(config, landmark_file)
     config.training.compute = "bfloat16"
     find_landmarks, variables = load_landmark_net(config)
     pictures = np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype(np.float32)
-    expected = LandmarkNet(4, jnp.bfloat16).apply(variables, pictures)
-    np.testing.assert_allclose(find_landmarks(variables, pictures), expected, rtol=1e-5)
-    assert np.any(find_landmarks(variables, pictures) != LandmarkNet(4).apply(variables, pictures))
+    found = jax.jit(find_landmarks)(variables, pictures)
+    np.testing.assert_allclose(found, jax.jit(LandmarkNet(4, jnp.bfloat16).apply)(variables, pictures), rtol=1e-5)
+    assert np.any(found != jax.jit(LandmarkNet(4).apply)(variables, pictures))
 
 
 def test_landmark_network_for_smaller_faces_sees_them_shrunk(config, landmark_file):
@@ -271,7 +271,7 @@ def test_the_best_checkpoint_may_go_by_st_lpips(make_config, generator_variables
     scores = jax.jit(task.validate)(generator_variables, {**batch, "weight": np.ones(2, np.float32)}).compute()
     _, composites = task.unmask(generator_variables, batch)
     pair = [np.asarray(images, np.float32) / 127.5 - 1 for images in (composites, batch["real"])]
-    assert float(scores["st_lpips"]) == pytest.approx(float(st_lpips(load_st_lpips(), *pair).mean()), rel=1e-3)
+    assert float(scores["st_lpips"]) == pytest.approx(float(jax.jit(st_lpips)(load_st_lpips(), *pair).mean()), rel=1e-3)
 
 
 def test_copies_that_fill_the_last_batch_count_for_nothing(validated, batch):
@@ -391,12 +391,18 @@ def test_the_weight_of_a_discriminator_before_and_after_it_joins(yi_config, batc
     task = GAN(yi_config)
     params, batch_stats = jax.jit(task.init)(jax.random.key(0))
     masked, real = (jnp.asarray(batch[name], jnp.float32) / 127.5 - 1 for name in ("masked", "real"))
-    generated = task.generator.apply({"params": params["generator"], "batch_stats": batch_stats}, masked)
-    shown = {"discriminator": generated, "mask_discriminator": jnp.where(batch["mask"] > 0, generated, masked)}
-    terms = {
-        name: float(jax.nn.softplus(-task.discriminators[name].module.apply({"params": params[name]}, masked, image)[0]).mean())
-        for name, image in shown.items()
-    }
+
+    @jax.jit
+    def judged(params, batch_stats):
+        generated = task.generator.apply({"params": params["generator"], "batch_stats": batch_stats}, masked)
+        shown = {"discriminator": generated, "mask_discriminator": jnp.where(batch["mask"] > 0, generated, masked)}
+        judgements = {
+            name: task.discriminators[name].module.apply({"params": params[name]}, masked, image)[0]
+            for name, image in shown.items()
+        }
+        return {name: jax.nn.softplus(-judgement).mean() for name, judgement in judgements.items()}
+
+    terms = {name: float(term) for name, term in judged(params, batch_stats).items()}
     gradients = jax.jit(
         lambda progress: task.gradients(params, batch_stats, task.frozen, {**batch, "progress": progress}, jax.random.key(0))
     )
