@@ -84,6 +84,8 @@ class PhotoFile:
 
     def changed(self, result: np.ndarray) -> np.ndarray:
         """`pixels`, replaced by those of a result `[H, W, 3]` uint8, and made opaque, where it differs from `rgb`."""
+        if self.pixels is self.rgb:
+            return result
         pixels = self.pixels.copy()
         window = _window_of_difference(result, self.rgb)
         if window is None:
