@@ -83,9 +83,10 @@ class FaceSquare:
         """Its side in the photo, in pixels."""
         return np.hypot(*(self.corners[3] - self.corners[0]))
 
-    def moved(self, right: float) -> FaceSquare:
-        """The same square, moved to its right by a fraction of its side."""
-        return FaceSquare(self.corners + right * (self.corners[3] - self.corners[0]), self.size)
+    def moved(self, right: float, down: float = 0.0) -> FaceSquare:
+        """The same square, moved to its right, and down, by fractions of its side."""
+        top_left, bottom_left, _, top_right = self.corners
+        return FaceSquare(self.corners + right * (top_right - top_left) + down * (bottom_left - top_left), self.size)
 
     def to_photo(self, points: np.ndarray) -> np.ndarray:
         """Maps points `[..., 2]` from pixels of the aligned image to pixels of the photo."""

@@ -37,7 +37,7 @@ class Face:
       before: `[S, S, 3]` uint8, the aligned face.
       after: the same without the face mask, or None if it was left alone.
       segmentation: what the segmentation network says of it.
-      rest: what the face mask hides beside the square, drawn in other squares.
+      rest: what the face mask hides outside the square, drawn in other squares.
       left_out: why the face is left alone although it may wear a mask; '' if it is not left out.
       needed_cover: the `cover` from which on it wears a mask.
     """

@@ -26,6 +26,10 @@ CLOSE = 0.06
 LEAST_PART = 0.002
 # Holes up to this fraction are prints and valves; larger ones, such as those of a ski mask, are not of the face mask.
 LARGEST_HOLE = 0.03
+# The square ends soon below the chin. What a mask hides farther down is looked for in a square that lies lower by this fraction
+# of its side; with more, the network takes necks and clothes for masks. What is hidden there with this probability is redrawn.
+LOWER = 0.15
+LEAST_LOWER = 0.3
 # From the eyes to the mouth, over the distance between the eyes: less than this shows few faces but those in squeezed photos.
 LEAST_HEIGHT = 0.92
 
@@ -62,7 +66,27 @@ class MaskFinder:
 
     def look(self, photo: np.ndarray, landmarks: np.ndarray) -> Segmentation:
         """Looks for the mask of the face with these landmarks, `[68, 2]`, in a photo `[H, W, 3]` RGB, uint8."""
-        square = self.square(landmarks)
+        return self._look_into(self.square(landmarks), photo, landmarks)
+
+    def mask_below(self, photo: np.ndarray, seen: Segmentation, square: FaceSquare) -> np.ndarray:
+        """The part of a mask that goes on below the network's square, in which the whole mask ends with the lower edge.
+
+        Args:
+          photo: `[H, W, 3]` RGB, uint8.
+          seen: what the network says of the face.
+          square: where the part is wanted: a lower square around the same face.
+
+        Returns:
+          The mask in that square, `[size, size]` uint8, 255 = hidden, of what is connected to the mask that was seen.
+        """
+        mask = seen.mask(square)
+        if not seen.mask(seen.square)[-1].any():
+            return np.zeros_like(mask)
+        lower = self._look_into(seen.square.moved(0, LOWER), photo, seen.landmarks).mask(square, LEAST_LOWER)
+        _, parts = cv2.connectedComponents(lower, connectivity=4)
+        return np.isin(parts, parts[(mask > 0) & (lower > 0)]) * np.uint8(255)
+
+    def _look_into(self, square: FaceSquare, photo: np.ndarray, landmarks: np.ndarray) -> Segmentation:
         image = self.image(photo, square)
         return Segmentation(self.network, landmarks, square, image, self.network(image[None])[0])
 
@@ -90,9 +114,9 @@ class Segmentation:
         """`[68, 2]`, the landmarks in pixels of the image."""
         return self.square.to_aligned(self.landmarks)
 
-    def mask(self, square: FaceSquare) -> np.ndarray:
-        """The mask in another square around the same face: `[size, size]` uint8, 255 = hidden."""
-        mask = found_mask(self.probability, self.points)
+    def mask(self, square: FaceSquare, least: float | None = None) -> np.ndarray:
+        """The mask in another square around the same face: `[size, size]` uint8, 255 = hidden; `least` as for `found_mask`."""
+        mask = found_mask(self.probability, self.points, least)
         if self.square != square:  # To the other square's image, as if that were the photo.
             within = FaceSquare(square.to_aligned(self.square.corners), self.square.size)
             mask = within.put_mask_back(mask, Window(0, 0, square.size, square.size))

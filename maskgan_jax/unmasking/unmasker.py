@@ -30,7 +30,8 @@ from maskgan_jax.unmasking.face_aligner import FaceAligner, is_face, is_face_upr
 from maskgan_jax.unmasking.inpainter import Inpainter
 from maskgan_jax.unmasking.mask_finder import MaskFinder, lower_face_cover, needed_cover
 
-# Straps and wings beside a face's square are drawn in two more squares, BESIDE of a side to the left and right.
+# What a mask hides outside a face's square is drawn in three more squares, which lie BESIDE of a side to the left, to the right
+# and farther down.
 BESIDE = 0.3
 # A square is skipped if the mask covers less than LEAST_REST of it.
 LEAST_REST = 0.0015
@@ -193,15 +194,18 @@ class Unmasker:
         )
 
     def _with_rests(self, photo: np.ndarray, faces: Sequence[Face]) -> list[Face]:
-        """Faces with what their masks hide beside their squares: straps, wings, and half the mask of a face that is turned."""
+        """Faces with what their masks hide outside their squares.
+
+        That is straps, wings, half the mask of a face that is turned, and what reaches below the chin.
+        """
         parts = list(redrawn_parts(photo.shape[:2], faces))
-        beside = [self._masks_beside(photo.shape[:2], face, [part for part in parts if part[0] is not face]) for face in faces]
-        if not any(beside):
+        outside = [self._masks_outside(photo, face, [part for part in parts if part[0] is not face]) for face in faces]
+        if not any(outside):
             return list(faces)
         # Drawn where the faces were redrawn already; the grain comes later, as the generator draws none.
         redrawn = composite(photo, faces)
         drawn = []
-        for face, masks in zip(faces, beside, strict=True):
+        for face, masks in zip(faces, outside, strict=True):
             rest = []
             for square, mask in masks:
                 part = dataclasses.replace(face, square=square, mask=mask, before=square.cut_out(redrawn))
@@ -211,29 +215,30 @@ class Unmasker:
             drawn.append(dataclasses.replace(face, rest=tuple(rest)))
         return drawn
 
-    def _masks_beside(self, shape: tuple[int, int], face: Face, others: Sequence[Part]) -> list[tuple[FaceSquare, np.ndarray]]:
-        """What a redrawn face's mask hides beside its square, but for what was redrawn of others: squares, and masks in them.
+    def _masks_outside(self, photo: np.ndarray, face: Face, others: Sequence[Part]) -> list[tuple[FaceSquare, np.ndarray]]:
+        """What a redrawn face's mask hides outside its square: other squares, and masks in them.
 
-        `shape` is the height and width of the photo.
+        Without what was redrawn of `others`.
         """
         if not (face.redrawn and self.inpainter.generator.inpaints):
             return []
-        height, width = shape
+        height, width = photo.shape[:2]
         edges = np.array([(0, 0), (width, 0), (width, height), (0, height)]) - 0.5
-        beside = []
-        for way in (-1, 1):
-            square = face.square.moved(way * BESIDE)
-            mask = face.segmentation.mask(square)
-            drawn = face.square.moved(-way * OVERLAP)
+        outside = []
+        for right, down in ((-1, 0), (1, 0), (0, 1)):
+            square = face.square.moved(right * BESIDE, down * BESIDE)
+            seen = face.segmentation
+            mask = self.mask_finder.mask_below(photo, seen, square) if down else seen.mask(square)
+            drawn = face.square.moved(-right * OVERLAP, -down * OVERLAP)
             whole = Window(0, 0, square.size, square.size)
             mask[FaceSquare(square.to_aligned(drawn.corners), square.size).inside(whole) > 0] = 0
             mask[FaceSquare(square.to_aligned(edges), square.size).inside(whole) == 0] = 0
             # Only what is near counts: with all of them, a crowd would take time by the square of its size.
             if near := [part for part in others if _is_near(square, part[1])]:
-                mask[square.cut_out(union(shape, near)) > 0] = 0
+                mask[square.cut_out(union((height, width), near)) > 0] = 0
             if mask.mean() > 255 * LEAST_REST:
-                beside.append((square, mask))
-        return beside
+                outside.append((square, mask))
+        return outside
 
     def _redrawn(self, face: Face, given: np.ndarray, part: np.ndarray) -> Face:
         """A face redrawn by a mask.

@@ -184,6 +184,14 @@ def test_zoom_keeps_the_lower_edge_and_its_middle(zoom):
     np.testing.assert_allclose(part.to_photo(face.landmarks), landmarks, atol=1e-4)
 
 
+def test_a_square_that_is_moved():
+    """By fractions of its side along its own axes; the first points to the right and down in the photo, the other across."""
+    square = FaceSquare.around(make_landmarks(150 + 140j, 25, 17), SIZE)
+    moved = square.moved(-0.3, 0.25)
+    np.testing.assert_allclose(square.to_aligned(moved.corners), square.to_aligned(square.corners) + [-0.3 * SIZE, 0.25 * SIZE])
+    assert moved.side == pytest.approx(square.side) and square.moved(0) == square
+
+
 def test_a_mask_goes_back_to_where_it_was():
     square = FaceSquare.around(make_landmarks(120 + 115j, 22, -20), 64)
     mask = np.zeros((64, 64), np.uint8)

@@ -218,7 +218,7 @@ def test_what_the_segmentation_network_sees(run_javascript, as_image):
     in_colour, in_grey, needed = run_javascript(
         "import { MaskFinder, neededCover } from './mask_finder.js';",
         "const finder = new MaskFinder({ size: 96, zoom: 1.2 });"
-        "const seen = [input.photo, input.sepia].map((photo) => finder.image(image(photo), input.landmarks));"
+        "const seen = [input.photo, input.sepia].map((photo) => finder.image(image(photo), finder.square(input.landmarks)));"
         "const needed = seen.map((of) => neededCover(of, input.landmarks));"
         "return [...seen, [...needed, neededCover(seen[0], input.squeezed)]];",
         photo=face.image,
@@ -233,6 +233,39 @@ def test_what_the_segmentation_network_sees(run_javascript, as_image):
     assert differences(as_image(in_colour), finder.image(face.image, square)).max() <= 2
     assert differences(as_image(in_grey), finder.image(sepia, square)).max() <= 2
     assert np.ptp(as_image(in_grey), axis=-1).max() == 0
+
+
+def test_a_mask_that_goes_on_below_the_square(run_javascript, as_image):
+    """Networks that find green."""
+
+    class Green:
+        size, zoom = 96, 1.2
+
+        def __call__(self, images):
+            return (images == (0, 255, 0)).all(axis=-1).astype(np.float32)
+
+    face = render_face(3, seed=0, size=200)
+    photo = cv2.copyMakeBorder(face.image, 0, 60, 0, 0, cv2.BORDER_REPLICATE)
+    finder = mask_finder.MaskFinder(Green())
+    (x, chin), edge = face.landmarks[8].astype(int), round(finder.square(face.landmarks).corners[:, 1].max())
+    photo[chin - 30 : edge + 15, x - 20 : x + 20] = photo[edge + 20 : edge + 28, x - 20 : x + 20] = (0, 255, 0)
+    square = FaceSquare.around(face.landmarks, 128, 4 / 3).moved(0, 0.3)
+    below = run_javascript(
+        "import { FaceSquare } from './align.js'; import { MaskFinder } from './mask_finder.js';",
+        """
+        const isGreen = (data) => Float32Array.from({ length: data.length / 3 },
+          (_, i) => (data[3 * i] === 0 && data[3 * i + 1] === 255 && data[3 * i + 2] === 0 ? 1 : 0));
+        const finder = new MaskFinder({ size: 96, zoom: 1.2, probability: async ({ data }) => isGreen(data) });
+        const photo = image(input.photo), { landmarks } = input;
+        const probability = await finder.probability(finder.image(photo, finder.square(landmarks)));
+        return finder.maskBelow(photo, probability, landmarks, new FaceSquare(input.corners, 128));
+        """,
+        photo=photo,
+        landmarks=face.landmarks,
+        corners=square.corners,
+    )
+    expected = finder.mask_below(photo, finder.look(photo, face.landmarks), square)
+    assert (as_image(below) == expected).mean() > 0.998 and 0.02 < (expected[96:] > 0).mean() < 0.3
 
 
 def test_the_face_of_the_self_test(run_javascript, as_image):

@@ -21,7 +21,7 @@ from maskgan_jax.unmasking.mask_finder import (
     needed_cover,
 )
 
-from .conftest import SIDE, Green, masked_face
+from .conftest import MASK_COLOUR, SIDE, Green, masked_face
 
 
 @pytest.mark.parametrize(("size", "zoom"), [(SIDE, 1.0), (128, 1.0), (96, 4 / 3)])
@@ -34,6 +34,32 @@ def test_a_mask_in_the_square_of_another_network(size, zoom):
     assert mask.shape == (size, size) and set(np.unique(mask)) == {0, 255} and seen.cover() > 0.9
     expected = Green()(image[None])[0] > 0.5
     assert ((mask > 0) & expected).sum() > 0.93 * ((mask > 0) | expected).sum()
+
+
+def test_a_mask_goes_on_below_the_square():
+    """As far as it is connected. Where it ends with the lower face, the network does not look again."""
+    photo, landmarks = masked_face(3, 320), render_face(3, seed=0, size=320).landmarks
+    photo = cv2.copyMakeBorder(photo, 0, 100, 0, 0, cv2.BORDER_REPLICATE)
+    seen_images = []
+
+    class Watched(Green):
+        def __call__(self, images):
+            seen_images.extend(images)
+            return super().__call__(images)
+
+    finder = MaskFinder(Watched())
+    seen = finder.look(photo, landmarks)
+    lower = seen.square.moved(0, 0.3)
+    assert not finder.mask_below(photo, seen, lower).any() and len(seen_images) == 1
+    (x, chin), edge = landmarks[8].astype(int), round(seen.square.corners[:, 1].max())
+    photo[chin - 20 : edge + 20, x - 20 : x + 20] = MASK_COLOUR
+    expected = lower.cut_out(photo) == MASK_COLOUR
+    photo[edge + 30 : edge + 40, x - 20 : x + 20] = MASK_COLOUR
+    mask = finder.mask_below(photo, finder.look(photo, landmarks), lower) > 0
+    assert len(seen_images) == 3
+    rows = lower.to_aligned(np.array([[x, edge]]))[0, 1] + np.array([2, SIDE])
+    below = np.s_[round(rows[0]) : round(rows[1])]
+    assert (mask[below] == expected.all(axis=-1)[below]).mean() > 0.97 and mask[below].mean() > 0.02
 
 
 @pytest.mark.parametrize("tint", [(1, 1, 1), (1, 0.85, 0.6), (0.7, 0.85, 1)])

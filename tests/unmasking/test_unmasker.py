@@ -18,7 +18,7 @@ from maskgan_jax.networks import face_network as networks
 from maskgan_jax.unmasking.compositing import composite, redrawn_mask, redrawn_parts
 from maskgan_jax.unmasking.detection import Detection, detect_faces
 from maskgan_jax.unmasking.mask_finder import Segmentation, lower_face
-from maskgan_jax.unmasking.unmasker import LEAST_REST, Unmasker
+from maskgan_jax.unmasking.unmasker import BESIDE, LEAST_REST, Unmasker
 
 from .conftest import DRAWN, MASK_COLOUR, SIDE, Green, MeanFace, Painter, is_drawn, is_green
 
@@ -290,13 +290,18 @@ def test_a_generator_for_other_squares(size, zoom, portrait, unmasker):
     assert np.abs(result.astype(int) - expected).mean() < 4 < np.abs(result.astype(int) - portrait).mean()
 
 
+def beside(face):
+    """What a face's mask hides to the left and right of its square."""
+    return [part for part in face.rest if part.square != face.square.moved(0, BESIDE)]
+
+
 @pytest.mark.parametrize("way", [-1, 1])
 def test_what_a_mask_hides_beside_the_square_is_drawn_too(portrait, way):
     painter = Painter()
     painter.zoom = 4 / 3
     unmasker = Unmasker(painter, MeanFace(), Green())
     (plain,) = unmasker.unmask(portrait)[1]
-    assert plain.redrawn and not plain.rest
+    assert plain.redrawn and not beside(plain)
     # A wing of the mask that reaches out of the generator's square, but not of the one that masks are looked for in.
     finder_square = unmasker.mask_finder.square(plain.landmarks)
     edge = plain.square.to_photo([(SIDE - 1.0 if way > 0 else 0.0, 40.0)])[0]
@@ -307,7 +312,8 @@ def test_what_a_mask_hides_beside_the_square_is_drawn_too(portrait, way):
     y = round(edge[1])
     photo[y - 9 : y + 10, left : right + 1] = MASK_COLOUR
     result, (face,) = unmasker.unmask(photo)
-    (rest,) = face.rest
+    (rest,) = beside(face)
+    assert rest.square == face.square.moved(way * BESIDE)
     # The generator saw the face as it was redrawn, without grain.
     seen = composite(photo, [dataclasses.replace(face, rest=())])
     np.testing.assert_array_equal(rest.before, rest.square.cut_out(seen))
@@ -322,6 +328,23 @@ def test_what_a_mask_hides_beside_the_square_is_drawn_too(portrait, way):
     assert face.redrawn and not face.rest
 
 
+def test_what_a_mask_hides_below_the_square_is_drawn_too(portrait):
+    unmasker = Unmasker(Painter(), MeanFace(), Green())
+    (plain,) = unmasker.unmask(portrait)[1]
+    (x, chin), (_, low) = plain.landmarks[8], plain.square.to_photo([(SIDE / 2, 1.1 * SIDE)])[0]
+    x, chin, low = round(x), round(chin), round(low)
+    photo = portrait.copy()
+    photo[chin - 20 : low, x - 15 : x + 16] = MASK_COLOUR
+    photo[low + 6 : low + 12, x - 15 : x + 16] = MASK_COLOUR  # A shirt's, which is left alone.
+    result, (face,) = unmasker.unmask(photo)
+    (rest,) = face.rest
+    np.testing.assert_array_equal(rest.square.corners, face.square.moved(0, BESIDE).corners)
+    assert is_drawn(result[chin - 10 : low - 12, x - 8 : x + 9]).all()
+    np.testing.assert_array_equal(result[low + 6 :], photo[low + 6 :])
+    redrawn = redrawn_mask(photo.shape[:2], [face]) > 0
+    np.testing.assert_array_equal(result[~redrawn], photo[~redrawn])
+
+
 def hiding_all(segmentation):
     """As if a mask hid the whole square."""
     return dataclasses.replace(segmentation, probability=np.ones((SIDE, SIDE), np.float32))
@@ -334,10 +357,10 @@ def test_the_rest_of_a_face_leaves_other_faces_alone(couple):
     unmasker = Unmasker(painter, MeanFace(), Green())
     _, faces = unmasker.unmask(couple)
     first = next(face for face in faces if face.redrawn)
-    beside = dataclasses.replace(first, rest=(), square=first.square.moved(0.5), mask=np.full((SIDE, SIDE), 255, np.uint8))
+    other = dataclasses.replace(first, rest=(), square=first.square.moved(0.5), mask=np.full((SIDE, SIDE), 255, np.uint8))
     everything = dataclasses.replace(first, rest=(), segmentation=hiding_all(first.segmentation))
-    assert len(unmasker._masks_beside(couple.shape[:2], everything, [])) == 2
-    assert len(unmasker._masks_beside(couple.shape[:2], everything, list(redrawn_parts(couple.shape[:2], [beside])))) == 1
+    assert len(unmasker._masks_outside(couple, everything, [])) == 2
+    assert len(unmasker._masks_outside(couple, everything, list(redrawn_parts(couple.shape[:2], [other])))) == 1
 
 
 def test_of_other_faces_those_that_are_near_count(couple):
@@ -347,13 +370,13 @@ def test_of_other_faces_those_that_are_near_count(couple):
     unmasker, shape = Unmasker(painter, MeanFace(), Green()), couple.shape[:2]
     first = next(face for face in unmasker.unmask(couple)[1] if face.redrawn)
     everything = dataclasses.replace(first, rest=(), segmentation=hiding_all(first.segmentation))
-    alone, counts = unmasker._masks_beside(shape, everything, []), set()
+    alone, counts = unmasker._masks_outside(couple, everything, []), set()
     for step in np.linspace(-2, 2, 21):
         other = dataclasses.replace(first, rest=(), square=first.square.moved(step), mask=np.full((SIDE, SIDE), 255, np.uint8))
         taken = redrawn_mask(shape, [other])
         expected = [(square, np.where(square.cut_out(taken) > 0, np.uint8(0), mask)) for square, mask in alone]
         expected = [(square, mask) for square, mask in expected if mask.mean() > 255 * LEAST_REST]
-        found = unmasker._masks_beside(shape, everything, list(redrawn_parts(shape, [other])))
+        found = unmasker._masks_outside(couple, everything, list(redrawn_parts(shape, [other])))
         assert [square for square, _ in found] == [square for square, _ in expected]
         for (_, one), (_, same) in zip(found, expected, strict=True):
             np.testing.assert_array_equal(one, same)
@@ -368,7 +391,7 @@ def test_the_rests_of_a_crowd_take_no_time_by_its_square(crowd, unmasker, monkey
     put, calls = FaceSquare.put_mask_back, []
     monkeypatch.setattr(FaceSquare, "put_mask_back", lambda *arguments: calls.append(1) or put(*arguments))
     for face in faces:
-        unmasker._masks_beside(photo.shape[:2], face, [])
+        unmasker._masks_outside(photo, face, [])
     of_own, _ = len(calls), calls.clear()
     monkeypatch.setattr("maskgan_jax.unmasking.unmasker.composite", lambda photo, _: photo)
     unmasker._with_rests(photo, faces)

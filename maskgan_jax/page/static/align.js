@@ -60,9 +60,10 @@ export class FaceSquare {
     return this.size === other.size && this.corners.every((corner, i) => corner.every((x, k) => x === other.corners[i][k]));
   }
 
-  /** The same square, moved to its right by a fraction of its side. */
-  moved(right) {
-    const step = times(minus(this.corners[3], this.corners[0]), right);
+  /** The same square, moved to its right, and down, by fractions of its side. */
+  moved(right, down = 0) {
+    const [topLeft, bottomLeft, , topRight] = this.corners;
+    const step = plus(times(minus(topRight, topLeft), right), times(minus(bottomLeft, topLeft), down));
     return new FaceSquare(this.corners.map((corner) => plus(corner, step)), this.size);
   }
 

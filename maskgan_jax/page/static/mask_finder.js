@@ -19,6 +19,10 @@ const LARGEST_HOLE = 0.03;
 const LEAST_COVER = 0.3;
 /** Where bare faces are more easily taken for masked ones. */
 const LEAST_COVER_IN_DOUBT = 0.5;
+/** How much lower, as a fraction of its side, the square lies in which the network looks for what a mask hides below the first. */
+const LOWER = 0.15;
+/** What is hidden there with this probability is redrawn. */
+const LEAST_LOWER = 0.3;
 /** From the eyes to the mouth, over the distance between the eyes: less than this shows few faces but those in squeezed photos. */
 const LEAST_HEIGHT = 0.92;
 
@@ -35,8 +39,8 @@ export class MaskFinder {
   }
 
   /** What the network sees of a face: its square, in grey if the photo has one colour only, as it misses more masks in sepia. */
-  image(photo, landmarks) {
-    const image = this.square(landmarks).cutOut(photo);
+  image(photo, square) {
+    const image = square.cutOut(photo);
     // A quarter of the pixels tells.
     const isTaken = (i) => i % (2 * image.width) < image.width && i % 2 === 0;
     if (!oneColoured(image.data.filter((_, i) => isTaken(Math.trunc(i / 3))))) return image;
@@ -49,10 +53,23 @@ export class MaskFinder {
     return this.network.probability(image);
   }
 
-  /** The mask in another square around the same face. */
-  mask(probability, landmarks, square) {
+  /** The part of a mask that goes on below the network's square, in another square: what is connected to the mask in the first. */
+  async maskBelow(photo, probability, landmarks, square) {
     const own = this.square(landmarks);
-    const mask = foundMask(probability, own.toAligned(landmarks), own.size);
+    const seen = this.mask(probability, landmarks, square);
+    const below = emptyImage(square.size, square.size);
+    if (!this.mask(probability, landmarks, own).data.slice(-own.size).some(Boolean)) return below;
+    const lower = own.moved(0, LOWER);
+    const mask = this.mask(await this.probability(this.image(photo, lower)), landmarks, square, { own: lower, least: LEAST_LOWER });
+    for (const part of components(mask, 255)) {
+      if (part.some((i) => seen.data[i])) for (const i of part) below.data[i] = 255;
+    }
+    return below;
+  }
+
+  /** The mask in another square around the same face; `own` is the square that the network saw, `least` as for `foundMask`. */
+  mask(probability, landmarks, square, { own = this.square(landmarks), least } = {}) {
+    const mask = foundMask(probability, own.toAligned(landmarks), own.size, least);
     if (own.equals(square)) return mask;
     // To the other square's image, as if that were the photo.
     const within = new FaceSquare(square.toAligned(own.corners), own.size);

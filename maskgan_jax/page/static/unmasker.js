@@ -8,7 +8,10 @@ import { Inpainter } from "./inpainter.js";
 import { MaskFinder, lowerFaceCover, neededCover } from "./mask_finder.js";
 import { distanceTransform } from "./morphology.js";
 
-/** Straps and wings beside a face's square are drawn in two more squares, BESIDE of a side to the left and right. */
+/**
+ * What a mask hides outside a face's square is drawn in three more squares, which lie BESIDE of a side to the left, to the right
+ * and farther down.
+ */
 const BESIDE = 0.3;
 /** A square is skipped if the mask covers less than LEAST_REST of it. */
 const LEAST_REST = 0.0015;
@@ -27,7 +30,7 @@ const TOO_SMALL = "too small";
  * Removes masks.
  *
  * A face is { box, score, landmarks, needed, square, cover, masked, mask, before, after, probability, rest, leftOut }: `needed` is
- * the `cover` from which on it counts as masked, `after` is null if it was left alone, `rest` is what its mask hides beside the
+ * the `cover` from which on it counts as masked, `after` is null if it was left alone, `rest` is what its mask hides outside the
  * square, drawn in other squares, and `leftOut` says why it is left alone, even if it wears a mask; '' if it is not.
  */
 export class Unmasker {
@@ -87,7 +90,7 @@ export class Unmasker {
   /** A found face with its mask. `views`: whether all views must show it, which keeps bare faces from being redrawn. */
   async withMask(photo, { box, score, landmarks, needed }, views = true) {
     const square = this.inpainter.square(landmarks);
-    const image = this.maskFinder.image(photo, landmarks);
+    const image = this.maskFinder.image(photo, this.maskFinder.square(landmarks));
     const probability = await this.maskFinder.probability(image);
     const mask = this.maskFinder.mask(probability, landmarks, square);
     let cover = this.maskFinder.cover(probability, landmarks);
@@ -99,15 +102,15 @@ export class Unmasker {
     return { box, score, landmarks, needed, square, cover, masked, mask, before, after: null, probability, rest: [], leftOut };
   }
 
-  /** Faces with what their masks hide beside their squares. */
+  /** Faces with what their masks hide outside their squares. */
   async withRests(photo, faces) {
     const parts = redrawnParts(photo, faces);
-    const beside = faces.map((face) => this.masksBeside(photo, face, parts.filter(({ part }) => part !== face)));
-    if (!beside.some((masks) => masks.length)) return faces;
+    const outside = await each(faces, (face) => this.masksOutside(photo, face, parts.filter(({ part }) => part !== face)));
+    if (!outside.some((masks) => masks.length)) return faces;
     // Drawn where the faces were redrawn already; the grain comes later, as the generator draws none.
     const { result: redrawn } = composite(photo, faces);
     return each(faces, async (face, number) => {
-      const rest = await each(beside[number], ({ square, mask }) => {
+      const rest = await each(outside[number], ({ square, mask }) => {
         const part = { ...face, square, mask, before: square.cutOut(redrawn) };
         const isThin = distanceTransform(mask).reduce((a, b) => Math.max(a, b)) <= THIN * square.size;
         return isThin ? this.inpainter.fill(part) : this.inpainter.redraw(part);
@@ -117,29 +120,32 @@ export class Unmasker {
   }
 
   /**
-   * What a redrawn face's mask hides beside its square, but for `others`, which `redrawnParts` gives, without its own:
+   * What a redrawn face's mask hides outside its square, but for `others`, which `redrawnParts` gives, without its own:
    * [{ square, mask }].
    */
-  masksBeside(photo, face, others) {
+  async masksOutside(photo, face, others) {
     if (!face.after) return [];
     const { width, height } = photo;
     const edges = [[0, 0], [width, 0], [width, height], [0, height]].map((corner) => corner.map((x) => x - 0.5));
-    const beside = [];
-    for (const way of [-1, 1]) {
-      const square = face.square.moved(way * BESIDE);
+    const outside = [];
+    for (const [right, down] of [[-1, 0], [1, 0], [0, 1]]) {
+      const square = face.square.moved(right * BESIDE, down * BESIDE);
       const { size } = square;
       const whole = { x: 0, y: 0, width: size, height: size };
       const within = (corners) => new FaceSquare(square.toAligned(corners), size).inside(whole);
-      let mask = this.maskFinder.mask(face.probability, face.landmarks, square);
-      mask = combined((hidden, drawn) => (drawn ? 0 : hidden), mask, within(face.square.moved(-way * OVERLAP).corners));
+      let mask = down
+        ? await this.maskFinder.maskBelow(photo, face.probability, face.landmarks, square)
+        : this.maskFinder.mask(face.probability, face.landmarks, square);
+      const drawn = within(face.square.moved(-right * OVERLAP, -down * OVERLAP).corners);
+      mask = combined((hidden, redrawn) => (redrawn ? 0 : hidden), mask, drawn);
       mask = combined((hidden, inside) => (inside ? hidden : 0), mask, within(edges));
       // Only what is near counts: with all of them, a crowd would take time by the square of its size.
       const near = others.filter(({ window }) => isNear(square, window));
       if (near.length) mask = combined((hidden, other) => (other ? 0 : hidden), mask, square.cutOut(union(photo, near)));
       const hidden = mask.data.reduce((sum, level) => sum + level, 0) / mask.data.length;
-      if (hidden > 255 * LEAST_REST) beside.push({ square, mask });
+      if (hidden > 255 * LEAST_REST) outside.push({ square, mask });
     }
-    return beside;
+    return outside;
   }
 
   /** A face redrawn by a mask, of which the generator must see nothing, where it is the nearest; else the face itself. */

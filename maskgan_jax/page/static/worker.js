@@ -67,7 +67,7 @@ async function unmask({ width, height, pixels, mask }) {
 
 /**
  * A frame of a camera, by the network for 128 px: upright faces alone, without grain, which would flicker, and without what lies
- * beside the squares. With the first frame of a camera, the faces of the last one are forgotten.
+ * outside the squares. With the first frame of a camera, the faces of the last one are forgotten.
  */
 async function frame({ width, height, pixels, isFirst }) {
   if (isFirst) video = { count: 0, faces: [] };
