@@ -7,9 +7,11 @@ import dataclasses
 import shutil
 import tempfile
 import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import cv2
@@ -117,28 +119,33 @@ def _encode(job: Job, unmasker: Unmasker, outputs: Outputs, paths: list[Path], f
         video.thread_type = "AUTO"
         kept = {"keep_metadata": outputs.keep_metadata, "label": outputs.label}
         writers = [stack.enter_context(VideoWriter(path, file, video, **kept)) for path, file in files.items()]
+        # Of three frames, one is decoded, one unmasked and one encoded at the same time.
+        pictures = _upright_pictures(prepare(decode(video, writers[0].copied, counts, damage), changes), job.path)
+        pictures = stack.enter_context(contextlib.closing(_one_ahead(pictures)))
+        encoder = stack.enter_context(ThreadPoolExecutor(1))
+        encoding: Future | None = None
         rate = float(video.average_rate or CAMERA_RATE)
         tracker = Tracker(unmasker, rate)
         bar = stack.enter_context(tqdm(total=count_frames(video), desc=one_line(f"unmask {job.path.name}"), unit="frame"))
-        for item in prepare(decode(video, writers[0].copied, counts, damage), changes):
-            if isinstance(item, av.Packet):
-                index = item.stream.index
-                for writer in writers:
-                    writer.copy(index, item)
-                continue
-            frame = upright_frame(item, job.path)
-            shape = shape or frame.shape[:2]
-            if frame.shape[:2] != shape:
-                frame = cv2.resize(frame, shape[::-1], interpolation=cv2.INTER_AREA)
-            faces = tracker(frame, item.time)
-            counts.add(faces)
-            result = composite(frame, faces)
-            if outputs.mark:
-                result = draw_mark(result)
-            images = [result, np.concatenate([frame, result], axis=1)] if outputs.side_by_side else [result]
-            for writer, image in zip(writers, images, strict=True):
-                writer.write(image, item.pts, item.time_base, item)
-            bar.update()
+        for picture in pictures:
+            images: list[np.ndarray] = []
+            if picture.frame is not None:
+                image = picture.image
+                shape = shape or image.shape[:2]
+                if image.shape[:2] != shape:
+                    image = cv2.resize(image, shape[::-1], interpolation=cv2.INTER_AREA)
+                faces = tracker(image, picture.frame.time)
+                counts.add(faces)
+                result = composite(image, faces)
+                if outputs.mark:
+                    result = draw_mark(result)
+                images = [result, np.concatenate([image, result], axis=1)] if outputs.side_by_side else [result]
+                bar.update()
+            if encoding:
+                encoding.result()
+            encoding = encoder.submit(_write_picture, writers, picture, images)
+        if encoding:
+            encoding.result()
         if not counts.frames:
             raise UserError(f"{job.path} has no frames that can be decoded; convert it with another program first")
         is_used = counts.frames_unmasked or not (outputs.keep_metadata or _is_changed_anyway(outputs))
@@ -157,6 +164,49 @@ def _encode(job: Job, unmasker: Unmasker, outputs: Outputs, paths: list[Path], f
     lost = [f"{counts.damaged_packets} damaged packets left out"] if counts.damaged_packets else []
     notes = [*writers[0].notes, *changes, *damage, *signed, *told, *lost]
     return _Encoded(files, counts, rate, shape, notes, [*damage, *told], time.monotonic() - started)
+
+
+class _Picture(NamedTuple):
+    """A frame of a video, as decoded and as an image `[H, W, 3]`, and the packets of other streams since the last one.
+
+    After the last frame there may be packets alone.
+    """
+
+    packets: list[av.Packet]
+    frame: av.VideoFrame | None
+    image: np.ndarray | None
+
+
+def _upright_pictures(items: Iterable[av.VideoFrame | av.Packet], path: Path) -> Iterator[_Picture]:
+    """The frames of a video and the packets between them, as they come from `path`."""
+    packets: list[av.Packet] = []
+    for item in items:
+        if isinstance(item, av.Packet):
+            packets.append(item)
+        else:
+            yield _Picture(packets, item, upright_frame(item, path))
+            packets = []
+    if packets:
+        yield _Picture(packets, None, None)
+
+
+def _one_ahead(items: Iterator[_Picture]) -> Iterator[_Picture]:
+    """The same items, each of which is made in another thread while the last one is used."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, items, None)
+        while item := coming.result():
+            coming = thread.submit(next, items, None)
+            yield item
+
+
+def _write_picture(writers: Sequence[VideoWriter], picture: _Picture, images: Sequence[np.ndarray]) -> None:
+    """Writes what a picture became, an image for each file, and its packets."""
+    for packet in picture.packets:
+        index = packet.stream.index
+        for writer in writers:
+            writer.copy(index, packet)
+    for writer, image in zip(writers, images, strict=False):
+        writer.write(image, picture.frame.pts, picture.frame.time_base, picture.frame)
 
 
 def _write(job: Job, outputs: Outputs, encoded: _Encoded) -> None:

@@ -180,12 +180,12 @@ def decode(
 ) -> Iterator[av.VideoFrame | av.Packet]:
     """The frames of the video, and the packets of the streams that are copied (by their numbers), in the order of the file.
 
-    Damaged packets are counted in `counts`. If the file lacks frames, or ends early by the frames that the caller counts there,
-    that is added to `notes`.
+    Damaged packets are counted in `counts`. If the file lacks frames, or ends early, that is added to `notes`.
     """
     streams = video.container.streams
     packets = video.container.demux([stream for stream in streams if stream is video or stream.index in copied])
     discontinuities = _Discontinuities()
+    frames = 0
     times: list[float] = []  # Of all frames that have one.
     last: dict[int, int] = {}  # The time of the last packet of each stream.
     while True:
@@ -203,6 +203,7 @@ def decode(
         if packet.stream is video:
             try:
                 for frame in packet.decode():
+                    frames += 1
                     if frame.time is not None:
                         times.append(frame.time)
                     yield frame
@@ -221,7 +222,7 @@ def decode(
     length = count_frames(video) or 0
     missing = length - discontinuities.end * (video.average_rate or CAMERA_RATE)
     if missing > max(SLACK_FRAMES, SLACK * length) and not video.container.format.name.startswith("mpeg"):  # Which is a guess.
-        notes.append(f"ends early: {counts.frames} of about {length} frames")
+        notes.append(f"ends early: {frames} of about {length} frames")
     # In animations, one frame may last; and where two files meet, one stream may wait for another.
     if video.container.format.name != "apng" and not discontinuities.count:
         notes += missing_frames(times)

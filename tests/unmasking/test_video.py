@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -214,6 +215,54 @@ def test_interrupted_it_leaves_nothing(clip, unmasker, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         unmask_video(Job(path, Path("clip.mp4")), unmasker, Outputs(tmp_path / "out"))
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(("owner", "name"), [(video, "upright_frame"), (video.VideoWriter, "write")])
+def test_what_fails_in_another_thread_is_told_and_nothing_is_left(owner, name, clip, unmasker, tmp_path, monkeypatch):
+    write_video(tmp_path / "clip.mp4", clip)
+    original, calls = getattr(owner, name), []
+
+    def failing(*arguments):
+        calls.append(threading.current_thread())
+        if len(calls) == 3:
+            raise UserError("no more")
+        return original(*arguments)
+
+    monkeypatch.setattr(owner, name, failing)
+    with pytest.raises(UserError, match="no more"):
+        unmasked(tmp_path / "clip.mp4", unmasker, tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir()) and threading.main_thread() not in calls
+    assert not any(thread.is_alive() for thread in calls)
+
+
+def test_three_frames_are_worked_on_at_a_time(clip, unmasker, tmp_path, monkeypatch):
+    """While one is unmasked, the next is decoded and the last one encoded: each waits for the other two."""
+    count = 4
+    write_video(tmp_path / "clip.mp4", clip[:count])
+    decoded, begun = ([threading.Event() for _ in range(count)] for _ in range(2))
+    decode, write = video.upright_frame, video.VideoWriter.write
+    decoding, compositing, writing = (iter(range(count)) for _ in range(3))
+
+    def decode_and_tell(*arguments):
+        image = decode(*arguments)
+        decoded[next(decoding)].set()
+        return image
+
+    def wait_for_the_next_to_be_decoded(photo, faces):
+        number = next(compositing)
+        begun[number].set()
+        assert number + 1 == count or decoded[number + 1].wait(30)
+        return photo
+
+    def wait_for_the_next_to_be_unmasked(*arguments):
+        number = next(writing)
+        assert number + 1 == count or begun[number + 1].wait(30)
+        write(*arguments)
+
+    monkeypatch.setattr(video, "upright_frame", decode_and_tell)
+    monkeypatch.setattr(video, "composite", wait_for_the_next_to_be_decoded)
+    monkeypatch.setattr(video.VideoWriter, "write", wait_for_the_next_to_be_unmasked)
+    unmasked(tmp_path / "clip.mp4", unmasker, tmp_path / "out")
 
 
 WITH_SIGTERM = """
