@@ -29,8 +29,8 @@ import numpy as np
 
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import check_writable, replacing, write_text
-from maskgan_jax.run_files import CONFIG, METRICS, read_rows
-from maskgan_jax.study.statistics import interval
+from maskgan_jax.run_files import CONFIG, METRICS, read_curves
+from maskgan_jax.study.statistics import interval, weighted_mean
 
 SAMPLES = 2000
 # Scores, what they are called, how they are written, and whether less is better.
@@ -177,7 +177,7 @@ def _naming(path: Path | str) -> Iterator[None]:
     """Names a file that is not as it should be."""
     try:
         yield
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f"{path} has no scores of `maskgan evaluate` ({type(error).__name__}: {error})") from error
 
 
@@ -207,17 +207,18 @@ def _columns(
 def _curves(workdir: Path) -> dict[str, list[list[float]]]:
     """{curve: [epochs, values]} of a run's log."""
     with _naming(workdir / CONFIG):
-        length = _read(workdir / CONFIG)["training"]["epochs"]
+        settings = _read(workdir / CONFIG)["training"]
+        epochs, validate_every = settings["epochs"], settings["validate_every"]
     with _naming(workdir / METRICS):
-        rows = list(read_rows(workdir))
-        epochs_per_step = length / rows[-1]["step"]
-        curves: dict[str, list[list[float]]] = {}
-        for row in rows:
-            for name in CURVES:
-                if name in row and row["phase"] == ("validation" if name == "mse_masked" else "train"):
-                    of_name = curves.setdefault(name, [[], []])
-                    of_name[0].append(round(row["step"] * epochs_per_step, 3))
-                    of_name[1].append(float(f"{row[name]:.4g}"))
+        train, validation = (read_curves(workdir, phase) for phase in ("train", "validation"))
+        first, last = validation["mse_masked"][0][0], train["l1"][0][-1]
+        # Not by its end, where a log may lack lines, if the first validation is after an epoch, or at the end of a shorter run.
+        epochs_per_step = epochs / last if validate_every else min(1, epochs) / first
+        logged = train | {"mse_masked": validation["mse_masked"]}
+        curves = {}
+        for name in (name for name in CURVES if name in logged):
+            steps, values = logged[name]
+            curves[name] = [[round(step * epochs_per_step, 3) for step in steps], [float(f"{value:.4g}") for value in values]]
     return curves
 
 
@@ -238,7 +239,7 @@ def resampled(values: np.ndarray, people: np.ndarray) -> np.ndarray:
     sums = np.bincount(people[known], values[known], count)
     sizes = np.bincount(people[known], minlength=count)
     drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), SAMPLES)
-    return (drawn @ sums) / np.maximum(drawn @ sizes, 1)
+    return weighted_mean(sums / np.maximum(sizes, 1), drawn * sizes)
 
 
 def table(systems: Mapping[str, Scores], columns: Mapping[str, tuple[str, str, bool]]) -> Iterator[str]:

@@ -41,10 +41,10 @@ def write_run(folder, offset, width=32):
     scores = {**means, "parameters": 2_500_000, "images": raw, "put_back": {"images": put_back}}
     (folder / "scores.json").write_text(json.dumps(scores))
     (folder / "scores_unseen.json").write_text(json.dumps({"put_back": {"mse_masked": 2 * (1085.0 + offset)}}))
-    config = {"data": {"size": 128}, "generator": {"width": width}, "training": {"epochs": 10.0}}
+    config = {"data": {"size": 128}, "generator": {"width": width}, "training": {"epochs": 10.0, "validate_every": 0}}
     (folder / "config.json").write_text(json.dumps(config))
     lines = [{"step": step, "phase": "train", "l1": 100.0 / step, "masked": 7.0} for step in (5, 10)]
-    lines.append({"step": 10, "phase": "validation", "mse_masked": 1500.0})
+    lines += [{"step": step, "phase": "validation", "mse_masked": 1500.0} for step in (1, 10)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
@@ -81,6 +81,24 @@ def test_what_is_missing_is_left_out(tool):
     values = np.array([1.0, np.nan, 3.0])
     assert tool.resampled(values, np.zeros(3, int)) == pytest.approx(2)
 
+    # One of three people has the only known value: samples without that person say nothing.
+    means = tool.resampled(np.array([5.0, np.nan, np.nan]), np.arange(3))
+    assert set(means[~np.isnan(means)]) == {5.0} and 0.2 < np.isnan(means).mean() < 0.4
+
+
+@pytest.mark.parametrize(
+    ("setting", "epochs"), [({}, 3.0), ({"epochs": 0.5}, 1.5), ({"validate_every": 5}, 10.0)], ids=["a run", "short", "other"]
+)
+def test_curves_of_a_log_that_lacks_its_last_lines(tool, runs, setting, epochs):
+    """The first validation tells where an epoch ends, unless validations are at steps of their own."""
+    run = runs / "pix2pix"
+    config = json.loads((run / "config.json").read_text())
+    config["training"] |= setting
+    (run / "config.json").write_text(json.dumps(config))
+    lines = [{"step": 20, "phase": "validation", "mse_masked": 1500.0}, {"step": 60, "phase": "train", "l1": 1.0}]
+    (run / "metrics.jsonl").write_text("\n".join([*map(json.dumps, lines), "cut o"]))
+    assert tool._curves(run) == {"mse_masked": [[round(epochs / 3, 3)], [1500.0]], "l1": [[epochs], [1.0]]}
+
 
 def test_report(tool, runs, tmp_path, capsys):
     write_run(tmp_path / "long" / "proposed", 30.0, width=16)
@@ -116,7 +134,7 @@ def test_the_page_is_made_again_from_what_was_kept(tool, runs, tmp_path):
     assert json.loads(kept)["curves"]["pix2pix"] == {
         "l1": [[5.0, 10.0], [20.0, 10.0]],
         "masked": [[5.0, 10.0], [7.0, 7.0]],
-        "mse_masked": [[10.0], [1500.0]],
+        "mse_masked": [[1.0, 10.0], [1500.0, 1500.0]],
     }
     first = out.read_text()
     out.write_text(first.replace("experiment\n", "experiment\n\nWhat we read in it.\n", 1))
