@@ -16,6 +16,7 @@ removes it, both with its mask given and with the mask found, and compares the r
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import importlib.util
 import itertools
@@ -25,8 +26,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import cv2
+import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -35,8 +38,8 @@ from maskgan_jax.configs import default
 from maskgan_jax.data.align import FaceSquare
 from maskgan_jax.data.build.landmarks import largest_face_landmarks
 from maskgan_jax.data.grid import labelled_grid
-from maskgan_jax.data.masks import DrawnMask, draw_mask
-from maskgan_jax.demo.run import PORTRAIT
+from maskgan_jax.data.masks import draw_mask
+from maskgan_jax.demo.run import PORTRAIT, masked_portrait
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import find_images, read_image, write_png
 from maskgan_jax.networks.safetensors import save_untrained
@@ -67,12 +70,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("what", choices=["photos", "video", "flicker", "bare"])
-    parser.add_argument("photos", nargs="?", help="folder of photos")
+    parser.add_argument("photos", nargs="?", help="folder of photos, for `photos` and `bare`")
     parser.add_argument("--out", required=True, metavar="DIR")
     parser.add_argument("--weights", metavar="PATH", help="as for `maskgan unmask`")
-    parser.add_argument("--size", type=int, help="of made-up networks, in pixels")
+    parser.add_argument("--size", type=int, help="video: of a made-up generator, in pixels")
     flags = parser.parse_args(arguments)
     out = Path(flags.out)
+    if flags.size and (flags.what != "video" or flags.weights):
+        raise UserError("--size makes up a generator for `video`; leave it out, or --weights")
     if flags.what in ("photos", "bare"):
         if not flags.photos:
             raise UserError("give the folder of photos")
@@ -123,8 +128,8 @@ def measure_bare(photos: Sequence[Path], out: Path, unmasker: Unmasker) -> None:
     """
     tables: dict[tuple[int, str], list[tuple[float, ...]]] = defaultdict(list)
     for number, path in enumerate(tqdm(photos, unit="photo")):
-        photo = read_image(path)
         try:
+            photo = read_image(path)
             landmarks = largest_face_landmarks(photo)
             masked = draw_mask(photo, landmarks, np.random.default_rng(number), default.get_config().data)
         except UserError as error:
@@ -142,7 +147,9 @@ def measure_bare(photos: Sequence[Path], out: Path, unmasker: Unmasker) -> None:
             row.append(result)
         if len(row) == 3:
             square = dataclasses.replace(faces[0].square, size=max(SHEET_SIDE, round(faces[0].square.side)))
-            write_png(out / f"{path.stem}.png", labelled_grid([[square.cut_out(image) for image in (photo, *row)]], BARE))
+            write_png(
+                out / f"{number:04}_{path.stem}.png", labelled_grid([[square.cut_out(image) for image in (photo, *row)]], BARE)
+            )
     print(f"{'face':>8}  {'mask':12}{'faces':>6}{'detail of skin':>16}{'of all':>8}{'MSE':>8}{'seam':>7}")
     for (group, kind), values in sorted(tables.items()):
         skin, everything, error, seam = np.median(values, axis=0)
@@ -180,15 +187,16 @@ def measure_video(out: Path, unmasker: Unmasker) -> None:
     frames = [frame for frame, _ in moving_portrait(masked_portrait().image)]
     path = out / "portrait.mp4"
     write_video(path, frames)
-    unmask_video(Job(path, Path("compiled.mp4")), unmasker, Outputs(out))  # Compiles.
-    print(unmask_video(Job(path, Path("unmasked.mp4")), unmasker, Outputs(out)))
+    outputs = Outputs(out, overwrite=True)
+    unmask_video(Job(path, Path("compiled.mp4")), unmasker, outputs)  # Compiles.
+    print(unmask_video(Job(path, Path("unmasked.mp4")), unmasker, outputs))
 
-    spent = watched(unmasker)
     tracker = Tracker(unmasker, RATE)
-    begun = time.perf_counter()
-    for frame in frames:
-        compositing.composite(frame, tracker(frame))
-    total = time.perf_counter() - begun
+    with watched(unmasker) as spent:
+        begun = time.perf_counter()
+        for frame in frames:
+            compositing.composite(frame, tracker(frame))
+        total = time.perf_counter() - begun
     print(f"\n{'part':32} ms a frame")
     for name, value in sorted(spent.items(), key=lambda item: -item[1]):
         print(f"{name:32} {1000 * value / len(frames):6.2f}")
@@ -222,12 +230,6 @@ def measure_flicker(out: Path, unmasker: Unmasker) -> None:
         path = out / f"flicker_{name.partition(',')[0]}.png"
         write_png(path, labelled_grid(rows, ["face", *4 * ["change x 8"]]))
         print(path)
-
-
-def masked_portrait() -> DrawnMask:
-    """The demo's portrait with a mask drawn on it."""
-    portrait = read_image(PORTRAIT)
-    return draw_mask(portrait, largest_face_landmarks(portrait), np.random.default_rng(0), default.get_config().data)
 
 
 def moving_portrait(image: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -270,32 +272,31 @@ def write_video(path: Path, frames: Sequence[np.ndarray]) -> None:
         container.mux(stream.encode(None))
 
 
-def watched(unmasker: Unmasker) -> dict[str, float]:
-    """Seconds spent in the parts of the way from now on, by their names; they are added up as they go."""
+@contextlib.contextmanager
+def watched(unmasker: Unmasker) -> Iterator[dict[str, float]]:
+    """Seconds spent in the parts of the way during the block, by their names; they are added up as they go."""
     spent: dict[str, float] = defaultdict(float)
 
     def watch(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*arguments: Any, **named: Any) -> Any:
             begun = time.perf_counter()
-            result = function(*arguments, **named)
+            result = jax.block_until_ready(function(*arguments, **named))
             spent[name] += time.perf_counter() - begun
             return result
 
         return timed
 
-    for owner, name, part in (
-        (tracking, "detect_faces", "face detector"),
-        (FaceSquare, "cut_out", "cutting the faces out"),
-        (compositing, "composite", "putting them back"),
-    ):
-        setattr(owner, name, watch(part, getattr(owner, name)))
-    for network, part in (
-        (unmasker.aligner.network, "landmark network"),
-        (unmasker.mask_finder.network, "segmentation network"),
-        (unmasker.inpainter.generator, "generator"),
-    ):
-        network._run = watch(part, lambda *arguments, run=network._run: np.asarray(run(*arguments)))
-    return spent
+    with contextlib.ExitStack() as stack:
+        for owner, name, part in (
+            (tracking, "detect_faces", "face detector"),
+            (FaceSquare, "cut_out", "cutting the faces out"),
+            (compositing, "composite", "putting them back"),
+            (unmasker.aligner.network, "_run", "landmark network"),
+            (unmasker.mask_finder.network, "_run", "segmentation network"),
+            (unmasker.inpainter.generator, "_run", "generator"),
+        ):
+            stack.enter_context(mock.patch.object(owner, name, watch(part, getattr(owner, name))))
+        yield spent
 
 
 def made_up(size: int, out: Path) -> Unmasker:

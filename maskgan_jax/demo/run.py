@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from maskgan_jax.config import read_config
 from maskgan_jax.configs import default
 from maskgan_jax.data.build.landmarks import largest_face_landmarks
-from maskgan_jax.data.masks import draw_mask
+from maskgan_jax.data.masks import DrawnMask, draw_mask
 from maskgan_jax.demo.report import Section, bar, folded, image, line_chart, paragraph, table, write_report
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import read_image, write_json, write_png
@@ -105,6 +105,12 @@ def run_demo(out: Path, config: ConfigDict, landmark_config: ConfigDict) -> list
     return [headings, *rows]
 
 
+def masked_portrait(seed: int = PORTRAIT_MASKS[0]) -> DrawnMask:
+    """The portrait with a mask drawn on it. Raises UserError if `maskgan weights` has not been run."""
+    photo = read_image(PORTRAIT)
+    return draw_mask(photo, largest_face_landmarks(photo), np.random.default_rng(seed), default.get_config().data)
+
+
 def write_portrait(path: Path) -> None:
     """Writes a PNG of a portrait, a row for each mask: with the mask drawn on it, unmasked by `maskgan unmask`, as it is.
 
@@ -115,10 +121,9 @@ def write_portrait(path: Path) -> None:
 
     unmasker = Unmasker.from_pretrained()
     photo = read_image(PORTRAIT)
-    landmarks = largest_face_landmarks(photo)
     rows = []
     for seed in PORTRAIT_MASKS:
-        masked = draw_mask(photo, landmarks, np.random.default_rng(seed), default.get_config().data).image
+        masked = masked_portrait(seed).image
         rows.append([picture[SHOWN] for picture in (masked, unmasker(masked), photo)])
     write_png(path, np.concatenate([np.concatenate(row, axis=1) for row in rows]))
 

@@ -14,11 +14,10 @@ import numpy as np
 
 from maskgan_jax import __version__
 from maskgan_jax.configs import default
-from maskgan_jax.data.build.landmarks import largest_face_landmarks
 from maskgan_jax.data.masks import draw_mask
 from maskgan_jax.data.rendered.faces import render_face
-from maskgan_jax.demo.run import PORTRAIT, PORTRAIT_MASKS
-from maskgan_jax.files import read_image, replacing_folder, write_json, write_png, write_text
+from maskgan_jax.demo.run import PORTRAIT_MASKS, masked_portrait
+from maskgan_jax.files import replacing_folder, write_json, write_png, write_text
 from maskgan_jax.javascript.packages import package_file
 from maskgan_jax.page.networks import export_networks
 from maskgan_jax.page.server import HEADERS
@@ -82,11 +81,7 @@ def _file(folder: Path, path: Path) -> dict[str, Any]:
 def _write_samples(folder: Path) -> list[dict[str, str]]:
     """The portrait and rendered faces, with drawn masks; none of them is a photo of the training data."""
     settings = default.get_config().data
-    photo = read_image(PORTRAIT)
-    landmarks = largest_face_landmarks(photo)
-    pictures = {
-        f"portrait_{seed}": draw_mask(photo, landmarks, np.random.default_rng(seed), settings).image for seed in PORTRAIT_MASKS
-    }
+    pictures = {f"portrait_{seed}": masked_portrait(seed).image for seed in PORTRAIT_MASKS}
     faces = []
     for index, seed in _RENDERED:
         face = render_face(index, 0, _RENDERED_SIZE)

@@ -53,15 +53,16 @@ def test_bare_faces_are_masked_and_compared(tool, tmp_path, capsys):
     photos.mkdir()
     write_png(photos / "bare.png", read_image(tool.PORTRAIT))
     write_png(photos / "nobody.png", np.full((200, 200, 3), 128, np.uint8))
+    (photos / "broken.jpg").touch()
     tool.main(["bare", str(photos), f"--out={tmp_path}"])
     printed = capsys.readouterr().out
-    assert "nobody.png: left out, " in printed
+    assert "nobody.png: left out, " in printed and "broken.jpg: left out, " in printed
     rows = re.findall(r"^ *0 px  mask (given|found) +1 +([\d.]+) +([\d.]+) +([\d.]+) +([\d.]+)$", printed, re.MULTILINE)
     assert [row[0] for row in rows] == ["found", "given"]
     for _, skin, everything, error, seam in rows:
         assert 0.5 < float(skin) < 2 and 0.5 < float(everything) < 2
         assert 0 < float(error) < 3000 and 0 < float(seam) < 30
-    assert read_image(tmp_path / "bare.png").shape[1] >= 4 * tool.SHEET_SIDE
+    assert read_image(tmp_path / "0000_bare.png").shape[1] >= 4 * tool.SHEET_SIDE
 
 
 def test_a_result_like_the_real_face_scores_as_such(tool):
@@ -105,7 +106,11 @@ def test_the_still_face_is_far_from_the_corner(tool):
 
 def test_speed_of_a_video_and_its_parts(tool, tmp_path, capsys):
     pytest.importorskip("av")
+    detect = tool.tracking.detect_faces
     tool.main(["video", f"--out={tmp_path}"])
+    capsys.readouterr()
+    tool.main(["video", f"--out={tmp_path}"])
+    assert tool.tracking.detect_faces is detect
     printed = capsys.readouterr().out
     assert re.search(rf"{FRAMES} of {FRAMES}", printed) and "frames per second" in printed
     spent = numbers(printed)
@@ -122,6 +127,14 @@ def test_speed_of_a_video_and_its_parts(tool, tmp_path, capsys):
     assert (tmp_path / "portrait.mp4").exists() and (tmp_path / "unmasked.mp4").exists()
 
 
-def test_photos_that_are_not_given(tool, tmp_path):
-    with pytest.raises(UserError, match="give the folder of photos"):
-        tool.main(["photos", f"--out={tmp_path}"])
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["photos"], "give the folder of photos"),
+        (["flicker", "--size=64"], "--size makes up a generator for `video`"),
+        (["video", "--size=64", "--weights=network.safetensors"], "leave it out, or --weights"),
+    ],
+)
+def test_wrong_flags(tool, tmp_path, flags, message):
+    with pytest.raises(UserError, match=message):
+        tool.main([*flags, f"--out={tmp_path}"])
