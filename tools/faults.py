@@ -13,8 +13,10 @@ open files and speed over time:
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
 import hashlib
+import importlib.util
 import itertools
 import json
 import os
@@ -33,8 +35,9 @@ from unittest import mock
 
 import numpy as np
 
-from maskgan_jax.errors import UserError, exit_code
-from maskgan_jax.files import find_images, read_image, replacing, write_json, write_png
+from maskgan_jax.demo.run import masked_portrait
+from maskgan_jax.errors import Unfinished, UserError, exit_code
+from maskgan_jax.files import check_writable, find_images, replacing, write_json, write_png
 from maskgan_jax.run_files import read_rows
 from maskgan_jax.storage import steps_in
 
@@ -125,7 +128,10 @@ def same_state(workdir: Path, other: Path) -> bool:
 
     from maskgan_jax.networks.run_checkpoints import latest, read_tree
 
-    states = [read_tree(latest(folder / "checkpoints") / "state") for folder in (workdir, other)]
+    last = [latest(folder / "checkpoints") for folder in (workdir, other)]
+    if None in last:
+        return False
+    states = [read_tree(checkpoint / "state") for checkpoint in last]
     return jax.tree.all(jax.tree.map(np.array_equal, *states))
 
 
@@ -149,6 +155,8 @@ def started(arguments: Sequence[str], log: Path) -> Iterator[subprocess.Popen]:
     with log.open("a") as file, subprocess.Popen(command(*arguments), stdout=file, stderr=file) as process:
         try:
             yield process
+        except subprocess.TimeoutExpired as error:
+            raise UserError(f"`maskgan {arguments[0]}` has not ended within {PATIENCE} s; is the machine too busy?") from error
         finally:
             process.kill()
 
@@ -219,7 +227,7 @@ def signals(work: Path, flags: argparse.Namespace) -> Iterator[Row]:
     rng, steps = random.Random(flags.seed), 60
     workdir, log = work / "stopped", work / "stopped.log"
     codes, seconds = [], []
-    while not codes or codes[-1]:
+    while not codes or codes[-1] == Unfinished.exit_code:
         number = (signal.SIGTERM, signal.SIGUSR1)[len(codes) % 2]
         before = len(starts(workdir))
         with started(training(work, workdir, steps), log) as process:
@@ -233,8 +241,10 @@ def signals(work: Path, flags: argparse.Namespace) -> Iterator[Row]:
             codes.append(process.wait())
     same = same_state(workdir, undisturbed(work, steps))
     told = " and ".join(map(str, sorted(set(codes))))
-    lost = f"nothing: exit codes {told}, within {max(seconds):.1f} s; the bytes are {'' if same else 'NOT '}the same"
-    yield Row("SIGTERM and SIGUSR1 in turn; started again", len(seconds), lost, same and set(codes) == {0, 75})
+    lost = f"nothing: exit codes {told}, within {max(seconds, default=0):.1f} s; the bytes are {'' if same else 'NOT '}the same"
+    yield Row(
+        "SIGTERM and SIGUSR1 in turn; started again", len(seconds), lost, same and set(codes) == {0, Unfinished.exit_code}
+    )
 
     for when in ("while it compiles", "between steps", "while it validates"):
         workdir = work / f"cpu {when}"
@@ -253,7 +263,7 @@ def signals(work: Path, flags: argparse.Namespace) -> Iterator[Row]:
             took, done = _stopped_in(process, signal.SIGTERM), last_step(workdir)
         saved = max(steps_in(workdir / "checkpoints"), default=0)
         is_validated = any(row["phase"] == "validation" for row in read_rows(workdir))
-        fine = process.returncode == 75 and took < 30 and saved == done and not is_validated
+        fine = process.returncode == Unfinished.exit_code and took < 30 and saved == done and not is_validated
         lost = f"{done - saved} of {done} steps; exit code {process.returncode} after {took:.1f} s"
         yield Row(f"SIGTERM to a run of configs/cpu.py, {when}", 1, lost, fine)
 
@@ -513,22 +523,10 @@ def _masked(work: Path) -> Path:
     """A folder with a photo and a short video of somebody with a mask."""
     folder = work / "masked"
     if not folder.exists():
-        image = masked_portrait()
+        image = masked_portrait().image
         write_png(folder / "photo.png", image)
         write_video(folder / "clip.mp4", itertools.repeat(image, 10))
     return folder
-
-
-def masked_portrait() -> np.ndarray:
-    """The package's photo of a person, with a mask drawn on it."""
-    from maskgan_jax.configs import default
-    from maskgan_jax.data.build.landmarks import largest_face_landmarks
-    from maskgan_jax.data.masks import draw_mask
-    from maskgan_jax.demo.run import PORTRAIT, PORTRAIT_MASKS
-
-    photo = read_image(PORTRAIT)
-    rng = np.random.default_rng(PORTRAIT_MASKS[0])
-    return draw_mask(photo, largest_face_landmarks(photo), rng, default.get_config().data).image
 
 
 def write_video(path: Path, images: Iterable[np.ndarray], rate: int = 25) -> None:
@@ -642,9 +640,8 @@ def _held(process: int) -> tuple[float, float, int]:
 
 def judged(fault: str, count: int, samples: Sequence[Sample]) -> Row:
     """Compares the second quarter of what the longest bar counts with the last one."""
-    bars = [sample.bar for sample in samples]
-    longest = max(set(bars), key=bars.count)
-    of_bar = [sample for sample in samples if sample.bar == longest]
+    bars = collections.Counter(sample.bar for sample in samples)
+    of_bar = [sample for sample in samples if sample.bar == max(bars, key=bars.get)]
     quarters = [4 * sample.done / max(1, of_bar[-1].done) for sample in of_bar]
     early, late = ([s for s, at in zip(of_bar, quarters, strict=True) if end - 1 <= at <= end] for end in (2, 4))
     if min(len(early), len(late)) < 2:
@@ -661,19 +658,19 @@ def judged(fault: str, count: int, samples: Sequence[Sample]) -> Row:
 def load(work: Path, flags: argparse.Namespace) -> Iterator[Row]:
     """Builds and unmasks much, and draws what that takes over time."""
     runs = {}
-    source = flags.source or f"rendered={flags.build}"
-    if "=" in source and flags.source:  # A folder of so many links to photos.
-        kind, _, folder = source.partition("=")
+    source = f"rendered={flags.build}"
+    if flags.source:
+        kind, _, folder = flags.source.partition("=")
         source = f"{kind}={_linked(find_images(folder), flags.build, work / 'to build')}"
+    given = find_images(flags.photos) if flags.photos else [_masked(work) / "photo.png"]
     build = ["build", "--config=default_model", f"--source={source}", f"--data_dir={work / 'load'}"]
     runs[f"build, {flags.build} photos"] = flags.build, sampled(build, work / "build.log")
 
-    given = find_images(flags.photos) if flags.photos else [_masked(work) / "photo.png"]
     unmask = ["unmask", _linked(given, flags.unmask, work / "to unmask"), f"--out={work / 'unmasked'}"]
     runs[f"unmask, {flags.unmask} photos"] = flags.unmask, sampled(unmask, work / "photos.log")
 
     frames = 25 * flags.seconds
-    image = np.pad(masked_portrait(), ((0, 0), (64, 64), (0, 0)), mode="edge")
+    image = np.pad(masked_portrait().image, ((0, 0), (64, 64), (0, 0)), mode="edge")
     write_video(work / "long.mp4", (np.roll(image, round(40 * np.sin(frame / 25)), axis=1) for frame in range(frames)))
     unmask = ["unmask", work / "long.mp4", f"--out={work / 'unmasked video'}"]
     runs[f"unmask, a video of {flags.seconds} s"] = frames, sampled(unmask, work / "video.log")
@@ -704,10 +701,29 @@ def draw(path: Path, runs: Mapping[str, Sequence[Sample]]) -> None:
             axes.set(title=f"{name}: {'open files' if what == 'files' else what}", xlabel="seconds")
             axes.set_ylim(bottom=0)
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=100)
+        figure.savefig(temporary, dpi=100, format="png")
 
 
 FAULTS = {function.__name__: function for function in (kills, signals, disk, workdir, unmask, numbers, load)}
+
+
+def check(flags: argparse.Namespace) -> None:
+    """Raises UserError for what would otherwise be told hours later: wrong flags, packages that are missing."""
+    if flags.folder and not Path(flags.folder).is_dir():
+        raise UserError(f"--folder={flags.folder} is not a folder; give one that is there")
+    if flags.source and not flags.source.partition("=")[2]:
+        raise UserError(f"--source={flags.source} names no folder; give KIND=FOLDER")
+    for photos in filter(None, (flags.photos, flags.source and flags.source.partition("=")[2])):
+        find_images(photos)
+    if min(flags.kills, flags.build, flags.unmask, flags.seconds) < 1:
+        raise UserError("--kills, --build, --unmask and --seconds are at least 1")
+    needed = [("av", "video")] if {"all", "disk", "unmask", "load"} & set(flags.faults) else []
+    needed += [("matplotlib", "study")] if flags.figure else []
+    for package, extra in needed:
+        if not importlib.util.find_spec(package):
+            raise UserError(f"this needs {package}: pip install 'maskgan_jax[{extra}]'")
+    for path in filter(None, (flags.out, flags.figure)):
+        check_writable(path)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -725,20 +741,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", metavar="DIR", help="for temporary files; default: the system's")
     parser.add_argument("--out", metavar="FILE.json", help="also write the table here")
     flags = parser.parse_args(arguments)
-    for path in (flags.photos, flags.source and flags.source.partition("=")[2], flags.folder):
-        if path and not Path(path).is_dir():
-            raise UserError(f"{path} is not a folder; give the folder that holds the photos")
-    if min(flags.kills, flags.build, flags.unmask, flags.seconds) < 1:
-        raise UserError("--kills, --build, --unmask and --seconds are at least 1")
+    check(flags)
     rows = []
     print("| fault | times | lost |\n|---|--:|---|", flush=True)
     with tempfile.TemporaryDirectory(dir=flags.folder, prefix="faults-") as folder:
-        for name in FAULTS if "all" in flags.faults else flags.faults:
+        for name in FAULTS if "all" in flags.faults else dict.fromkeys(flags.faults):
             for row in FAULTS[name](Path(folder), flags):
                 print(f"| {row.fault} | {row.times} | {'' if row.fine else '**TOO MUCH**: '}{row.lost} |", flush=True)
                 rows.append(row)
-    if flags.out:
-        write_json(flags.out, [row._asdict() for row in rows])
+                if flags.out:
+                    write_json(flags.out, [row._asdict() for row in rows])
     return 0 if all(row.fine for row in rows) else 1
 
 

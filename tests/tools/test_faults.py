@@ -1,7 +1,9 @@
+import json
 import os
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 
@@ -67,9 +69,10 @@ def test_a_load_that_stands_still(tool):
         tool.judged("build", 100, still)
 
 
-def test_too_short_a_load(tool):
+@pytest.mark.parametrize("count", [0, 4])
+def test_too_short_a_load(tool, count):
     with pytest.raises(UserError, match="build took too short to be judged"):
-        tool.judged("build", 100, samples(tool, lambda _: 1.0)[:4])
+        tool.judged("build", 100, samples(tool, lambda _: 1.0)[:count])
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs /proc")
@@ -81,3 +84,61 @@ def test_what_a_process_holds(tool):
         process.communicate(b"\n")
     assert 80 < megabytes < 200 and 0.5 <= cpu < 2 and 3 <= files < 20
     assert tool._held(process.pid) == (0.0, 0.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["load", "--folder=/nowhere"], "--folder=/nowhere is not a folder; give one that is there"),
+        (["load", "--source=FACES"], "--source=FACES names no folder; give KIND=FOLDER"),
+        (["load", "--source=folder=/nowhere"], "/nowhere is not a folder"),
+        (["kills", "--kills=0"], "are at least 1"),
+        (["kills", "--out=/proc/faults.json"], "cannot write /proc/faults.json"),
+        (["load", "--figure=load.png"], "this needs av: pip install 'maskgan_jax.video.'"),
+    ],
+)
+def test_what_cannot_be_is_told_before_the_first_fault(tool, monkeypatch, flags, message, capsys):
+    monkeypatch.setattr(tool.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=message):
+        tool.main(flags)
+    assert not capsys.readouterr().out
+
+
+def test_rows_are_kept_if_a_later_fault_cannot_be_made(tool, tmp_path, monkeypatch, capsys):
+    """And each fault is made once, however often it is named."""
+
+    def signals(work, flags):
+        yield tool.Row("SIGTERM", 1, "nothing", True)
+
+    def kills(work, flags):
+        raise UserError("nothing has happened")
+        yield
+
+    monkeypatch.setattr(tool, "FAULTS", {"signals": signals, "kills": kills})
+    out = tmp_path / "faults.json"
+    with pytest.raises(UserError, match="nothing has happened"):
+        tool.main(["signals", "signals", "kills", f"--out={out}"])
+    assert json.loads(out.read_text()) == [{"fault": "SIGTERM", "times": 1, "lost": "nothing", "fine": True}]
+    assert capsys.readouterr().out.count("SIGTERM") == 1
+
+
+def test_a_run_without_a_checkpoint_is_not_the_same(tool, tmp_path):
+    assert not tool.same_state(tmp_path / "one", tmp_path / "other")
+
+
+def test_a_training_that_only_fails_is_not_started_for_ever(tool, tmp_path, monkeypatch):
+    monkeypatch.setattr(tool, "training", lambda *_: ["fails"])
+    monkeypatch.setattr(tool, "command", lambda *_: [sys.executable, "-c", "import sys; sys.exit(1)"])
+    monkeypatch.setattr(tool, "undisturbed", lambda work, steps: tmp_path / "undisturbed")
+    row = next(tool.signals(tmp_path, types.SimpleNamespace(seed=0)))
+    assert not row.fine and row.lost.startswith("nothing: exit codes 1, within 0.0 s; the bytes are NOT the same")
+
+
+def test_a_process_that_does_not_end(tool, tmp_path, monkeypatch):
+    monkeypatch.setattr(tool, "command", lambda *_: [sys.executable, "-c", "import time; time.sleep(60)"])
+    with (
+        pytest.raises(UserError, match="`maskgan train` has not ended within"),
+        tool.started(["train"], tmp_path / "log") as process,
+    ):
+        process.wait(0.1)
+    assert process.poll() is not None
