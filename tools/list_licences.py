@@ -77,13 +77,17 @@ def licence_of(package: str) -> str:
 
 
 def pinned(path: str) -> dict[str, str]:
-    """The packages of a file of constraints and their versions, by their names in lower case with hyphens. Raises UserError."""
+    """The packages of a file of constraints and their versions, by their names in lower case with hyphens.
+
+    Raises:
+      UserError: it cannot be read.
+    """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror}); give files of constraints") from error
-    pins = [line.split("==") for line in lines if "==" in line and not line.startswith("#")]
-    return {re.sub(r"[-_.]+", "-", name.strip().lower()): version.strip() for name, version in pins}
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path} ({getattr(error, 'strerror', error)}); give files of constraints") from error
+    pins = [re.match(r"\s*([\w.-]+)\s*==\s*([^\s;]+)", line) for line in lines]
+    return {re.sub(r"[-_.]+", "-", pin[1].lower()): pin[2] for pin in pins if pin}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -23,7 +23,9 @@ def test_the_docs_name_all_pins_with_their_versions(licences):
 
 
 def test_copyleft_stands_out(licences, tmp_path):
-    (tmp_path / "pins.txt").write_text("# comment\ntqdm==1.0\nabsl_py==2.0\npillow_heif==3.0\n")
+    (tmp_path / "pins.txt").write_text(
+        "# comment\ntqdm == 1.0 ; python_version == '3.12'\nabsl_py==2.0  # two\npillow_heif==3.0\n"
+    )
     licences.main([str(tmp_path / "pins.txt"), f"--out={tmp_path / 'out.md'}"])
     copyleft, others = (tmp_path / "out.md").read_text().split("## All others")
     assert (
@@ -48,6 +50,13 @@ def test_what_packages_tell(told, licence, licences, monkeypatch):
         message[name] = value
     monkeypatch.setattr(importlib.metadata, "metadata", lambda package: message)
     assert licences.licence_of("any") == licence
+
+
+def test_a_file_of_something_else(licences, tmp_path):
+    (tmp_path / "pins.txt").write_bytes(b"\xff\xfe")
+    for path in (tmp_path / "pins.txt", tmp_path):
+        with pytest.raises(UserError, match=f"cannot read {path} .*; give files of constraints"):
+            licences.pinned(path)
 
 
 def test_a_package_that_is_not_installed(licences, tmp_path):
