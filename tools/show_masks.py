@@ -44,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options, overrides = parser.parse_known_args(arguments)
     if options.faces < 1 or options.side < 1:
         raise UserError(f"--faces={options.faces} --side={options.side}: give at least 1 each")
+    if Path(options.out).suffix.lower() != ".png":
+        raise UserError(f"--out={options.out}: give a name that ends in .png, as FILE.txt is written beside it")
     config = load_config(options.config, overrides)
     check_masks(config.data)
     faces, times = drawn_faces(options.source, options.faces, config)

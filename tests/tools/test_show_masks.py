@@ -51,4 +51,6 @@ def test_bad_input(tool, tmp_path):
         tool.main([f"--source=folder={tmp_path / 'photos'}", out])
     with pytest.raises(UserError, match="--faces=0 --side=128: give at least 1 each"):
         tool.main(["--source=rendered=2", out, "--faces=0"])
+    with pytest.raises(UserError, match="--out=masks.txt: give a name that ends in .png"):
+        tool.main(["--source=rendered=2", "--out=masks.txt"])
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
