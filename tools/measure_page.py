@@ -16,13 +16,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from maskgan_jax.errors import UserError, exit_code
+from maskgan_jax.errors import UserError, describe, exit_code
 from maskgan_jax.files import find_images, read_image, write_png
 from maskgan_jax.page.server import create_server
 from maskgan_jax.unmasking.compositing import redrawn_mask
@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("photos", nargs="+")
     parser.add_argument("--times", type=int, default=5, help="how often each photo is unmasked; medians count")
     flags = parser.parse_args(arguments)
+    if flags.times < 1:
+        raise UserError(f"--times={flags.times}: give at least 1")
     if not (flags.site / "site.json").is_file():
         raise UserError(f"{flags.site} is no site; write one with `maskgan page --out={flags.site}`")
     paths = [path for photos in flags.photos for path in (find_images(photos) if Path(photos).is_dir() else [Path(photos)])]
@@ -49,27 +51,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not chromium:
         raise UserError("Chromium is missing; install it, or give its path in MASKGAN_CHROMIUM")
     try:
-        from playwright.sync_api import sync_playwright
+        from playwright.sync_api import Error, sync_playwright
     except ImportError as error:
         raise UserError("this needs playwright: pip install 'maskgan_jax[test_browser]'") from error
-    unmasker = Unmasker.from_pretrained()
-    rows = []
     print(f"{'photo':24}{'page, s':>9}{'networks':>10}{'Python, s':>11}{'ratio':>7}{'difference':>12}")
-    with create_server(flags.site, 0) as server, sync_playwright() as api:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        browser = api.chromium.launch(executable_path=chromium, args=["--no-sandbox"] if os.geteuid() == 0 else [])
-        page = browser.new_page()
-        page.goto(f"http://localhost:{server.server_port}/?backend=wasm")
-        page.wait_for_selector("body[data-state=ready]", timeout=LONGEST)
-        for path, photo in photos.items():
-            row = measure(page, photo, unmasker, flags.times)
-            if row is None:
-                print(f"{path.name:24}  nothing is redrawn")
-                continue
-            rows.append(row)
-            print(_line(path.name, row), flush=True)
-        browser.close()
-        server.shutdown()
+    try:
+        with create_server(flags.site, 0) as server, sync_playwright() as api:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            browser = api.chromium.launch(executable_path=chromium, args=["--no-sandbox"] if os.geteuid() == 0 else [])
+            page = browser.new_page()
+            page.goto(f"http://localhost:{server.server_port}/?backend=wasm")
+            page.wait_for_selector("body[data-state=ready]", timeout=LONGEST)
+            measure_photos(page, photos, flags.times)
+            browser.close()
+            server.shutdown()
+    except Error as error:
+        raise UserError(
+            f"{chromium} cannot show {flags.site} ({describe(error)}); check it, or write the site again"
+        ) from error
+
+
+def measure_photos(page: Any, photos: Mapping[Path, np.ndarray], times: int) -> None:
+    """Prints a line for each photo, and the medians."""
+    unmasker, rows = Unmasker.from_pretrained(), []
+    for path, photo in photos.items():
+        row = measure(page, photo, unmasker, times)
+        if row is None:
+            print(f"{path.name:24}  nothing is redrawn")
+            continue
+        rows.append(row)
+        print(_line(path.name, row), flush=True)
     if rows:
         print(_line("median", np.median(rows, axis=0)))
 
