@@ -209,6 +209,9 @@ def _faces_seeds() -> list[bytes]:
 
 
 def _faces(data: bytes, folder: Path) -> None:
+    import numpy as np
+
+    from maskgan_jax.data.align import align
     from maskgan_jax.data.build.face_file import read_face_file
     from maskgan_jax.data.build.make_record import FoundFace
     from maskgan_jax.data.build.sources import Photo
@@ -216,15 +219,7 @@ def _faces(data: bytes, folder: Path) -> None:
     known = read_face_file(_written(data, folder / "faces.jsonl"))
     found = known.face_in(Photo("ffhq/a.png", "ffhq", "", "", str(folder / "a.png")))
     if isinstance(found, FoundFace):
-        from maskgan_jax.data.align import align
-
-        align(_photo_array(), found.landmarks, 64)
-
-
-def _photo_array():
-    import numpy as np
-
-    return np.zeros((200, 200, 3), np.uint8)
+        align(np.zeros((200, 200, 3), np.uint8), found.landmarks, 64)
 
 
 # Pictures.
@@ -375,6 +370,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--engine", choices=["atheris", "hypothesis"], default="atheris")
     parser.add_argument("--seed", type=int, default=1)
     flags = parser.parse_args(arguments)
+    if not flags.minutes > 0 or flags.seed < 0:
+        raise UserError(f"--minutes={flags.minutes:g} --seed={flags.seed}: give minutes above 0, and a seed of 0 or more")
     cases = Path(flags.cases)
     try:
         cases.mkdir(parents=True, exist_ok=True)
@@ -385,11 +382,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImportError as error:
         raise UserError(f"fuzzing needs {flags.engine}; install it with pip install {flags.engine}") from error
     started = time.monotonic()
-    # atheris ends its process.
-    if not (child := os.fork()):
-        (_by_atheris if flags.engine == "atheris" else _by_hypothesis)(flags.reader, flags.minutes, cases, flags.seed)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as work:
+        # atheris ends its process.
+        if not (child := os.fork()):
+            fuzz = _by_atheris if flags.engine == "atheris" else _by_hypothesis
+            fuzz(flags.reader, flags.minutes, cases, flags.seed, Path(work))
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
     minutes = (time.monotonic() - started) / 60
     found = sorted(path.name for path in cases.glob(f"{flags.reader}-*") if path.suffix != ".txt")
     faults = (", ".join(found) or "none") + ("; it ended with an error" if status else "")
@@ -397,7 +396,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if found or status else 0
 
 
-def _by_atheris(name: str, minutes: float, cases: Path, seed: int) -> None:
+def _by_atheris(name: str, minutes: float, cases: Path, seed: int, work: Path) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["maskgan_jax"], enable_loader_override=False):
@@ -411,22 +410,25 @@ def _by_atheris(name: str, minutes: float, cases: Path, seed: int) -> None:
         import maskgan_jax.unmasking.photo_files
         import maskgan_jax.weights.state_dict  # noqa: F401
 
-    corpus = Path(tempfile.mkdtemp(prefix="corpus-"))
+    (corpus := work / "corpus").mkdir()
     for number, data in enumerate(READERS[name].seeds()):
         (corpus / str(number)).write_bytes(data)
-    options = [f"-max_total_time={round(minutes * 60)}", f"-timeout={SECONDS}", f"-rss_limit_mb={MEGABYTES}", f"-seed={seed}"]
-    options += [
+    options = [
+        f"-max_total_time={max(1, round(minutes * 60))}",  # 0 is without end.
+        f"-timeout={SECONDS}",
+        f"-rss_limit_mb={MEGABYTES}",
+        f"-seed={seed}",
         f"-artifact_prefix={cases}/{name}-",
         f"-max_len={LONGEST}",
         "-keep_seed=1",
         "-reduce_inputs=0",
         "-len_control=0",
     ]
-    atheris.Setup([sys.argv[0], *options, str(corpus)], _keeping_faults(name, cases))
+    atheris.Setup([sys.argv[0], *options, str(corpus)], _keeping_faults(name, cases, work))
     atheris.Fuzz()
 
 
-def _by_hypothesis(name: str, minutes: float, cases: Path, seed: int) -> None:
+def _by_hypothesis(name: str, minutes: float, cases: Path, seed: int, work: Path) -> None:
     import hypothesis
 
     def too_long(*_: object) -> None:
@@ -435,7 +437,7 @@ def _by_hypothesis(name: str, minutes: float, cases: Path, seed: int) -> None:
     signal.signal(signal.SIGALRM, too_long)
     files = damaged(READERS[name].seeds())
     resource.setrlimit(resource.RLIMIT_DATA, (MEGABYTES << 20,) * 2)
-    try_one, end = _keeping_faults(name, cases), time.monotonic() + 60 * minutes
+    try_one, end = _keeping_faults(name, cases, work), time.monotonic() + 60 * minutes
     checks, tried = list(hypothesis.HealthCheck), 0
     for number in itertools.count(seed):
 
@@ -479,13 +481,13 @@ def damaged(seeds: Sequence[bytes]) -> Any:
     return draw_file()
 
 
-def _keeping_faults(name: str, cases: Path) -> Callable[[bytes], None]:
-    """A function that tries a file, and keeps it if it is the first with its fault."""
-    work = Path(tempfile.mkdtemp(prefix="fuzz-"))
+def _keeping_faults(name: str, cases: Path, work: Path) -> Callable[[bytes], None]:
+    """A function that tries a file, in a folder below `work`, and keeps it if it is the first with its fault."""
+    (folder := work / "files").mkdir()
 
     def try_one(data: bytes) -> None:
         try:
-            answer(name, data, work)
+            answer(name, data, folder)
         except Exception as error:
             last = traceback.extract_tb(error.__traceback__)[-1]
             place = f"{name}-{type(error).__name__}-{Path(last.filename).stem}-{last.lineno}"
@@ -493,9 +495,9 @@ def _keeping_faults(name: str, cases: Path) -> Callable[[bytes], None]:
                 (cases / place).write_bytes(data)
                 (cases / f"{place}.txt").write_text(traceback.format_exc())
                 print(f"fault: {place}: {error}", file=sys.stderr)
-        if any(work.iterdir()):
-            shutil.rmtree(work)
-            work.mkdir()
+        if any(folder.iterdir()):
+            shutil.rmtree(folder)
+            folder.mkdir()
 
     return try_one
 

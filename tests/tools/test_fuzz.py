@@ -104,20 +104,31 @@ def test_a_fault_is_kept_once(fuzz, tmp_path, monkeypatch, capfd):
             raise ZeroDivisionError
 
     monkeypatch.setitem(fuzz.READERS, "config", fuzz.Reader(lambda: [b"a"], read))
-    try_one = fuzz._keeping_faults("config", tmp_path)
+    (cases := tmp_path / "cases").mkdir()
+    try_one = fuzz._keeping_faults("config", cases, tmp_path)
     for data in (b"a", b"a x", b"b x"):
         try_one(data)
     assert capfd.readouterr().err.startswith("fault: config-ZeroDivisionError-test_fuzz")
-    kept, told = sorted(tmp_path.iterdir())
+    kept, told = sorted(cases.iterdir())
     assert kept.read_bytes() == b"a x" and "ZeroDivisionError" in told.read_text()
 
 
-def test_as_a_program(fuzz, tmp_path):
+def test_as_a_program(fuzz, tmp_path, monkeypatch):
+    (temporary := tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     command = [sys.executable, fuzz.__file__, "faces", "--engine=hypothesis", "--minutes=0.01", f"--cases={tmp_path}"]
     tried, told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert int(tried.removesuffix(" files were tried")) > 0 and told.endswith(f"0 faults in {tmp_path}: none")
     (tmp_path / "faces-earlier").touch()
     assert subprocess.run(command, capture_output=True, text=True).returncode == 1
+    assert not list(temporary.iterdir())
+
+
+@pytest.mark.parametrize("flags", [["--minutes=0"], ["--minutes=nan"], ["--seed=-1"]])
+def test_wrong_flags(fuzz, tmp_path, flags):
+    with pytest.raises(UserError, match="give minutes above 0, and a seed of 0 or more"):
+        fuzz.main(["config", f"--cases={tmp_path / 'cases'}", *flags])
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_reader_may_not_answer_in_several_lines(fuzz, tmp_path, monkeypatch):
