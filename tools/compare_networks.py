@@ -30,7 +30,7 @@ from maskgan_jax.data.masks.geometry import Homography, six_points
 from maskgan_jax.data.masks.random_templates import draw_template
 from maskgan_jax.data.points import eyes
 from maskgan_jax.errors import UserError, exit_code
-from maskgan_jax.files import write_json, write_png
+from maskgan_jax.files import check_writable, write_json, write_png
 from maskgan_jax.metrics.evaluation import BASELINES
 from maskgan_jax.metrics.face_quality import check_face_metrics
 from maskgan_jax.metrics.scoring import mean_scores, score_each
@@ -78,7 +78,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "age" in flags.by and not flags.labels:
         raise UserError("--by=age needs --labels: a faces.csv with the columns file and age")
     labels = read_labels(flags.labels) if flags.labels else {}
-    networks = {Path(path).stem: FaceNetwork(path, "unmask", batch_size=1) for path in flags.networks}
+    if flags.faces < 1:
+        raise UserError(f"--faces={flags.faces}: give at least 1")
+    names = [Path(path).name.removesuffix(".safetensors") for path in flags.networks]
+    if twice := [name for number, name in enumerate(names) if name in (*BASELINES, *names[:number])]:
+        raise UserError(f"the tables would have two rows called {twice[0]}; rename one of the networks")
+    networks = {name: FaceNetwork(path, "unmask", batch_size=1) for name, path in zip(names, flags.networks, strict=True)}
     zoom = zoom_of(flags.data_dir)
     for name, network in networks.items():
         if network.zoom != zoom:
@@ -86,6 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     methods = {name: BASELINES[name] for name in ("input", "telea")}
     methods |= {name: functools.partial(_redrawn, network) for name, network in networks.items()}
     records = load_split(flags.data_dir, flags.split)
+    for path in filter(None, (flags.out, flags.examples)):
+        check_writable(path)
     numbers = np.linspace(0, len(records) - 1, min(flags.faces, len(records))).astype(int)
     chosen = [record for _, record in readable(records, numbers)]
     faces_with = {
@@ -121,16 +128,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if flags.out:
         write_json(flags.out, result)
     if flags.examples:
-        rows = [
-            [
-                faces_with[masks][i]["masked"],
-                *(pictures[masks][name][number] for name in methods if name != "input"),
-                chosen[i]["real"],
-            ]
-            for masks in ("foreign", "templates")
-            for number, i in enumerate(shown)
-        ]
-        headings = ["masked", *(name for name in methods if name != "input"), "real"]
+        real = [chosen[i]["real"] for i in shown]
+        rows = [row for masks in ("foreign", "templates") for row in zip(*pictures[masks].values(), real, strict=True)]
+        headings = ["masked", *list(methods)[1:], "real"]  # The first is the masked face itself.
         write_png(flags.examples, labelled_grid(rows, headings, columns=2))
         print(f"faces are in {flags.examples}")
 

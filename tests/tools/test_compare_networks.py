@@ -65,13 +65,16 @@ def test_labels(tool, tmp_path):
     [
         (["--metrics=beauty"], "there is no metric 'beauty'"),
         (["--metrics=seam", "--by=age"], "--by=age needs --labels"),
+        (["--metrics=seam", "--faces=0"], "--faces=0: give at least 1"),
+        (["other/network.safetensors", "--metrics=seam"], "two rows called network; rename one of the networks"),
+        (["input", "--metrics=seam"], "two rows called input"),
         (["--metrics=seam", "--labels=nowhere.csv"], "cannot read nowhere.csv"),
         (["--metrics=seam", f"--labels={__file__}"], "no rows with a column 'file'"),
     ],
 )
 def test_bad_flags(tool, flags, message):
     with pytest.raises(UserError, match=message):
-        tool.main(["network", "--data_dir=nowhere", *flags])
+        tool.main(["network", *flags, "--data_dir=nowhere"])
 
 
 def test_a_score_that_no_face_has(tool, capsys):
