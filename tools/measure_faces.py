@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from maskgan_jax.data.points import LEFT_EYE, RIGHT_EYE
+from maskgan_jax.data.points import landmark_errors
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import find_images, read_image
 from maskgan_jax.unmasking.face import Face
@@ -57,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError(f"--height={flags.height:g} is not from 0.1 to 10; give a factor such as 0.8")
     if flags.height != 1 and flags.changed is not None:
         raise UserError("--changed has changes of its own; leave out --height")
+    if flags.first is not None and flags.first < 1:
+        raise UserError(f"--first={flags.first}: give at least 1")
     photos = find_images(flags.photos)[: flags.first]
     unmasker = Unmasker.from_pretrained(fast=True)
     if flags.changed is not None:
@@ -89,18 +91,19 @@ def measure(photos: Sequence[Path], unmasker: Unmasker, height: float = 1.0) -> 
 
 def measure_changed(photos: Sequence[Path], unmasker: Unmasker, changes: Mapping[str, Change]) -> None:
     """Prints for each change how many of the faces are found again, how many of these count as masked, and the time."""
-    found = [(path, photo, faces[0]) for path in photos if (faces := unmasker.find(photo := read_image(path)))]
+    found = [(photo, faces[0]) for photo in map(read_image, photos) if (faces := unmasker.find(photo))]
+    if not found:
+        raise UserError("no face is found in the photos; give others")
     print(f"{'change':36}{'photos':>8}{'found':>8}{'masked':>8}{'seconds':>9}")
     for name, change in changes.items():
         again, masked, seconds = 0, 0, []
-        for _, photo, face in tqdm(found, desc=name, unit="photo", leave=False):
+        for photo, face in tqdm(found, desc=name, unit="photo", leave=False):
             changed, matrix = change(photo, face)
             begun = time.perf_counter()
             faces = unmasker.find(changed)
             seconds.append(time.perf_counter() - begun)
             expected = face.landmarks @ matrix[:, :2].T + matrix[:, 2]
-            eyes = expected[LEFT_EYE].mean(axis=0) - expected[RIGHT_EYE].mean(axis=0)
-            errors = [np.hypot(*(other.landmarks - expected).T).mean() / np.hypot(*eyes) for other in faces]
+            errors = [landmark_errors(other.landmarks[None], expected[None]).mean() for other in faces]
             if errors and min(errors) < MOST_ERROR:
                 again += 1
                 masked += faces[int(np.argmin(errors))].masked

@@ -58,16 +58,21 @@ def test_photos_are_squeezed(photos, tool, monkeypatch):
     assert shapes == [(80, 100, 3)] * 3
     with pytest.raises(UserError, match="--height=-1 is not from 0.1 to 10"):
         tool.main([str(photos), "--height=-1"])
+    with pytest.raises(UserError, match="--first=0: give at least 1"):
+        tool.main([str(photos), "--first=0"])
     with pytest.raises(UserError, match="leave out --height"):
         tool.main([str(photos), "--height=0.8", "--changed"])
 
 
-def test_some_of_the_changes(photos, tool, capsys):
+def test_some_of_the_changes(photos, tool, capsys, monkeypatch):
     tool.main([str(photos), "--changed=sepia"])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in lines] == ["change", "in sepia"]
     with pytest.raises(UserError, match="no change has that in its name; there are none, turned by 45"):
         tool.main([str(photos), "--changed=blue"])
+    monkeypatch.setattr(Unmasker, "find", lambda self, photo: [])
+    with pytest.raises(UserError, match="no face is found in the photos"):
+        tool.main([str(photos), "--changed=sepia"])
 
 
 def test_faces_are_counted(photos, tool, capsys):
