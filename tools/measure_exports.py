@@ -47,13 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--network", default="unmask", choices=["unmask", "unmask_fast", "landmarks", "segmentation"])
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="pictures at once (default: 8)")
     flags = parser.parse_args(arguments)
+    if flags.batch < 1:
+        raise UserError(f"--batch={flags.batch}: give at least 1")
+    path = pretrained(flags.network)
+    network = load_network(path, read_description(path)[0].task)
     out = Path(flags.out)
     try:
         out.mkdir(parents=True)
     except OSError as error:
         raise UserError(f"cannot make the folder {out} ({error.strerror}); give another --out") from error
-    path = pretrained(flags.network)
-    network = load_network(path, read_description(path)[0].task)
     paths = write_all(network, out)
     runs = {name: load(paths[name]) for name, load in LOADERS.items() if name in paths and is_installed(name)}
     side = network.description.size

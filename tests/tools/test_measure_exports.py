@@ -33,3 +33,6 @@ def test_what_is_there_is_kept(tool, tmp_path):
     with pytest.raises(UserError, match="File exists"):
         tool.main([f"--out={tmp_path}"])
     assert (tmp_path / "mine").read_text() == "dear"
+    with pytest.raises(UserError, match="--batch=0: give at least 1"):
+        tool.main([f"--out={tmp_path / 'new'}", "--batch=0"])
+    assert not (tmp_path / "new").exists()
