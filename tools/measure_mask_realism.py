@@ -35,18 +35,19 @@ import numpy as np
 import scipy.optimize
 import scipy.special
 from ml_collections import ConfigDict
+from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
 from maskgan_jax.config import load_config
 from maskgan_jax.data.align import FaceSquare, align
 from maskgan_jax.data.build.landmarks import largest_face_landmarks
 from maskgan_jax.data.build.make_record import FoundFace, find_face, make_record
-from maskgan_jax.data.build.sources import Photo, list_photos
+from maskgan_jax.data.build.sources import Photo, list_all_photos
 from maskgan_jax.data.grid import labelled_grid
 from maskgan_jax.data.masks import check_masks
 from maskgan_jax.data.points import LEFT_EYE, RIGHT_EYE
 from maskgan_jax.errors import UserError, exit_code
-from maskgan_jax.files import decode_image, find_images, read_image, write_json, write_png
+from maskgan_jax.files import check_writable, decode_image, find_images, read_image, write_json, write_png
 from maskgan_jax.models.lpips import Convolution
 from maskgan_jax.models.st_lpips import alex_taps, load_st_lpips
 
@@ -106,10 +107,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", required=True, metavar="FILE", help="where the numbers go, as JSON")
     parser.add_argument("--pictures", metavar="FILE", help="PNG of the masks that are told apart best and worst")
     options, overrides = parser.parse_known_args(arguments)
-    if options.faces < FOLDS:
-        raise UserError(f"--faces={options.faces}: give at least {FOLDS}")
+    if options.faces < FOLDS or options.seed < 0:
+        raise UserError(f"--faces={options.faces} --seed={options.seed}: give at least {FOLDS} faces, and a seed of 0 or more")
     config = load_config(options.config, overrides)
     check_masks(config.data)
+    for path in filter(None, (options.out, options.pictures)):
+        check_writable(path)
     cv2.setNumThreads(1)
 
     real, sides, lost = real_faces(options.real, config, options.seed)
@@ -152,12 +155,14 @@ def real_faces(folder: str, config: ConfigDict, seed: int) -> tuple[list[MaskedF
 
 
 def _grouped(faces: Sequence[MaskedFace]) -> list[MaskedFace]:
-    """The faces, with copies and near-copies of a photo in one group."""
+    """The faces, with copies and near-copies of a photo, and those of these in turn, in one group."""
     tops = [
         cv2.resize(face.image[SIZE // 8 : SIZE // 2].mean(axis=-1), (20, 12), interpolation=cv2.INTER_AREA) for face in faces
     ]
     alike = np.corrcoef([top.ravel() for top in tops]) > SAME
-    return [dataclasses.replace(face, group=faces[np.argmax(row)].group) for face, row in zip(faces, alike, strict=True)]
+    _, groups = connected_components(alike, directed=False)
+    firsts = np.unique(groups, return_index=True)[1][groups]
+    return [dataclasses.replace(face, group=faces[first].group) for face, first in zip(faces, firsts, strict=True)]
 
 
 def drawn_faces(
@@ -169,8 +174,7 @@ def drawn_faces(
       UserError: a source is wrong, or too few of the faces have a mask that is found.
     """
     rng = np.random.default_rng(seed)
-    listed = itertools.chain.from_iterable(list_photos(source, config) for source in sources)
-    photos = [item for item in listed if isinstance(item, Photo)]
+    photos = [item for item in list_all_photos(sources, config) if isinstance(item, Photo)]
     by_source: dict[str, list[Photo]] = {}
     for number in rng.permutation(len(photos)):
         by_source.setdefault(photos[number].source, []).append(photos[number])

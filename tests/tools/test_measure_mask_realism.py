@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -154,10 +155,24 @@ def test_copies_of_a_photo_are_one_group(tool):
     assert [face.group for face in tool._grouped([*faces, faces[1]])] == ["real0", "real1", "real2", "real1"]
 
 
+def test_near_copies_of_near_copies_are_one_group_too(tool):
+    """The second is like the first and the third, which are less like each other."""
+    first, third = (face.image.astype(np.float32) for face in masked_faces(tool, "real", 2, 4.0, 0))
+    third = first + 0.6 * (third - 128)
+    images = [first, (first + third) / 2, third]
+    tops = np.corrcoef([cv2.resize(i[16:64].mean(axis=-1), (20, 12), interpolation=cv2.INTER_AREA).ravel() for i in images])
+    assert tops[0, 2] < tool.SAME < min(tops[0, 1], tops[1, 2])
+    faces = masked_faces(tool, "real", 3, 4.0, 0)
+    chain = [dataclasses.replace(face, image=image) for face, image in zip(faces, images, strict=True)]
+    for order in ([0, 1, 2], [0, 2, 1], [1, 0, 2]):
+        assert len({face.group for face in tool._grouped([chain[i] for i in order])}) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--faces=4"], "--faces=4"),
+        (["--seed=-1"], "a seed of 0 or more"),
         (["--config.data.masks={'wool': 1.0}"], "wool"),
         (["--real=nowhere"], "nowhere is not a folder"),
         ([], "only 0 of the photos"),

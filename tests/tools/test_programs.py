@@ -23,7 +23,7 @@ WRONG = {
     "measure_exports": ["--out=/proc/nowhere"],
     "measure_faces": ["/nowhere"],
     "measure_gradients": ["--config=default", "--data_dir=/nowhere", "--workdir=/nowhere", "--config.losses.contour=0.0"],
-    "measure_mask_realism": ["--real=/nowhere", "--source=rendered=9", "--out=/nowhere/realism.json"],
+    "measure_mask_realism": ["--real=/nowhere", "--source=rendered=9", "--out=realism.json"],
     "measure_overheads": ["--config=default", "--data_dir=/nowhere", "--config.losses.contour=0.0"],
     "measure_page": ["/nowhere", "/nowhere.png"],
     "measure_records": ["--data_dir=/nowhere"],
