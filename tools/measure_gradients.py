@@ -40,8 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--workdir", required=True)
     parser.add_argument("--batches", type=int, default=8)
     flags, overrides = parser.parse_known_args(arguments)
+    if flags.batches < 1:
+        raise UserError(f"--batches={flags.batches}: give at least 1")
     config = load_config(flags.config, overrides)
-
     if Path(flags.workdir).is_file():
         raise UserError(f"{flags.workdir} is a file; give the workdir of a run")
     task = GAN(config)

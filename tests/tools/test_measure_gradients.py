@@ -49,3 +49,8 @@ def test_terms_are_told_and_the_workdir_is_left_alone(measure, workdir, capsys):
 def test_another_config(measure):
     with pytest.raises(UserError, match="does not fit the config; give the config of its run"):
         measure("generator.width=8")
+
+
+def test_no_batches(load_tool):
+    with pytest.raises(UserError, match="--batches=0: give at least 1"):
+        load_tool("measure_gradients").main(["--config=default", "--data_dir=DATA", "--workdir=RUN", "--batches=0"])
