@@ -59,8 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, value in OPTIONS.items():
         parser.add_argument(f"--{name}", type=type(value), default=value, help=f"dlib's training option; {value} unless told")
     flags = parser.parse_args(arguments)
+    if flags.threads < 1 or min(flags.seed, *(getattr(flags, name) for name in OPTIONS)) < 0:
+        raise UserError("--threads must be at least 1, and all other numbers at least 0")
 
-    out = Path(flags.out)
+    out, tested = Path(flags.out), load_split(flags.data_dir, "test")
     if out.exists():
         print(f"{out} is there already and is not trained again")
     else:
@@ -72,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             setattr(options, name, getattr(flags, name))
         train(load_split(flags.data_dir, "train"), options, np.random.default_rng(flags.seed), out)
 
-    comparison = compare(load_split(flags.data_dir, "test"), {"stock": "", "retrained": str(out)})
+    comparison = compare(tested, {"stock": "", "retrained": str(out)})
     write_json(f"{out}.json", comparison)
     print(markdown(comparison))
     print(f"the retrained predictor is {out} ({out.stat().st_size / 1e6:.0f} MB); the errors are in {out}.json")

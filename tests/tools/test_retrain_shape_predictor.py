@@ -101,6 +101,9 @@ def test_bad_requests(tool, faces, tmp_path, monkeypatch):
         tool.main([f"--data_dir={tmp_path}", f"--out={tmp_path / 'new.dat'}"])
     with pytest.raises(UserError, match="dlib cannot train with these options .*Failing expression was depth > 0"):
         tool.main([f"--data_dir={faces}", f"--out={tmp_path / 'new.dat'}", *TINY, "--cascade_depth=0"])
+    for wrong in ("--threads=0", "--seed=-1", "--cascade_depth=-1"):
+        with pytest.raises(UserError, match="--threads must be at least 1, and all other numbers at least 0"):
+            tool.main([f"--data_dir={faces}", f"--out={tmp_path / 'new.dat'}", wrong])
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write"):
         tool.main([f"--data_dir={faces}", f"--out={tmp_path / 'file' / 'new.dat'}"])
