@@ -28,7 +28,7 @@ from maskgan_jax.config import load_config
 from maskgan_jax.data.masked_faces.reader import load_split
 from maskgan_jax.data.pipeline import training_batches
 from maskgan_jax.errors import UserError, exit_code
-from maskgan_jax.files import write_json
+from maskgan_jax.files import check_writable, write_json
 from maskgan_jax.run_files import read_rows
 from maskgan_jax.runtime.allocator import compute_in_main_thread, restart_with_huge_pages
 from maskgan_jax.training import checkpoints, gan, loop
@@ -117,13 +117,12 @@ def run_shares(config: ConfigDict, data_dir: str) -> tuple[float, float, dict[st
       Seconds of a step; share of the time that is spent waiting for records; of each part that is done beside the steps the
       seconds, and as a share of the steps' own time at the intervals of the config.
     """
-    epoch = len(load_split(data_dir, "train")) // config.input.batch_size
-    settings = config.training
+    plan = loop.Plan.of(config, len(load_split(data_dir, "train")))
     every = {
-        "log": settings.log_every,
-        "validation, pictures": settings.validate_every or epoch,
-        "best network": settings.validate_every or epoch,
-        "checkpoint": settings.checkpoint_every or epoch,
+        "log": plan.log_every,
+        "validation, pictures": plan.validate_every,
+        "best network": plan.validate_every,
+        "checkpoint": plan.checkpoint_every,
     }
     short = config.copy_and_resolve_references()
     short.training.update(
@@ -157,7 +156,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if flags.pairs < 1:
         raise UserError(f"--pairs={flags.pairs}: give at least 1")
     config = load_config(flags.config, overrides)
-
+    if flags.out:
+        check_writable(flags.out)
     numbers = {}
     if config.task == "unmask" and config.landmark_net.weights:
         numbers["c1_c2_share_of_step"] = losses_share(config, flags.data_dir, flags.pairs)
