@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import itertools
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,6 +32,7 @@ from maskgan_jax.networks.safetensors import save_safetensors
 from maskgan_jax.networks.stored import load_network
 from maskgan_jax.run_files import CONFIG, METRICS, read_curves
 from maskgan_jax.training.gan import GAN
+from maskgan_jax.training.loop import Plan
 from maskgan_jax.training.step import create_state, learning_rate
 
 # Terms that are drawn, and what they are called.
@@ -113,7 +112,7 @@ def train(config: ConfigDict, data_dir: str, logged: Sequence[int]) -> tuple[Map
         return network
 
     records = load_split(data_dir, "train")
-    steps = config.training.steps or math.ceil(config.training.epochs * max(1, len(records) // config.input.batch_size))
+    steps = Plan.of(config, len(records)).steps
     if logged[-1] != steps:
         raise UserError(f"the run has {steps} steps, and its log ends with step {logged[-1]}; let it come to its end first")
     # As training/loop.py begins.
@@ -166,7 +165,7 @@ def draw(path: Path, runs: Mapping[str, Curves]) -> None:
 
     terms = [name for name in TERMS if any(name in curves for curves in runs.values())]
     figure = Figure((4 * len(terms), 3.2), layout="constrained")
-    for axes, term in zip(itertools.chain(figure.subplots(1, len(terms), squeeze=False).flat), terms, strict=True):
+    for axes, term in zip(figure.subplots(1, len(terms), squeeze=False).flat, terms, strict=True):
         for name, curves in runs.items():
             if term in curves:
                 axes.plot(*curves[term], linewidth=1, label=name)
