@@ -137,11 +137,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the flags and measures time or memory."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", action="append", metavar="KIND=FOLDER", help="as for `maskgan build`; default: rendered")
-    parser.add_argument("--count", type=int, default=100, help="photos of each source")
+    parser.add_argument("--count", type=int, default=100, help="photos of each source (default: 100)")
     parser.add_argument("--memory", type=int, nargs="+", metavar="N", help="measure memory, with N rendered faces")
     flags, overrides = parser.parse_known_args(arguments)
     if min([flags.count, *(flags.memory or [])]) < 1:
         raise UserError("give --count and --memory at least 1")
+    if flags.memory and flags.source:
+        raise UserError("--memory is measured with rendered faces; leave out --source")
     if flags.memory:
         measure_memory(flags.memory, overrides)
     else:

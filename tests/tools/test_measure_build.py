@@ -76,3 +76,8 @@ def test_a_build_that_fails(tool):
 def test_nothing_to_measure(tool, flags):
     with pytest.raises(UserError, match="at least 1"):
         tool.main(flags)
+
+
+def test_memory_is_that_of_rendered_faces(tool):
+    with pytest.raises(UserError, match="leave out --source"):
+        tool.main(["--memory", "2", "--source=folder=FACES"])
