@@ -134,7 +134,8 @@ def test_a_damaged_manifest(pack, tmp_path):
 def test_photos_in_parts(pack, tmp_path):
     for number in range(5):
         (tmp_path / f"{number}.jpg").write_bytes(bytes(300_000))
-    (tmp_path / "faces.csv").write_text("file,source\n0.jpg,x\n1.jpg,x\n2.jpg,x\n3.jpg,x\nlost.jpg,x\n")
+    (tmp_path.parent / "secret.jpg").touch()
+    (tmp_path / "faces.csv").write_text("file,source\n0.jpg,x\n1.jpg,x\n2.jpg,x\n3.jpg,x\nlost.jpg,x\n../secret.jpg,x\n")
     parts = list(pack.photo_parts(tmp_path, 10**6))
     assert [part.name for part in parts] == ["photos-001.tar", "photos-002.tar"]
     names = [name for part in parts for name in part.contents(tmp_path)]
@@ -156,11 +157,15 @@ def test_wrong_requests_to_pack(pack, tmp_path):
         ([out, faces, "--photos=/nowhere"], "--photos=/nowhere is not a folder"),
         ([out, photos, "--faces=/nowhere"], "cannot read /nowhere"),
         ([out, photos, faces, "--part_size=0.5"], "--part_size=0.5: give at least 1"),
+        ([out, photos, faces, "--part_size=nan"], "--part_size=nan: give at least 1"),
     ):
         with pytest.raises(UserError, match=message):
             pack.main(flags)
     (tmp_path / "empty" / "faces.csv").write_text("file\nlost.jpg\n")
     with pytest.raises(UserError, match="there are no photos in"):
+        list(pack.photo_parts(tmp_path / "empty", 10**6))
+    (tmp_path / "empty" / "faces.csv").write_bytes(b"file\n\xff.jpg\n")
+    with pytest.raises(UserError, match="cannot read .*faces.csv"):
         list(pack.photo_parts(tmp_path / "empty", 10**6))
 
 

@@ -9,11 +9,11 @@ again, it makes only those parts whose contents have changed or that are missing
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import hashlib
 import json
 import lzma
+import math
 import shutil
 import subprocess
 import sys
@@ -22,9 +22,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from etils import epath
+
 from maskgan_jax.data.build.face_file import read_face_file
+from maskgan_jax.data.build.sources import Photo, any_folder
 from maskgan_jax.errors import UserError, exit_code
-from maskgan_jax.files import find_images, replacing, write_json
+from maskgan_jax.files import replacing, write_json
 from maskgan_jax.weights.fetch import weight_file
 
 PROJECT = Path(__file__).parents[2]
@@ -66,9 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--faces", required=True, metavar="FILE", help="their faces: maskgan build --keep_faces=FILE")
     parser.add_argument("--part_size", type=float, default=60.0, metavar="MB", help="the most a part may have (default: 60)")
     flags = parser.parse_args(arguments)
-    limit = int(flags.part_size * 1e6)
-    if limit < 1e6:
+    if not 1 <= flags.part_size < math.inf:
         raise UserError(f"--part_size={flags.part_size:g}: give at least 1 (MB)")
+    limit = int(flags.part_size * 1e6)
     if not Path(flags.photos).is_dir():
         raise UserError(f"--photos={flags.photos} is not a folder")
     read_face_file(flags.faces)
@@ -92,7 +95,7 @@ def pack(parts: Sequence[Part], out: Path, limit: int) -> None:
     for number, part in enumerate(parts, 1):
         path, entry = out / part.name, known.get(part.name, {})
         what = "already there"
-        if entry.get("inputs") != part.inputs or not path.is_file() or digest(path) != entry["sha256"]:
+        if entry.get("inputs") != part.inputs or not path.is_file() or digest(path) != entry.get("sha256"):
             with replacing(path) as temporary:
                 _write(part, temporary)
                 if (size := temporary.stat().st_size) > limit:
@@ -202,9 +205,11 @@ def photo_parts(photos: Path, limit: int) -> Iterator[Part]:
     """The photos that faces.csv names, or all in the folder, in parts of at most `limit` bytes.
 
     Raises:
-      UserError: there is none, or one is too large by itself.
+      UserError: there is none, faces.csv cannot be read, or one is too large by itself.
     """
-    names = list(_photos(photos))
+    # The build tells what is missing.
+    listed = (item for item in any_folder(epath.Path(photos)) if isinstance(item, Photo))
+    names = sorted({Path(photo.path).relative_to(photos).as_posix() for photo in listed})
     if not names:
         raise UserError(f"there are no photos in {photos}")
     group: dict[str, Path] = {}
@@ -224,16 +229,6 @@ def photo_parts(photos: Path, limit: int) -> Iterator[Part]:
 def _photo_part(number: int, files: dict[str, Path]) -> Part:
     inputs = _inputs(*(f"{name} {digest(path)}" for name, path in files.items()))
     return Part(f"photos-{number:03}.tar", inputs, lambda folder: files)
-
-
-def _photos(photos: Path) -> Iterator[str]:
-    if not (table := photos / "faces.csv").is_file():
-        yield from (path.relative_to(photos).as_posix() for path in find_images(photos))
-        return
-    with table.open(encoding="utf-8-sig", newline="") as file:
-        names = [row.get("file") or "" for row in csv.DictReader(file)]
-    # The build tells what is missing.
-    yield from (name for name in sorted(set(names)) if name and (photos / name).is_file())
 
 
 def _below(folder: Path, name: str) -> dict[str, Path]:
