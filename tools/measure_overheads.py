@@ -116,8 +116,16 @@ def run_shares(config: ConfigDict, data_dir: str) -> tuple[float, float, dict[st
     Returns:
       Seconds of a step; share of the time that is spent waiting for records; of each part that is done beside the steps the
       seconds, and as a share of the steps' own time at the intervals of the config.
+
+    Raises:
+      UserError: there are fewer records than in a batch, or as `loop.train` does.
     """
-    plan = loop.Plan.of(config, len(load_split(data_dir, "train")))
+    records = len(load_split(data_dir, "train"))
+    if records < config.input.batch_size:
+        raise UserError(
+            f"{data_dir} has {records} training records, fewer than a batch of {config.input.batch_size}; give more"
+        )
+    plan = loop.Plan.of(config, records)
     every = {
         "log": plan.log_every,
         "validation, pictures": plan.validate_every,

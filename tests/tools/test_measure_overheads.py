@@ -52,3 +52,5 @@ def test_what_a_run_adds(tool, flags, tmp_path, monkeypatch, capsys):
 def test_nothing_to_measure(tool, flags):
     with pytest.raises(UserError, match="--pairs=0: give at least 1"):
         tool.main([*flags, "--pairs=0"])
+    with pytest.raises(UserError, match="has 16 training records, fewer than a batch of 32; give more"):
+        tool.main([*flags, "--config.input.batch_size=32"])
