@@ -35,7 +35,7 @@ from ml_collections import ConfigDict
 
 from maskgan_jax.config import load_config
 from maskgan_jax.errors import UserError, exit_code
-from maskgan_jax.files import write_json
+from maskgan_jax.files import check_writable, write_json
 from maskgan_jax.models.convolutions import compiling_for
 from maskgan_jax.runtime.chips import chip_of
 from maskgan_jax.training.abstract import abstract_step
@@ -66,13 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="of the compiler; repeatable")
     parser.add_argument("--out", metavar="FILE", help="results as JSON")
     flags, overrides = parser.parse_known_args(arguments)
-    configs = [load_config(flags.config, overrides)]
-    if flags.global_batch:
-        configs = [load_config(flags.config, [*overrides, f"--config.input.batch_size={n}"]) for n in flags.global_batch]
+    batches = [[f"--config.input.batch_size={n}"] for n in flags.global_batch or []]
+    configs = [load_config(flags.config, [*overrides, *batch]) for batch in batches or [[]]]
     options = dict(option.partition("=")[::2] for option in flags.option)
     chips = describe(flags.topology)
     for config in configs:
         create_mesh(config, chips)  # All that can be wrong with a batch is told before the first minutes pass.
+    if flags.out:
+        check_writable(flags.out)
     reports = []
     for config in configs:
         reports.append({"topology": flags.topology, **compile_and_report(config, chips, options)})
