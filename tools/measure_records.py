@@ -1,7 +1,8 @@
 """Compares encodings of the images of a record: bytes on disk, and time to write and to read.
 
 Each goes through the complete pipeline: TFDS protocol buffer, array_record, and grain as in `training_batches`. Times are
-CPU time of one process, the best of several rounds, so that other work on the machine counts little. docs/data.md has results.
+CPU time of one process, so that other work on the machine counts little; of reading and training, the best of several rounds.
+docs/data.md has results.
 
     python tools/measure_records.py --data_dir=data
     python tools/measure_records.py
@@ -28,7 +29,7 @@ from tensorflow_datasets.core.example_serializer import ExampleSerializer
 from maskgan_jax.config import load_config
 from maskgan_jax.data.build.make_record import FoundFace, find_face, make_record
 from maskgan_jax.data.build.sources import list_photos
-from maskgan_jax.data.masked_faces.reader import load_split, readable
+from maskgan_jax.data.masked_faces.reader import TEXTS, load_split, readable
 from maskgan_jax.data.pipeline import ARRAYS, training_batches
 from maskgan_jax.errors import UserError, exit_code
 
@@ -36,7 +37,6 @@ BATCH = 16
 ROUNDS = 5
 # `input.flip` and `input.jitter`.
 AUGMENTATIONS = ((False, 1.0), (True, 1.0), (True, 286 / 256))
-TEXTS = ("source", "identity", "expression", "mask_type", "mask_parameters", "id")
 FEATURES = tfds.features.FeaturesDict(
     {name: tfds.features.Text() for name in ("real", "masked", "mask", *TEXTS)}
     | {"landmarks": tfds.features.Tensor(shape=(68, 2), dtype=np.float32)}
@@ -166,7 +166,7 @@ def training_rate(source: Sequence[dict[str, Any]], **settings: Any) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures all encodings and prints a table in Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_dir", metavar="DIR", help="data set of `maskgan build` (default: rendered faces of 256 px)")
     parser.add_argument("--split", default="train")
     parser.add_argument("--count", type=int, default=128, help="number of records")
