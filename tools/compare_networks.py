@@ -162,8 +162,8 @@ def read_labels(path: str) -> dict[str, dict[str, str]]:
         raise UserError(f"{path} has no rows with a column 'file'; give a faces.csv")
     labels = {}
     for row in rows:
-        source = row.get("source") or "folder"
-        labels[row["file"] if row["file"].startswith(f"{source}/") else f"{source}/{row['file']}"] = row
+        file, source = row["file"] or "", row.get("source") or "folder"
+        labels[file if file.startswith(f"{source}/") else f"{source}/{file}"] = row
     return labels
 
 

@@ -91,12 +91,14 @@ def stage_times(
 
 
 def measure_stages(photo_sources: list[str], count: int, overrides: list[str]) -> None:
-    """Prints a table with a row for each source of photos."""
+    """Prints a table with a row for each source of photos. Raises UserError if there are no photos."""
     config = load_config("default", overrides)
     groups = collections.defaultdict(list)
     for photo in sources.list_all_photos(photo_sources, config):
         if isinstance(photo, sources.Photo):
             groups[photo.source].append(photo)
+    if not groups:
+        raise UserError(f"no photo can be read from {', '.join(photo_sources)}; give other sources")
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as folder:
         features = Builder(size=config.data.size, splits={}, data_dir=folder).info.features

@@ -52,6 +52,8 @@ def test_scores_and_pictures(tool, data_dir, generator_file, tmp_path, capsys):
 
 def test_labels(tool, tmp_path):
     (tmp_path / "faces.csv").write_text("file,source,age,expression\na/1.jpg,a,12,sad\n2.jpg,a,60,\n3.jpg,,?,happy\n")
+    (tmp_path / "short.csv").write_text("age,file\n12\n3,a.jpg\n")
+    assert tool.read_labels(str(tmp_path / "short.csv"))["folder/a.jpg"]["age"] == "3"
     labels = tool.read_labels(str(tmp_path / "faces.csv"))
     records = [{"id": name, "expression": ""} for name in ("a/1.jpg", "a/2.jpg", "folder/3.jpg", "b/4.jpg")]
     assert [tool._group(record, "age", labels) for record in records] == ["00-12", "60 and older", "unknown", "unknown"]

@@ -81,3 +81,9 @@ def test_nothing_to_measure(tool, flags):
 def test_memory_is_that_of_rendered_faces(tool):
     with pytest.raises(UserError, match="leave out --source"):
         tool.main(["--memory", "2", "--source=folder=FACES"])
+
+
+def test_a_source_without_photos(tool, tmp_path):
+    (tmp_path / "faces.csv").write_text("file\nlost.png\n")
+    with pytest.raises(UserError, match="no photo can be read from folder="):
+        tool.main([f"--source=folder={tmp_path}"])
