@@ -173,12 +173,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _naming(path: Path | str) -> Iterator[None]:
-    """Names a file that is not as it should be."""
+def _naming(path: Path | str, what: str = "scores of `maskgan evaluate`") -> Iterator[None]:
+    """Names a file that is not as it should be, and what it lacks."""
     try:
         yield
     except (OSError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} has no scores of `maskgan evaluate` ({type(error).__name__}: {error})") from error
+        raise UserError(f"{path} has no {what} ({type(error).__name__}: {error})") from error
 
 
 def _composite(scores: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -209,7 +209,7 @@ def _curves(workdir: Path) -> dict[str, list[list[float]]]:
     with _naming(workdir / CONFIG):
         settings = _read(workdir / CONFIG)["training"]
         epochs, validate_every = settings["epochs"], settings["validate_every"]
-    with _naming(workdir / METRICS):
+    with _naming(workdir / METRICS, "log of a run of `maskgan train` with a validation"):
         train, validation = (read_curves(workdir, phase) for phase in ("train", "validation"))
         first, last = validation["mse_masked"][0][0], train["l1"][0][-1]
         # Not by its end, where a log may lack lines, if the first validation is after an epoch, or at the end of a shorter run.

@@ -98,6 +98,9 @@ def test_curves_of_a_log_that_lacks_its_last_lines(tool, runs, setting, epochs):
     lines = [{"step": 20, "phase": "validation", "mse_masked": 1500.0}, {"step": 60, "phase": "train", "l1": 1.0}]
     (run / "metrics.jsonl").write_text("\n".join([*map(json.dumps, lines), "cut o"]))
     assert tool._curves(run) == {"mse_masked": [[round(epochs / 3, 3)], [1500.0]], "l1": [[epochs], [1.0]]}
+    (run / "metrics.jsonl").write_text(json.dumps(lines[1]))
+    with pytest.raises(UserError, match="metrics.jsonl has no log of a run of `maskgan train` with a validation"):
+        tool._curves(run)
 
 
 def test_report(tool, runs, tmp_path, capsys):
