@@ -288,6 +288,9 @@ def test_wrong_requests_to_run(run, tmp_path, capsys):
     flags = [f"--parts={tmp_path}", f"--work={tmp_path / 'work'}"]
     assert run.main(["fly", *flags]) == 1 and "there is no step fly; choose among unpack, " in capsys.readouterr().err
     assert run.main(["unpack", *flags]) == 1 and "there is no MANIFEST.json" in capsys.readouterr().err
+    for damaged in ("{", "[]", "{}"):
+        (tmp_path / "MANIFEST.json").write_text(damaged)
+        assert run.main(["unpack", *flags]) == 1 and "MANIFEST.json is damaged; send it again" in capsys.readouterr().err
     assert run.main(["install", *flags]) == 1 and "send wheels.tar and project.tar.xz" in capsys.readouterr().err
     assert run.main(["build", *flags]) == 1 and "send faces.tar.xz" in capsys.readouterr().err
     assert run.main(flags) == 0

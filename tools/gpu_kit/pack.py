@@ -122,7 +122,7 @@ def _manifest(out: Path) -> dict[str, dict]:
         return json.loads((out / "MANIFEST.json").read_text())["parts"]
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{out / 'MANIFEST.json'} is damaged; delete it, and all parts are made again") from error
 
 

@@ -256,6 +256,8 @@ def _unpack(kit: Kit) -> Iterator[Command]:
         parts = json.loads((kit.parts / "MANIFEST.json").read_text())["parts"]
     except FileNotFoundError:
         raise ValueError(f"there is no MANIFEST.json in {kit.parts}; send it with the parts") from None
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{kit.parts / 'MANIFEST.json'} is damaged; send it again") from None
     missing = []
     for name, entry in parts.items():
         mark, path = kit.mark("unpack", f"{name}-{entry['sha256'][:16]}"), kit.parts / name
