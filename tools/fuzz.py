@@ -30,7 +30,7 @@ import time
 import traceback
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,6 +48,16 @@ class Reader(NamedTuple):
 
     seeds: Callable[[], list[bytes]]
     read: Callable[[bytes, Path], object]
+
+
+@contextlib.contextmanager
+def in_one_sentence() -> Iterator[None]:
+    """Lets the block end in a UserError; raises ValueError if that has several lines."""
+    try:
+        yield
+    except UserError as error:
+        if "\n" in str(error):
+            raise ValueError("a message of several lines") from error
 
 
 def _written(data: bytes, path: Path) -> Path:
@@ -83,7 +93,7 @@ def _weights(data: bytes, folder: Path) -> None:
     data = struct.pack("<Q", len(data)) + data + bytes(4) if data[:1] == b"{" else data
     path = _written(data, folder / "network.safetensors")
     for read in (load_safetensors, read_header):
-        with contextlib.suppress(UserError):
+        with in_one_sentence():
             read(path)
 
 
@@ -130,7 +140,7 @@ def _config(data: bytes, folder: Path) -> None:
 
     path = _written(data, folder / "config.json")
     for read in (read_config, read_digests, lambda path: read_description(path.parent)):
-        with contextlib.suppress(UserError):
+        with in_one_sentence():
             read(path)
 
 
@@ -177,7 +187,7 @@ def _records(data: bytes, folder: Path) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data[1:] if name == damaged else content)
     for read in (config_of, digest_of, lambda folder: list(load_split(folder, "test"))):
-        with contextlib.suppress(UserError):
+        with in_one_sentence():
             read(folder)
 
 
@@ -195,7 +205,7 @@ def _table(data: bytes, folder: Path) -> None:
     _written(b"", folder / "a.png")
     for table, kind in zip(TABLES, ("celeba", "folder"), strict=True):
         _written(data, folder / table)
-        with contextlib.suppress(UserError):
+        with in_one_sentence():
             list(list_all_photos([f"{kind}={folder}"], get_config()))
         list(list_photos(f"ffhq={folder}", get_config()))
         (folder / table).unlink()
@@ -259,7 +269,7 @@ def _image(data: bytes, folder: Path) -> None:
 
     path = _written(data, folder / "photo.png")
     for read in (read_image, lambda path: read_image(path, grey=True), read_photo):
-        with contextlib.suppress(UserError):
+        with in_one_sentence():
             read(path)
     jpeg_quality(data)
     for job in find_jobs([path], Outputs(folder / "results")):
@@ -318,7 +328,7 @@ def _colours(data: bytes, folder: Path) -> None:
 
     chunks = _chunk(data[:4].ljust(4, b"x"), data[4:])
     for more in (b"", _chunk(b"gAMA", struct.pack(">I", 100000))):
-        with contextlib.suppress(UserError):
+        with in_one_sentence():
             photo = read_photo(_written(_png(more + chunks), folder / "photo.png"))
             photo_bytes(folder / "result.png", photo, 255 - photo.rgb)
 
@@ -352,11 +362,8 @@ READERS = {
 
 def answer(name: str, data: bytes, folder: Path) -> None:
     """Lets a reader read a file. Raises what it raises, unless that is a UserError of one line."""
-    try:
+    with in_one_sentence():
         READERS[name].read(data, folder)
-    except UserError as error:
-        if "\n" in str(error):
-            raise ValueError("a message of several lines") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ import sys
 import hypothesis
 import pytest
 
+from maskgan_jax import config
 from maskgan_jax.errors import UserError
 
 CHECKS = [hypothesis.HealthCheck.function_scoped_fixture, hypothesis.HealthCheck.too_slow]
@@ -138,3 +139,12 @@ def test_a_reader_may_not_answer_in_several_lines(fuzz, tmp_path, monkeypatch):
     monkeypatch.setitem(fuzz.READERS, "config", fuzz.Reader(lambda: [b"a"], read))
     with pytest.raises(ValueError, match="several lines"):
         fuzz.answer("config", b"", tmp_path)
+
+
+def test_nor_may_one_of_several_that_read_the_file(fuzz, tmp_path, monkeypatch):
+    def read(path):
+        raise UserError("one\ntwo")
+
+    monkeypatch.setattr(config, "read_digests", read)
+    with pytest.raises(ValueError, match="several lines"):
+        fuzz.answer("config", b"{}", tmp_path)
