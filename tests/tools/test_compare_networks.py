@@ -135,3 +135,9 @@ def test_network_for_other_squares(tool, data_dir, generator_file, config, tmp_p
     save_safetensors(tmp_path / "other.safetensors", load_safetensors(generator_file), config)
     with pytest.raises(UserError, match=r"other is for faces with data\.zoom=1\.25, those in .* have 1"):
         tool.main([str(tmp_path / "other.safetensors"), f"--data_dir={data_dir}", "--metrics=seam"])
+
+
+def test_a_file_that_cannot_be_written_is_told_before_the_work(tool, data_dir, generator_file, monkeypatch):
+    monkeypatch.setattr(tool, "score_each", None)
+    with pytest.raises(UserError, match="cannot write /proc/faces.png"):
+        tool.main([str(generator_file), f"--data_dir={data_dir}", "--metrics=seam", "--examples=/proc/faces.png"])

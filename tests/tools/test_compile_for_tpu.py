@@ -199,3 +199,10 @@ def test_lowering_for_eight_gpus(config, compute, dtype):
     donated = len(re.findall(r"jax\.buffer_donor|tf\.aliasing_output", text))
     assert donated == len(jax.tree.leaves(arguments[0]))
     assert '<@mesh, [{"data", "fsdp"}, {}, {}, {}]>' in text
+
+
+def test_a_file_that_cannot_be_written_is_told_before_the_work(tool, monkeypatch):
+    monkeypatch.setattr(tool, "describe", lambda topology: jax.devices()[:1])
+    monkeypatch.setattr(tool, "compile_and_report", None)
+    with pytest.raises(UserError, match="cannot write /proc/tpu.json"):
+        tool.main(["--topology=v5e:1x1", "--config=tpu", "--out=/proc/tpu.json"])

@@ -54,3 +54,9 @@ def test_nothing_to_measure(tool, flags):
         tool.main([*flags, "--pairs=0"])
     with pytest.raises(UserError, match="has 16 training records, fewer than a batch of 32; give more"):
         tool.main([*flags, "--config.input.batch_size=32"])
+
+
+def test_a_file_that_cannot_be_written_is_told_before_the_work(tool, flags, monkeypatch):
+    monkeypatch.setattr(tool, "run_shares", None)
+    with pytest.raises(UserError, match="cannot write /proc/numbers.json"):
+        tool.main([*flags, "--out=/proc/numbers.json"])

@@ -113,6 +113,17 @@ def test_bad_requests(tool, faces, tmp_path, monkeypatch):
         tool.main([f"--data_dir={faces}", f"--out={tmp_path / 'broken.dat'}"])
 
 
+def test_a_test_split_that_is_missing_is_told_before_the_training(tool, faces, tmp_path, monkeypatch):
+    def load(data_dir, split):
+        if split == "test":
+            raise UserError("no split 'test'")
+
+    monkeypatch.setattr(tool, "load_split", load)
+    monkeypatch.setattr(tool, "train", None)
+    with pytest.raises(UserError, match="no split 'test'"):
+        tool.main([f"--data_dir={faces}", f"--out={tmp_path / 'new.dat'}"])
+
+
 def test_no_face_is_found(tool, faces, predictor, tmp_path, monkeypatch):
     monkeypatch.setattr(tool, "find_box", lambda picture: None)
     with pytest.raises(UserError, match="finds no face in the training split"):
