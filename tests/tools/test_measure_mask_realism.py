@@ -177,6 +177,7 @@ def test_near_copies_of_near_copies_are_one_group_too(tool):
         (["--real=nowhere"], "nowhere is not a folder"),
         ([], "only 0 of the photos"),
         (["--colour=red"], "unknown argument"),
+        (["--out=/proc/out.json"], "cannot write /proc/out.json"),
     ],
 )
 def test_bad_input(tool, tmp_path, monkeypatch, arguments, message):
