@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("networks", nargs="+", metavar="NETWORK", help="exported files, or workdirs of runs")
     parser.add_argument("--data_dir", required=True, help="data set of `maskgan build`")
     parser.add_argument("--split", default="test")
-    parser.add_argument("--faces", type=int, default=400, help="so many, evenly taken from the split (default: 400)")
+    parser.add_argument("--faces", type=int, default=400, help="number of faces, evenly taken from the split (default: 400)")
     parser.add_argument("--metrics", default=METRICS, help=f"as for `maskgan score` (default: {METRICS})")
     parser.add_argument(
         "--by",

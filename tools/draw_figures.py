@@ -3,7 +3,7 @@
     python tools/draw_figures.py RUNS --data_dir=DATA --out=FOLDER
 
 Writes `faces.png`, some faces of each source (Figure 5), and `expressions_1.png`, ..., the people with the most acted
-expressions, a face for each (Figures 6 and 7). What a system makes is shown as its generator draws it, known pixels too.
+expressions, a face for each (Figures 6 and 7). Of a system, the generator's raw output is shown, known pixels included.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Lists the licences of all pinned dependencies, as their packages tell them, the copyleft ones first.
+"""Lists the licences of all pinned dependencies, as the packages themselves state them, the copyleft ones first.
 
     python tools/list_licences.py constraints.txt constraints-beam.txt --out=docs/licences.md
 

@@ -65,7 +65,7 @@ TABLES = "<!-- What follows is made by tools/make_report.py. -->\n"
 
 
 class Scores(NamedTuple):
-    """Of one system on one test set, by image.
+    """The scores of one system on one test set, by image.
 
     Attributes:
       values: {score: `[N]`}, NaN where there is none.

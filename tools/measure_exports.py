@@ -110,7 +110,7 @@ def load_stablehlo(path: Path) -> Run:
 
 
 def load_onnx(path: Path) -> Run:
-    """That in an ONNX file, by onnxruntime."""
+    """The function in an ONNX file, by onnxruntime."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path))
@@ -119,7 +119,7 @@ def load_onnx(path: Path) -> Run:
 
 
 def load_savedmodel(path: Path) -> Run:
-    """That in a SavedModel, by TensorFlow."""
+    """The function in a SavedModel, by TensorFlow."""
     import tensorflow as tf
 
     run = tf.saved_model.load(str(path)).signatures["serving_default"]
@@ -132,7 +132,7 @@ def load_savedmodel(path: Path) -> Run:
 
 
 def load_pytorch(path: Path) -> Run:
-    """The network that a state dict is of, by PyTorch."""
+    """The network of a state dict, by PyTorch."""
     import torch
     from safetensors.torch import load_file
 

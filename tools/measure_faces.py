@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def measure(photos: Sequence[Path], unmasker: Unmasker, height: float = 1.0) -> None:
     """Prints how many photos have no face, how many faces there are, and how many masks would be removed, from which photos.
 
-    The photos are of `height` times their height.
+    The photos are first scaled to `height` times their height.
     """
     counts = {"photos": len(photos), "photos without a face": 0, "faces": 0, "masks to be removed": 0}
     masked = []
@@ -141,7 +141,7 @@ def cut(fraction: float) -> Change:
 
 
 def squeezed(photo: np.ndarray, height: float) -> np.ndarray:
-    """A photo of so many times its height."""
+    """A photo scaled to so many times its height."""
     return photo if height == 1 else cv2.resize(photo, None, fx=1, fy=height, interpolation=cv2.INTER_AREA)
 
 

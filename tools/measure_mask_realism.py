@@ -75,7 +75,7 @@ COVERED, LARGEST = 0.6, 1.7
 
 @dataclasses.dataclass(frozen=True)
 class MaskedFace:
-    """A masked face, drawn or real, ready to be cut into patches.
+    """A masked face, drawn or real, and its patches.
 
     Attributes:
       name: of the photo.

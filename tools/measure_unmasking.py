@@ -274,7 +274,7 @@ def write_video(path: Path, frames: Sequence[np.ndarray]) -> None:
 
 @contextlib.contextmanager
 def watched(unmasker: Unmasker) -> Iterator[dict[str, float]]:
-    """Seconds spent in the parts of the way during the block, by their names; they are added up as they go."""
+    """Seconds that each part of unmasking takes during the block, by its name; they are added up as it runs."""
     spent: dict[str, float] = defaultdict(float)
 
     def watch(name: str, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -54,10 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_dir", required=True, metavar="DIR", help="data set of `maskgan build`")
     parser.add_argument("--out", required=True, metavar="FILE.dat", help="the retrained predictor")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="for the training; all cores unless told")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="for the training (default: all cores)")
     parser.add_argument("--seed", type=int, default=0, help="with as many threads, the same seed gives the same file")
     for name, value in OPTIONS.items():
-        parser.add_argument(f"--{name}", type=type(value), default=value, help=f"dlib's training option; {value} unless told")
+        parser.add_argument(f"--{name}", type=type(value), default=value, help=f"dlib's training option (default: {value})")
     flags = parser.parse_args(arguments)
     if flags.threads < 1 or min(flags.seed, *(getattr(flags, name) for name in OPTIONS)) < 0:
         raise UserError("--threads must be at least 1, and all other numbers at least 0")

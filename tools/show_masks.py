@@ -1,4 +1,4 @@
-"""Draws masks on faces and shows them in one image, optionally among real ones; prints how long drawing takes.
+"""Draws masks on faces and shows them in one image, optionally among real ones; prints the CPU time of drawing.
 
     python tools/show_masks.py --source=folder=PHOTOS --faces=60 --out=masks.png [--config=default] [--real=FOLDER]
 
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def drawn_faces(source: str, count: int, config: ConfigDict) -> tuple[list[tuple[np.ndarray, str]], dict[str, list[float]]]:
-    """Faces `[S, S, 3]` with a mask and its type, from random photos of a source, and the seconds per mask by type."""
+    """Faces `[S, S, 3]` with a mask and its type, from random photos of a source, and the CPU seconds per mask by type."""
     photos = [item for item in list_photos(source, config) if isinstance(item, Photo)]
     order = np.random.default_rng(config.seed).permutation(len(photos))
     faces, times = [], defaultdict(list)

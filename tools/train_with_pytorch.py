@@ -6,7 +6,7 @@
 
 Initial weights, batches and their order, learning rates and the number of steps are the run's, by the config in its workdir;
 only dropout is drawn by PyTorch. Writes `generator.safetensors`, `terms.json` with the terms of the loss, means over the steps
-between two lines of the run's log, and `losses.png`, both curves of each term over each other. For the paper's networks, in
+between two lines of the run's log, and `losses.png`, with both curves of each term in one panel. For the paper's networks, in
 float32.
 """
 

@@ -127,7 +127,7 @@ def _manifest(out: Path) -> dict[str, dict]:
 
 
 def _write(part: Part, path: Path) -> None:
-    """The same bytes for the same files."""
+    """Writes a part: for the same files the same bytes."""
     with tempfile.TemporaryDirectory() as folder:
         contents = part.contents(Path(folder))
         with lzma.open(path, "wb") if part.name.endswith(".xz") else path.open("wb") as stream:

@@ -83,7 +83,7 @@ class Kit:
         return self.work / "project"
 
     def results(self, step: str) -> Path:
-        """What a step leaves; it goes into an archive."""
+        """The folder for what a step leaves, which goes into an archive."""
         folder = self.work / "results" / step
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -93,7 +93,7 @@ class Kit:
         return self.work / "done" / step / command
 
     def environment(self) -> dict[str, str]:
-        """Of the commands."""
+        """The environment variables of the commands."""
         settings = {
             "PYTHONPATH": str(self.work / "site"),
             "PYTHONSAFEPATH": "1",
