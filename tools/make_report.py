@@ -270,7 +270,7 @@ def differences(systems: Mapping[str, Scores], base: str) -> Iterator[str]:
             samples = 100 * (resampled(ours, scores.people) / resampled(theirs, systems[base].people) - 1)
             low, high = interval(samples)
             cell = f"{100 * (np.nanmean(ours) / np.nanmean(theirs) - 1):+.2f} ({low:+.2f} to {high:+.2f})"
-            cells.append(cell if low <= 0 <= high else f"**{cell}**")
+            cells.append(f"**{cell}**" if low > 0 or high < 0 else cell)
         yield f"| {name} | " + " | ".join(cells) + " |"
 
 

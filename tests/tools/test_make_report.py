@@ -103,6 +103,14 @@ def test_curves_of_a_log_that_lacks_its_last_lines(tool, runs, setting, epochs):
         tool._curves(run)
 
 
+def test_a_difference_without_an_interval_is_not_bold(tool):
+    values = {column: np.full(4, np.nan) for column in tool.COLUMNS}
+    systems = {name: tool.Scores(values, np.arange(4), {}) for name in ("pix2pix", "other")}
+    with pytest.warns(RuntimeWarning, match="Mean of empty slice"):
+        *_, row = tool.differences(systems, "pix2pix")
+    assert row.startswith("| other | +nan (+nan to +nan) |")
+
+
 def test_report(tool, runs, tmp_path, capsys):
     write_run(tmp_path / "long" / "proposed", 30.0, width=16)
     out = tmp_path / "page" / "results.md"
