@@ -116,6 +116,8 @@ def _mocked_gpus(topology: str) -> list[jax.Device]:
 def compile_and_report(config: ConfigDict, chips: Sequence[jax.Device], options: Mapping[str, str]) -> dict[str, Any]:
     """Compiles the training step for the chips; returns what `lines_of` prints, sizes in bytes and per chip.
 
+    `memory_of_chip` is 0 for a chip that is not known.
+
     Raises:
       UserError: the compiler does not take one of the options.
     """
@@ -124,7 +126,7 @@ def compile_and_report(config: ConfigDict, chips: Sequence[jax.Device], options:
     # A chip may be two devices, its cores.
     places = {tuple(getattr(chip, "coords", [chip.id])) for chip in chips}
     known = chip_of(kind)
-    memory = (known.memory if known else math.nan) * len(places) / len(chips)
+    memory = (known.memory if known else 0) * len(places) / len(chips)
     report = {"chip": kind, "chips": len(chips), "global_batch": batch, "batch_per_chip": batch // len(chips)}
     report |= {"remat": config.training.remat, "fsdp": config.training.fsdp, "memory_of_chip": memory}
     start = time.monotonic()
@@ -325,9 +327,9 @@ def lines_of(report: dict[str, Any]) -> Iterator[str]:
     if not report["fits"]:
         yield f"  does not fit: {report['reason']}"
         return
-    memory = f"{gib(report['peak'])} of {gib(report['memory_of_chip'])} GiB"
+    room = f" of {gib(report['memory_of_chip'])}" if report["memory_of_chip"] else ""
     parts = ", ".join(f"{part} {gib(report[part])}" for part in ("arguments", "outputs", "temporaries", "code"))
-    yield f"  memory: {memory} ({parts})"
+    yield f"  memory: {gib(report['peak'])}{room} GiB ({parts})"
     yield (
         f"  arithmetic: {report['flops'] / 1e12:.3f} TFLOP, {report['flops'] / report['batch_per_chip'] / 1e9:.1f} GFLOP a "
         f"picture; {report['bytes_accessed'] / 1e9:.1f} GB accessed"

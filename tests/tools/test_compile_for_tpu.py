@@ -181,6 +181,14 @@ def test_a_small_step_for_16_chips(tool, tmp_path, capsys):
     assert "memory: " in capsys.readouterr().out
 
 
+def test_a_chip_whose_memory_is_not_known(tool, config):
+    """The CPU stands in."""
+    report = {"topology": "here", **tool.compile_and_report(config, jax.devices()[:1], {})}
+    assert report["fits"] and report["memory_of_chip"] == 0 < report["flops"]
+    (memory,) = [line for line in tool.lines_of(report) if line.startswith("  memory: ")]
+    assert re.match(r"  memory: [\d.e-]+ GiB \(arguments ", memory)
+
+
 @pytest.mark.parametrize(("compute", "dtype"), [("float32", "f32"), ("bfloat16", "bf16")])
 def test_lowering_for_eight_gpus(config, compute, dtype):
     config.input.batch_size = 16
