@@ -100,6 +100,11 @@ def is_clear(done: subprocess.CompletedProcess) -> bool:
     return done.returncode == 1 and re.search(r"maskgan \w+: error: ", error_of(done)) and "Traceback" not in done.stderr
 
 
+def unclear(done: subprocess.CompletedProcess, when: str = "") -> list[str]:
+    """What is wrong with a program that should have failed so: nothing, or its last line."""
+    return [] if is_clear(done) else [f"no clear message{when}: {error_of(done)}"]
+
+
 def data_set(work: Path, size: int = 64) -> Path:
     """A data set of 40 rendered faces, made once."""
     folder = work / f"data{size}"
@@ -135,6 +140,11 @@ def same_state(workdir: Path, other: Path) -> bool:
     return jax.tree.all(jax.tree.map(np.array_equal, *states))
 
 
+def other_bytes(workdir: Path, other: Path) -> list[str]:
+    """What is wrong with a run that should have ended as an undisturbed one: nothing, or that it has not."""
+    return [] if same_state(workdir, other) else ["other bytes than of an undisturbed run"]
+
+
 def last_step(workdir: Path) -> int:
     """The last step whose numbers are written; 0 if none is."""
     return max((row["step"] for row in read_rows(workdir)), default=0)
@@ -159,6 +169,11 @@ def started(arguments: Sequence[str], log: Path) -> Iterator[subprocess.Popen]:
             raise UserError(f"`maskgan {arguments[0]}` has not ended within {PATIENCE} s; is the machine too busy?") from error
         finally:
             process.kill()
+
+
+def ended(process: subprocess.Popen, log: Path) -> subprocess.CompletedProcess:
+    """A process that is `started`, when it has ended; its log is all that it printed."""
+    return subprocess.CompletedProcess(process.args, process.wait(PATIENCE), "", log.read_text())
 
 
 # ---- preemption ----
@@ -315,30 +330,26 @@ def contents(folder: Path) -> dict[str, str]:
 
 def row_of(fault: str, times: int, wrong: Sequence[str]) -> Row:
     """A line of the table for a fault after which nothing may be lost; `wrong` says what was."""
-    return Row(fault, times, "; ".join(wrong) or "nothing; one clear message; resumed afterwards", not wrong and times > 0)
+    return Row(fault, times, "; ".join(wrong) or "nothing; one clear message; resumed afterwards", not wrong)
 
 
 def repeated_on_full_disk(
     disk: Path, first: Sequence[object], again: Sequence[object], lefts: Sequence[int]
 ) -> tuple[int, list[str]]:
-    """Runs a command, then another on a full disk, where it must change nothing, and with space again.
+    """Runs a command, then another on a disk with so few bytes left, where it must change nothing, and with space again.
 
     Returns:
-      How often it failed, and what was wrong with that.
+      How often the disk was full, and what was wrong with that.
     """
     must(*first)
-    before, wrong, times = contents(disk), [], 0
+    before, wrong = contents(disk), []
     for left in lefts:
         with full(disk, left):
-            done = maskgan(*again)
-            times += 1
-            if not is_clear(done):
-                wrong.append(f"no clear message: {error_of(done)} ({left} bytes left)")
-            if contents(disk) != before:
-                wrong.append(f"files changed ({left} bytes left)")
+            wrong += unclear(maskgan(*again), f" with {left} bytes left")
+            wrong += [f"files changed with {left} bytes left"] if contents(disk) != before else []
     if (done := maskgan(*again)).returncode:
         wrong.append(f"with space again: {error_of(done)}")
-    return times, wrong
+    return len(lefts), wrong
 
 
 def disk(work: Path, flags: argparse.Namespace) -> Iterator[Row]:
@@ -398,19 +409,13 @@ def _training_fills_disk(work: Path, place: Path) -> tuple[int, list[str]]:
             wait_until(lambda count=count: len(starts(workdir)) > count, process)
             with full(place, left):
                 whole = {name: digest for name, digest in contents(workdir).items() if _is_whole(name)}
-                process.wait(PATIENCE)
-                told = subprocess.CompletedProcess(arguments, process.returncode, "", log.read_text())
-                if not is_clear(told):
-                    wrong.append(f"no clear message: {error_of(told)} ({left} bytes left)")
+                wrong += unclear(ended(process, log), f" with {left} bytes left")
                 if not whole.items() <= contents(workdir).items():
-                    wrong.append(f"checkpoints changed ({left} bytes left)")
-                again = maskgan(*arguments)  # On the disk that is full still.
-                if not is_clear(again):
-                    wrong.append(f"no clear message when started again: {error_of(again)} ({left} bytes left)")
+                    wrong.append(f"checkpoints changed with {left} bytes left")
+                # On the disk that is full still.
+                wrong += unclear(maskgan(*arguments), f" when started again with {left} bytes left")
     must(*arguments)
-    if not same_state(workdir, undisturbed(work, steps)):
-        wrong.append("other bytes than of an undisturbed run")
-    return len(lefts), wrong
+    return len(lefts), wrong + other_bytes(workdir, undisturbed(work, steps))
 
 
 def _is_whole(name: str) -> bool:
@@ -425,15 +430,14 @@ def workdir(work: Path, flags: argparse.Namespace) -> Iterator[Row]:
         before = contents(place)
         subprocess.run(["mount", "-o", "remount,ro", place], check=True)
         arguments = training(work, place / "run", steps + 5)
-        done = maskgan(*arguments)
-        wrong = [] if is_clear(done) else [f"no clear message: {error_of(done)}"]
+        wrong = unclear(maskgan(*arguments))
         wrong += ["files changed"] if contents(place) != before else []
         subprocess.run(["mount", "-o", "remount,rw", place], check=True)
         must(*arguments)
         yield row_of("read-only workdir", 1, wrong)
 
     run, log, moved = work / "vanishing", work / "vanishing.log", work / "moved"
-    data, wrong = shutil.copytree(data_set(work), work / "copy"), []
+    data = shutil.copytree(data_set(work), work / "copy")
     arguments = [*training(work, run, steps), f"--data_dir={data}"]
     with started(arguments, log) as process:
         wait_until(lambda: starts(run), process)
@@ -441,25 +445,20 @@ def workdir(work: Path, flags: argparse.Namespace) -> Iterator[Row]:
         emptied = [path for path in moved.rglob("*") if "array_record" in path.name]
         for path in emptied:
             os.truncate(path, 0)  # Its open files vanish, too, as those of a server that is gone.
-        process.wait(PATIENCE)
-    told = subprocess.CompletedProcess(arguments, process.returncode, "", log.read_text())
-    wrong += [] if is_clear(told) else [f"no clear message: {error_of(told)}"]
-    again = maskgan(*arguments)
-    wrong += [] if is_clear(again) else [f"no clear message when started again: {error_of(again)}"]
+        wrong = unclear(ended(process, log))
+    wrong += unclear(maskgan(*arguments), " when started again")
     shutil.copytree(data_set(work), data)
     must(*arguments)
-    wrong += [] if same_state(run, expected) else ["other bytes than of an undisturbed run"]
-    yield row_of("data set vanishes while a training reads it", 1, wrong)
+    yield row_of("data set vanishes while a training reads it", 1, wrong + other_bytes(run, expected))
 
-    run, wrong = work / "shared", []
+    run = work / "shared"
     arguments = training(work, run, steps)
     with started(arguments, log) as process:
         wait_until(lambda: starts(run), process)
         done = maskgan(*arguments)
-        wrong += [] if is_clear(done) and "another run is at work" in done.stderr else [f"the second one: {error_of(done)}"]
+        wrong = [] if is_clear(done) and "another run is at work" in done.stderr else [f"the second one: {error_of(done)}"]
         process.wait(PATIENCE)
-    wrong += [] if same_state(run, expected) else ["other bytes than of an undisturbed run"]
-    yield row_of("two training runs in one workdir", 1, wrong)
+    yield row_of("two training runs in one workdir", 1, wrong + other_bytes(run, expected))
 
     run = work / "clock"
     with_jumps = [sys.executable, "-c", JUMPING_CLOCK, *training(work, run, steps)]
@@ -482,7 +481,7 @@ def workdir(work: Path, flags: argparse.Namespace) -> Iterator[Row]:
     done = maskgan(*arguments)
     is_told = done.returncode == 0 and f"the checkpoint of step {steps} is damaged" in done.stdout
     wrong = [] if is_told else [f"it was not noticed: {error_of(done)}"]
-    wrong += [] if same_state(run, expected) else ["other bytes than of an undisturbed run"]
+    wrong += other_bytes(run, expected)
     lost = "; ".join(wrong) or f"{INTERVAL} steps, from the checkpoint before it; the bytes of an undisturbed run"
     yield Row("64 bytes in the middle of the newest checkpoint changed", 1, lost, not wrong)
 
@@ -558,8 +557,7 @@ def unmask(work: Path, flags: argparse.Namespace) -> Iterator[Row]:
     yield row_of("two `maskgan unmask` of the same photos into one folder", 1, wrong)
 
     (work / "empty.jpg").touch()
-    done = maskgan("unmask", work / "empty.jpg", f"--out={work / 'never'}")
-    wrong = [] if is_clear(done) else [f"no clear message: {error_of(done)}"]
+    wrong = unclear(maskgan("unmask", work / "empty.jpg", f"--out={work / 'never'}"))
     wrong += ["the empty folder is left"] if (work / "never").exists() else []
     yield row_of("`maskgan unmask` that fails, into a new folder", 1, wrong)
 
@@ -572,7 +570,7 @@ def numbers(work: Path, flags: argparse.Namespace) -> Iterator[Row]:
     run = work / "overflow"
     overflows = ["--config.optimizer.learning_rate=1e30"]
     done = maskgan(*training(work, run, 60, *overflows))
-    wrong = [] if is_clear(done) else [f"no clear message: {error_of(done)}"]
+    wrong = unclear(done)
     for what in (r"at step \d+ '.* became (nan|inf)", r"first in the layer \w+/", "for record"):
         wrong += [] if re.search(what, done.stderr) else [f"the message has no {what}: {error_of(done)}"]
     wrong += ["something was saved"] if steps_in(run / "checkpoints") else []
