@@ -39,6 +39,7 @@ from maskgan_jax.demo.run import masked_portrait
 from maskgan_jax.errors import Unfinished, UserError, exit_code
 from maskgan_jax.files import check_writable, find_images, replacing, write_json, write_png
 from maskgan_jax.run_files import read_rows
+from maskgan_jax.runtime.signals import sigterm_interrupts
 from maskgan_jax.storage import steps_in
 
 # A training whose steps take tenths of a second, so that most of the kills are not at its start.
@@ -742,7 +743,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check(flags)
     rows = []
     print("| fault | times | lost |\n|---|--:|---|", flush=True)
-    with tempfile.TemporaryDirectory(dir=flags.folder, prefix="faults-") as folder:
+    # The small file systems go, too, if it is ended.
+    with sigterm_interrupts(), tempfile.TemporaryDirectory(dir=flags.folder, prefix="faults-") as folder:
         for name in FAULTS if "all" in flags.faults else dict.fromkeys(flags.faults):
             for row in FAULTS[name](Path(folder), flags):
                 print(f"| {row.fault} | {row.times} | {'' if row.fine else '**TOO MUCH**: '}{row.lost} |", flush=True)

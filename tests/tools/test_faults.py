@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -142,3 +143,16 @@ def test_a_process_that_does_not_end(tool, tmp_path, monkeypatch):
     ):
         process.wait(0.1)
     assert process.poll() is not None
+
+
+def test_nothing_is_left_behind_when_it_is_ended(tool, tmp_path, monkeypatch):
+    def kills(work, flags):
+        (work / "data").mkdir()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+        yield
+
+    monkeypatch.setattr(tool, "FAULTS", {"kills": kills})
+    with pytest.raises(KeyboardInterrupt):
+        tool.main(["kills", f"--folder={tmp_path}"])
+    assert not list(tmp_path.iterdir())
