@@ -17,7 +17,7 @@ from maskgan_jax.data.masks import catalogue
 from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.files import write_png
 from maskgan_jax.losses import TERMS
-from maskgan_jax.metrics.face_quality import FACE_METRICS
+from maskgan_jax.metrics.face_quality import FACE_METRICS, FacePair
 from maskgan_jax.metrics.image_quality import METRICS
 from maskgan_jax.metrics.scoring import score_images
 from maskgan_jax.metrics.set_quality import SET_METRICS
@@ -107,7 +107,9 @@ def test_metrics(follow):
     scores = score_images(items, metrics=["nose"])
     assert scores["brightness_error"] == pytest.approx(7) and scores["images"][0]["brightness_error"] == pytest.approx(7)
     assert scores["mean_distance"] > 0
-    assert scores["nose"] >= 0 and scores["left_out"] == {"nose": 3}
+    _, image, same, mask, landmarks = items[-1]
+    errors = FacePair(image, same, mask > 0, landmarks).landmark_errors
+    assert scores["nose"] == pytest.approx(errors[27:36].mean()) and scores["left_out"] == {"nose": 3}
 
 
 def test_kind_of_face_mask(follow, config, tmp_path):

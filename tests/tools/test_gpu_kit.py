@@ -64,8 +64,8 @@ def test_profile_of_a_step(load_tool, tmp_path, capsys):
     operations = report["operations"]
     assert report["steps"] == 2 and len(operations) > 50 and list(out.rglob("*.xplane.pb"))
     assert [row["ms"] for row in operations] == sorted((row["ms"] for row in operations), reverse=True)
-    # Each operation is run once in a step, however many threads share it.
-    assert max(row["calls"] for row in operations) >= 1
+    # Most operations are run once in a step.
+    assert np.median([row["calls"] for row in operations]) == 1
     assert operations[0]["name"] in capsys.readouterr().out
 
 
