@@ -366,14 +366,6 @@ def test_data_set_without_validation_split(data_dir, tmp_path, run_config, monke
         train(run_config(), data_dir, tmp_path)
 
 
-def test_loss_that_is_not_finite_stops_the_run_and_nothing_is_saved(data_dir, tmp_path, run_config):
-    config = run_config()
-    config.losses.l1 = float("nan")
-    with pytest.raises(UserError, match="at step 1 .*weighted_l1"):
-        train(config, data_dir, tmp_path)
-    assert not list((tmp_path / "checkpoints").iterdir()) and not list((tmp_path / "best").iterdir())
-
-
 def test_state_that_is_not_finite_is_not_saved(data_dir, tmp_path, light_config, monkeypatch):
     """As after a gradient that overflows: the terms of the same step, which come before it, are finite."""
 

@@ -6,6 +6,7 @@ import pytest
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.networks.run_checkpoints import read_tree
+from maskgan_jax.storage import steps_in
 from maskgan_jax.training import loop, not_finite
 from maskgan_jax.training.landmark_regression import LandmarkRegression
 from maskgan_jax.training.loop import train
@@ -66,6 +67,8 @@ def test_a_run_stops_and_names_term_layer_and_record(landmark_config, data_dir, 
     assert told.startswith("at step 3 'landmarks', ") and "'gradient_norm_landmark_net' became nan (first" in told
     assert "(first in the layer LandmarkNet/" in told and f", for record {name!r})" in told
     assert "use --config.training.not_finite=skip" in told
+    # Nothing of that step is saved.
+    assert steps_in(tmp_path / "checkpoints") == [1, 2] and not list((tmp_path / "best").iterdir())
 
 
 def test_a_run_that_skips_bad_batches_goes_on_and_counts_them(landmark_config, data_dir, tmp_path, poison, capfd):
