@@ -159,14 +159,14 @@ def batch():
     return {name: array.repeat(2, axis=0) for name, array in pairs.items()}
 
 
-@pytest.mark.parametrize(("task", "parts"), [("unmask", 2), ("unmask", 4), ("landmarks", 2)])
-def test_gradients_of_a_batch_in_parts(make_config, landmark_file, batch, task, parts):
+@pytest.mark.parametrize("task", ["unmask", "landmarks"])
+def test_gradients_of_a_batch_in_parts(make_config, landmark_file, batch, task):
     """Each part of two holds both faces, which is all that batch norm, in the landmark network, can tell."""
     config = make_config()
     config.generator.dropout = 0.0
     config.losses.contour = 0.3
     config.landmark_net.weights = str(landmark_file)
-    config.optimizer.accumulate = parts
+    config.optimizer.accumulate = 2
     if task == "unmask":  # Different faces: neither instance norm nor any term of the loss looks across the batch.
         rng = np.random.default_rng(1)
         batch = {**batch, "masked": rng.integers(0, 256, batch["masked"].shape, np.uint8)}
