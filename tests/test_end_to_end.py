@@ -37,17 +37,19 @@ def test_from_nothing_to_unmasked_faces(tmp_path, capsys):
     assert (data / "contact_sheet.png").exists()
     assert "24 faces in" in capsys.readouterr().out
 
-    # The landmark network, which the contour loss looks through.
-    landmark_settings = [*SMALL, "--config.training.steps=6", "--config.training.validate_every=3"]
-    run("train", "--config=configs/landmarks.py", f"--data_dir={data}", f"--workdir={landmarks}", *landmark_settings)
+    # The landmark network, which the contour loss looks through; then more of it, from where it stopped.
+    settings = [*SMALL, "--config.training.validate_every=3"]
+    train = ["train", "--config=configs/landmarks.py", f"--data_dir={data}", f"--workdir={landmarks}", *settings]
+    for steps in (3, 6):
+        run(*train, f"--config.training.steps={steps}")
+    assert [line["step"] for line in numbers(landmarks) if line["phase"] == "train"] == [1, 2, 3, 4, 5, 6]
     run("evaluate", f"--workdir={landmarks}", f"--data_dir={data}", f"--out={tmp_path / 'landmarks.json'}")
     assert json.loads((tmp_path / "landmarks.json").read_text())["masked"]["contour"] > 0
 
-    # The mask remover with all losses of the paper; then more of it, from where it stopped.
-    settings = [*SMALL, f"--config.landmark_net.weights={landmarks}", "--config.training.validate_every=2"]
-    train = ["train", "--config=configs/paper.py", f"--data_dir={data}", f"--workdir={workdir}", *settings]
-    run(*train, "--config.training.steps=4")
-    run(*train, "--config.training.steps=6")
+    # The mask remover with all losses of the paper.
+    settings = [*SMALL, f"--config.landmark_net.weights={landmarks}"]
+    settings += ["--config.training.steps=6", "--config.training.validate_every=2"]
+    run("train", "--config=configs/paper.py", f"--data_dir={data}", f"--workdir={workdir}", *settings)
     trained = [line for line in numbers(workdir) if line["phase"] == "train"]
     assert [line["step"] for line in trained] == [1, 2, 3, 4, 5, 6]
     assert all({"adversarial", "l1", "contour", "masked", "discriminator"} <= set(line) for line in trained)
