@@ -32,6 +32,7 @@ import numpy as np
 import pytest
 from etils import epath
 from etils.epath.backend import fsspec_backend
+from filelock import FileLock
 from ml_collections import ConfigDict
 
 from maskgan_jax.configs.default import get_config, splits
@@ -79,11 +80,27 @@ def config() -> ConfigDict:
 
 
 @pytest.fixture(scope="session")
-def data_dir(tmp_path_factory) -> Path:
+def make_once(request, tmp_path_factory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """What makes a folder, to be read only, by a function that writes it: once, for all workers of pytest-xdist."""
+    root = tmp_path_factory.getbasetemp()
+    if hasattr(request.config, "workerinput"):
+        root = root.parent
+
+    def make(name: str, write: Callable[[Path], None]) -> Path:
+        folder, made = root / name, root / f"{name}.made"
+        with FileLock(f"{folder}.lock"):
+            if not made.exists():
+                write(folder)
+                made.touch()
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def data_dir(make_once) -> Path:
     """A data set of rendered faces at 64 px: 16 to train on, 4 for validation, 4 for testing."""
-    folder = tmp_path_factory.mktemp("data")
-    build_data_set(["rendered=24"], small_config(), folder, workers=1)
-    return folder
+    return make_once("data", lambda folder: build_data_set(["rendered=24"], small_config(), folder, workers=1))
 
 
 def random_variables(model: nn.Module, *inputs: jax.Array, spread: float = 0.06) -> Variables:

@@ -24,7 +24,7 @@ STATIC = Path(page.__file__).parent / "static"
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory) -> Path:
+def site(make_once) -> Path:
     """A site, as `maskgan page` writes it."""
     pytest.importorskip("onnx", reason="the page's networks need onnx: pip install 'maskgan_jax[onnx]'")
     try:
@@ -32,9 +32,7 @@ def site(tmp_path_factory) -> Path:
         weight_file("centerface.onnx")
     except UserError as error:
         pytest.skip(str(error))
-    folder = tmp_path_factory.mktemp("page") / "site"
-    write_site(folder)
-    return folder
+    return make_once("site", write_site)
 
 
 @contextmanager
