@@ -1,5 +1,6 @@
 """The site, a server of it, Chromium, and Node.js: each once, and skipped with a reason where it is missing."""
 
+import base64
 import json
 import os
 import shutil
@@ -76,8 +77,12 @@ def run_javascript() -> Callable[..., Any]:
         pytest.skip("needs Node.js: apt-get install nodejs")
 
     def plain(value: Any) -> Any:
+        if isinstance(value, np.ndarray) and value.dtype == np.uint8:
+            return {"shape": value.shape, "base64": base64.b64encode(value.tobytes()).decode()}
         if isinstance(value, np.ndarray):
             return value.tolist()
+        if isinstance(value, (list, tuple)):
+            return [plain(item) for item in value]
         if isinstance(value, dict):
             return {name: plain(item) for name, item in value.items()}
         return value
@@ -87,8 +92,12 @@ def run_javascript() -> Callable[..., Any]:
             {imports.replace("from './", f"from 'file://{STATIC}/")}
             import {{ readFileSync }} from "node:fs";
             const input = JSON.parse(readFileSync(0, "utf8"));
-            /** An image of nested lists; floats if a type is given. */
-            const image = (rows, Type = Uint8Array) => {{
+            /** An image of what NumPy's uint8 became; or, if a type is given, of nested lists. */
+            const image = (rows, Type) => {{
+              if (!Type) {{
+                const [height, width, channels = 1] = rows.shape;
+                return {{ height, width, channels, data: Uint8Array.from(Buffer.from(rows.base64, "base64")) }};
+              }}
               const channels = rows[0][0].length ?? 1;
               return {{ height: rows.length, width: rows[0].length, channels, data: Type.from(rows.flat(2)) }};
             }};

@@ -199,8 +199,8 @@ def test_one_colour(run_javascript):
     more = [np.concatenate([one[0], one_colour(wide, -sepia)]), one_colour(wide, sepia, 5.0)]
     results = run_javascript(
         "import { oneColoured } from './one_colour.js';",
-        "return input.photos.map((pixels) => oneColoured(Uint8Array.from(pixels.flat())));",
-        photos=[pixels.tolist() for pixels in one + more],
+        "return input.photos.map((pixels) => oneColoured(image(pixels).data));",
+        photos=one + more,
     )
     assert all(one_coloured(pixels) is None for pixels in more) and results[len(one) :] == [None] * len(more)
     for pixels, shades in zip(one, results, strict=False):
@@ -428,7 +428,7 @@ def test_the_same_detections(run_javascript, site):
             const [small, close, turned] = input.photos.map((rows) => image(rows));
             return [await detectFaces(small, run), await detectCloseUp(close, run), await detectTurned(turned, run)];""",
         site=str(site),
-        photos=[photo.tolist() for photo in photos],
+        photos=photos,
     )
     for found, faces in zip(results, expected, strict=True):
         assert len(found) == len(faces)
@@ -455,7 +455,7 @@ def test_tilted_faces_are_such_by_their_own_landmarks_alone(run_javascript, site
             for (const [rows, landmarks] of input.cases) results.push(await isFaceUpright(image(rows), landmarks, run));
             return results;""",
         site=str(site),
-        cases=[[photo.tolist(), landmarks.tolist()] for photo, landmarks in cases],
+        cases=cases,
     )
     assert results == [is_face_upright(*case) for case in cases] == [True, False] * 3
 
