@@ -276,7 +276,7 @@ def test_the_face_of_the_self_test(run_javascript, as_image):
 
 
 @pytest.mark.parametrize("value", [0, "NaN"])
-@pytest.mark.parametrize("wrong", ["heat", "sizes", "offsets", "points", "landmarks", None])
+@pytest.mark.parametrize("wrong", ["heat", "sizes", "offsets", "points", "landmarks", "segmentation", None])
 def test_the_self_test_sees_what_is_wrong(run_javascript, wrong, value):
     """Networks that give what is expected, but for one output; the last one is right in any case."""
     expected = networks._expected_of_detector()
@@ -289,8 +289,8 @@ def test_the_self_test_sees_what_is_wrong(run_javascript, wrong, value):
         const ranges = { heat: [0, 1], sizes: [1, 3], offsets: [3, 5], points: [5, 15] };
         const output = Object.entries(ranges).map(([name, range]) => [name, given(name, maps.slice(...range))]);
         const landmarks = { size: 8, landmarks: () => [[...given("landmarks", [1, 2])]] };
-        const segmentation = { size: 8, probability: () => new Float32Array(64) };
-        const described = { detector: { expected }, landmarks: { expected: [1, 2] }, segmentation: { expected: [0] } };
+        const segmentation = { size: 8, probability: () => given("segmentation", Array(64).fill(0.5)) };
+        const described = { detector: { expected }, landmarks: { expected: [1, 2] }, segmentation: { expected: [0.5] } };
         const share = await selfTest({ detector: () => Object.fromEntries(output), landmarks, segmentation }, described);
         return { isRight: share <= 1 };
         """,
