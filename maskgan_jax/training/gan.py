@@ -62,6 +62,7 @@ class GAN(Task):
         # Means over the validation records. `_raw` is of the generator's output; the others are of the composite.
         names = ("mse_masked", "psnr", "psnr_raw", "l1_raw")
         self.validation = mean_of(*names, *(["st_lpips"] if self.st_lpips else []))
+        self._jitted_unmask = jax.jit(self.unmask)
 
     def _is_computed(self, term: str) -> bool:
         """Whether a term is a part of the loss, or logged all the same."""
@@ -223,7 +224,7 @@ class GAN(Task):
 
     def draw(self, variables: Variables, batch: Batch) -> np.ndarray:
         """One row a face: masked, generated, composite, real."""
-        columns = [batch["masked"], *jax.jit(self.unmask)(variables, batch), batch["real"]]
+        columns = [batch["masked"], *self._jitted_unmask(variables, batch), batch["real"]]
         rows = np.concatenate(columns, axis=2)
         return rows.reshape(-1, *rows.shape[2:])
 

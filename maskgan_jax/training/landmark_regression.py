@@ -32,6 +32,7 @@ class LandmarkRegression(OneNetwork):
     def __init__(self, config: ConfigDict):
         """The network that a config describes."""
         super().__init__(config, create_landmark_net(config))
+        self._jitted_predict = jax.jit(self.predict)
 
     def gradients(
         self, params: dict[str, Tree], batch_stats: Tree, frozen: Tree, batch: Batch, key: jax.Array
@@ -47,11 +48,14 @@ class LandmarkRegression(OneNetwork):
 
         return self.gradients_of(loss, images, params, batch_stats)
 
+    def predict(self, variables: Variables, images: jax.Array) -> jax.Array:
+        """The landmarks `[B, 68, 2]`, (x, y) in pixels, of uint8 images."""
+        return self.module.apply(variables, normalize(images))
+
     def validate(self, variables: Variables, batch: Batch) -> metrics.Collection:
         """Distances from dlib's points on the unmasked face."""
         unmasked, masked = (
-            landmark_errors(self.module.apply(variables, normalize(batch[name])), batch["landmarks"])
-            for name in ("real", "masked")
+            landmark_errors(self.predict(variables, batch[name]), batch["landmarks"]) for name in ("real", "masked")
         )
         return Validation.single_from_model_output(
             error=(unmasked.mean(1) + masked.mean(1)) / 2,
@@ -64,11 +68,11 @@ class LandmarkRegression(OneNetwork):
 
     def draw(self, variables: Variables, batch: Batch) -> np.ndarray:
         """One row a face, unmasked and masked, enlarged twice: dlib's points in green, the network's in red."""
-        predict = jax.jit(lambda images: self.module.apply(variables, normalize(images)))
         columns = []
         for name in ("real", "masked"):
             faces = [cv2.resize(face, None, fx=2, fy=2) for face in np.asarray(batch[name])]
-            for points, colour in ((batch["landmarks"], (0, 255, 0)), (predict(batch[name]), (255, 0, 0))):
+            predicted = self._jitted_predict(variables, batch[name])
+            for points, colour in ((batch["landmarks"], (0, 255, 0)), (predicted, (255, 0, 0))):
                 for face, face_points in zip(faces, np.asarray(points), strict=True):
                     for point in face_points:
                         cv2.circle(face, tuple(int(v) for v in np.round(point * 2 + 0.5)), 1, colour, -1, cv2.LINE_AA)

@@ -116,6 +116,7 @@ class Segmentation(OneNetwork):
     def __init__(self, config: ConfigDict):
         """The network that a config describes."""
         super().__init__(config, create_segmentation_net(config))
+        self._jitted_find = jax.jit(self.find)
 
     def gradients(
         self, params: dict[str, Tree], batch_stats: Tree, frozen: Tree, batch: Batch, key: jax.Array
@@ -148,10 +149,11 @@ class Segmentation(OneNetwork):
 
     def draw(self, variables: Variables, batch: Batch) -> np.ndarray:
         """One row a face: masked, the true mask on it in green, the one that was found in red, and that on the bare face."""
-        find = jax.jit(self.find)
         true = np.asarray(batch["mask"])[..., 0] > 127
         columns = [batch["masked"], _tinted(batch["masked"], true, 1)]
-        columns += [_tinted(batch[name], np.asarray(find(variables, batch[name])), 0) for name in ("masked", "real")]
+        columns += [
+            _tinted(batch[name], np.asarray(self._jitted_find(variables, batch[name])), 0) for name in ("masked", "real")
+        ]
         rows = np.concatenate(columns, axis=2)
         return rows.reshape(-1, *rows.shape[2:])
 
