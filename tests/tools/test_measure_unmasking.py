@@ -1,4 +1,6 @@
+import functools
 import re
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -7,14 +9,17 @@ import pytest
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import read_image, write_png
 from maskgan_jax.unmasking.detection import detect_faces
+from maskgan_jax.unmasking.unmasker import Unmasker
 
 FRAMES = 5
 
 
 @pytest.fixture(scope="module")
 def tool(load_tool):
+    """Its networks are loaded, and compiled, once for all tests but those that change them."""
     tool = load_tool("measure_unmasking")
     tool.FRAMES = FRAMES
+    tool.Unmasker = SimpleNamespace(from_pretrained=functools.cache(Unmasker.from_pretrained))
     return tool
 
 
@@ -104,8 +109,9 @@ def test_the_still_face_is_far_from_the_corner(tool):
     np.testing.assert_allclose((found.box[:2] + found.box[2:]) / 2, (1400, 560), atol=60)
 
 
-def test_speed_of_a_video_and_its_parts(tool, tmp_path, capsys):
+def test_speed_of_a_video_and_its_parts(tool, tmp_path, monkeypatch, capsys):
     pytest.importorskip("av")
+    monkeypatch.setattr(tool, "Unmasker", Unmasker)
     detect = tool.tracking.detect_faces
     tool.main(["video", f"--out={tmp_path}"])
     capsys.readouterr()
