@@ -189,9 +189,9 @@ def test_landmark_network_for_smaller_faces_sees_them_shrunk(config, landmark_fi
     config.data.size = 128
     find_landmarks, variables = load_landmark_net(config)
     small = np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype(np.float32)
-    found = find_landmarks(variables, small.repeat(2, 1).repeat(2, 2))
+    found = jax.jit(find_landmarks)(variables, small.repeat(2, 1).repeat(2, 2))
     # The middle of the first of two pixels lies a quarter of a shrunk pixel before the middle of both.
-    np.testing.assert_allclose(found, 2 * LandmarkNet(4).apply(variables, small) + 0.5, rtol=1e-4)
+    np.testing.assert_allclose(found, 2 * jax.jit(LandmarkNet(4).apply)(variables, small) + 0.5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["step", "inpainting_step"])
@@ -269,7 +269,7 @@ def test_the_best_checkpoint_may_go_by_st_lpips(make_config, generator_variables
     task = GAN(config)
     assert task.criterion == "st_lpips"
     scores = jax.jit(task.validate)(generator_variables, {**batch, "weight": np.ones(2, np.float32)}).compute()
-    _, composites = task.unmask(generator_variables, batch)
+    _, composites = jax.jit(task.unmask)(generator_variables, batch)
     pair = [np.asarray(images, np.float32) / 127.5 - 1 for images in (composites, batch["real"])]
     assert float(scores["st_lpips"]) == pytest.approx(float(jax.jit(st_lpips)(load_st_lpips(), *pair).mean()), rel=1e-3)
 
@@ -337,7 +337,7 @@ def test_training_begins_with_given_weights(config, generator_file):
 
 def test_the_floor_of_c1_is_the_landmark_networks_error(step, batch):
     config, *_, logged = step
-    found = LandmarkNet(4).apply(load_safetensors(config.landmark_net.weights), batch["real"] / 127.5 - 1.0)
+    found = jax.jit(LandmarkNet(4).apply)(load_safetensors(config.landmark_net.weights), batch["real"] / 127.5 - 1.0)
     expected = np.abs(np.asarray(found) - batch["landmarks"])[:, :17].sum(-1).mean()
     assert float(logged["contour_floor"]) == pytest.approx(expected, rel=1e-4)
 

@@ -33,11 +33,12 @@ def test_scores_are_means_over_the_records(config, data_dir, limit):
     """Four records in batches of four, and three, of which the last batch is filled up."""
     config.task, config.training.validation_records, config.training.pictures = "landmarks", limit, 2
     task, records, writer = LandmarkRegression(config), load_split(data_dir, "validation"), Writer()
-    params, batch_stats = task.init(jax.random.key(0))
+    params, batch_stats = jax.jit(task.init)(jax.random.key(0))
     variables = {"params": params["landmark_net"], "batch_stats": batch_stats}
     scores = create_validator(task, records, config, create_mesh(config, jax.devices()[:1]))(variables, 7, writer)
+    validate = jax.jit(task.validate)
     each = [
-        task.validate(variables, {k: records[i][k][None] for k in ("real", "masked", "landmarks")} | {"weight": np.ones(1)})
+        validate(variables, {k: records[i][k][None] for k in ("real", "masked", "landmarks")} | {"weight": np.ones(1)})
         for i in range(limit or 4)
     ]
     assert scores == pytest.approx({name: np.mean([float(one.compute()[name]) for one in each]) for name in scores}, rel=1e-4)
