@@ -15,20 +15,27 @@ COMPILED = "torch.compile, channels_last"
 @pytest.fixture(scope="session")
 def result():
     """Of all kinds of rows; against PyTorch, if it is installed, as if there were no C++ compiler."""
-    against = "torch" if importlib.util.find_spec("torch") else None
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measuring, "TORCH_VARIANTS", {name: TORCH_VARIANTS[name] for name in (*EAGER, COMPILED)})
-        patch.setenv("CXX", "/nonexistent")
-        return measuring.measure([Row("proposed", 64, 4, 2), Row("unmask", 64, 4, 2)], against=against, pairs=2, seconds=0.05)
+    rows = {Row("proposed", 64, 4, 2): (*EAGER, COMPILED), Row("unmask", 64, 4, 2): EAGER[:1]}
+    return measured("TORCH_VARIANTS", TORCH_VARIANTS, rows)
 
 
 @pytest.fixture(scope="session")
 def gpu_result():
     """As on a GPU, for which the CPU stands in."""
-    against = "torch" if importlib.util.find_spec("torch") else None
+    rows = {Row("pix2pix", 64, 4, 2): (EAGER[0], COMPILED), Row("inference", 64, 4, 2): EAGER[:1]}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measuring, "GPU_TORCH_VARIANTS", {name: GPU_TORCH_VARIANTS[name] for name in (EAGER[0], COMPILED)})
         patch.setenv("MASKGAN_ACCELERATOR", "cpu")
-        patch.setenv("CXX", "/nonexistent")
-        rows = [Row("pix2pix", 64, 4, 2), Row("inference", 64, 4, 2)]
-        return measuring.measure(rows, against=against, device="gpu", upsampling="phases", peak=1e12, pairs=2, seconds=0.05)
+        return measured("GPU_TORCH_VARIANTS", GPU_TORCH_VARIANTS, rows, device="gpu", upsampling="phases", peak=1e12)
+
+
+def measured(table, variants, names_by_row, **options):
+    """What `measure` gives for rows, each with PyTorch's variants of these names only, which are in a table of its module."""
+    against = "torch" if importlib.util.find_spec("torch") else None
+    rows = {}
+    for row, names in names_by_row.items():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(measuring, table, {name: variants[name] for name in names})
+            patch.setenv("CXX", "/nonexistent")
+            result = measuring.measure([row], against=against, pairs=2, seconds=0.05, **options)
+        rows |= result["rows"]
+    return {**result, "rows": rows}
