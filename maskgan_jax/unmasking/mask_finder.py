@@ -69,7 +69,7 @@ class MaskFinder:
         return self._look_into(self.square(landmarks), photo, landmarks)
 
     def mask_below(self, photo: np.ndarray, seen: Segmentation, square: FaceSquare) -> np.ndarray:
-        """The part of a mask that goes on below the network's square, in which the whole mask ends with the lower edge.
+        """What a mask hides below the network's square; nothing if the mask, or the photo, ends above its lower edge.
 
         Args:
           photo: `[H, W, 3]` RGB, uint8.
@@ -79,12 +79,12 @@ class MaskFinder:
         Returns:
           The mask in that square, `[size, size]` uint8, 255 = hidden, of what is connected to the mask that was seen.
         """
-        mask = seen.mask(square)
-        if not seen.mask(seen.square)[-1].any():
-            return np.zeros_like(mask)
+        is_in_photo = seen.square.corners[1:3, 1].min() < len(photo)
+        if not (is_in_photo and seen.mask(seen.square)[-1].any()):
+            return np.zeros((square.size, square.size), np.uint8)
         lower = self._look_into(seen.square.moved(0, LOWER), photo, seen.landmarks).mask(square, LEAST_LOWER)
         _, parts = cv2.connectedComponents(lower, connectivity=4)
-        return np.isin(parts, parts[(mask > 0) & (lower > 0)]) * np.uint8(255)
+        return np.isin(parts, parts[(seen.mask(square) > 0) & (lower > 0)]) * np.uint8(255)
 
     def _look_into(self, square: FaceSquare, photo: np.ndarray, landmarks: np.ndarray) -> Segmentation:
         image = self.image(photo, square)

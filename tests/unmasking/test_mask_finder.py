@@ -57,6 +57,8 @@ def test_a_mask_goes_on_below_the_square():
     photo[edge + 30 : edge + 40, x - 20 : x + 20] = MASK_COLOUR
     mask = finder.mask_below(photo, finder.look(photo, landmarks), lower) > 0
     assert len(seen_images) == 3
+    ended = photo[: int(seen.square.corners[1:3, 1].min())]  # There is nothing to be seen below.
+    assert not finder.mask_below(ended, finder.look(ended, landmarks), lower).any() and len(seen_images) == 4
     rows = lower.to_aligned(np.array([[x, edge]]))[0, 1] + np.array([2, SIDE])
     below = np.s_[round(rows[0]) : round(rows[1])]
     assert (mask[below] == expected.all(axis=-1)[below]).mean() > 0.97 and mask[below].mean() > 0.02

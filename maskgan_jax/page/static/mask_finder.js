@@ -19,7 +19,10 @@ const LARGEST_HOLE = 0.03;
 const LEAST_COVER = 0.3;
 /** Where bare faces are more easily taken for masked ones. */
 const LEAST_COVER_IN_DOUBT = 0.5;
-/** How much lower, as a fraction of its side, the square lies in which the network looks for what a mask hides below the first. */
+/**
+ * How much lower, as a fraction of its side, the square lies in which the network looks for what a mask hides below the first.
+ * With more, it takes necks and clothes for masks.
+ */
 const LOWER = 0.15;
 /** What is hidden there with this probability is redrawn. */
 const LEAST_LOWER = 0.3;
@@ -53,12 +56,13 @@ export class MaskFinder {
     return this.network.probability(image);
   }
 
-  /** The part of a mask that goes on below the network's square, in another square: what is connected to the mask in the first. */
+  /** What a mask hides below the network's square, in another square; nothing if it, or the photo, ends above its lower edge. */
   async maskBelow(photo, probability, landmarks, square) {
     const own = this.square(landmarks);
-    const seen = this.mask(probability, landmarks, square);
     const below = emptyImage(square.size, square.size);
-    if (!this.mask(probability, landmarks, own).data.slice(-own.size).some(Boolean)) return below;
+    const isInPhoto = Math.min(own.corners[1][1], own.corners[2][1]) < photo.height;
+    if (!isInPhoto || !this.mask(probability, landmarks, own).data.slice(-own.size).some(Boolean)) return below;
+    const seen = this.mask(probability, landmarks, square);
     const lower = own.moved(0, LOWER);
     const mask = this.mask(await this.probability(this.image(photo, lower)), landmarks, square, { own: lower, least: LEAST_LOWER });
     for (const part of components(mask, 255)) {
