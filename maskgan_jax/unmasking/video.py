@@ -40,6 +40,8 @@ from maskgan_jax.unmasking.video_files import (
 )
 
 MILLISECOND = Fraction(1, 1000)
+# So many packets of sound and subtitles wait for the next frame, or memory would be all that limits them.
+MOST_PACKETS = 1000
 
 
 @dataclasses.dataclass
@@ -169,7 +171,7 @@ def _encode(job: Job, unmasker: Unmasker, outputs: Outputs, paths: list[Path], f
 class _Picture(NamedTuple):
     """A frame of a video, as decoded and as an image `[H, W, 3]`, and the packets of other streams since the last one.
 
-    After the last frame there may be packets alone.
+    Where many packets follow each other, as those of sound that is longer than the pictures, they come without a frame.
     """
 
     packets: list[av.Packet]
@@ -181,10 +183,13 @@ def _upright_pictures(items: Iterable[av.VideoFrame | av.Packet], path: Path) ->
     """The frames of a video and the packets between them, as they come from `path`."""
     packets: list[av.Packet] = []
     for item in items:
-        if isinstance(item, av.Packet):
+        if not isinstance(item, av.Packet):
+            yield _Picture(packets, item, upright_frame(item, path))
+            packets = []
+        elif len(packets) < MOST_PACKETS:
             packets.append(item)
         else:
-            yield _Picture(packets, item, upright_frame(item, path))
+            yield _Picture([*packets, item], None, None)
             packets = []
     if packets:
         yield _Picture(packets, None, None)

@@ -265,6 +265,20 @@ def test_three_frames_are_worked_on_at_a_time(clip, unmasker, tmp_path, monkeypa
     unmasked(tmp_path / "clip.mp4", unmasker, tmp_path / "out")
 
 
+def test_packets_do_not_wait_for_a_frame_without_end(clip, unmasker, tmp_path, monkeypatch):
+    """Those of sound that is longer than the pictures."""
+    write_video(tmp_path / "clip.mp4", clip[:2])
+    frames = []
+    _, (_, _, sound, _) = unmasked(tmp_path / "clip.mp4", unmasker, tmp_path / "out")
+    write = video._write_picture
+    monkeypatch.setattr(video, "_write_picture", lambda *arguments: frames.append(arguments[1]) or write(*arguments))
+    monkeypatch.setattr(video, "MOST_PACKETS", 1)
+    _, (_, _, same, _) = unmasked(tmp_path / "clip.mp4", unmasker, tmp_path / "other")
+    assert same == sound and len(sound) > 3
+    assert max(len(picture.packets) for picture in frames) == 2
+    assert any(picture.frame is None for picture in frames)
+
+
 WITH_SIGTERM = """
 import os, signal, sys
 from pathlib import Path
