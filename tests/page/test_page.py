@@ -309,7 +309,7 @@ def test_another_photo_while_one_is_worked_on(page, portrait):
     milliseconds = int(re.search(r"redrawn in (\d+) ms", page.inner_text("#status"))[1])
     page.evaluate("['redraw', 'another'].forEach((id) => document.getElementById(id).click())")
     assert page.is_hidden("#spinner") and page.is_visible("#drop")
-    page.wait_for_timeout(1.5 * milliseconds + 300)  # The answer comes, and is of no photo any more.
+    page.wait_for_timeout(2 * milliseconds + 1000)  # The answer comes, and is of no photo any more.
     assert page.is_hidden("#stage") and "Ready." in page.inner_text("#status")
     open_photo(page, "portrait.png", encode_png(portrait))
     assert page.is_hidden("#spinner") and "1 face redrawn" in page.inner_text("#status")

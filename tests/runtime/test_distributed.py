@@ -179,7 +179,8 @@ def test_two_processes_do_what_one_does(config, data_dir, tmp_path):
     best, expected_best = (load_network(folder, "unmask").variables for folder in (workdir, tmp_path / "alone"))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5), best, expected_best)
     last = read_tree(workdir / "checkpoints" / "4" / "state")
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5), last["params"], expected.params)
+    for name, values in (("params", expected.params), ("batch_stats", expected.batch_stats)):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-5), last[name], values)
 
 
 def test_one_of_four_is_killed_and_the_run_goes_on_where_it_was_saved(landmark_config, data_dir, tmp_path):
