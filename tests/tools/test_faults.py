@@ -153,6 +153,10 @@ def test_nothing_is_left_behind_when_it_is_ended(tool, tmp_path, monkeypatch):
         yield
 
     monkeypatch.setattr(tool, "FAULTS", {"kills": kills})
-    with pytest.raises(KeyboardInterrupt):
-        tool.main(["kills", f"--folder={tmp_path}"])
+    handler = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # A training in another test may have left one.
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            tool.main(["kills", f"--folder={tmp_path}"])
+    finally:
+        signal.signal(signal.SIGTERM, handler)
     assert not list(tmp_path.iterdir())
