@@ -106,7 +106,7 @@ def run_demo(out: Path, config: ConfigDict, landmark_config: ConfigDict) -> list
 
 
 def masked_portrait(seed: int = PORTRAIT_MASKS[0]) -> DrawnMask:
-    """The portrait with a mask drawn on it. Raises UserError if `maskgan weights` has not been run."""
+    """The portrait, `[512, 512, 3]`, with a mask drawn on it. Raises UserError if `maskgan weights` has not been run."""
     photo = read_image(PORTRAIT)
     return draw_mask(photo, largest_face_landmarks(photo), np.random.default_rng(seed), default.get_config().data)
 

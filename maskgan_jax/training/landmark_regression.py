@@ -49,7 +49,7 @@ class LandmarkRegression(OneNetwork):
         return self.gradients_of(loss, images, params, batch_stats)
 
     def predict(self, variables: Variables, images: jax.Array) -> jax.Array:
-        """The landmarks `[B, 68, 2]`, (x, y) in pixels, of uint8 images."""
+        """The landmarks `[B, 68, 2]`, (x, y) in pixels, of images `[B, S, S, 3]` uint8."""
         return self.module.apply(variables, normalize(images))
 
     def validate(self, variables: Variables, batch: Batch) -> metrics.Collection:
