@@ -40,7 +40,10 @@ class SameConv(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1], self.features))
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         prepares = self.is_mutable_collection("prepared") and not self.is_initializing()
-        if self._can_transform(x) and (prepares or self.has_variable("prepared", "kernel")):
+        if self.dilation >= max(x.shape[1:3]):
+            # All taps but the middle one meet padding only.
+            x = x @ kernel[1, 1]
+        elif self._can_transform(x) and (prepares or self.has_variable("prepared", "kernel")):
             outputs = winograd.tile_side(*(side // self.dilation for side in x.shape[1:3]), 3)
             prepared = self.variable("prepared", "kernel", transformed, kernel, outputs)
             x = convolve_transformed(x, prepared.value, outputs, self.dilation)

@@ -11,9 +11,11 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
+from maskgan_jax.models.convolutions import DIMENSIONS, enlarging_kernel, transpose_convolve
 from maskgan_jax.models.inputs import check_shape
 from maskgan_jax.models.normalization import Normalization
 from maskgan_jax.models.patchgan import Discriminator, create_discriminator
+from maskgan_jax.models.same_convolutions import SameConv
 from maskgan_jax.models.segmentation_net import SegmentationNet
 
 # Scales above the bottleneck, and how many of their blocks, from the largest on, squeeze and excite (assumed), by this ratio.
@@ -72,17 +74,40 @@ class Yi(nn.Module):
             x = nn.max_pool(x, (2, 2), (2, 2))
         x = self._block(x, self.width * 2**SCALES, "bottleneck")
         for i, dilation in enumerate(DILATIONS):
-            x = nn.Conv(x.shape[-1], (3, 3), kernel_dilation=dilation, dtype=self.dtype, name=f"dilated_{i}")(x)
-            x = nn.leaky_relu(x, 0.2)
+            x = nn.leaky_relu(SameConv(x.shape[-1], dilation, dtype=self.dtype, name=f"dilated_{i}")(x), 0.2)
         for i in reversed(range(SCALES)):
-            x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
-            x = self._block(jnp.concatenate([x, skips.pop()], axis=-1), self.width * 2**i, f"up_{i}")
+            x = EnlargingConv(self.width * 2**i, self.dtype, name=f"up_{i}")(x, skips.pop())
+            x = self._normalized(x, f"up_{i}_norm")
         x = nn.Conv(3, (1, 1), dtype=self.dtype, name="output")(x)
         return jnp.tanh(x.astype(jnp.float32))
 
     def _block(self, x: jax.Array, features: int, name: str) -> jax.Array:
-        x = nn.Conv(features, (3, 3), use_bias=False, dtype=self.dtype, name=name)(x)
-        return nn.leaky_relu(Normalization("instance", name=f"{name}_norm")(x), 0.2)
+        return self._normalized(SameConv(features, bias=False, dtype=self.dtype, name=name)(x), f"{name}_norm")
+
+    def _normalized(self, x: jax.Array, name: str) -> jax.Array:
+        return nn.leaky_relu(Normalization("instance", name=name)(x), 0.2)
+
+
+class EnlargingConv(nn.Module):
+    """3x3 convolution of a map, its pixels doubled, and of the one beside it, as if their channels were in one.
+
+    The parameters are those of `flax.linen.Conv` without a bias. Doubling pixels and then convolving is one transposed
+    convolution, with 4/9 of the products.
+    """
+
+    features: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, skip: jax.Array) -> jax.Array:
+        """`[B, H, W, C]` and `[B, 2H, 2W, D]` to `[B, 2H, 2W, features]`."""
+        channels = x.shape[-1]
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (3, 3, channels + skip.shape[-1], self.features))
+        x, skip, kernel = (array.astype(self.dtype) for array in (x, skip, kernel))
+        enlarged = transpose_convolve(x, enlarging_kernel(kernel[:, :, :channels]))
+        return enlarged + jax.lax.conv_general_dilated(
+            skip, kernel[:, :, channels:], (1, 1), ((1, 1), (1, 1)), dimension_numbers=DIMENSIONS
+        )
 
 
 class SqueezeAndExcitation(nn.Module):
