@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import cv2
 import numpy as np
 
-from maskgan_jax.data.points import eyes
+from maskgan_jax.data.points import eyes, hull_mask
 from maskgan_jax.data.window import Window
 from maskgan_jax.unmasking.face import Face
 from maskgan_jax.unmasking.grain import face_grain
@@ -69,17 +69,36 @@ def union(shape: tuple[int, int], parts: Iterable[Part]) -> np.ndarray:
 def redrawn_parts(shape: tuple[int, int], faces: Sequence[Face], nearest: np.ndarray | None = None) -> Iterator[Part]:
     """Each square that was redrawn: nothing outside the squares is. The arguments are those of `redrawn_mask`.
 
-    The rest of a face comes before the face itself, on which it was drawn.
+    The rest of a face comes before the face itself, on which it was drawn. Of a mask that was found, what a larger face hides
+    is left out.
     """
+    boxes = np.array([(*face.landmarks.min(axis=0), *face.landmarks.max(axis=0)) for face in faces]).reshape(-1, 4)
     for number, part in ((number, part) for number, face in enumerate(faces) for part in (*face.rest[::-1], face)):
         window = part.square.window(shape)
         if not part.redrawn or not window.width or not window.height:
             continue
         if nearest is None:
             mask = part.square.put_mask_back(part.mask, window)
+            start, end = np.array(window[:2]), np.array(window[:2]) + window[2:]
+            for other in np.flatnonzero(((boxes[:number, :2] < end) & (boxes[:number, 2:] >= start)).all(axis=1)):
+                mask[_hidden_by(faces[other], part, window) > 0] = 0
         else:
             mask = (nearest[window.slices] == number) * np.uint8(255)
         yield part, window, cv2.bitwise_and(mask, part.square.inside(window))
+
+
+def _hidden_by(other: Face, face: Face, window: Window) -> np.ndarray:
+    """Where another face is in front of a face: within its landmarks, and nearer to its nose than to the face's own.
+
+    Returns:
+      `[height, width]` uint8 in the window, 255 = hidden.
+    """
+    corner = np.array(window[:2])
+    hidden = hull_mask(other.landmarks - corner, window.shape)
+    y, x = np.nonzero(hidden)
+    distance, own = (np.hypot(x - nose[0], y - nose[1]) for nose in (each.landmarks[33] - corner for each in (other, face)))
+    hidden[y[own <= distance], x[own <= distance]] = 0
+    return hidden
 
 
 def nearest_faces(mask: np.ndarray, faces: Sequence[Face]) -> np.ndarray:

@@ -131,8 +131,7 @@ class Unmasker:
             mask = _checked_mask(mask, photo.shape[:2])
         faces = self.find(photo)
         if mask is None:
-            faces = [self.inpainter.redraw(face) if face.masked and not face.left_out else face for face in faces]
-            faces = self._with_rests(photo, faces)
+            faces = self._with_rests(photo, self._without_masks(photo, faces))
             return composite(photo, faces, grain=True), faces
         nearest = nearest_faces(mask, faces)
         faces = [
@@ -192,6 +191,19 @@ class Unmasker:
             left_out=left_out,
             needed_cover=needed,
         )
+
+    def _without_masks(self, photo: np.ndarray, faces: Sequence[Face]) -> list[Face]:
+        """Faces without their masks; those behind come first, so that none is drawn beside a mask that will be gone."""
+        redrawn = list(faces)
+        for number in reversed(range(len(faces))):
+            face = faces[number]
+            if not face.masked or face.left_out:
+                continue
+            seen = face
+            if behind := [other for other in redrawn[number + 1 :] if other.redrawn and _is_drawn_in(face.square, other)]:
+                seen = dataclasses.replace(face, before=face.square.cut_out(composite(photo, [face, *behind])))
+            redrawn[number] = dataclasses.replace(self.inpainter.redraw(seen), before=face.before)
+        return redrawn
 
     def _with_rests(self, photo: np.ndarray, faces: Sequence[Face]) -> list[Face]:
         """Faces with what their masks hide outside their squares.
@@ -261,6 +273,14 @@ def _is_near(square: FaceSquare, window: Window) -> bool:
     low, high = square.corners.min(axis=0) - square.side / 2, square.corners.max(axis=0) + square.side / 2
     start, size = np.array(window[:2]), np.array(window[2:])
     return bool((start < high).all() and (start + size > low).all())
+
+
+def _is_drawn_in(square: FaceSquare, face: Face) -> bool:
+    """Whether anything that was redrawn of a face lies in a square."""
+    if np.hypot(*(square.corners.mean(axis=0) - face.square.corners.mean(axis=0))) > square.side + face.square.side:
+        return False
+    within = FaceSquare(square.to_aligned(face.square.corners), face.square.size)
+    return bool(within.put_mask_back(face.mask, Window(0, 0, square.size, square.size)).any())
 
 
 def _check_photo(photo: Any) -> None:

@@ -480,6 +480,32 @@ def test_telea(run_javascript, as_image, photo):
     assert error[mask > 0].mean() < 0.5
 
 
+def test_what_a_larger_face_hides_stays(run_javascript, as_image, photo, landmarks):
+    faces = []
+    for shift, drawn in (((0, 0), None), ((-0.45 * np.ptp(landmarks[:, 0]), 9), 200), ((500, 0), 90)):
+        points = landmarks + shift
+        square = FaceSquare.around(points, 64, 4 / 3)
+        mask, before = np.full((64, 64), 255, np.uint8), square.cut_out(photo)
+        after = None if drawn is None else np.full_like(before, drawn)
+        faces.append(Face(np.zeros(4), 1.0, points, square, 1.0, mask, before, after))
+    result = run_javascript(
+        "import { FaceSquare } from './align.js'; import { composite } from './compositing.js';",
+        """const faces = input.points.map((landmarks, i) => {
+             const square = FaceSquare.around(landmarks, 64, 4 / 3);
+             return { landmarks, square, mask: image(input.mask), after: i && image(input.after[i - 1]), rest: [] };
+           });
+           return composite(image(input.photo), faces).result;""",
+        photo=photo,
+        points=[face.landmarks for face in faces],
+        mask=faces[0].mask,
+        after=[face.after for face in faces[1:]],
+    )
+    expected = composite(photo, faces)
+    alone = composite(photo, faces[1:])
+    assert (differences(expected, alone) > 5).sum() > 100
+    assert differences(as_image(result), expected).mean() < 0.02
+
+
 def test_noise(run_javascript):
     """It is NumPy's, far into the sequence too."""
     noise = run_javascript(

@@ -4,6 +4,7 @@ import tracemalloc
 import cv2
 import numpy as np
 import pytest
+from scipy.spatial import Delaunay
 
 from maskgan_jax.data.align import FaceSquare, align
 from maskgan_jax.data.points import eyes
@@ -172,3 +173,26 @@ def test_the_largest_face_is_in_front():
     left_alone = drawn_face(square, None, mask)
     result = composite(np.zeros((120, 120, 3), np.uint8), [large, small, left_alone])
     assert (result[60, 60] == 200).all()
+
+
+def test_what_a_larger_face_hides_stays():
+    """Cheek to cheek, a mask that was found reaches into the face in front, which may be bare."""
+    front = drawn_face(turned_square((150, 120), 80, 10, 64))
+    squares = [turned_square((70, 130), 60, -5, 64), turned_square((300, 130), 50, 0, 64)]
+    everywhere = np.full((64, 64), 255, np.uint8)
+    faces = [front, *(drawn_face(square, np.full((64, 64, 3), 200, np.uint8), everywhere) for square in squares)]
+    y, x = np.mgrid[:240, :400]
+    pixels = np.stack([x, y], axis=-1)
+    to_nose = [np.hypot(*np.moveaxis(pixels - face.landmarks[33], -1, 0)) for face in faces[:2]]
+    hidden = (Delaunay(front.landmarks).find_simplex(pixels) >= 0) & (to_nose[0] < to_nose[1])
+    inside = redrawn_mask((240, 400), faces[1:]) > 0
+    assert (hidden & inside).sum() > 500
+    found = redrawn_mask((240, 400), faces)
+    outline = cv2.dilate(hidden.astype(np.uint8), np.ones((3, 3))) > cv2.erode(hidden.astype(np.uint8), np.ones((3, 3)))
+    np.testing.assert_array_equal(found[~outline] > 0, (inside & ~hidden)[~outline])
+    result = composite(np.zeros((240, 400, 3), np.uint8), faces)
+    assert not result[hidden & ~outline].any()
+    # The mask of the face in front stays whole, and so does one that was given: that is divided among the faces.
+    np.testing.assert_array_equal(redrawn_mask((240, 400), [*faces[1:], front]) > 0, inside)
+    given = np.full((240, 400), 255, np.uint8)
+    assert redrawn_mask((240, 400), faces, nearest_faces(given, faces))[inside & (to_nose[1] < to_nose[0])].all()

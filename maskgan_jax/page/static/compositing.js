@@ -2,7 +2,7 @@
 import { combined, copyImage, crop, emptyImage, rint } from "./images.js";
 import { faceGrain } from "./grain.js";
 import { boundingRect, dilate, distanceTransform, square as squareElement } from "./morphology.js";
-import { eyes } from "./points.js";
+import { distance, eyes, fillHull } from "./points.js";
 
 /** By how much a mask that was found is grown, as a fraction of the side: over this width the drawn face is blended with the photo. */
 export const RIM = 1 / 64;
@@ -39,18 +39,40 @@ export function union(photo, parts) {
   return result;
 }
 
-/** Each square that was redrawn: { part, window, mask }. The rest of a face comes before the face itself, on which it was drawn. */
+/**
+ * Each square that was redrawn: { part, window, mask }. The rest of a face comes before the face itself, on which it was drawn.
+ * Of a mask that was found, what a larger face hides is left out.
+ */
 export function redrawnParts(photo, faces, nearest) {
   const parts = [];
   faces.forEach((face, number) => {
     for (const part of [...face.rest].reverse().concat(face)) {
       const window = part.square.window(photo);
       if (!part.after || window.width <= 0 || window.height <= 0) continue;
-      const mask = nearest ? numberedMask(nearest, photo.width, number, window) : part.square.putMaskBack(part.mask, window);
-      parts.push({ part, window, mask: combined((a, b) => a & b, mask, part.square.inside(window)) });
+      let mask = nearest ? numberedMask(nearest, photo.width, number, window) : part.square.putMaskBack(part.mask, window);
+      mask = combined((a, b) => a & b, mask, part.square.inside(window));
+      if (!nearest) for (const other of faces.slice(0, number)) leaveTo(other, part, window, mask);
+      parts.push({ part, window, mask });
     }
   });
   return parts;
+}
+
+/** Takes out of a face's mask where another one is in front: within its landmarks, and nearer to its nose than to the face's own. */
+function leaveTo(other, face, window, mask) {
+  const meets = ["width", "height"].every((side, axis) => {
+    const [start, points] = [[window.x, window.y][axis], other.landmarks.map((point) => point[axis])];
+    return Math.min(...points) < start + window[side] && Math.max(...points) >= start;
+  });
+  if (!meets) return;
+  const hull = fillHull(
+    emptyImage(window.width, window.height),
+    other.landmarks.map(([x, y]) => [x - window.x, y - window.y]),
+  );
+  hull.data.forEach((inside, i) => {
+    const pixel = [window.x + (i % window.width), window.y + Math.floor(i / window.width)];
+    if (inside && distance(pixel, other.landmarks[33]) < distance(pixel, face.landmarks[33])) mask.data[i] = 0;
+  });
 }
 
 function numberedMask(nearest, width, number, window) {

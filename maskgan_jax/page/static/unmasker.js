@@ -7,6 +7,7 @@ import { combined } from "./images.js";
 import { Inpainter } from "./inpainter.js";
 import { MaskFinder, lowerFaceCover, neededCover } from "./mask_finder.js";
 import { distanceTransform } from "./morphology.js";
+import { distance, mean } from "./points.js";
 
 /**
  * What a mask hides outside a face's square is drawn in three more squares, which lie BESIDE of a side to the left, to the right
@@ -50,8 +51,7 @@ export class Unmasker {
       faces = await each(faces, (face, number) => (face.leftOut ? face : this.redrawnBy(face, mask, nearest, number)));
       return { faces, ...composite(photo, faces, { nearest, grain: true }) };
     }
-    faces = await each(faces, (face) => (face.masked && !face.leftOut ? this.inpainter.redraw(face) : face));
-    faces = await this.withRests(photo, faces);
+    faces = await this.withRests(photo, await this.withoutMasks(photo, faces));
     return { faces, ...composite(photo, faces, { grain: true }) };
   }
 
@@ -100,6 +100,18 @@ export class Unmasker {
     const leftOut = box[2] - box[0] < LEAST_WIDTH ? TOO_SMALL : "";
     const before = square.cutOut(photo);
     return { box, score, landmarks, needed, square, cover, masked, mask, before, after: null, probability, rest: [], leftOut };
+  }
+
+  /** Faces without their masks; those behind come first, so that none is drawn beside a mask that will be gone. */
+  async withoutMasks(photo, faces) {
+    const redrawn = [...faces];
+    for (const [number, face] of [...faces.entries()].reverse()) {
+      if (!face.masked || face.leftOut) continue;
+      const behind = redrawn.slice(number + 1).filter((other) => other.after && isDrawnIn(face.square, other));
+      const before = behind.length ? face.square.cutOut(composite(photo, [face, ...behind]).result) : face.before;
+      redrawn[number] = { ...(await this.inpainter.redraw({ ...face, before })), before: face.before };
+    }
+    return redrawn;
   }
 
   /** Faces with what their masks hide outside their squares. */
@@ -167,6 +179,13 @@ function isNear(square, window) {
     return start < Math.max(...places) + margin && start + size > Math.min(...places) - margin;
   };
   return overlaps(0, window.x, window.width) && overlaps(1, window.y, window.height);
+}
+
+/** Whether anything that was redrawn of a face lies in a square. */
+function isDrawnIn(square, face) {
+  if (distance(mean(square.corners), mean(face.square.corners)) > square.side + face.square.side) return false;
+  const within = new FaceSquare(square.toAligned(face.square.corners), face.square.size);
+  return within.putMaskBack(face.mask, { x: 0, y: 0, width: square.size, height: square.size }).data.some(Boolean);
 }
 
 /** Like `Promise.all(items.map(work))`, but one after the other: there is one set of networks. */
