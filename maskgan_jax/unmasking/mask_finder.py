@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 
 import cv2
 import numpy as np
@@ -26,10 +27,16 @@ CLOSE = 0.06
 LEAST_PART = 0.002
 # Holes up to this fraction are prints and valves; larger ones, such as those of a ski mask, are not of the face mask.
 LARGEST_HOLE = 0.03
-# The square ends soon below the chin. What a mask hides farther down is looked for in a square that lies lower by this fraction
-# of its side; with more, the network takes necks and clothes for masks. What is hidden there with this probability is redrawn.
-LOWER = 0.15
-LEAST_LOWER = 0.3
+# The square ends soon below the chin. If the network sees a mask with this probability near its lower edge, within NEAR_EDGE of
+# its side, what that hides below is looked for in a square that is larger by LONGER of its side. (In an even larger one, the
+# network takes necks and clothes for masks; in one that only lies lower, it overlooks masks.)
+LEAST_AT_EDGE = 0.3
+NEAR_EDGE = 1 / 64
+LONGER = 0.15
+# What is hidden there with this probability is redrawn, and more that is close to it. But a mask that is still wider than WIDE
+# of the side where that square ends is a scarf, or taken for one: what is below the first square is left as it is.
+LEAST_BELOW = 0.5
+WIDE = 0.1
 # From the eyes to the mouth, over the distance between the eyes: less than this shows few faces but those in squeezed photos.
 LEAST_HEIGHT = 0.92
 
@@ -69,7 +76,9 @@ class MaskFinder:
         return self._look_into(self.square(landmarks), photo, landmarks)
 
     def mask_below(self, photo: np.ndarray, seen: Segmentation, square: FaceSquare) -> np.ndarray:
-        """What a mask hides below the network's square; nothing if the mask, or the photo, ends above its lower edge.
+        """What a mask hides below the network's square.
+
+        Nothing, if it is not seen near the square's lower edge, if the photo ends above that, or if the mask is a scarf.
 
         Args:
           photo: `[H, W, 3]` RGB, uint8.
@@ -79,12 +88,16 @@ class MaskFinder:
         Returns:
           The mask in that square, `[size, size]` uint8, 255 = hidden, of what is connected to the mask that was seen.
         """
-        is_in_photo = seen.square.corners[1:3, 1].min() < len(photo)
-        if not (is_in_photo and seen.mask(seen.square)[-1].any()):
-            return np.zeros((square.size, square.size), np.uint8)
-        lower = self._look_into(seen.square.moved(0, LOWER), photo, seen.landmarks).mask(square, LEAST_LOWER)
-        _, parts = cv2.connectedComponents(lower, connectivity=4)
-        return np.isin(parts, parts[(seen.mask(square) > 0) & (lower > 0)]) * np.uint8(255)
+        nothing = np.zeros((square.size, square.size), np.uint8)
+        if seen.square.corners[1:3, 1].min() >= len(photo) or not seen.width_at_edge(LEAST_AT_EDGE):
+            return nothing
+        longer = self._look_into(seen.square.longer(LONGER), photo, seen.landmarks)
+        if longer.square.corners[1:3, 1].max() < len(photo) and longer.width_at_edge(LEAST_BELOW) > WIDE:
+            return nothing
+        near = dilated(longer.mask(longer.square, LEAST_BELOW), round(CLOSE * longer.square.size))
+        below = longer.mask(square, np.where(near > 0, LEAST_BEYOND, LEAST_BELOW))
+        _, parts = cv2.connectedComponents(below, connectivity=4)
+        return np.isin(parts, parts[(seen.mask(square) > 0) & (below > 0)]) * np.uint8(255)
 
     def _look_into(self, square: FaceSquare, photo: np.ndarray, landmarks: np.ndarray) -> Segmentation:
         image = self.image(photo, square)
@@ -114,7 +127,7 @@ class Segmentation:
         """`[68, 2]`, the landmarks in pixels of the image."""
         return self.square.to_aligned(self.landmarks)
 
-    def mask(self, square: FaceSquare, least: float | None = None) -> np.ndarray:
+    def mask(self, square: FaceSquare, least: float | np.ndarray | None = None) -> np.ndarray:
         """The mask in another square around the same face: `[size, size]` uint8, 255 = hidden; `least` as for `found_mask`."""
         mask = found_mask(self.probability, self.points, least)
         if self.square != square:  # To the other square's image, as if that were the photo.
@@ -123,6 +136,11 @@ class Segmentation:
             # The eyes, exactly.
             mask[eyes(square.to_aligned(self.landmarks), mask.shape, 0) > 0] = 0
         return mask
+
+    def width_at_edge(self, least: float) -> float:
+        """How wide the mask is where the square ends below, as a fraction of its side; `least` as for `found_mask`."""
+        rows = self.mask(self.square, least)[-math.ceil(NEAR_EDGE * self.square.size) :]
+        return float(rows.any(axis=0).mean())
 
     def cover(self) -> float:
         """How much of the lower face is hidden, 0 to 1."""
@@ -172,13 +190,13 @@ def darkened(image: np.ndarray) -> np.ndarray:
     return cv2.LUT(image, levels)
 
 
-def found_mask(probability: np.ndarray, landmarks: np.ndarray, least: float | None = None) -> np.ndarray:
+def found_mask(probability: np.ndarray, landmarks: np.ndarray, least: float | np.ndarray | None = None) -> np.ndarray:
     """The mask of an aligned face, without its eyes: `[S, S]` uint8, 255 = hidden.
 
     Args:
       probability: `[S, S]`, how likely each pixel is hidden, 0 to 1.
       landmarks: `[68, 2]`, (x, y) in pixels of the aligned face.
-      least: probability of what counts as hidden; by default that of what is to be redrawn.
+      least: probability of what counts as hidden, for all pixels or for each; by default that of what is to be redrawn.
     """
     shape = probability.shape
     if least is None:

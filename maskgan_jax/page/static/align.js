@@ -67,6 +67,12 @@ export class FaceSquare {
     return new FaceSquare(this.corners.map((corner) => plus(corner, step)), this.size);
   }
 
+  /** A square that is larger by a fraction of its side, around the middle of the same upper edge. */
+  longer(by) {
+    const top = mean([this.corners[0], this.corners[3]]);
+    return new FaceSquare(this.corners.map((corner) => plus(top, times(minus(corner, top), 1 + by))), this.size);
+  }
+
   toPhoto(points) {
     return points.map((point) => apply(this.matrix(), point));
   }

@@ -20,12 +20,15 @@ const LEAST_COVER = 0.3;
 /** Where bare faces are more easily taken for masked ones. */
 const LEAST_COVER_IN_DOUBT = 0.5;
 /**
- * How much lower, as a fraction of its side, the square lies in which the network looks for what a mask hides below the first.
- * With more, it takes necks and clothes for masks.
+ * If the network sees a mask with this probability near the lower edge of its square, no farther away than NEAR_EDGE of its side,
+ * what that hides below is looked for in a square that is larger by LONGER of its side.
  */
-const LOWER = 0.15;
-/** What is hidden there with this probability is redrawn. */
-const LEAST_LOWER = 0.3;
+const LEAST_AT_EDGE = 0.3;
+const NEAR_EDGE = 1 / 64;
+const LONGER = 0.15;
+/** What is hidden there with this probability is redrawn, unless it is still wider than WIDE of the side where that square ends. */
+const LEAST_BELOW = 0.5;
+const WIDE = 0.1;
 /** From the eyes to the mouth, over the distance between the eyes: less than this shows few faces but those in squeezed photos. */
 const LEAST_HEIGHT = 0.92;
 
@@ -56,19 +59,31 @@ export class MaskFinder {
     return this.network.probability(image);
   }
 
-  /** What a mask hides below the network's square, in another square; nothing if it, or the photo, ends above its lower edge. */
+  /** What a mask hides below the network's square, in another: nothing if it ends well above the edge, or the photo above. */
   async maskBelow(photo, probability, landmarks, square) {
     const own = this.square(landmarks);
     const below = emptyImage(square.size, square.size);
-    const isInPhoto = Math.min(own.corners[1][1], own.corners[2][1]) < photo.height;
-    if (!isInPhoto || !this.mask(probability, landmarks, own).data.slice(-own.size).some(Boolean)) return below;
+    const low = ({ corners }) => [corners[1][1], corners[2][1]];
+    if (Math.min(...low(own)) >= photo.height || !this.widthAtEdge(probability, landmarks, own, LEAST_AT_EDGE)) return below;
+    const longer = own.longer(LONGER);
+    const found = await this.probability(this.image(photo, longer));
+    if (Math.max(...low(longer)) < photo.height && this.widthAtEdge(found, landmarks, longer, LEAST_BELOW) > WIDE) return below;
+    const certain = this.mask(found, landmarks, longer, { own: longer, least: LEAST_BELOW });
+    const near = dilate(certain, ellipse(2 * rint(CLOSE * own.size) + 1)).data;
+    const least = Array.from(near, (value) => (value ? LEAST_BEYOND : LEAST_BELOW));
     const seen = this.mask(probability, landmarks, square);
-    const lower = own.moved(0, LOWER);
-    const mask = this.mask(await this.probability(this.image(photo, lower)), landmarks, square, { own: lower, least: LEAST_LOWER });
-    for (const part of components(mask, 255)) {
+    for (const part of components(this.mask(found, landmarks, square, { own: longer, least }), 255)) {
       if (part.some((i) => seen.data[i])) for (const i of part) below.data[i] = 255;
     }
     return below;
+  }
+
+  /** How wide the mask is where the square that the network saw ends below, as a fraction of its side. */
+  widthAtEdge(probability, landmarks, own, least) {
+    const { size } = own;
+    const { data } = this.mask(probability, landmarks, own, { own, least });
+    const rows = [...Array(Math.ceil(NEAR_EDGE * size)).keys()].map((row) => size - 1 - row);
+    return [...Array(size).keys()].filter((x) => rows.some((y) => data[y * size + x])).length / size;
   }
 
   /** The mask in another square around the same face; `own` is the square that the network saw, `least` as for `foundMask`. */
@@ -147,7 +162,7 @@ export function foundMask(probability, landmarks, size, least) {
   const visible = rim.map((eye, i) => (probability[i] > CERTAIN_PROBABILITY ? certain[i] : eye));
   const mask = emptyImage(size, size);
   for (let i = 0; i < mask.data.length; i++) {
-    const enough = least ?? (near[i] ? LEAST_PROBABILITY : LEAST_BEYOND);
+    const enough = least?.[i] ?? least ?? (near[i] ? LEAST_PROBABILITY : LEAST_BEYOND);
     mask.data[i] = probability[i] > enough && !visible[i] ? 255 : 0;
   }
   cleanMask(mask);
