@@ -88,8 +88,8 @@ class FaceSquare:
         top_left, bottom_left, _, top_right = self.corners
         return FaceSquare(self.corners + right * (top_right - top_left) + down * (bottom_left - top_left), self.size)
 
-    def longer(self, by: float) -> FaceSquare:
-        """A square that is larger by a fraction of its side, around the middle of the same upper edge."""
+    def enlarged(self, by: float) -> FaceSquare:
+        """A square that is larger by a fraction of the side, around the middle of the same upper edge."""
         top = (self.corners[0] + self.corners[3]) / 2
         return FaceSquare(top + (self.corners - top) * (1 + by), self.size)
 

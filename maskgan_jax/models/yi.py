@@ -89,7 +89,7 @@ class Yi(nn.Module):
 
 
 class EnlargingConv(nn.Module):
-    """3x3 convolution of a map, its pixels doubled, and of the one beside it, as if their channels were in one.
+    """3x3 convolution of a map whose pixels are doubled, joined with the skip connection's.
 
     The parameters are those of `flax.linen.Conv` without a bias. Doubling pixels and then convolving is one transposed
     convolution, with 4/9 of the products.
@@ -103,11 +103,10 @@ class EnlargingConv(nn.Module):
         """`[B, H, W, C]` and `[B, 2H, 2W, D]` to `[B, 2H, 2W, features]`."""
         channels = x.shape[-1]
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (3, 3, channels + skip.shape[-1], self.features))
-        x, skip, kernel = (array.astype(self.dtype) for array in (x, skip, kernel))
-        enlarged = transpose_convolve(x, enlarging_kernel(kernel[:, :, :channels]))
-        return enlarged + jax.lax.conv_general_dilated(
-            skip, kernel[:, :, channels:], (1, 1), ((1, 1), (1, 1)), dimension_numbers=DIMENSIONS
-        )
+        enlarging, beside = (k.astype(self.dtype) for k in (enlarging_kernel(kernel[:, :, :channels]), kernel[:, :, channels:]))
+        x, skip = x.astype(self.dtype), skip.astype(self.dtype)
+        beside = jax.lax.conv_general_dilated(skip, beside, (1, 1), ((1, 1), (1, 1)), dimension_numbers=DIMENSIONS)
+        return transpose_convolve(x, enlarging) + beside
 
 
 class SqueezeAndExcitation(nn.Module):

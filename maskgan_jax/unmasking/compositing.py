@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -26,17 +27,17 @@ def composite(
 
     Args:
       photo: `[H, W, 3]` RGB, uint8.
-      faces: all that were found in it, the largest first; those that were redrawn count.
+      faces: all that were found in it, the largest first. Those that were not redrawn still hide what is behind them.
       nearest: as `nearest_faces` gives it, if a mask was given: a face is redrawn where it has its number.
       grain: whether what was drawn gets the photo's grain.
     """
     result = photo.copy()
     parts = list(redrawn_parts(photo.shape[:2], faces, nearest))
     redrawn = union(photo.shape[:2], parts) if grain else None
-    for face, window, mask in reversed(parts):
+    for face, window, mask, hidden in reversed(parts):
         added = face_grain(photo, face, window, mask, redrawn) if grain else None
         given = None if nearest is None else (nearest[window.slices] >= 0) * face.square.inside(window)
-        paste(result, face, window, mask, given, added)
+        paste(result, face, window, mask, given=given, hidden=hidden, grain=added)
     return result
 
 
@@ -54,37 +55,52 @@ def redrawn_mask(shape: tuple[int, int], faces: Sequence[Face], nearest: np.ndar
     return union(shape, redrawn_parts(shape, faces, nearest))
 
 
-# A square that was redrawn: a face, its window, and the mask in that.
-Part = tuple[Face, Window, np.ndarray]
+class Part(NamedTuple):
+    """A square that was redrawn.
+
+    Attributes:
+      face: what was drawn in it.
+      window: of the photo, around the square.
+      mask: `[height, width]` uint8 in that window, 255 = redrawn.
+      hidden: likewise, 255 = a larger face is in front.
+    """
+
+    face: Face
+    window: Window
+    mask: np.ndarray
+    hidden: np.ndarray
 
 
 def union(shape: tuple[int, int], parts: Iterable[Part]) -> np.ndarray:
     """All parts in one mask of the photo: `[height, width]` uint8, 255 = redrawn; `shape` is its height and width."""
     result = np.zeros(shape, np.uint8)
-    for _, window, mask in parts:
-        result[window.slices] |= mask
+    for part in parts:
+        result[part.window.slices] |= part.mask
     return result
 
 
 def redrawn_parts(shape: tuple[int, int], faces: Sequence[Face], nearest: np.ndarray | None = None) -> Iterator[Part]:
     """Each square that was redrawn: nothing outside the squares is. The arguments are those of `redrawn_mask`.
 
-    The rest of a face comes before the face itself, on which it was drawn. Of a mask that was found, what a larger face hides
-    is left out.
+    The rest of a face comes before the face itself, on which it was drawn. What a larger face hides of a mask that was found is
+    not redrawn.
     """
     boxes = np.array([(*face.landmarks.min(axis=0), *face.landmarks.max(axis=0)) for face in faces]).reshape(-1, 4)
     for number, part in ((number, part) for number, face in enumerate(faces) for part in (*face.rest[::-1], face)):
-        window = part.square.window(shape)
-        if not part.redrawn or not window.width or not window.height:
+        if not part.redrawn:
             continue
+        window = part.square.window(shape)
+        if not window.width or not window.height:
+            continue
+        hidden = np.zeros(window.shape, np.uint8)
         if nearest is None:
             mask = part.square.put_mask_back(part.mask, window)
             start, end = np.array(window[:2]), np.array(window[:2]) + window[2:]
             for other in np.flatnonzero(((boxes[:number, :2] < end) & (boxes[:number, 2:] >= start)).all(axis=1)):
-                mask[_hidden_by(faces[other], part, window) > 0] = 0
+                hidden |= _hidden_by(faces[other], part, window)
         else:
             mask = (nearest[window.slices] == number) * np.uint8(255)
-        yield part, window, cv2.bitwise_and(mask, part.square.inside(window))
+        yield Part(part, window, mask & part.square.inside(window) & ~hidden, hidden)
 
 
 def _hidden_by(other: Face, face: Face, window: Window) -> np.ndarray:
@@ -94,11 +110,11 @@ def _hidden_by(other: Face, face: Face, window: Window) -> np.ndarray:
       `[height, width]` uint8 in the window, 255 = hidden.
     """
     corner = np.array(window[:2])
-    hidden = hull_mask(other.landmarks - corner, window.shape)
-    y, x = np.nonzero(hidden)
-    distance, own = (np.hypot(x - nose[0], y - nose[1]) for nose in (each.landmarks[33] - corner for each in (other, face)))
-    hidden[y[own <= distance], x[own <= distance]] = 0
-    return hidden
+    nose, own = other.landmarks[33] - corner, face.landmarks[33] - corner
+    x, y = np.arange(window.width), np.arange(window.height)[:, None]
+    # Of the plane, the half on the other nose's side of the line between both.
+    is_nearer = x * (own - nose)[0] + y * (own - nose)[1] < (own @ own - nose @ nose) / 2
+    return hull_mask(other.landmarks - corner, window.shape) * is_nearer
 
 
 def nearest_faces(mask: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
@@ -121,7 +137,9 @@ def paste(
     face: Face,
     window: Window,
     mask: np.ndarray,
+    *,
     given: np.ndarray | None = None,
+    hidden: np.ndarray | None = None,
     grain: np.ndarray | None = None,
 ) -> None:
     """Puts a redrawn face into its photo, with a soft edge inside the mask; no pixel outside the mask changes.
@@ -132,6 +150,7 @@ def paste(
       window: of the photo.
       mask: `[height, width]` uint8 in that window, 255 = redrawn.
       given: if a mask was given, all of it in that window, whichever face is redrawn there; else the mask was found and grown.
+      hidden: likewise, where a larger face is in front, if one is.
       grain: `[height, width]` float32 in that window, in levels, to be added to what was drawn.
     """
     # One more pixel on each side, from where the distance to the edge counts. The photo's own edge is none.
@@ -141,8 +160,10 @@ def paste(
     part, crop = Window(window.x + x, window.y + y, width, height), np.s_[y : y + height, x : x + width]
     mask, side = mask[crop], face.square.side
     if given is None:
-        # Around the eyes the mask was cut off, not grown: what it shows there is the face mask up to its outline.
+        # Around the eyes, and at a face in front, the mask was cut off, not grown: the photo shows the face mask up to there.
         visible = face.square.put_mask_back(eyes(face.square.to_aligned(face.landmarks), face.after.shape[:2]), part)
+        if hidden is not None:
+            visible |= hidden[crop]
         weight = np.minimum(_soft_edge(mask, side * SOFT_EDGE), _soft_edge(mask | visible, side * RIM))
     else:
         weight = np.where(mask > 0, _soft_edge(given[crop], side * SOFT_EDGE), np.float32(0))  # No edge between two faces.

@@ -33,7 +33,7 @@ class Face:
       square: the generator's square around it in the photo, of S pixels.
       cover: fraction of the lower face that is hidden, 0 to 1; in photos whose masks are found, the least that is found in four
         views of the face; of a face that was redrawn by a given mask, what that hides.
-      mask: `[S, S]` uint8, 255 = hidden, in that square; what was redrawn, if the face was.
+      mask: `[S, S]` uint8, 255 = hidden, in that square; what was redrawn, if the face was, but for what a larger face hides.
       before: `[S, S, 3]` uint8, the aligned face.
       after: the same without the face mask, or None if it was left alone.
       segmentation: what the segmentation network says of it.

@@ -28,13 +28,13 @@ LEAST_PART = 0.002
 # Holes up to this fraction are prints and valves; larger ones, such as those of a ski mask, are not of the face mask.
 LARGEST_HOLE = 0.03
 # The square ends soon below the chin. If the network sees a mask with this probability near its lower edge, within NEAR_EDGE of
-# its side, what that hides below is looked for in a square that is larger by LONGER of its side. (In an even larger one, the
+# its side, what that hides below is looked for in a square that is larger by LARGER of its side. (In an even larger one, the
 # network takes necks and clothes for masks; in one that only lies lower, it overlooks masks.)
 LEAST_AT_EDGE = 0.3
 NEAR_EDGE = 1 / 64
-LONGER = 0.15
-# What is hidden there with this probability is redrawn, and more that is close to it. But a mask that is still wider than WIDE
-# of the side where that square ends is a scarf, or taken for one: what is below the first square is left as it is.
+LARGER = 0.15
+# What is hidden there with this probability is redrawn, and with LEAST_BEYOND what is close to it. But a mask that is still
+# wider than WIDE of the side where that square ends is a scarf, or taken for one: what is below the first square is left.
 LEAST_BELOW = 0.5
 WIDE = 0.1
 # From the eyes to the mouth, over the distance between the eyes: less than this shows few faces but those in squeezed photos.
@@ -89,15 +89,14 @@ class MaskFinder:
           The mask in that square, `[size, size]` uint8, 255 = hidden, of what is connected to the mask that was seen.
         """
         nothing = np.zeros((square.size, square.size), np.uint8)
-        if seen.square.corners[1:3, 1].min() >= len(photo) or not seen.width_at_edge(LEAST_AT_EDGE):
+        if not (_ends_in(photo, seen.square) and _width_at_edge(seen.mask(seen.square, LEAST_AT_EDGE))):
             return nothing
-        longer = self._look_into(seen.square.longer(LONGER), photo, seen.landmarks)
-        if longer.square.corners[1:3, 1].max() < len(photo) and longer.width_at_edge(LEAST_BELOW) > WIDE:
+        larger = self._look_into(seen.square.enlarged(LARGER), photo, seen.landmarks)
+        certain = _connected(larger.mask(larger.square, LEAST_BELOW), seen.mask(larger.square))
+        if _ends_in(photo, larger.square) and _width_at_edge(certain) > WIDE:
             return nothing
-        near = dilated(longer.mask(longer.square, LEAST_BELOW), round(CLOSE * longer.square.size))
-        below = longer.mask(square, np.where(near > 0, LEAST_BEYOND, LEAST_BELOW))
-        _, parts = cv2.connectedComponents(below, connectivity=4)
-        return np.isin(parts, parts[(seen.mask(square) > 0) & (below > 0)]) * np.uint8(255)
+        near = dilated(certain, round(CLOSE * larger.square.size))
+        return _connected(larger.mask(square, np.where(near > 0, LEAST_BEYOND, 1.0)), seen.mask(square))
 
     def _look_into(self, square: FaceSquare, photo: np.ndarray, landmarks: np.ndarray) -> Segmentation:
         image = self.image(photo, square)
@@ -137,11 +136,6 @@ class Segmentation:
             mask[eyes(square.to_aligned(self.landmarks), mask.shape, 0) > 0] = 0
         return mask
 
-    def width_at_edge(self, least: float) -> float:
-        """How wide the mask is where the square ends below, as a fraction of its side; `least` as for `found_mask`."""
-        rows = self.mask(self.square, least)[-math.ceil(NEAR_EDGE * self.square.size) :]
-        return float(rows.any(axis=0).mean())
-
     def cover(self) -> float:
         """How much of the lower face is hidden, 0 to 1."""
         return lower_face_cover(found_mask(self.probability, self.points, 0.5), self.points)
@@ -158,6 +152,23 @@ class Segmentation:
                 probability = probability[:, ::-1]
             least = min(least, lower_face_cover(found_mask(probability, self.points, 0.5), self.points))
         return least
+
+
+def _ends_in(photo: np.ndarray, square: FaceSquare) -> bool:
+    """Whether the middle of a square's lower edge lies in a photo."""
+    x, y = square.corners[1:3].mean(axis=0)
+    return 0 <= x < photo.shape[1] and 0 <= y < photo.shape[0]
+
+
+def _width_at_edge(mask: np.ndarray) -> float:
+    """How wide a mask `[S, S]` is where its square ends below, as a fraction of the side."""
+    return mask[-math.ceil(NEAR_EDGE * len(mask)) :].any(axis=0).mean()
+
+
+def _connected(mask: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The parts of a mask that meet another mask; all `[S, S]` uint8, 255 = hidden."""
+    _, parts = cv2.connectedComponents(mask, connectivity=4)
+    return np.isin(parts, parts[(mask > 0) & (other > 0)]) * np.uint8(255)
 
 
 def needed_cover(image: np.ndarray, landmarks: np.ndarray) -> float:

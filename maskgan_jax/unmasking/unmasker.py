@@ -15,7 +15,7 @@ from maskgan_jax.data.align import FaceSquare
 from maskgan_jax.data.window import Window
 from maskgan_jax.errors import UserError
 from maskgan_jax.networks.face_network import FaceNetwork, pretrained
-from maskgan_jax.unmasking.compositing import Part, composite, nearest_faces, redrawn_parts, union
+from maskgan_jax.unmasking.compositing import Part, composite, nearest_faces, paste, redrawn_parts, union
 from maskgan_jax.unmasking.detection import (
     Detection,
     are_same_face,
@@ -193,16 +193,17 @@ class Unmasker:
         )
 
     def _without_masks(self, photo: np.ndarray, faces: Sequence[Face]) -> list[Face]:
-        """Faces without their masks; those behind come first, so that none is drawn beside a mask that will be gone."""
-        redrawn = list(faces)
-        for number in reversed(range(len(faces))):
+        """Faces without their masks, from back to front: each is drawn beside what was drawn of those behind it."""
+        redrawn, drawn = list(faces), photo
+        numbers = [number for number, face in enumerate(faces) if face.masked and not face.left_out]
+        for number in reversed(numbers):
             face = faces[number]
-            if not face.masked or face.left_out:
-                continue
-            seen = face
-            if behind := [other for other in redrawn[number + 1 :] if other.redrawn and _is_drawn_in(face.square, other)]:
-                seen = dataclasses.replace(face, before=face.square.cut_out(composite(photo, [face, *behind])))
+            seen = face if drawn is photo else dataclasses.replace(face, before=face.square.cut_out(drawn))
             redrawn[number] = dataclasses.replace(self.inpainter.redraw(seen), before=face.before)
+            if number > numbers[0]:
+                drawn = photo.copy() if drawn is photo else drawn
+                for part in redrawn_parts(photo.shape[:2], redrawn[: number + 1]):  # This one; larger ones only hide it.
+                    paste(drawn, part.face, part.window, part.mask, hidden=part.hidden)
         return redrawn
 
     def _with_rests(self, photo: np.ndarray, faces: Sequence[Face]) -> list[Face]:
@@ -211,7 +212,7 @@ class Unmasker:
         That is straps, wings, half the mask of a face that is turned, and what reaches below the chin.
         """
         parts = list(redrawn_parts(photo.shape[:2], faces))
-        outside = [self._masks_outside(photo, face, [part for part in parts if part[0] is not face]) for face in faces]
+        outside = [self._masks_outside(photo, face, [part for part in parts if part.face is not face]) for face in faces]
         if not any(outside):
             return list(faces)
         # Drawn where the faces were redrawn already; the grain comes later, as the generator draws none.
@@ -246,7 +247,7 @@ class Unmasker:
             mask[FaceSquare(square.to_aligned(drawn.corners), square.size).inside(whole) > 0] = 0
             mask[FaceSquare(square.to_aligned(edges), square.size).inside(whole) == 0] = 0
             # Only what is near counts: with all of them, a crowd would take time by the square of its size.
-            if near := [part for part in others if _is_near(square, part[1])]:
+            if near := [part for part in others if _is_near(square, part.window)]:
                 mask[square.cut_out(union((height, width), near)) > 0] = 0
             if mask.mean() > 255 * LEAST_REST:
                 outside.append((square, mask))
@@ -273,14 +274,6 @@ def _is_near(square: FaceSquare, window: Window) -> bool:
     low, high = square.corners.min(axis=0) - square.side / 2, square.corners.max(axis=0) + square.side / 2
     start, size = np.array(window[:2]), np.array(window[2:])
     return bool((start < high).all() and (start + size > low).all())
-
-
-def _is_drawn_in(square: FaceSquare, face: Face) -> bool:
-    """Whether anything that was redrawn of a face lies in a square."""
-    if np.hypot(*(square.corners.mean(axis=0) - face.square.corners.mean(axis=0))) > square.side + face.square.side:
-        return False
-    within = FaceSquare(square.to_aligned(face.square.corners), face.square.size)
-    return bool(within.put_mask_back(face.mask, Window(0, 0, square.size, square.size)).any())
 
 
 def _check_photo(photo: Any) -> None:

@@ -192,12 +192,12 @@ def test_a_square_that_is_moved():
     assert moved.side == pytest.approx(square.side) and square.moved(0) == square
 
 
-def test_a_square_that_is_longer():
+def test_a_square_that_is_enlarged():
     square = FaceSquare(np.array([[50, 10], [20, 60], [70, 90], [100, 40]], np.float64), SIZE)
-    longer = square.longer(0.25)
+    larger = square.enlarged(0.25)
     expected = np.array([(-SIZE / 8, 0), (-SIZE / 8, 1.25 * SIZE), (1.125 * SIZE, 1.25 * SIZE), (1.125 * SIZE, 0)]) - 0.5
-    np.testing.assert_allclose(square.to_aligned(longer.corners), expected, atol=1e-9)
-    assert longer.side == pytest.approx(1.25 * square.side) and longer.size == SIZE
+    np.testing.assert_allclose(square.to_aligned(larger.corners), expected, atol=1e-9)
+    assert larger.side == pytest.approx(1.25 * square.side) and larger.size == SIZE
 
 
 def test_a_mask_goes_back_to_where_it_was():

@@ -31,7 +31,7 @@ def test_paste_has_a_soft_edge_inside_the_mask():
     depth = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     for given, width in ((mask, 2), (None, 8)):
         result = photo.copy()
-        paste(result, face, Window(0, 0, 600, 600), mask, given)
+        paste(result, face, Window(0, 0, 600, 600), mask, given=given)
         assert not result[mask == 0].any()
         assert (result[depth >= width] == 200).all()
         assert (result[(depth > 0) & (depth < width)] < 200).all()
@@ -177,22 +177,25 @@ def test_the_largest_face_is_in_front():
 
 def test_what_a_larger_face_hides_stays():
     """Cheek to cheek, a mask that was found reaches into the face in front, which may be bare."""
-    front = drawn_face(turned_square((150, 120), 80, 10, 64))
-    squares = [turned_square((70, 130), 60, -5, 64), turned_square((300, 130), 50, 0, 64)]
+    shape = (720, 1200)
+    front = drawn_face(turned_square((450, 360), 240, 10, 64))
+    squares = [turned_square((210, 390), 180, -5, 64), turned_square((900, 390), 150, 0, 64)]
     everywhere = np.full((64, 64), 255, np.uint8)
     faces = [front, *(drawn_face(square, np.full((64, 64, 3), 200, np.uint8), everywhere) for square in squares)]
-    y, x = np.mgrid[:240, :400]
+    y, x = np.mgrid[: shape[0], : shape[1]]
     pixels = np.stack([x, y], axis=-1)
     to_nose = [np.hypot(*np.moveaxis(pixels - face.landmarks[33], -1, 0)) for face in faces[:2]]
     hidden = (Delaunay(front.landmarks).find_simplex(pixels) >= 0) & (to_nose[0] < to_nose[1])
-    inside = redrawn_mask((240, 400), faces[1:]) > 0
-    assert (hidden & inside).sum() > 500
-    found = redrawn_mask((240, 400), faces)
-    outline = cv2.dilate(hidden.astype(np.uint8), np.ones((3, 3))) > cv2.erode(hidden.astype(np.uint8), np.ones((3, 3)))
-    np.testing.assert_array_equal(found[~outline] > 0, (inside & ~hidden)[~outline])
-    result = composite(np.zeros((240, 400, 3), np.uint8), faces)
+    inside = redrawn_mask(shape, faces[1:]) > 0
+    assert (hidden & inside).sum() > 4000
+    found = redrawn_mask(shape, faces) > 0
+    distance = cv2.distanceTransform((~hidden).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    outline = (distance < 2) & (cv2.erode(hidden.astype(np.uint8), np.ones((5, 5))) == 0)
+    np.testing.assert_array_equal(found[~outline], (inside & ~hidden)[~outline])
+    result = composite(np.zeros((*shape, 3), np.uint8), faces)
     assert not result[hidden & ~outline].any()
-    # The mask of the face in front stays whole, and so does one that was given: that is divided among the faces.
-    np.testing.assert_array_equal(redrawn_mask((240, 400), [*faces[1:], front]) > 0, inside)
-    given = np.full((240, 400), 255, np.uint8)
-    assert redrawn_mask((240, 400), faces, nearest_faces(given, faces))[inside & (to_nose[1] < to_nose[0])].all()
+    # The mask was cut off there, not grown: the photo shows it, so that a wide edge would show it, too.
+    beside = (distance > 4) & (distance < 5) & (cv2.erode(inside.astype(np.uint8), np.ones((21, 21))) > 0)
+    assert beside.sum() > 50 and (result[beside] == 200).all()
+    # The mask of the face in front stays whole.
+    np.testing.assert_array_equal(redrawn_mask(shape, [*faces[1:], front]) > 0, inside)

@@ -10,6 +10,7 @@ from maskgan_jax.data.points import EYE_RIM, eyes
 from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.data.window import Window
 from maskgan_jax.unmasking.mask_finder import (
+    LARGER,
     MaskFinder,
     clean_mask,
     darkened,
@@ -68,6 +69,44 @@ def test_a_mask_goes_on_below_the_square():
     assert (mask[below] == expected.all(axis=-1)[below]).mean() > 0.97 and mask[below].mean() > 0.02
     photo[chin - 20 :, x - 40 : x + 40] = MASK_COLOUR  # A scarf, which goes on below the larger square.
     assert not finder.mask_below(photo, finder.look(photo, landmarks), lower).any()
+
+
+def test_what_is_seen_below_the_square():
+    """By how sure the network is, where the mask ends, and where the photo does."""
+    landmarks = render_face(3, seed=0, size=320).landmarks + 100
+    photo = np.zeros((600, 600, 3), np.uint8)
+
+    def below(at_edge, looked, photo=photo):
+        looks = [np.zeros((SIDE, SIDE), np.float32), looked]
+        looks[0][40:, 24:40] = at_edge
+
+        class Scripted(Green):
+            def __call__(self, images):
+                return looks.pop(0)[None]
+
+        finder = MaskFinder(Scripted())
+        seen = finder.look(photo, landmarks)
+        return finder.mask_below(photo, seen, seen.square.enlarged(LARGER)) > 0
+
+    looked = np.zeros((SIDE, SIDE), np.float32)
+    looked[40:54, 24:40] = 0.6
+    looked[54:, 24:40] = 0.2
+    mask = below(0.35, looked)
+    assert not below(0.25, looked).any()
+    # What is less sure is drawn if it is close: no farther away than 4 pixels.
+    assert mask[40:58, 26:38].all() and not mask[58:].any()
+    shirt = looked.copy()
+    shirt[60:] = 0.9
+    shirt[56:60] = 0
+    assert below(0.35, shirt)[40:56, 26:38].all() and not below(0.35, shirt)[60:].any()
+    scarf = looked.copy()
+    scarf[54:, 24:40] = 0.6
+    assert not below(0.35, scarf).any()
+    # Where the photo ends sooner, the network sees the scarf only in what the photo is continued with.
+    square = MaskFinder(Green()).square(landmarks)
+    ends = [round(each.corners[1:3, 1].mean()) for each in (square, square.enlarged(LARGER))]
+    assert below(0.35, scarf, photo[: (ends[0] + ends[1]) // 2])[40:, 26:38].all()
+    assert not below(0.35, scarf, photo[: ends[0] - 1]).any()
 
 
 @pytest.mark.parametrize("tint", [(1, 1, 1), (1, 0.85, 0.6), (0.7, 0.85, 1)])

@@ -290,7 +290,7 @@ def test_a_generator_for_other_squares(size, zoom, portrait, unmasker):
     assert np.abs(result.astype(int) - expected).mean() < 4 < np.abs(result.astype(int) - portrait).mean()
 
 
-def test_faces_in_front_are_drawn_beside_faces_without_masks(monkeypatch):
+def test_faces_in_front_are_drawn_beside_faces_without_masks():
     photo = np.full((400, 620, 3), 128, np.uint8)
     photo[:, :400] = masked_face(0, 400)
     photo[60:360, 270:500] = masked_face(3, 300)[:, 70:]

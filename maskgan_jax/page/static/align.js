@@ -67,8 +67,8 @@ export class FaceSquare {
     return new FaceSquare(this.corners.map((corner) => plus(corner, step)), this.size);
   }
 
-  /** A square that is larger by a fraction of its side, around the middle of the same upper edge. */
-  longer(by) {
+  /** A square that is larger by a fraction of the side, around the middle of the same upper edge. */
+  enlarged(by) {
     const top = mean([this.corners[0], this.corners[3]]);
     return new FaceSquare(this.corners.map((corner) => plus(top, times(minus(corner, top), 1 + by))), this.size);
   }

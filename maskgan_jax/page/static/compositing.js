@@ -19,10 +19,10 @@ export function composite(photo, faces, { nearest, grain = false } = {}) {
   const result = copyImage(photo);
   const parts = redrawnParts(photo, faces, nearest);
   const redrawn = union(photo, parts);
-  for (const { part, window, mask } of parts.reverse()) {
+  for (const { part, window, mask, hidden } of parts.reverse()) {
     const added = grain && faceGrain(photo, part, window, mask, redrawn);
     const given = nearest && givenMask(nearest, photo.width, part.square, window);
-    paste(result, part, window, mask, given, added);
+    paste(result, part, window, mask, { given, hidden, grain: added });
   }
   return { result, redrawn };
 }
@@ -40,26 +40,28 @@ export function union(photo, parts) {
 }
 
 /**
- * Each square that was redrawn: { part, window, mask }. The rest of a face comes before the face itself, on which it was drawn.
- * Of a mask that was found, what a larger face hides is left out.
+ * Each square that was redrawn: { part, window, mask, hidden }. The rest of a face comes before the face itself, on which it was
+ * drawn. `hidden` is where a larger face is in front; there, a mask that was found is not redrawn.
  */
 export function redrawnParts(photo, faces, nearest) {
   const parts = [];
   faces.forEach((face, number) => {
     for (const part of [...face.rest].reverse().concat(face)) {
+      if (!part.after) continue;
       const window = part.square.window(photo);
-      if (!part.after || window.width <= 0 || window.height <= 0) continue;
+      if (window.width <= 0 || window.height <= 0) continue;
       let mask = nearest ? numberedMask(nearest, photo.width, number, window) : part.square.putMaskBack(part.mask, window);
       mask = combined((a, b) => a & b, mask, part.square.inside(window));
-      if (!nearest) for (const other of faces.slice(0, number)) leaveTo(other, part, window, mask);
-      parts.push({ part, window, mask });
+      const hidden = emptyImage(window.width, window.height);
+      if (!nearest) for (const other of faces.slice(0, number)) markHidden(hidden, other, part, window);
+      parts.push({ part, window, mask: combined((a, b) => a & ~b, mask, hidden), hidden });
     }
   });
   return parts;
 }
 
-/** Takes out of a face's mask where another one is in front: within its landmarks, and nearer to its nose than to the face's own. */
-function leaveTo(other, face, window, mask) {
+/** Marks where another face is in front of a face: within its landmarks, and nearer to its nose than to the face's own. */
+function markHidden(hidden, other, face, window) {
   const meets = ["width", "height"].every((side, axis) => {
     const [start, points] = [[window.x, window.y][axis], other.landmarks.map((point) => point[axis])];
     return Math.min(...points) < start + window[side] && Math.max(...points) >= start;
@@ -70,8 +72,9 @@ function leaveTo(other, face, window, mask) {
     other.landmarks.map(([x, y]) => [x - window.x, y - window.y]),
   );
   hull.data.forEach((inside, i) => {
+    if (!inside) return;
     const pixel = [window.x + (i % window.width), window.y + Math.floor(i / window.width)];
-    if (inside && distance(pixel, other.landmarks[33]) < distance(pixel, face.landmarks[33])) mask.data[i] = 0;
+    if (distance(pixel, other.landmarks[33]) < distance(pixel, face.landmarks[33])) hidden.data[i] = 255;
   });
 }
 
@@ -110,9 +113,10 @@ export function nearestFaces(mask, faces) {
 /**
  * Puts a redrawn face into its photo, which is changed, with a soft edge inside the mask; no pixel outside the mask changes.
  *
- * `mask` and, if there are any, `given` and `grain` (levels to be added to what was drawn) are those of the window.
+ * `mask` and, if there are any, `given`, `hidden` (where a larger face is in front) and `grain` (levels to be added to what was
+ * drawn) are those of the window.
  */
-function paste(photo, face, window, mask, given, grain) {
+export function paste(photo, face, window, mask, { given, hidden, grain } = {}) {
   // One more pixel on each side, from where the distance to the edge counts. The photo's own edge is none.
   const { x, y, width, height } = boundingRect(dilate(mask, squareElement(3)));
   if (!width) return;
@@ -124,9 +128,10 @@ function paste(photo, face, window, mask, given, grain) {
     const edge = softEdge(crop(given, x, y, width, height), side * SOFT_EDGE);
     weight = (i) => (mask.data[i] ? edge[i] : 0); // No edge between two faces.
   } else {
-    // Around the eyes the mask was cut off, not grown: what it shows there is the face mask up to its outline.
+    // Around the eyes, and at a face in front, the mask was cut off, not grown: the photo shows the face mask up to there.
     const { size } = face.square;
-    const visible = face.square.putMaskBack(eyes(face.square.toAligned(face.landmarks), size, size), part);
+    let visible = face.square.putMaskBack(eyes(face.square.toAligned(face.landmarks), size, size), part);
+    if (hidden) visible = combined((a, b) => a | b, visible, crop(hidden, x, y, width, height));
     const narrow = softEdge(mask, side * SOFT_EDGE);
     const wide = softEdge(combined((a, b) => a | b, mask, visible), side * RIM);
     weight = (i) => Math.min(narrow[i], wide[i]);

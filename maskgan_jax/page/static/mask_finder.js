@@ -20,13 +20,16 @@ const LEAST_COVER = 0.3;
 /** Where bare faces are more easily taken for masked ones. */
 const LEAST_COVER_IN_DOUBT = 0.5;
 /**
- * If the network sees a mask with this probability near the lower edge of its square, no farther away than NEAR_EDGE of its side,
- * what that hides below is looked for in a square that is larger by LONGER of its side.
+ * If the network sees a mask with this probability near the lower edge of its square, within NEAR_EDGE of the side, what that hides
+ * below is looked for in a square that is larger by LARGER of its side.
  */
 const LEAST_AT_EDGE = 0.3;
 const NEAR_EDGE = 1 / 64;
-const LONGER = 0.15;
-/** What is hidden there with this probability is redrawn, unless it is still wider than WIDE of the side where that square ends. */
+const LARGER = 0.15;
+/**
+ * What is hidden there with this probability is redrawn, and with LEAST_BEYOND what is close to it, unless the mask is still wider
+ * than WIDE of the side where that square ends.
+ */
 const LEAST_BELOW = 0.5;
 const WIDE = 0.1;
 /** From the eyes to the mouth, over the distance between the eyes: less than this shows few faces but those in squeezed photos. */
@@ -59,31 +62,23 @@ export class MaskFinder {
     return this.network.probability(image);
   }
 
-  /** What a mask hides below the network's square, in another: nothing if it ends well above the edge, or the photo above. */
+  /**
+   * What a mask hides below the network's square, in another square: nothing, if it is not seen near the lower edge, if the photo
+   * ends above that, or if the mask is a scarf.
+   */
   async maskBelow(photo, probability, landmarks, square) {
+    const nothing = emptyImage(square.size, square.size);
     const own = this.square(landmarks);
-    const below = emptyImage(square.size, square.size);
-    const low = ({ corners }) => [corners[1][1], corners[2][1]];
-    if (Math.min(...low(own)) >= photo.height || !this.widthAtEdge(probability, landmarks, own, LEAST_AT_EDGE)) return below;
-    const longer = own.longer(LONGER);
-    const found = await this.probability(this.image(photo, longer));
-    if (Math.max(...low(longer)) < photo.height && this.widthAtEdge(found, landmarks, longer, LEAST_BELOW) > WIDE) return below;
-    const certain = this.mask(found, landmarks, longer, { own: longer, least: LEAST_BELOW });
+    const atEdge = this.mask(probability, landmarks, own, { own, least: LEAST_AT_EDGE });
+    if (!endsIn(photo, own) || !widthAtEdge(atEdge)) return nothing;
+    const larger = own.enlarged(LARGER);
+    const found = await this.probability(this.image(photo, larger));
+    const seen = (where) => this.mask(probability, landmarks, where);
+    const certain = connected(this.mask(found, landmarks, larger, { own: larger, least: LEAST_BELOW }), seen(larger));
+    if (endsIn(photo, larger) && widthAtEdge(certain) > WIDE) return nothing;
     const near = dilate(certain, ellipse(2 * rint(CLOSE * own.size) + 1)).data;
-    const least = Array.from(near, (value) => (value ? LEAST_BEYOND : LEAST_BELOW));
-    const seen = this.mask(probability, landmarks, square);
-    for (const part of components(this.mask(found, landmarks, square, { own: longer, least }), 255)) {
-      if (part.some((i) => seen.data[i])) for (const i of part) below.data[i] = 255;
-    }
-    return below;
-  }
-
-  /** How wide the mask is where the square that the network saw ends below, as a fraction of its side. */
-  widthAtEdge(probability, landmarks, own, least) {
-    const { size } = own;
-    const { data } = this.mask(probability, landmarks, own, { own, least });
-    const rows = [...Array(Math.ceil(NEAR_EDGE * size)).keys()].map((row) => size - 1 - row);
-    return [...Array(size).keys()].filter((x) => rows.some((y) => data[y * size + x])).length / size;
+    const least = Array.from(near, (value) => (value ? LEAST_BEYOND : 1));
+    return connected(this.mask(found, landmarks, square, { own: larger, least }), seen(square));
   }
 
   /** The mask in another square around the same face; `own` is the square that the network saw, `least` as for `foundMask`. */
@@ -116,6 +111,29 @@ export class MaskFinder {
     }
     return least;
   }
+}
+
+/** Whether the middle of a square's lower edge lies in a photo. */
+function endsIn(photo, square) {
+  const [x, y] = mean(square.corners.slice(1, 3));
+  return 0 <= x && x < photo.width && 0 <= y && y < photo.height;
+}
+
+/** How wide a mask is where its square ends below, as a fraction of the side. */
+function widthAtEdge({ width, data }) {
+  const last = data.subarray(-Math.ceil(NEAR_EDGE * width) * width);
+  const columns = new Set();
+  last.forEach((hidden, i) => hidden && columns.add(i % width));
+  return columns.size / width;
+}
+
+/** The parts of a mask that meet another mask. */
+function connected(mask, other) {
+  const result = emptyImage(mask.width, mask.height);
+  for (const part of components(mask, 255)) {
+    if (part.some((i) => other.data[i])) for (const i of part) result.data[i] = 255;
+  }
+  return result;
 }
 
 /** How much of the lower face a mask must hide to count as one: more in photos of one colour, and in squeezed ones. */

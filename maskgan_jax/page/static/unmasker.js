@@ -1,13 +1,12 @@
 /** A photo of people with masks in, the same photo without the masks out: all the steps. */
 import { FaceSquare, NoSquareError } from "./align.js";
-import { composite, nearestFaces, redrawnParts, union } from "./compositing.js";
+import { composite, nearestFaces, paste, redrawnParts, union } from "./compositing.js";
 import { areSameFace, detectCloseUp, detectFaces, detectTurned, largestFirst } from "./detection.js";
 import { FaceAligner, isFace, isFaceUpright } from "./face_aligner.js";
-import { combined } from "./images.js";
+import { combined, copyImage } from "./images.js";
 import { Inpainter } from "./inpainter.js";
 import { MaskFinder, lowerFaceCover, neededCover } from "./mask_finder.js";
 import { distanceTransform } from "./morphology.js";
-import { distance, mean } from "./points.js";
 
 /**
  * What a mask hides outside a face's square is drawn in three more squares, which lie BESIDE of a side to the left, to the right
@@ -102,14 +101,20 @@ export class Unmasker {
     return { box, score, landmarks, needed, square, cover, masked, mask, before, after: null, probability, rest: [], leftOut };
   }
 
-  /** Faces without their masks; those behind come first, so that none is drawn beside a mask that will be gone. */
+  /** Faces without their masks, from back to front: each is drawn beside what was drawn of those behind it. */
   async withoutMasks(photo, faces) {
     const redrawn = [...faces];
-    for (const [number, face] of [...faces.entries()].reverse()) {
-      if (!face.masked || face.leftOut) continue;
-      const behind = redrawn.slice(number + 1).filter((other) => other.after && isDrawnIn(face.square, other));
-      const before = behind.length ? face.square.cutOut(composite(photo, [face, ...behind]).result) : face.before;
+    let drawn = photo;
+    const numbers = [...faces.keys()].filter((number) => faces[number].masked && !faces[number].leftOut);
+    for (const number of [...numbers].reverse()) {
+      const face = faces[number];
+      const before = drawn === photo ? face.before : face.square.cutOut(drawn);
       redrawn[number] = { ...(await this.inpainter.redraw({ ...face, before })), before: face.before };
+      if (number === numbers[0]) break;
+      drawn = drawn === photo ? copyImage(photo) : { ...drawn }; // Another object, of which nothing shrunk is kept.
+      for (const { part, window, mask, hidden } of redrawnParts(photo, redrawn.slice(0, number + 1))) {
+        paste(drawn, part, window, mask, { hidden }); // This one; larger ones only hide it.
+      }
     }
     return redrawn;
   }
@@ -179,13 +184,6 @@ function isNear(square, window) {
     return start < Math.max(...places) + margin && start + size > Math.min(...places) - margin;
   };
   return overlaps(0, window.x, window.width) && overlaps(1, window.y, window.height);
-}
-
-/** Whether anything that was redrawn of a face lies in a square. */
-function isDrawnIn(square, face) {
-  if (distance(mean(square.corners), mean(face.square.corners)) > square.side + face.square.side) return false;
-  const within = new FaceSquare(square.toAligned(face.square.corners), face.square.size);
-  return within.putMaskBack(face.mask, { x: 0, y: 0, width: square.size, height: square.size }).data.some(Boolean);
 }
 
 /** Like `Promise.all(items.map(work))`, but one after the other: there is one set of networks. */
