@@ -157,12 +157,7 @@ def _open(path: Path, mode: str = "r") -> av.container.Container:
     settings = {"metadata_errors": "surrogateescape"} if int(av.__version__.split(".")[0]) < 19 else {}
     if mode == "r":
         settings["container_options"] = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
-    return av.open(_address(path), mode, **settings)
-
-
-def _address(path: Path) -> str:
-    """A path for FFmpeg, to which a name with a colon is that of a protocol."""
-    return f"file:{path}"
+    return av.open(f"file:{path}", mode, **settings)  # To FFmpeg, a name with a colon alone would be that of a protocol.
 
 
 def count_frames(video: av.VideoStream) -> int | None:
@@ -183,46 +178,42 @@ def decode(
     Damaged packets are counted in `counts`. If the file lacks frames, or ends early, that is added to `notes`.
     """
     streams = video.container.streams
-    packets = video.container.demux([stream for stream in streams if stream is video or stream.index in copied])
     discontinuities = _Discontinuities()
     frames = 0
     times: list[float] = []  # Of all frames that have one.
     last: dict[int, int] = {}  # The time of the last packet of each stream.
-    while True:
-        try:
-            packet = next(packets)
-        except StopIteration:
-            break
-        except av.error.FFmpegError as error:
-            notes.append(f"damaged, and ends early ({_reason(error)})")
-            with contextlib.suppress(av.error.FFmpegError):
-                yield from video.decode(None)
-            notes += missing_frames(times)
-            return
-        discontinuities.move(packet)
-        if packet.stream is video:
-            try:
-                for frame in packet.decode():
-                    frames += 1
-                    if frame.time is not None:
-                        times.append(frame.time)
-                    yield frame
-            except av.error.FFmpegError:
-                counts.damaged_packets += 1
-        elif packet.size:  # The last ones, which are empty, only flush decoders.
-            index = packet.stream.index
-            least = last[index] + (packet.stream.type == "audio") if index in last else packet.dts
-            # Those without a time, or that still go back, cannot be written. Two subtitles may have the same time.
-            if packet.dts is None or packet.dts < least:
-                counts.damaged_packets += 1
-            else:
-                last[index] = packet.dts
-                yield packet
-    # By time, as frames may have any length, and of all streams, as the length may be that of the longest.
-    length = count_frames(video) or 0
-    missing = length - discontinuities.end * (video.average_rate or CAMERA_RATE)
-    if missing > max(SLACK_FRAMES, SLACK * length) and not video.container.format.name.startswith("mpeg"):  # Which is a guess.
-        notes.append(f"ends early: {frames} of about {length} frames")
+    try:
+        for packet in video.container.demux([stream for stream in streams if stream is video or stream.index in copied]):
+            discontinuities.move(packet)
+            if packet.stream is video:
+                try:
+                    for frame in packet.decode():
+                        frames += 1
+                        if frame.time is not None:
+                            times.append(frame.time)
+                        yield frame
+                except av.error.FFmpegError:
+                    counts.damaged_packets += 1
+            elif packet.size:  # The last ones, which are empty, only flush decoders.
+                index = packet.stream.index
+                least = last[index] + (packet.stream.type == "audio") if index in last else packet.dts
+                # Those without a time, or that still go back, cannot be written. Two subtitles may have the same time.
+                if packet.dts is None or packet.dts < least:
+                    counts.damaged_packets += 1
+                else:
+                    last[index] = packet.dts
+                    yield packet
+    except av.error.FFmpegError as error:
+        notes.append(f"damaged, and ends early ({_reason(error)})")
+        with contextlib.suppress(av.error.FFmpegError):
+            yield from video.decode(None)
+    else:
+        # By time, as frames may have any length, and of all streams, as the length may be that of the longest.
+        length = count_frames(video) or 0
+        missing = length - discontinuities.end * (video.average_rate or CAMERA_RATE)
+        # The length of MPEG is a guess.
+        if missing > max(SLACK_FRAMES, SLACK * length) and not video.container.format.name.startswith("mpeg"):
+            notes.append(f"ends early: {frames} of about {length} frames")
     # In animations, one frame may last; and where two files meet, one stream may wait for another.
     if video.container.format.name != "apng" and not discontinuities.count:
         notes += missing_frames(times)
@@ -259,7 +250,7 @@ def prepare(items: Iterable[av.VideoFrame | av.Packet], notes: list[str]) -> Ite
             continue
         kind = item.width, item.height, item.format.name, item.color_trc
         if kind != like or (item.interlaced_frame and not deinterlaces):
-            yield from _flush(graph)
+            yield from _filtered(graph, None)
             deinterlaces |= item.interlaced_frame
             filters = {"bwdif": {"mode": "send_frame", "deint": "interlaced"}} if deinterlaces else {}
             if not item.format.is_planar:  # As those of PNG. PyAV frees the name of a profile twice.
@@ -274,12 +265,8 @@ def prepare(items: Iterable[av.VideoFrame | av.Packet], notes: list[str]) -> Ite
             if len(item.format.components) in (2, 4):
                 told.append("transparency left out")
             notes += [note for note in told if note not in notes]
-        if graph:
-            graph.push(item)
-            yield from _pulled(graph)
-        else:
-            yield item
-    yield from _flush(graph)
+        yield from _filtered(graph, item)
+    yield from _filtered(graph, None)
 
 
 def _graph(frame: av.VideoFrame, filters: dict[str, dict[str, str]]) -> av.filter.Graph:
@@ -292,16 +279,15 @@ def _graph(frame: av.VideoFrame, filters: dict[str, dict[str, str]]) -> av.filte
     return graph
 
 
-def _pulled(graph: av.filter.Graph) -> Iterator[av.VideoFrame]:
-    with contextlib.suppress(BlockingIOError, EOFError):
-        while True:
-            yield graph.pull()
-
-
-def _flush(graph: av.filter.Graph | None) -> Iterator[av.VideoFrame]:
+def _filtered(graph: av.filter.Graph | None, frame: av.VideoFrame | None) -> Iterator[av.VideoFrame]:
+    """What a chain of filters gives for its next frame, or, for None, at its end. Without a chain, the frame as it is."""
     if graph:
-        graph.push(None)
-        yield from _pulled(graph)
+        graph.push(frame)
+        with contextlib.suppress(BlockingIOError, EOFError):
+            while True:
+                yield graph.pull()
+    elif frame:
+        yield frame
 
 
 class _Discontinuities:
@@ -314,15 +300,11 @@ class _Discontinuities:
 
     def __init__(self):
         """Starts before the first packet."""
+        self.count = 0  # How often another file began so far.
         self._moves = [Fraction(0)]  # By how many seconds the packets of each file are shifted.
         self._file: dict[int, int] = {}  # The number of the file that each stream is in,
         self._last: dict[int, Fraction] = {}  # and the time of its last packet, before the shift.
         self.end = Fraction(0)  # Of everything so far, in seconds, after the shift.
-
-    @property
-    def count(self) -> int:
-        """How often another file began so far."""
-        return len(self._moves) - 1
 
     def move(self, packet: av.Packet) -> None:
         """Corrects the time of a packet, if it has one."""
@@ -332,10 +314,11 @@ class _Discontinuities:
         index, seconds = packet.stream.index, at * packet.time_base
         follows = packet.stream.type == "subtitle" or index not in self._file
         begins_anew = seconds < self._last.get(index, seconds) - DISCONTINUITY
-        if begins_anew and not follows and self._file[index] == len(self._moves) - 1:
+        if begins_anew and not follows and self._file[index] == self.count:
             self._moves.append(self.end - seconds)
+            self.count += 1
         if begins_anew or follows:
-            self._file[index] = len(self._moves) - 1
+            self._file[index] = self.count
         self._last[index] = seconds
         move = self._moves[self._file[index]]
         self.end = max(self.end, seconds + move + (packet.duration or 0) * packet.time_base)
@@ -364,12 +347,10 @@ def upright_frame(frame: av.VideoFrame, path: Path) -> np.ndarray:
 def _display_matrix(frame: av.VideoFrame) -> np.ndarray:
     """How a frame is displayed, `[2, 2]`: its rows say where a step to the right, and one down, lead on the screen (x, y)."""
     try:
-        matrix = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # PyAV does not know all kinds of side data; the rotation it also gives as an angle.
+        matrix = frame.side_data["DISPLAYMATRIX"]
+    except (KeyError, ValueError):  # None, or other side data that PyAV does not know; the rotation it also gives as an angle.
         angle = math.radians(frame.rotation)
         return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    if matrix is None:
-        return np.eye(2, dtype=np.int64)
     return np.frombuffer(matrix, np.int32).reshape(3, 3)[:2, :2].astype(np.int64)
 
 
@@ -377,22 +358,6 @@ def _is_sideways(frame: av.VideoFrame) -> bool:
     """Whether a frame is displayed rotated by 90 degrees, to either side."""
     (a, b), (c, d) = abs(_display_matrix(frame))
     return a + d < b + c
-
-
-def _colours(frame: av.VideoFrame, encoder: str) -> dict[str, int]:
-    """The encoder's settings for the colour space of a frame of the source."""
-    color_range = frame.color_range
-    matrix = frame.colorspace if frame.colorspace in MATRICES else UNSPECIFIED
-    if frame.format.is_rgb:  # RGB has no such matrix; BT.601 is the default.
-        matrix, color_range = 6, 1
-    if encoder.startswith("mpeg"):  # MPEG cannot signal full range.
-        color_range = 1
-    return {
-        "color_range": color_range,
-        "colorspace": matrix,
-        "color_primaries": frame.color_primaries,
-        "color_trc": frame.color_trc,
-    }
 
 
 class VideoWriter:
@@ -427,7 +392,6 @@ class VideoWriter:
         self._path, self._temporary = path, temporary
         self.copied: dict[int, av.stream.Stream] = {}
         self.notes: list[str] = []
-        self._is_finished = False
         self._aspect = video and video.sample_aspect_ratio  # Of a pixel: width by height.
         self._last: int | None = None  # The time of the last frame.
         self._late: Fraction | None = None  # By how much the first frame's is later than in the source.
@@ -495,10 +459,9 @@ class VideoWriter:
         """Itself; leaving the block closes the file, finished or not."""
         return self
 
-    def __exit__(self, kind: type | None, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         """Closes the file."""
-        # If something failed already, that error matters more; and what was not finished is of no use.
-        with self._as_user_errors() if self._is_finished and not kind else contextlib.suppress(av.error.FFmpegError):
+        with contextlib.suppress(av.error.FFmpegError):  # Unless `finish` has closed it already, it is of no use.
             self._container.close()
 
     @contextlib.contextmanager
@@ -552,9 +515,11 @@ class VideoWriter:
         context.pix_fmt = "yuv444p" if odd else "yuv420p"
         if not like:
             return
-        # Without these, players guess.
-        for setting, value in _colours(like, self._encoder).items():
-            setattr(context, setting, value)
+        # Without these, players guess. RGB has no matrix, so that it gets the default, BT.601; MPEG cannot signal full range.
+        is_rgb = like.format.is_rgb
+        context.colorspace = 6 if is_rgb else like.colorspace if like.colorspace in MATRICES else UNSPECIFIED
+        context.color_range = 1 if is_rgb or steady else like.color_range
+        context.color_primaries, context.color_trc = like.color_primaries, like.color_trc
         if (bits := max(component.bits for component in like.format.components)) > 8:
             self.notes.append(f"{bits} bits became 8")
         if self._aspect:
@@ -576,7 +541,6 @@ class VideoWriter:
         with self._as_user_errors():
             self._container.mux(self._video.encode(None))
             self._container.close()
-        self._is_finished = True
         metadata, kept = self._container.metadata, set()
         with contextlib.suppress(av.error.FFmpegError), _open(self._temporary) as file:
             kept = {key.lower() for key in file.metadata}
