@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import exiv2
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 # The label of a changed image, for people; and for programs, as IPTC's "Digital Source Type": an image of which a part was made
 # by a trained model.
@@ -19,17 +19,9 @@ SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrain
 
 _SOURCE_TYPE, _INSTRUCTIONS, _HISTORY = "Xmp.iptcExt.DigitalSourceType", "Xmp.photoshop.Instructions", "Xmp.xmpMM.History"
 _DESCRIPTION, _SOFTWARE = "Exif.Image.ImageDescription", "Exif.Image.Software"
-# Where metadata tell the width (0) and height (1) of the photo.
-_SIDES = {
-    f"{group}.{name}": axis
-    for group, names in (
-        ("Exif.Photo", ("PixelXDimension", "PixelYDimension")),
-        ("Exif.Image", ("ImageWidth", "ImageLength")),
-        ("Xmp.exif", ("PixelXDimension", "PixelYDimension")),
-        ("Xmp.tiff", ("ImageWidth", "ImageLength")),
-    )
-    for axis, name in enumerate(names)
-}
+# Where metadata tell the width and the height of the photo.
+_WIDTHS = ("Exif.Photo.PixelXDimension", "Exif.Image.ImageWidth", "Xmp.exif.PixelXDimension", "Xmp.tiff.ImageWidth")
+_HEIGHTS = ("Exif.Photo.PixelYDimension", "Exif.Image.ImageLength", "Xmp.exif.PixelYDimension", "Xmp.tiff.ImageLength")
 # Tags of a TIFF's first directory that describe the photo. All others describe how the file stores its pixels.
 _DESCRIPTIVE = re.compile(
     r"Exif\.Image\.(Image(Description|ID|UniqueID)|Make|Model|Software|DateTime|Artist|Copyright|Rating.*|XP\w+|HostComputer)"
@@ -115,10 +107,11 @@ def read_metadata(data: bytes, image: Image.Image, size: tuple[int, int], notes:
     except exiv2.Exiv2Error:
         exif, iptc, xmp, comment = exiv2.ExifData(), exiv2.IptcData(), exiv2.XmpData(), ""
     packet = image.info.get("xmp")
-    if packet and xmp.empty():  # Of GIF, where exiv2 does not look for it; or not UTF-8.
-        text = packet.decode(errors="replace") if isinstance(packet, bytes) else str(packet)
+    if packet and xmp.empty():  # Not UTF-8, say.
         with contextlib.suppress(exiv2.Exiv2Error):
-            xmp = _read(_carrier(text))[2]
+            file = exiv2.ImageFactory.create(exiv2.ImageType.png)
+            file.setXmpPacket(packet.decode(errors="replace") if isinstance(packet, bytes) else str(packet))
+            xmp = _copied(file.xmpData())
         if xmp.empty():
             notes.append("XMP left out, which is damaged")
     if image.info.get("exif") and exif.empty():
@@ -132,8 +125,10 @@ def read_metadata(data: bytes, image: Image.Image, size: tuple[int, int], notes:
             of_storage = image.format == "TIFF" and key.startswith(("Exif.Image.", "Exif.SubImage", "Exif.Image2."))
             if _STALE.match(key) or (of_storage and not _DESCRIPTIVE.match(key)):
                 del metadata[key]
-            elif key in _SIDES:
-                _replace(metadata, key, str(size[_SIDES[key]]))
+            elif key in _WIDTHS:
+                _replace(metadata, key, str(size[0]))
+            elif key in _HEIGHTS:
+                _replace(metadata, key, str(size[1]))
     if isinstance(image.info.get("comment"), bytes) and not comment:
         comment = image.info["comment"].decode(errors="replace").rstrip("\0")
     return Metadata(exif, iptc, xmp, comment)
@@ -188,13 +183,10 @@ def write_metadata(data: bytes, form: str, metadata: Metadata) -> tuple[bytes, t
 
 def _shortened(metadata: Metadata) -> Iterator[tuple[Metadata, tuple[str, ...]]]:
     """Metadata, the same without what is too long, and without more; the label stays."""
-    label = Metadata().labelled() if _is_labelled(metadata) else Metadata()
+    is_labelled = _SOURCE_TYPE in metadata.xmp and metadata.xmp[_SOURCE_TYPE].toString() == SOURCE_TYPE
+    label = Metadata().labelled() if is_labelled else Metadata()
     for left_out in ((), ("EXIF",), ("XMP",), ("EXIF", "XMP")):
         yield dataclasses.replace(metadata, **{name.lower(): getattr(label, name.lower()) for name in left_out}), left_out
-
-
-def _is_labelled(metadata: Metadata) -> bool:
-    return _SOURCE_TYPE in metadata.xmp and metadata.xmp[_SOURCE_TYPE].toString() == SOURCE_TYPE
 
 
 def png_texts(image: Image.Image) -> dict[str, str]:
@@ -205,7 +197,7 @@ def png_texts(image: Image.Image) -> dict[str, str]:
 
 def packets(metadata: Metadata) -> dict[str, bytes]:
     """EXIF and XMP as Pillow writes them, for formats that exiv2 does not write."""
-    data, _ = write_metadata(_carrier(), "PNG", metadata)
+    data, _ = write_metadata(bytes(exiv2.ImageFactory.create(exiv2.ImageType.png).data()), "PNG", metadata)
     with Image.open(io.BytesIO(data)) as image:
         image.load()
         return {name: image.info[name] for name in ("exif", "xmp") if name in image.info}
@@ -220,12 +212,3 @@ def _read(data: bytes) -> tuple[exiv2.ExifData, exiv2.IptcData, exiv2.XmpData, s
     except UnicodeDecodeError:
         comment = comment.decode("latin-1")  # The most common before UTF-8.
     return *map(_copied, (file.exifData(), file.iptcData(), file.xmpData())), comment
-
-
-def _carrier(xmp: str = "") -> bytes:
-    """A PNG of one pixel, with an XMP packet."""
-    file, text = io.BytesIO(), PngImagePlugin.PngInfo()
-    if xmp:
-        text.add_itxt("XML:com.adobe.xmp", xmp)
-    Image.new("L", (1, 1)).save(file, "PNG", pnginfo=text)
-    return file.getvalue()
