@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,12 +18,7 @@ from maskgan_jax import __version__
 from maskgan_jax.errors import UserError
 from maskgan_jax.unmasking.metadata import LABEL, SOURCE_TYPE
 
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric import ec
-
 MARK = "AI-ALTERED"
-# The formats that can hold a manifest: of photos by Pillow's names, of videos by their suffixes.
-_HOLD = frozenset({"avi", "avif", "jpeg", "m4v", "mov", "mp4", "png", "tiff", "webp"})
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----\n?", re.DOTALL)
 
 
@@ -68,7 +63,8 @@ class Credentials:
     def notes(self, form: str) -> tuple[str, ...]:
         """In words, why files of a format, as `sign` takes it, get no manifest, if it cannot hold one."""
         form = form.lower()
-        return () if form in _HOLD else (f"no C2PA manifest, which .{form} cannot hold",)
+        can_hold = form in self._c2pa.Builder.get_supported_mime_types()  # Which are suffixes, too.
+        return () if can_hold else (f"no C2PA manifest, which .{form} cannot hold",)
 
     def sign(self, path: Path, target: Path, form: str, original: Path | None = None, original_form: str = "") -> None:
         """Adds a manifest to a file, if its format can hold one.
@@ -83,13 +79,12 @@ class Credentials:
         Raises:
           UserError: it cannot be written.
         """
-        form = form.lower()
-        if form not in _HOLD:
+        if self.notes(form):  # It cannot hold one.
             return
         with tempfile.TemporaryFile(dir=path.parent) as signed:  # Not in memory: a video can be larger.
             try:
                 with path.open("rb") as file:
-                    self._builder(original, original_form).sign(self._signer, form, file, signed)
+                    self._builder(original, original_form).sign(self._signer, form.lower(), file, signed)
             except self._c2pa.C2paError as error:
                 raise UserError(f"cannot add a C2PA manifest to {target} ({error}); leave out --c2pa") from error
             signed.seek(0)
@@ -132,43 +127,28 @@ def _chain_and_key(pem: bytes) -> tuple[bytes, bytes]:
 
 
 def throwaway_certificate() -> bytes:
-    """A certificate for signing with its issuer's and its key, PEM: made now, for trying; nobody trusts it."""
+    """A certificate for signing and its key, PEM: made now, for trying; nobody trusts it, or has its issuer's key."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
     issuer_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    chain = _certificate("maskgan_jax test", key, issuer_key), _certificate("maskgan_jax test issuer", issuer_key, issuer_key)
-    return b"".join(one.public_bytes(Encoding.PEM) for one in chain) + key.private_bytes(
-        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-    )
-
-
-def _certificate(name: str, key: ec.EllipticCurvePrivateKey, issuer_key: ec.EllipticCurvePrivateKey) -> Any:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
-
-    def named(common: str) -> x509.Name:
-        organization, own = x509.NameOID.ORGANIZATION_NAME, x509.NameOID.COMMON_NAME
-        return x509.Name([x509.NameAttribute(organization, "maskgan_jax test"), x509.NameAttribute(own, common)])
-
-    issues, now = key is issuer_key, datetime.datetime.now(datetime.UTC)
-    use = dict.fromkeys(
-        ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only", "decipher_only"),
-        False,
-    )
-    builder = (
-        x509.CertificateBuilder(named("maskgan_jax test issuer"), named(name), key.public_key(), x509.random_serial_number())
+    issuer = x509.Name.from_rfc4514_string("CN=maskgan_jax test issuer,O=maskgan_jax test")
+    subject = x509.Name.from_rfc4514_string("CN=maskgan_jax test,O=maskgan_jax test")
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=30))
-        .add_extension(x509.BasicConstraints(ca=issues, path_length=None), critical=True)
-        .add_extension(x509.KeyUsage(digital_signature=True, key_cert_sign=issues, crl_sign=issues, **use), critical=True)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.KeyUsage(True, *[False] * 8), critical=True)  # Of nine uses, the first: to sign data.
+        .add_extension(x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.EMAIL_PROTECTION]), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+        .sign(issuer_key, hashes.SHA256())
     )
-    if not issues:
-        purposes = x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.EMAIL_PROTECTION])
-        builder = builder.add_extension(purposes, critical=False)
-    return builder.sign(issuer_key, hashes.SHA256())
+    return certificate.public_bytes(Encoding.PEM) + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def draw_mark(image: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.files import read_image, write_png
 from maskgan_jax.unmasking import video
 from maskgan_jax.unmasking.inputs import Job
-from maskgan_jax.unmasking.labels import Credentials, draw_mark, throwaway_certificate
+from maskgan_jax.unmasking.labels import Credentials, _chain_and_key, draw_mark, throwaway_certificate
 from maskgan_jax.unmasking.metadata import SOURCE_TYPE
 from maskgan_jax.unmasking.outputs import Outputs
 from maskgan_jax.unmasking.photos import unmask_photo
@@ -123,6 +123,11 @@ def test_the_key_may_come_first(tmp_path):
     certificates, label, key = throwaway_certificate().partition(b"-----BEGIN PRIVATE KEY-----")
     (tmp_path / "a.pem").write_bytes(label + key.rstrip() + b"\n\nBag Attributes\n" + certificates)
     Credentials(tmp_path / "a.pem")
+
+
+def test_certificates_of_issuers_are_given_along():
+    certificates = b"".join(pem("CERTIFICATE").replace(b"AAAA", name * 4) for name in (b"B", b"C"))
+    assert _chain_and_key(certificates + pem("PRIVATE KEY")) == (certificates, pem("PRIVATE KEY"))
 
 
 def test_signed_videos(run, clip, tmp_path):
