@@ -64,17 +64,14 @@ class Outputs:
         """Where a result is described."""
         return result.with_name(f"{result.name}.json")
 
-    def side_by_side_of(self, result: Path, *, video: bool = False) -> Path:
-        """Where before and after are together."""
-        return self._extra(result, "side_by_side", "" if video else ".png")
-
-    def regions_of(self, result: Path) -> Path:
-        """Where the mask of what was redrawn is."""
-        return self._extra(result, "regions", ".png")
+    def extra(self, result: Path, folder: str, ending: str = ".png") -> Path:
+        """Where an extra of a result goes: into a folder of `EXTRAS`, under the name of the result with an ending."""
+        name = result.relative_to(self.folder)
+        return self.folder / folder / name.with_name(f"{name.name}{ending}")
 
     def crop_of(self, result: Path, number: int, when: str) -> Path:
         """Where the crop of face `number` goes; `when` is 'before' or 'after'."""
-        return self._extra(result, "crops", f".{number}_{when}.png")
+        return self.extra(result, "crops", f".{number}_{when}.png")
 
     def contact_sheet(self, inputs: Sequence[str | os.PathLike], jobs: Sequence[Job]) -> Path | None:
         """Where all faces are shown, if there is a folder among the inputs and no file of a job has that path.
@@ -171,14 +168,6 @@ class Outputs:
         names = [path for paths in written for path in paths]
         self.refuse_to_replace([*names, *self._crops_of(names)])
 
-    @property
-    def _folders(self) -> list[str]:
-        return [name for name in EXTRAS if getattr(self, name)]
-
-    def _extra(self, result: Path, folder: str, ending: str) -> Path:
-        name = result.relative_to(self.folder)
-        return self.folder / folder / name.with_name(f"{name.name}{ending}")
-
     def _results(self, job: Job) -> list[Path]:
         """Where a result may be written: as it is named, or, if it is redrawn, in another format."""
         return list(dict.fromkeys([self.result(job), self.result(job, job.redrawn_suffix)]))
@@ -187,8 +176,9 @@ class Outputs:
         """All that may be written of an input; one name, that of `_unnumbered`, stands for its crops."""
         for result in self._results(job):
             yield from (result, self.json_of(result))
-            for folder in self._folders:
-                yield self._extra(result, folder, "" if job.is_video else ".*.png" if folder == "crops" else ".png")
+            for folder in EXTRAS:
+                if getattr(self, folder):
+                    yield self.extra(result, folder, "" if job.is_video else ".*.png" if folder == "crops" else ".png")
 
     def _crops_of(self, names: Sequence[Path]) -> Iterator[Path]:
         """The crops that are there, of those that names of `_unnumbered` stand for. Each folder is listed once."""

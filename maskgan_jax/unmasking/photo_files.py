@@ -28,24 +28,15 @@ from maskgan_jax.files import (
 )
 from maskgan_jax.unmasking.metadata import LABEL, Metadata, packets, png_texts, read_metadata, write_metadata
 
-# The format that a result is written in, by Pillow's names: that of the photo, but PNG for GIF, which would lose colours, and
-# JPEG for HEIF.
-WRITTEN = {
-    "AVIF": "AVIF",
-    "BMP": "BMP",
-    "GIF": "PNG",
-    "HEIF": "JPEG",
-    "JPEG": "JPEG",
-    "MPO": "JPEG",
-    "PNG": "PNG",
-    "TIFF": "TIFF",
-    "WEBP": "WEBP",
-}
+# What a result is written as, by Pillow's names, where that is not the format of the photo: a GIF would lose colours.
+WRITTEN_AS = {"GIF": "PNG", "HEIF": "JPEG", "MPO": "JPEG"}
 # Compressions of a TIFF, by Pillow's names, that every libtiff can also write; and those that compress differences of
 # neighbours better than values.
 _TIFF_COMPRESSIONS = ("raw", "packbits", "jpeg", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma", "zstd")
 _TIFF_PREDICTED = ("tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma", "zstd")
 _PREDICTOR = 317
+# How the pixels of a WebP begin, which are compressed without loss (VP8L) or with it.
+_WEBP_PIXELS = re.compile(rb"VP8(L....\x2f| .{7}\x9d\x01\x2a)", re.DOTALL)
 CREDENTIALS_LEFT_OUT = "Content Credentials (C2PA) left out, which vouch for the photo as it was"
 # How a file names a gain map, which brightens a photo on HDR screens.
 _GAIN_MAPS = (b"hdrgm:Version", b"HDRGainMap", b"hdrgainmap")
@@ -234,24 +225,12 @@ def _saved_with(image: Image.Image, data: bytes) -> dict[str, Any]:
         tables = [table for _, table in sorted(image.quantization.items())]
         info |= {"qtables": tables, "subsampling": JpegImagePlugin.get_sampling(image)}
     if image.format == "WEBP":
-        info["lossless"] = _is_lossless(data)
+        info["lossless"] = _WEBP_PIXELS.search(data)[1].startswith(b"L")
     if image.format == "TIFF":
         compression = image.info["compression"]
         compression = "jpeg" if compression == "tiff_jpeg" else compression  # The old kind of JPEG.
         info["compression"] = compression if compression in _TIFF_COMPRESSIONS else "tiff_lzw"
     return info
-
-
-def _is_lossless(data: bytes) -> bool:
-    """Whether the pixels of a WebP, or of the first image of an animation, are compressed without loss."""
-    place = 12
-    while place + 8 <= len(data):  # Chunks: a name of 4 bytes, a length and so many bytes.
-        if data[place : place + 4] in (b"VP8 ", b"VP8L"):
-            return data[place : place + 4] == b"VP8L"
-        length = int.from_bytes(data[place + 4 : place + 8], "little")
-        # An image of an animation: 16 bytes about it, and its own chunks.
-        place += 24 if data[place : place + 4] == b"ANMF" else 8 + length + length % 2
-    return False
 
 
 def _native_pixels(image: Image.Image, rgb: np.ndarray) -> np.ndarray:
@@ -283,7 +262,7 @@ def _from_srgb(image: Image.Image, profile: bytes, mode: str) -> Image.Image:
 def photo_bytes(
     path: str | os.PathLike, photo: PhotoFile, result: np.ndarray, *, keep_metadata: bool = True, label: bool = True
 ) -> tuple[bytes, tuple[str, ...]]:
-    """The file of the result of a photo, in its format (see `WRITTEN`).
+    """The file of the result of a photo, in its format (but see `WRITTEN_AS`).
 
     JPEG is compressed with the quantization tables of the photo; lossy WebP, AVIF and JPEG in TIFF at a high quality.
 
@@ -301,7 +280,7 @@ def photo_bytes(
     Raises:
       UserError: the photo's format cannot store its metadata.
     """
-    form = WRITTEN[photo.format]
+    form = WRITTEN_AS.get(photo.format, photo.format)
     metadata = photo.metadata if keep_metadata else Metadata()
     metadata = metadata.labelled() if label else metadata
     texts = dict(photo.texts) if keep_metadata else {}

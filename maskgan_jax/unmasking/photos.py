@@ -23,7 +23,7 @@ from maskgan_jax.unmasking.labels import draw_mark
 from maskgan_jax.unmasking.outputs import Outputs
 from maskgan_jax.unmasking.photo_files import (
     CREDENTIALS_LEFT_OUT,
-    WRITTEN,
+    WRITTEN_AS,
     PhotoFile,
     drawn_png_bytes,
     photo_bytes,
@@ -75,7 +75,7 @@ def unmask_photo(job: Job, unmasker: Unmasker, outputs: Outputs) -> tuple[str, l
         data, more = photo_bytes(target, photo, result, keep_metadata=kept, label=label)
         signs = outputs.credentials is not None and redrawn
         if signs:
-            form, original = WRITTEN[photo.format], job.path if kept else None
+            form, original = WRITTEN_AS.get(photo.format, photo.format), job.path if kept else None
             if kept:  # What the photo said of itself is in the manifest.
                 notes = tuple(note for note in notes if note != CREDENTIALS_LEFT_OUT)
             more += outputs.credentials.notes(form)
@@ -106,16 +106,13 @@ def _why_none(mask: np.ndarray, faces: Sequence[Face]) -> str:
 def _line(job: Job, faces: Sequence[Face], notes: Sequence[str]) -> str:
     redrawn = sum(face.redrawn for face in faces)
     parts = [f"{redrawn} mask{'s' * (redrawn != 1)} removed"] if redrawn else ["left as it is"]
-    others = Counter(_why_left(face) for face in faces if not face.redrawn)
+    others = Counter(
+        face.left_out or ("with a mask outside the given one" if face.masked else "without a mask")
+        for face in faces
+        if not face.redrawn
+    )
     parts += [f"{count} face{'s' * (count != 1)} {why}" for why, count in others.items()]
     return f"{job.path}: {', '.join((*parts, *notes))}"
-
-
-def _why_left(face: Face) -> str:
-    """What a face is that was left alone: for the line."""
-    if face.left_out:
-        return face.left_out
-    return "with a mask outside the given one" if face.masked else "without a mask"
 
 
 def _extras(
@@ -126,10 +123,10 @@ def _extras(
         return
     if outputs.side_by_side:
         both = np.concatenate([photo.rgb, result], axis=1)
-        yield outputs.side_by_side_of(target), drawn_png_bytes(both, label=outputs.label)
+        yield outputs.extra(target, "side_by_side"), drawn_png_bytes(both, label=outputs.label)
     if outputs.regions:
         nearest = None if mask is None else nearest_faces(mask, faces)
-        yield outputs.regions_of(target), encode_png(redrawn_mask(photo.rgb.shape[:2], faces, nearest))
+        yield outputs.extra(target, "regions"), encode_png(redrawn_mask(photo.rgb.shape[:2], faces, nearest))
     if outputs.crops:
         for number, face in enumerate(faces):  # Numbered as in the JSON.
             if face.redrawn:

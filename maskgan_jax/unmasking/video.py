@@ -89,7 +89,7 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
     if job.mask:
         raise UserError(f"{job.path} is a video, but --mask is for pictures; leave it out")
     path = outputs.result(job, job.redrawn_suffix)
-    paths = [path, outputs.side_by_side_of(path, video=True)] if outputs.side_by_side else [path]
+    paths = [path, outputs.extra(path, "side_by_side", "")] if outputs.side_by_side else [path]
     for written in paths:
         check_writable(written)
     with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:

@@ -18,9 +18,9 @@ def test_all_paths_of_a_result():
     result = outputs.result(Job(Path("in/inner/a.jpg"), Path("inner/a.jpg")))
     assert result == Path("out/inner/a.jpg")
     assert outputs.json_of(result) == Path("out/inner/a.jpg.json")
-    assert outputs.side_by_side_of(result) == Path("out/side_by_side/inner/a.jpg.png")
-    assert outputs.side_by_side_of(Path("out/a.mp4"), video=True) == Path("out/side_by_side/a.mp4")
-    assert outputs.regions_of(result) == Path("out/regions/inner/a.jpg.png")
+    assert outputs.extra(result, "side_by_side") == Path("out/side_by_side/inner/a.jpg.png")
+    assert outputs.extra(Path("out/a.mp4"), "side_by_side", "") == Path("out/side_by_side/a.mp4")
+    assert outputs.extra(result, "regions") == Path("out/regions/inner/a.jpg.png")
     assert outputs.crop_of(result, 2, "after") == Path("out/crops/inner/a.jpg.2_after.png")
 
 
@@ -73,11 +73,7 @@ def test_extras_of_a_photo_whose_name_begins_alike(extra, tmp_path):
     outputs = Outputs(out, **{extra: True})
     for mine, other in ((first, second), (second, first)):
         result = outputs.result(mine)
-        path = {
-            "side_by_side": outputs.side_by_side_of(result),
-            "regions": outputs.regions_of(result),
-            "crops": outputs.crop_of(result, 0, "before"),
-        }[extra]
+        path = outputs.crop_of(result, 0, "before") if extra == "crops" else outputs.extra(result, extra)
         named_files(out, str(path.relative_to(out)))
         with outputs.writing(other):  # As one run does after the first of them.
             pass
