@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import re
 import struct
-from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
@@ -36,15 +35,13 @@ _NCLX = re.compile(rb"colrnclx(....)", re.DOTALL)
 
 def png_colour_chunks(data: bytes) -> dict[bytes, bytes]:
     """The chunks of a PNG that tell its colours, but for an ICC profile, by name."""
-    return {name: content for name, content in _chunks_before_pixels(data) if name in _PNG_COLOUR}
-
-
-def _chunks_before_pixels(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    place = 8
+    chunks, place = {}, 8
     while (name := data[place + 4 : place + 8]) not in (b"IDAT", b""):
         end = place + 8 + int.from_bytes(data[place : place + 4])
-        yield name, data[place + 8 : end]
+        if name in _PNG_COLOUR:
+            chunks[name] = data[place + 8 : end]
         place = end + 4
+    return chunks
 
 
 def colour_profile(image: Image.Image, data: bytes) -> bytes | None:
