@@ -31,10 +31,6 @@ def main(arguments: list[str]) -> int:
         from maskgan_jax.networks.stored import checkpoint_of
 
         flags.weights = checkpoint_of(flags.weights, flags.step)
-    if flags.camera is not None:
-        return _camera(flags)
-    if flags.aligned:
-        return _aligned(flags)
     outputs = Outputs(
         Path(flags.out),
         **{extra: getattr(flags, extra) for extra in EXTRAS},
@@ -45,6 +41,10 @@ def main(arguments: list[str]) -> int:
         overwrite=flags.overwrite,
         resume=flags.resume,
     )
+    if flags.camera is not None:
+        return _camera(flags, outputs)
+    if flags.aligned:
+        return _aligned(flags, outputs)
     jobs = find_jobs(flags.inputs, outputs, flags.mask)
     if not jobs:
         print(f"all results are in {flags.out} already")
@@ -183,11 +183,10 @@ def _check(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:
 
 
 @sigterm_interrupts()
-def _aligned(flags: argparse.Namespace) -> int:
+def _aligned(flags: argparse.Namespace, outputs: Outputs) -> int:
     compute_in_main_thread()
     from maskgan_jax.unmasking.aligned import unmask_aligned
 
-    outputs = Outputs(Path(flags.out), label=flags.label, overwrite=flags.overwrite)
     with outputs.in_folder():
         _, failed = unmask_aligned(flags.inputs, outputs, flags.weights, flags.mask, fast=bool(flags.fast))
     print(f"unmasked faces are in {flags.out}" + (f"; {failed} inputs could not be used" if failed else ""))
@@ -203,8 +202,7 @@ def _video() -> ModuleType:
     return importlib.import_module("maskgan_jax.unmasking.video")
 
 
-def _camera(flags: argparse.Namespace) -> int:
-    outputs = Outputs(Path(flags.out), overwrite=flags.overwrite)
+def _camera(flags: argparse.Namespace, outputs: Outputs) -> int:
     path = outputs.camera(flags.camera)
     compute_in_main_thread()
     from maskgan_jax.unmasking.unmasker import Unmasker
