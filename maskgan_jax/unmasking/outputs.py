@@ -162,10 +162,10 @@ class Outputs:
           UserError: two inputs would be written to one file, an input or a mask would be overwritten, or any file that may not
             be replaced.
         """
-        written = [list(self._written(job)) for job in jobs]
-        self._refuse_shared(jobs, written)
-        self._refuse_sources(jobs, written, masks)
-        names = [path for paths in written for path in paths]
+        written = [(job, path) for job in jobs for path in self._written(job)]
+        self._refuse_shared(written)
+        self._refuse_sources(written, [*(job.path for job in jobs), *masks])
+        names = [path for _, path in written]
         self.refuse_to_replace([*names, *self._crops_of(names)])
 
     def _results(self, job: Job) -> list[Path]:
@@ -186,29 +186,26 @@ class Outputs:
         for folder in sorted({name.parent for name in wanted}):
             yield from (path for path in folder.glob("*.png") if _unnumbered(path, self.folder) in wanted)
 
-    def _refuse_shared(self, jobs: Sequence[Job], written: Sequence[Sequence[Path]]) -> None:
+    def _refuse_shared(self, written: Sequence[tuple[Job, Path]]) -> None:
         """Raises UserError if two inputs may be written to one file."""
         owners: dict[Path, Path] = {}
-        paths = [(job, path) for job, paths in zip(jobs, written, strict=True) for path in paths]
-        # Whether a result has the name of another's crop is known only once all are.
-        for job, path in (*paths, *((job, self.result(job)) for job in jobs)):
+        for job, path in (*written, *written):  # Whether a result has the name of another's crop is known only once all are.
             owner = owners.setdefault(path, job.path)
             if owner == job.path:
                 owner = owners.get(_unnumbered(path, self.folder), owner)
             if owner != job.path:
                 raise UserError(f"{owner} and {job.path} would both be written to {path}; unmask them into different folders")
 
-    def _refuse_sources(self, jobs: Sequence[Job], written: Sequence[Sequence[Path]], masks: Iterable[Path]) -> None:
+    def _refuse_sources(self, written: Sequence[tuple[Job, Path]], sources: Iterable[Path]) -> None:
         """Raises UserError if an input or a mask may be overwritten."""
         real_folder = Path(os.path.realpath(self.folder))
-        sources = {}
-        for source in (*(job.path for job in jobs), *masks):
+        owners = {}
+        for source in sources:
             path = Path(os.path.realpath(source))  # Unlike `Path.resolve`, it accepts links that lead to themselves.
-            sources |= {path: source, _unnumbered(path, real_folder): source}
-        for job, paths in zip(jobs, written, strict=True):
-            for path in paths:
-                if taken := sources.get(Path(os.path.realpath(path))):
-                    raise UserError(f"{taken} would be overwritten by the result of {job.path}; give another folder as --out")
+            owners |= {path: source, _unnumbered(path, real_folder): source}
+        for job, path in written:
+            if taken := owners.get(Path(os.path.realpath(path))):
+                raise UserError(f"{taken} would be overwritten by the result of {job.path}; give another folder as --out")
 
 
 def _unnumbered(path: Path, folder: Path) -> Path:

@@ -145,6 +145,15 @@ def test_a_result_is_no_extra_of_another_photo(extra, first, second, tmp_path):
     assert len(list_jobs([folder], out)) == 2
 
 
+def test_a_gif_does_not_become_the_crop_of_another_photo(tmp_path):
+    """Whichever of the two comes first."""
+    folder = named_files(tmp_path / "in", "x.jpg", "crops/x.jpg.0_before")
+    (folder / "crops" / "x.jpg.0_before").write_bytes(b"GIF89a")
+    for inputs in ([folder], [folder / "x.jpg", folder]):
+        with pytest.raises(UserError, match="would both be written to .*out/crops/x.jpg.0_before.png"):
+            list_jobs(inputs, tmp_path / "out", folders=["crops"])
+
+
 def test_a_result_is_no_json_of_another_photo(tmp_path):
     folder = named_files(tmp_path / "in", "x.jpg", "x.jpg.json")
     with pytest.raises(UserError, match=r"would both be written to .*out/x.jpg.json;"):
