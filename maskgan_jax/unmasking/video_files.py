@@ -369,13 +369,7 @@ class VideoWriter:
     """
 
     def __init__(
-        self,
-        path: Path,
-        temporary: Path,
-        video: av.VideoStream | None,
-        *,
-        keep_metadata: bool = True,
-        label: bool = True,
+        self, path: Path, temporary: Path, video: av.VideoStream | None, *, keep_metadata: bool = True, label: bool = True
     ):
         """Opens a temporary file for what will be `path`, like the file that `video` is in, if there is one.
 
