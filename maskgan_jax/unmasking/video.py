@@ -95,23 +95,19 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
     with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
         encoded = _encode(job, unmasker, outputs, paths, Path(folder))
         if not encoded.counts.frames_unmasked:
+            plain = dataclasses.replace(outputs, label=False, side_by_side=False, mark=False)
             if outputs.keep_metadata:
+                for file in encoded.files.values():  # The copy may need their space.
+                    file.unlink()
                 encoded = dataclasses.replace(encoded, files={outputs.result(job): job.path}, notes=encoded.notes_of_copy)
-            elif _is_changed_anyway(outputs):
-                # The label was written at the start of the file, and cannot be removed.
-                plain = dataclasses.replace(outputs, label=False, side_by_side=False, mark=False)
+            elif outputs != plain:  # The label was written at the start of the file, and cannot be removed.
                 encoded = _encode(job, unmasker, plain, [path], Path(folder))
         _write(job, outputs, encoded)
     return _summary(job, encoded)
 
 
-def _is_changed_anyway(outputs: Outputs) -> bool:
-    """Whether an encoded video differs from its original even if no face in it wears a mask."""
-    return outputs.label or outputs.side_by_side or outputs.mark
-
-
 def _encode(job: Job, unmasker: Unmasker, outputs: Outputs, paths: list[Path], folder: Path) -> _Encoded:
-    """Unmasks a video into a file in a temporary folder for each path. None is left if the original will be taken instead."""
+    """Unmasks a video into a file in a temporary folder for each path."""
     files = {path: folder / f"{number}{path.suffix}" for number, path in enumerate(paths)}
     counts, damage, shape = Counts(), [], None
     changes = ["animation became a video"] if is_animation(job.path) else []
@@ -150,8 +146,7 @@ def _encode(job: Job, unmasker: Unmasker, outputs: Outputs, paths: list[Path], f
             encoding.result()
         if not counts.frames:
             raise UserError(f"{job.path} has no frames that can be decoded; convert it with another program first")
-        is_used = counts.frames_unmasked or not (outputs.keep_metadata or _is_changed_anyway(outputs))
-        for writer in writers if is_used else ():
+        for writer in writers:
             writer.finish()
         signed: tuple[str, ...] = ()
         if outputs.credentials and counts.frames_unmasked:
@@ -159,8 +154,6 @@ def _encode(job: Job, unmasker: Unmasker, outputs: Outputs, paths: list[Path], f
             suffix = paths[0].suffix.lower()[1:]
             outputs.credentials.sign(files[paths[0]], paths[0], suffix, original, _form(job.path, video))
             signed = outputs.credentials.notes(suffix)
-    for file in files.values() if not is_used else ():  # The copy may need their space.
-        file.unlink(missing_ok=True)
     left_out = counts.frames_with_faces_left_out
     told = [f"faces that are too small or were not asked for in {left_out} frames"] if left_out else []
     lost = [f"{counts.damaged_packets} damaged packets left out"] if counts.damaged_packets else []
