@@ -243,9 +243,6 @@ def _native_pixels(image: Image.Image, rgb: np.ndarray) -> np.ndarray:
         return rgb.copy()
     grey = image.mode in ("1", "L", "LA", "La")
     mode = ("L" if grey else "RGB") + ("A" if image.has_transparency_data else "")
-    if mode == "LA" and image.mode != "LA":  # Grey with one transparent level.
-        image = image.convert("RGBA")
-        return np.asarray(image)[..., [0, 3]]
     return np.asarray(image.convert(mode)).reshape(*rgb.shape[:2], -1)
 
 
