@@ -42,11 +42,6 @@ class Credentials:
         self._c2pa = c2pa
         try:
             pem = throwaway_certificate() if os.fspath(certificate) == "test" else Path(certificate).read_bytes()
-        except OSError as error:
-            raise UserError(
-                f"cannot read {certificate} ({error.strerror}); give a PEM file as --c2pa, or --c2pa=test"
-            ) from error
-        try:
             chain, key = _chain_and_key(pem)
             signer = c2pa.C2paSignerInfo(alg=b"es256", sign_cert=chain, private_key=key, ta_url=None)
             self._signer = c2pa.Signer.from_info(signer)
@@ -55,6 +50,10 @@ class Credentials:
             self._context = c2pa.Context.from_dict(settings)
             buffer = io.BytesIO(cv2.imencode(".png", np.zeros((1, 1), np.uint8))[1].tobytes())
             self._builder().sign(self._signer, "png", buffer, io.BytesIO())
+        except OSError as error:
+            raise UserError(
+                f"cannot read {certificate} ({error.strerror}); give a PEM file as --c2pa, or --c2pa=test"
+            ) from error
         except (c2pa.C2paError, ValueError) as error:
             raise UserError(
                 f"cannot sign with {certificate} ({error}); it must hold certificates, and a key for ES256"

@@ -139,19 +139,6 @@ def _description(
 ) -> dict[str, Any]:
     """What is written as JSON; coordinates are (x, y) in pixels of the upright photo."""
     height, width = photo.rgb.shape[:2]
-
-    def of_face(face: Face) -> dict[str, Any]:
-        return {
-            "box": face.box.round(1).tolist(),
-            "score": round(face.score, 4),
-            "masked": face.masked,
-            "cover": round(face.cover, 4),
-            "done": "mask removed" if face.redrawn else "left alone",
-            "left_out": face.left_out or None,
-            "alignment": face.square.corners.round(2).tolist(),
-            "landmarks": face.landmarks.round(1).tolist(),
-        }
-
     return {
         "input": str(job.path),
         "output": str(target),
@@ -160,7 +147,19 @@ def _description(
         "region": "given" if given else "found",  # The mask; scripts read this key.
         "synthetic": any(face.redrawn for face in faces),
         "notes": list(notes),
-        "faces": [of_face(face) for face in faces],
+        "faces": [
+            {
+                "box": face.box.round(1).tolist(),
+                "score": round(face.score, 4),
+                "masked": face.masked,
+                "cover": round(face.cover, 4),
+                "done": "mask removed" if face.redrawn else "left alone",
+                "left_out": face.left_out or None,
+                "alignment": face.square.corners.round(2).tolist(),
+                "landmarks": face.landmarks.round(1).tolist(),
+            }
+            for face in faces
+        ],
     }
 
 
