@@ -382,15 +382,16 @@ def test_a_second_camera_begins_anew(page, portrait):
     assert page.is_visible("#drop")
 
 
-def test_without_a_network(context, page, portrait):
-    """Once it was loaded, the page works offline, with all it needs from its caches."""
+def test_without_a_network(context, page, address, portrait):
+    """Once it was loaded, the page works offline, with all it needs from its caches, whatever query its address has."""
     page.evaluate("navigator.serviceWorker.ready.then(() => true)")
     context.set_offline(True)
     try:
-        page.reload()
-        wait_until_loaded(page)
-        assert page.get_attribute("body", "data-state") == "ready"
-        assert page.evaluate("Boolean(navigator.serviceWorker.controller) && crossOriginIsolated")
+        for query in ("", "?backend=wasm"):
+            page.goto(address + query)
+            wait_until_loaded(page)
+            assert page.get_attribute("body", "data-state") == "ready"
+            assert page.evaluate("Boolean(navigator.serviceWorker.controller) && crossOriginIsolated")
         open_photo(page, "portrait.png", encode_png(portrait))
         assert "1 face redrawn" in page.inner_text("#status")
     finally:

@@ -7,8 +7,10 @@ const CACHE = `maskgan-page-${VERSION}`;
 self.addEventListener("install", (event) => event.waitUntil(install()));
 self.addEventListener("activate", (event) => event.waitUntil(activate()));
 self.addEventListener("fetch", (event) => {
-  const url = new URL(event.request.url);
-  if (event.request.method === "GET" && url.origin === location.origin && !url.search) event.respondWith(answer(event.request));
+  const { method, mode, url } = event.request;
+  const { origin, search } = new URL(url);
+  // Large files have a query; the page may have one, too.
+  if (method === "GET" && origin === location.origin && (!search || mode === "navigate")) event.respondWith(answer(event.request));
 });
 
 async function install() {
