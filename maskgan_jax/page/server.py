@@ -6,6 +6,7 @@ import functools
 import http.server
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 from maskgan_jax.runtime.ports import binding
 
@@ -28,7 +29,7 @@ _TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "applica
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """Gives out the files of a folder, and nothing above it."""
+    """Gives out the files of a folder, and nothing outside it, even if links lead there."""
 
     extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | _TYPES
 
@@ -37,6 +38,14 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         for name, value in HEADERS.items():
             self.send_header(name, value)
         super().end_headers()
+
+    def send_head(self) -> BinaryIO | None:
+        """Starts the answer, which is 404 if the path, or what is given out for a folder, lies elsewhere."""
+        path, root = self.translate_path(self.path), os.path.realpath(self.directory)
+        files = (path, *(os.path.join(path, name) for name in ("index.html", "index.htm")))
+        if not all(Path(os.path.realpath(file)).is_relative_to(root) for file in files):
+            return self.send_error(404)
+        return super().send_head()
 
     def list_directory(self, path: str | os.PathLike) -> None:
         """Lists no folders."""

@@ -43,6 +43,19 @@ def test_nothing_else(get, path):
     assert status == 404 and b"secret" not in body.replace(b"/secret.txt", b"")
 
 
+@pytest.mark.parametrize("link, path", [("a.txt", "/a.txt"), ("out", "/out/secret.txt"), ("folder/index.html", "/folder/")])
+def test_a_link_to_elsewhere(get, tmp_path, link, path):
+    """Of a file, of a folder, and of what is given out for a folder."""
+    (tmp_path / "site" / link).symlink_to(tmp_path if link == "out" else tmp_path / "secret.txt")
+    status, _, body = get(path)
+    assert status == 404 and body != b"secret"
+
+
+def test_links_within_the_folder(get, tmp_path):
+    (tmp_path / "site" / "folder" / "index.html").symlink_to(tmp_path / "site" / "page.js")
+    assert get("/folder/")[::2] == (200, b"code")
+
+
 def test_a_port_that_is_taken(tmp_path):
     with create_server(tmp_path, 0) as server, pytest.raises(UserError, match=r"cannot listen on .*; give another --serve"):
         create_server(tmp_path, server.server_port)
