@@ -473,6 +473,48 @@ def test_a_network_that_gives_other_numbers_is_not_used(new_page, address, name)
     new_page.wait_for_selector(f'#warnings li:has-text("This browser does not compute {what}")')
 
 
+@pytest.mark.parametrize("network", ["all", "fast"])
+def test_a_graphics_processor_that_gives_other_numbers(new_page, address, portrait, network):
+    """Zeros; WebAssembly is used instead, for all networks or for the camera's alone, and draws."""
+    # A graphics processor that is none, and a runtime that computes on the processor what it should have computed on that.
+    changed_worker(
+        new_page, "Object.defineProperty(navigator, 'gpu', { value: { requestAdapter: async () => ({ info: {} }) } });"
+    )
+    runtime = """
+        import * as ort from "./ort.webgpu.bundle.min.mjs?whole";
+        export const { env, Tensor } = ort;
+        export const InferenceSession = {
+          async create(model, options) {
+            const session = await ort.InferenceSession.create(model, { ...options, executionProviders: ["wasm"] });
+            if (options.executionProviders[0] === "wasm") return session;
+            return {
+              async run(inputs) {
+                const outputs = await session.run(inputs);
+                const isFast = outputs.unmasked?.data.length === 3 * 128 ** 2;
+                if (NETWORK === "all" || isFast) Object.values(outputs).forEach(({ data }) => data.fill(0));
+                return outputs;
+              },
+            };
+          },
+        };
+    """.replace("NETWORK", repr(network))
+    new_page.route("**/ort.webgpu.bundle.min.mjs", lambda route: route.fulfill(body=runtime, content_type="text/javascript"))
+    new_page.goto(address)
+    wait_until_loaded(new_page)
+    if network == "all":
+        assert "WebGPU does not give the right numbers in this browser" in new_page.inner_text("#warnings")
+        assert "Runs on WebAssembly" in new_page.inner_text("#backend")
+        assert float(new_page.get_attribute("body", "data-difference")) < 0.1
+        open_photo(new_page, "portrait.png", encode_png(portrait))
+        assert "1 face redrawn" in new_page.inner_text("#status")
+    else:
+        assert "Runs on WebGPU" in new_page.inner_text("#backend") and new_page.inner_text("#warnings") == ""
+        new_page.context.grant_permissions(["camera"])
+        new_page.click("#camera")
+        new_page.wait_for_selector("body[data-rate]")
+        assert "WebGPU does not give the right numbers for the camera" in new_page.inner_text("#warnings")
+
+
 def test_a_graphics_processor_that_is_lost(new_page, address, portrait):
     # No network is loaded for that.
     loaded = "answers.load = async () => ({ backend: 'wasm', threads: 1, differences: { wasm: 0 } });"
