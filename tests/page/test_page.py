@@ -42,7 +42,15 @@ def context(chromium, address):
 
 
 @pytest.fixture(scope="module")
-def page(context, address):
+def requests(context):
+    """What the browser asked for so far."""
+    requests = []
+    context.on("request", lambda request: requests.append(request))
+    return requests
+
+
+@pytest.fixture(scope="module")
+def page(context, requests, address):
     """The page, loaded, on WebAssembly. Errors of its scripts fail the module."""
     page = context.new_page()
     errors = []
@@ -104,6 +112,17 @@ def test_the_same_face_as_in_python(page, portrait, unmasker):
     with Image.open(io.BytesIO(data)) as image:
         assert image.text["Comment"] == LABEL
         assert SOURCE_TYPE in image.text["XML:com.adobe.xmp"]
+
+
+def test_nothing_is_uploaded(page, requests, address, portrait):
+    """From loading the page to the downloaded result, files of the site are read, and nothing else is asked for."""
+    open_photo(page, "portrait.png", encode_png(portrait))
+    downloaded(page)
+    assert any("generator.onnx" in request.url for request in requests)
+    assert {request.method for request in requests} == {"GET"}
+    # What begins with "blob:" is the photo in the page itself.
+    elsewhere = [request.url for request in requests if not request.url.removeprefix("blob:").startswith(address)]
+    assert elsewhere == []
 
 
 def test_a_rotated_jpeg(page, portrait, unmasker):
