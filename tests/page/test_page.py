@@ -125,6 +125,22 @@ def test_nothing_is_uploaded(page, requests, address, portrait):
     assert elsewhere == []
 
 
+def test_a_photo_larger_than_what_is_shown(page, portrait, unmasker):
+    """The download has all its pixels, and those outside the redrawn region as they were."""
+    fine = 100 + 60 * (np.indices((600, 2304)).sum(axis=0) % 2)  # It would be lost in a smaller picture.
+    photo = np.repeat(fine[..., None], 3, axis=-1).astype(np.uint8)
+    photo[40:552, 900:1412] = portrait
+    open_photo(page, "large.png", encode_png(photo))
+    assert page.evaluate("document.querySelector('#after').width") == 2048
+    result = decode_image(downloaded(page)[1])
+    assert result.shape == photo.shape
+    expected, faces = unmasker.unmask(photo)
+    assert_same_face(result, photo, expected, faces)
+    outside = np.ones(photo.shape[:2], bool)
+    outside[40:552, 900:1412] = False
+    assert (result == photo)[outside].all()
+
+
 def test_a_rotated_jpeg(page, portrait, unmasker):
     """It is shown and written upright, as a JPEG with a label."""
     exif = Image.Exif()
