@@ -338,6 +338,24 @@ def test_the_page_names_the_least_width():
     assert f"narrower than {face_module.LEAST_WIDTH} pixels" in (STATIC / "index.html").read_text()
 
 
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "Nothing in a photo tells what is under a mask: the lower face is made up.",
+        "Do not use it to identify anyone, and do not pass off a result as a photo of a bare face.",
+        "Files that you download say in their metadata that they are synthetic",
+        "Other skin tones, ages and poses are rarer in them, and results are worse there.",
+        "whose MODEL_CARD.md has their data, scores and recipes",
+        "they are for research, not for commercial use",
+        "The program is under the Apache License 2.0; CenterFace and ONNX Runtime Web are under the MIT License: all licences.",
+    ],
+)
+def test_the_page_tells_its_limits_and_licences(sentence):
+    _, _, notice = (STATIC / "index.html").read_text().partition('<section id="notice"')
+    assert sentence in " ".join(re.sub(r"</?(strong|a|span|code)\b[^>]*>", "", notice).split())
+    assert 'href="licences.txt"' in notice and (STATIC / "licences.txt").exists()
+
+
 def test_which_boxes_are_of_one_face(run_javascript):
     face, eye, other = [0, 0, 100, 100], [20, 30, 40, 45], [90, 0, 190, 100]
     pairs = [(face, face), (face, eye), (eye, face), (face, other), (eye, other), (face, [40, 0, 140, 100])]
