@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import re
 import struct
 import zlib
@@ -440,6 +441,24 @@ def new_page(chromium):
     context.set_default_timeout(60_000)
     yield context.new_page()
     context.close()
+
+
+def test_progress_of_loading(new_page, address, site):
+    """How much has come, and of how much."""
+    described = json.loads((site / "site.json").read_text())
+    files = [described["runtime"]["ort-wasm-simd-threaded.wasm"]]
+    files += [described["networks"][name] for name in ("detector", "landmarks", "segmentation", "generator")]
+    total = sum(file["bytes"] for file in files)
+    loaded = total - described["networks"]["generator"]["bytes"]
+    later = []
+    new_page.route("**/generator.onnx*", lambda route: later.append(route))
+    new_page.goto(address + "?backend=wasm")
+    new_page.wait_for_selector(f"#sizes:has-text('{loaded / 1e6:.1f} of {total / 1e6:.1f} MB')")
+    assert new_page.inner_text("#status") == "Loading the networks …"
+    assert new_page.evaluate("document.querySelector('#progress').value") == pytest.approx(loaded / total)
+    later[0].continue_()
+    new_page.wait_for_selector("#progress", state="hidden")
+    assert new_page.inner_text("#sizes") == ""
 
 
 def test_a_network_that_is_not_whole(new_page, address, site):
