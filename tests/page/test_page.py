@@ -88,6 +88,13 @@ def downloaded(page):
     return download.value.suggested_filename, download.value.path().read_bytes()
 
 
+def painted(page):
+    """The mask that is edited, as it is shown."""
+    address = page.evaluate("document.querySelector('#mask').toDataURL()")
+    with Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))) as image:
+        return np.asarray(image)[..., 3] > 127
+
+
 def assert_same_face(result, photo, expected, faces):
     mask = redrawn_mask(photo.shape[:2], faces) > 0
     error = np.abs(result.astype(float) - expected)
@@ -216,33 +223,27 @@ def test_a_mask_that_is_edited(page, portrait, unmasker):
     found = decode_image(downloaded(page)[1])
     page.click("#edit")
     box = page.locator("#mask").bounding_box()
-
-    def painted():
-        address = page.evaluate("document.querySelector('#mask').toDataURL()")
-        with Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))) as image:
-            return np.asarray(image)[..., 3] > 127
-
-    before = painted()
+    before = painted(page)
     assert 0.02 < before.mean() < 0.3
     page.mouse.move(box["x"] + 0.1 * box["width"], box["y"] + 0.9 * box["height"])
     page.mouse.down()
     page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.9 * box["height"], steps=4)
     page.mouse.up()
-    after = painted()
+    after = painted(page)
     assert after.sum() > before.sum() + 1000 and page.inner_text("#status") == "The mask has changed."
     page.click("#undo")
-    assert (painted() == before).all() and page.is_disabled("#undo")
+    assert (painted(page) == before).all() and page.is_disabled("#undo")
     page.keyboard.press("Control+Shift+Z")
-    assert (painted() == after).all() and page.is_disabled("#redo")
+    assert (painted(page) == after).all() and page.is_disabled("#redo")
     page.keyboard.press("Control+Z")
     page.check("input[value=erase]")
     x, y = np.argwhere(before).mean(axis=0)[::-1] / len(before)
     page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"])
-    erased = painted()
+    erased = painted(page)
     page.focus("#mask")
     page.keyboard.press("Shift+ArrowRight")  # From where the pointer was.
     page.keyboard.press("Space")
-    mask = painted()
+    mask = painted(page)
     assert mask.sum() < erased.sum() < before.sum()
 
     page.evaluate("document.body.dataset.photo = ''")
@@ -286,6 +287,29 @@ def test_it_fits_a_phone(page):
     page.set_viewport_size({"width": 360, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     page.set_viewport_size({"width": 1100, "height": 900})
+
+
+def test_by_finger_on_a_phone(chromium, address):
+    """A sample is opened by a tap, and the brush paints a stroke, which does not scroll the page."""
+    with chromium.new_context(viewport={"width": 390, "height": 600}, has_touch=True, is_mobile=True) as context:
+        context.set_default_timeout(60_000)
+        page = context.new_page()
+        page.goto(address)
+        page.tap("#samples button >> nth=0")
+        page.wait_for_selector("body[data-photo=done]")
+        page.tap("#edit")
+        page.locator("#mask").scroll_into_view_if_needed()
+        before, scrolled = painted(page), page.evaluate("scrollY")
+        box = page.locator("#mask").bounding_box()
+        fingers = context.new_cdp_session(page)
+        x, start, end = 0.9, 0.8, 0.2
+        for kind, y in [("touchStart", start), *(("touchMove", y) for y in np.linspace(start, end, 8))]:
+            point = {"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"]}
+            fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
+        fingers.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        page.wait_for_selector("#status:has-text('The mask has changed.')")
+        stroke = (slice(int(end * len(before)), int(start * len(before))), int(x * len(before)))
+        assert not before[stroke].any() and painted(page)[stroke].all() and page.evaluate("scrollY") == scrolled
 
 
 @pytest.mark.parametrize(
