@@ -593,14 +593,25 @@ def test_a_graphics_processor_that_gives_other_numbers(new_page, address, portra
         assert "WebGPU does not give the right numbers for the camera" in new_page.inner_text("#warnings")
 
 
-def test_a_graphics_processor_that_is_lost(new_page, address, portrait):
+@pytest.mark.parametrize(
+    "kind, error, sentence",
+    [
+        ("unmask", "Error('mapAsync: [Device] is lost.')", "The graphics processor stopped; reload this page."),
+        ("unmask", "RangeError('Array buffer too long')", "There is not enough memory for this photo; make it smaller."),
+        ("unmask", "Error('ERROR_CODE: 6, ERROR_MESSAGE: std::bad_alloc')", "There is not enough memory for this photo;"),
+        ("load", "RangeError('Array buffer too long')", "There is not enough memory for the networks; close other pages,"),
+    ],
+)
+def test_a_device_that_fails(new_page, address, portrait, kind, error, sentence):
+    """A graphics processor that is lost, and too little memory: a sentence says so, and not what was thrown."""
     # No network is loaded for that.
     loaded = "answers.load = async () => ({ backend: 'wasm', threads: 1, differences: { wasm: 0 } });"
-    changed_worker(new_page, loaded + "answers.unmask = () => { throw new Error('mapAsync: [Device] is lost.'); };")
+    changed_worker(new_page, loaded + f"answers.{kind} = () => {{ throw new {error}; }};")
     new_page.goto(address)
     wait_until_loaded(new_page)
     new_page.set_input_files("#file", {"name": "portrait.png", "mimeType": "image/png", "buffer": encode_png(portrait)})
-    new_page.wait_for_selector("#warnings li:has-text('The graphics processor stopped; reload this page.')")
+    new_page.wait_for_selector(f"#warnings li:has-text('{sentence}')")
+    assert new_page.is_visible("#drop") and new_page.is_hidden("#spinner")
 
 
 def test_without_webassembly_and_samples(new_page, address):

@@ -30,7 +30,7 @@ self.onmessage = ({ data: { id, kind, ...message } }) => {
 
 /** An error in words for the reader; those of the page's own are such already. */
 function sentence({ name, message }, kind) {
-  if (name === "RangeError" || /memory|allocat/i.test(message)) {
+  if (name === "RangeError" || /memory|alloc/i.test(message)) {
     if (kind === "load") return "There is not enough memory for the networks; close other pages, then reload this one.";
     return "There is not enough memory for this photo; make it smaller.";
   }
