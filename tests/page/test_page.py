@@ -57,7 +57,7 @@ def page(context, requests, address):
     errors = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda message: message.type == "error" and errors.append(message.text))
-    page.goto(address)
+    page.goto(address + "?backend=wasm")
     wait_until_loaded(page)
     yield page
     assert not errors
@@ -294,7 +294,7 @@ def test_by_finger_on_a_phone(chromium, address):
     with chromium.new_context(viewport={"width": 390, "height": 600}, has_touch=True, is_mobile=True) as context:
         context.set_default_timeout(60_000)
         page = context.new_page()
-        page.goto(address)
+        page.goto(address + "?backend=wasm")
         page.tap("#samples button >> nth=0")
         page.wait_for_selector("body[data-photo=done]")
         page.tap("#edit")
@@ -449,9 +449,9 @@ def test_without_a_network(context, page, address, portrait):
     try:
         for query in ("", "?backend=wasm"):
             page.goto(address + query)
-            wait_until_loaded(page)
-            assert page.get_attribute("body", "data-state") == "ready"
             assert page.evaluate("Boolean(navigator.serviceWorker.controller) && crossOriginIsolated")
+        wait_until_loaded(page)
+        assert page.get_attribute("body", "data-state") == "ready"
         open_photo(page, "portrait.png", encode_png(portrait))
         assert "1 face redrawn" in page.inner_text("#status")
     finally:
@@ -514,7 +514,7 @@ def test_a_network_that_is_not_whole(new_page, address, site):
 def test_a_file_that_cannot_be_had(new_page, address, file, words, portrait):
     """It says so, also to those who open a photo."""
     new_page.route(f"**/{file}", lambda route: route.fulfill(status=404, body="<!doctype html>"))
-    new_page.goto(address)
+    new_page.goto(address + "?backend=wasm")
     new_page.wait_for_selector("body[data-state=failed]")
     assert words in new_page.inner_text("#warnings") and new_page.is_hidden("#progress")
     new_page.set_input_files("#file", {"name": "portrait.png", "mimeType": "image/png", "buffer": encode_png(portrait)})
@@ -633,10 +633,10 @@ def test_without_threads_space_and_camera(new_page, address, portrait):
         headers = {name: value for name, value in response.headers.items() if not name.startswith("cross-origin")}
         route.fulfill(response=response, headers=headers)
 
-    new_page.route(address, without_isolation)
+    new_page.route(address + "?backend=wasm", without_isolation)
     devtools = new_page.context.new_cdp_session(new_page)
     devtools.send("Storage.overrideQuotaForOrigin", {"origin": address.rstrip("/"), "quotaSize": 1_000_000})
-    new_page.goto(address)
+    new_page.goto(address + "?backend=wasm")
     wait_until_loaded(new_page)
     assert "1 thread." in new_page.inner_text("#backend")
     warnings = new_page.inner_text("#warnings")
