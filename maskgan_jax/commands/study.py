@@ -204,7 +204,7 @@ def _simulate(options: argparse.Namespace) -> None:
     if options.power:
         if options.out:
             check_writable(options.out)
-        table = power_table(options.power, seed=options.seed)
+        table = power_table(options.power, faces=options.faces, seed=options.seed)
         for what, rows in table.items():
             print(f"{what}: a difference of {options.power[what]:g}; found at the level 0.05 in a fraction of studies of")
             for raters, of_raters in rows.items():

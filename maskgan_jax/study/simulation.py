@@ -48,7 +48,8 @@ TRUTH = {
     "pix2pix": MethodTruth(2.7, 0.95, 6.0, 0.0, 0.2),
     "proposed": MethodTruth(4.8, 0.94, 5.4, 1.5, 0.6),
 }
-# Standard deviations. Quality: of raters, of faces and of single answers, in points; choices: in logits; times: of logarithms.
+# Standard deviations. Quality: of raters, of faces and of single answers, in points; choices: of raters and faces, in logits;
+# times: of raters and single answers, of logarithms.
 SPREAD = {"quality": (0.6, 0.5, 0.9), "choice": (0.3, 0.3), "time": (0.25, 0.4)}
 
 
@@ -72,7 +73,7 @@ class Rater:
         seconds = truth[0].seconds * np.exp(self.slowness + self.rng.normal(0, SPREAD["time"][1]))
         if trial.task == "rating":
             right = expression or self.rng.choice(EXPRESSIONS)
-            if self.careless or not self._says_yes(truth[0].accuracy, face[1]):
+            if self.careless or not _says_yes(truth[0].accuracy, self.logit + face[1], self.rng):
                 right = self.rng.choice([other for other in EXPRESSIONS if self.careless or other != right])
             quality = truth[0].quality + self.quality + face[0] + self.rng.normal(0, SPREAD["quality"][2])
             if self.careless:
@@ -82,15 +83,17 @@ class Rater:
             left = 1 / (1 + np.exp(truth[1].strength - truth[0].strength))
             given = {"choice": "left" if self.rng.random() < (0.5 if self.careless else left) else "right"}
         else:
-            yes = self.rng.random() < 0.5 if self.careless else self._says_yes(truth[0].called_real, face[1])
+            yes = self.rng.random() < 0.5 if self.careless else _says_yes(truth[0].called_real, self.logit + face[1], self.rng)
             given = {"real": "yes" if yes else "no"}
         times = [seconds, *[1.0] * (len(given) - 1)]
         milliseconds = {question: 1000 * float(time) for question, time in zip(given, times, strict=True)}
         return {"given": given, "milliseconds": milliseconds, "scale": 1.0}
 
-    def _says_yes(self, probability: float, face: float) -> bool:
-        logit = np.log(probability / (1 - probability)) + self.logit + face
-        return self.rng.random() < 1 / (1 + np.exp(-logit))
+
+def _says_yes(probability: float | np.ndarray, effect: float | np.ndarray, rng: np.random.Generator) -> bool | np.ndarray:
+    """Whether the answer is yes, for each rater and face that together shift the logit of the probability by `effect`."""
+    logit = np.log(probability / (1 - probability)) + effect
+    return rng.random(np.shape(logit)) < 1 / (1 + np.exp(-logit))
 
 
 def simulate_study(
@@ -144,12 +147,14 @@ def simulate_study(
 
 
 def power_table(
-    differences: Mapping[str, float], *, seed: int = 0, studies: int = 200
+    differences: Mapping[str, float], *, faces: int = 120, seed: int = 0, studies: int = 200
 ) -> dict[str, dict[int, dict[int, float]]]:
-    """In which fraction of studies a difference between two methods shows at the level 0.05, by the report's own tests.
+    """In which fraction of studies of two methods a difference shows at the level 0.05, by the report's own tests.
 
     Args:
-      differences: {"quality": points, "accuracy": fraction, "choice": fraction beyond one half}.
+      differences: {"quality": points, "accuracy": fraction, "choice": fraction beyond one half}, for a rater and face in the
+        middle.
+      faces: how many there are; raters see them as a study assigns them.
       seed: of the simulation.
       studies: how many are simulated for each number; the fraction's standard error is at most 1 / (2 sqrt(studies)).
 
@@ -157,7 +162,7 @@ def power_table(
       {name: {raters: {images of each method: fraction}}}.
 
     Raises:
-      UserError: there is no such measure, or the difference is impossible.
+      UserError: there is no such measure, the difference is impossible, or there are too few faces.
     """
     tests = {"quality": _quality_p, "accuracy": _accuracy_p, "choice": _choice_p}
     limits = {"quality": 3, "accuracy": 0.45, "choice": 0.49}
@@ -169,30 +174,49 @@ def power_table(
 
     def power(name: str, raters: int, images: int) -> float:
         rng = np.random.default_rng([seed, raters, images])
-        return float(np.mean([tests[name](differences[name], raters, images, rng) <= 0.05 for _ in range(studies)]))
+        shown = _shown("pair" if name == "choice" else "rating", raters, images, faces)
+        return float(np.mean([tests[name](differences[name], shown, rng) <= 0.05 for _ in range(studies)]))
 
     return {name: {raters: {n: power(name, raters, n) for n in IMAGES} for raters in RATERS} for name in differences}
 
 
-def _quality_p(difference: float, raters: int, images: int, rng: np.random.Generator) -> float:
-    """Two methods around the middle of the scale, judged by the same raters on other faces."""
-    of_raters = rng.normal(0, SPREAD["quality"][0], raters)
-    single = float(np.linalg.norm(SPREAD["quality"][1:]))
-    means = [
-        np.clip(np.rint(4 + sign * difference / 2 + of_raters[:, None] + rng.normal(0, single, (raters, images))), 1, 7).mean(1)
-        for sign in (-1, 1)
-    ]
-    return rank_sum(*means)
+def _shown(task: str, raters: int, images: int, faces: int) -> np.ndarray:
+    """`[2, raters, images]`, the numbers of the faces by each of two methods; of the task `pair`, `[1, raters, images]`."""
+    design = Design({str(face): "" for face in range(faces)}, ("one", "other"), {task: images}, repeats=0, seed=0)
+    design.check()
+    trials = [design.trials(rater) for rater in range(raters)]
+    return np.array(
+        [
+            [[int(trial.face) for trial in of_rater if set(trial.methods) == set(treatment)] for of_rater in trials]
+            for treatment in design.treatments(task)
+        ]
+    )
 
 
-def _accuracy_p(difference: float, raters: int, images: int, rng: np.random.Generator) -> float:
+def _effects(kind: str, shown: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """How raters and faces shift each answer, in the shape of `shown`."""
+    of_raters = rng.normal(0, SPREAD[kind][0], shown.shape[1])
+    of_faces = rng.normal(0, SPREAD[kind][1], shown.max() + 1)
+    return of_raters[:, None] + of_faces[shown]
+
+
+def _quality_p(difference: float, shown: np.ndarray, rng: np.random.Generator) -> float:
+    """Two methods around the middle of the scale, judged by the same raters."""
+    middle = 4 + difference * np.reshape([-0.5, 0.5], (2, 1, 1))
+    quality = middle + _effects("quality", shown, rng) + rng.normal(0, SPREAD["quality"][2], shown.shape)
+    return rank_sum(*np.clip(np.rint(quality), QUALITIES[0], QUALITIES[-1]).mean(2))
+
+
+def _accuracy_p(difference: float, shown: np.ndarray, rng: np.random.Generator) -> float:
     """Two methods of which the better one is right in 95 % of answers."""
-    fractions = [rng.binomial(images, probability, raters) / images for probability in (0.95, 0.95 - difference)]
+    probabilities = 0.95 - difference * np.reshape([0, 1], (2, 1, 1))
+    fractions = _says_yes(probabilities, _effects("choice", shown, rng), rng).mean(2)
     # Of two samples, Tukey's test is Student's, which is faster.
-    moments = [moment for sample in fractions for moment in (sample.mean(), sample.std(ddof=1), raters)]
+    moments = [moment for sample in fractions for moment in (sample.mean(), sample.std(ddof=1), len(sample))]
     return float(stats.ttest_ind_from_stats(*moments).pvalue) if np.var(fractions, axis=1).any() else 1.0
 
 
-def _choice_p(difference: float, raters: int, images: int, rng: np.random.Generator) -> float:
+def _choice_p(difference: float, shown: np.ndarray, rng: np.random.Generator) -> float:
     """Two methods, one of which is chosen in so much more than half of the comparisons."""
-    return sign_flip(2 * rng.binomial(images, 0.5 + difference, raters) - images)
+    (chosen,) = _says_yes(0.5 + difference, _effects("choice", shown, rng), rng)
+    return sign_flip((2 * chosen - 1).sum(1))

@@ -91,10 +91,33 @@ def test_agreement_is_higher_on_quality_than_on_nothing(study):
 
 
 def test_power_grows_with_raters_and_with_the_difference():
-    weak, strong = (power_table({"quality": each, "choice": each / 5}, studies=16) for each in (0.4, 1.2))
+    weak, strong = (
+        power_table({"quality": each, "accuracy": each / 10, "choice": each / 5}, studies=16) for each in (0.4, 1.2)
+    )
     assert weak["quality"][5][5] < strong["quality"][20][10] and strong["quality"][40][20] == 1
     assert weak["quality"][10][10] < weak["quality"][40][10]
+    assert weak["accuracy"][5][5] < strong["accuracy"][20][10] and strong["accuracy"][40][20] == 1
+    assert strong["accuracy"][5][10] < strong["accuracy"][40][10]
     assert weak["choice"][10][5] < strong["choice"][20][20]
+
+
+@pytest.mark.parametrize("spread", [(3, 0), (0, 3)], ids=["raters", "faces"])
+@pytest.mark.parametrize(("name", "difference"), [("quality", 0.7), ("accuracy", 0.1), ("choice", 0.15)])
+def test_power_falls_with_the_spread_of_raters_and_of_faces(name, difference, spread, monkeypatch):
+    monkeypatch.setattr("maskgan_jax.study.simulation.RATERS", (20,))
+    monkeypatch.setattr("maskgan_jax.study.simulation.IMAGES", (10,))
+
+    def power(*of_raters_and_faces):
+        kind, single = ("quality", SPREAD["quality"][2:]) if name == "quality" else ("choice", ())
+        monkeypatch.setitem(SPREAD, kind, (*of_raters_and_faces, *single))
+        return power_table({name: difference}, studies=40)[name][20][10]
+
+    assert power(0, 0) > power(*spread) + 0.1
+
+
+def test_power_needs_faces():
+    with pytest.raises(UserError, match="needs 2 x 5 .* = 10 faces, but there are 9"):
+        power_table({"quality": 1}, faces=9)
 
 
 def test_power_without_a_difference_is_the_level():
