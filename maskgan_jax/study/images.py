@@ -101,8 +101,11 @@ def find_images(
       mask: the folder of the masks, above 127 = hidden: with `masked`, the anchor `telea` is drawn.
 
     Raises:
-      UserError: a folder has no images or other names than the first, or an image is a link to elsewhere.
+      UserError: a folder has no images or other names than the first, an image is a link to elsewhere, or a name is unfit.
     """
+    for method in methods:
+        if not method.isprintable():
+            raise UserError(f"the name {method!r} of a method has characters that cannot be shown; give it another name")
     if REAL in methods:
         raise UserError("the name 'real' is for the real faces; give them with --real, and another name to the method")
     if masked and "masked" in methods:

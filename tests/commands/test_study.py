@@ -108,6 +108,13 @@ def test_a_method_twice(flags, capsys, study_images):
     assert "--images has a method twice" in error(capsys, *flags, "--images", *[f"a={study_images}/ours"] * 2)
 
 
+@pytest.mark.parametrize("name", ["ou\udcffrs", "ou\x1b[2Jrs"])  # A byte that is no UTF-8 comes as such a surrogate.
+def test_a_name_of_a_method_that_cannot_be_shown(flags, capsys, study_images, tmp_path, name):
+    flags = [*flags, "--images", f"{name}={study_images}/ours"]
+    assert f"the name {name!r} of a method has characters that cannot be shown" in error(capsys, *flags)
+    assert not (tmp_path / "study.db").exists()
+
+
 def test_a_database_that_cannot_be_written(flags, capsys):
     assert "cannot write /proc/study.db" in error(capsys, *flags, "--db=/proc/study.db")
 

@@ -96,6 +96,13 @@ def test_a_name_that_cannot_be_shown(folder):
         find(folder)
 
 
+@pytest.mark.parametrize("name", ["ou\udcffrs", "ou\x1b[2Jrs", "ours\n"])
+def test_a_name_of_a_method_that_cannot_be_shown(study_images, name):
+    with pytest.raises(UserError) as raised:
+        find_images({name: study_images / "ours"}, study_images / "real")
+    assert str(raised.value) == f"the name {name!r} of a method has characters that cannot be shown; give it another name"
+
+
 @pytest.mark.parametrize(
     ("methods", "masked", "mask", "message"),
     [
