@@ -19,6 +19,8 @@ from maskgan_jax.study.design import EXPRESSIONS, REAL
 
 # Smaller ones can hardly be judged; larger ones fit on no screen.
 SIDES = (32, 2048)
+# What makes a spreadsheet take a cell of the report's answers.csv for a formula.
+_FORMULA = ("=", "+", "-", "@")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +130,9 @@ def find_images(
                     f"the folder of '{lacking}' lacks faces that the folder of '{other}' has: "
                     f"{', '.join(sorted(missing)[:5])}{more}; every face must be there by every method"
                 )
+    for name in (*methods, *folders[REAL]):
+        if name.startswith(_FORMULA):
+            raise UserError(f"the name {name!r} begins with {name[0]!r}: spreadsheets would compute it; give it another name")
     return Images(folders, masks)
 
 

@@ -103,6 +103,18 @@ def test_a_name_of_a_method_that_cannot_be_shown(study_images, name):
     assert str(raised.value) == f"the name {name!r} of a method has characters that cannot be shown; give it another name"
 
 
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(1)"])
+def test_names_that_a_spreadsheet_would_compute(study_images, tmp_path, name):
+    message = f"the name {name!r} begins with {name[0]!r}: spreadsheets would compute it; give it another name"
+    with pytest.raises(UserError) as of_a_method:
+        find_images({name: study_images / "ours"}, study_images / "real")
+    for folder in ("real", "ours"):
+        write_png(tmp_path / folder / f"{name}.png", np.zeros((64, 64, 3), np.uint8))
+    with pytest.raises(UserError) as of_a_face:
+        find_images({"ours": tmp_path / "ours"}, tmp_path / "real")
+    assert str(of_a_method.value) == str(of_a_face.value) == message
+
+
 @pytest.mark.parametrize(
     ("methods", "masked", "mask", "message"),
     [
