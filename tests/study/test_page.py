@@ -368,6 +368,42 @@ def test_a_server_that_dies_and_a_connection_that_is_lost(browser, serve):
     rater.context.close()
 
 
+def test_a_full_disk_of_the_server_is_told_and_no_answer_is_lost_or_doubled(browser, serve):
+    server = serve("--tasks=real=2", "--repeats=0")
+    rater = Rater(browser, server)
+    rater.join("fred")
+    rater.go_on("Practise")
+    for _ in range(2):
+        rater.press("r", "Real")
+    rater.go_on("Start")
+
+    def answer(said):
+        rater.press(*{"yes": ("r", "Real"), "no": ("n", "Not real")}[said])
+        rater.given.append({"real": said})
+
+    answer("yes")
+    rater.nothing_waits()
+    why = "the study's computer cannot read or store answers now; tell who runs the study"
+    rater.context.route("**/answers", lambda route: route.fulfill(status=507, json={"error": why}))
+    answer("no")
+    sentence = f"The answers are not stored: {why}. Go on: your answers are kept in this browser and sent as soon as possible."
+    rater.page.get_by_text(sentence, exact=True).wait_for()
+    answer("no")
+    # Nor does a reload lose them.
+    rater.page.reload()
+    rater.page.get_by_text(sentence, exact=True).wait_for()
+    assert len(server.answers()["fred"]) == 1
+    rater.context.unroute("**/answers")
+    rater.go_on("Go on")
+    answer("yes")
+    rater.is_thanked()
+    assert "All your answers are stored." in rater.page.inner_text("#study")
+    assert [answer.given for answer in server.answers()["fred"]] == rater.given
+    # That the status is one of failure is all that the console says.
+    assert all("507" in complaint for complaint in rater.complaints)
+    rater.context.close()
+
+
 def test_answers_that_are_refused_stay_in_the_browser(browser, serve):
     """What makes them so here is a page that tells an impossible time."""
     server = serve("--tasks=real=2", "--repeats=0")
