@@ -1,6 +1,7 @@
 """`maskgan study`: flags and what they lead to."""
 
 import errno
+import http.client
 import importlib.util
 import json
 import re
@@ -186,3 +187,20 @@ def test_two_servers_on_one_database(flags, tmp_path):
     finally:
         first.kill()
         first.wait()
+
+
+def test_on_a_network_the_printed_address_has_the_token(flags):
+    server = start([*flags, "--host=0.0.0.0"])
+    try:
+        address = re.fullmatch(r"the study is at http://0\.0\.0\.0:(\d+)/(\?token=[\w-]{20,})\n", printed_address(server))
+        port, token = address.groups()
+
+        def status(path):
+            connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=60)
+            connection.request("GET", path)
+            return connection.getresponse().status
+
+        assert [status(path) for path in ("/", "/study", "/?token=other", f"/{token}")] == [403, 403, 403, 302]
+    finally:
+        server.kill()
+        server.wait()
