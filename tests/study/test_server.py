@@ -1,5 +1,6 @@
 """The server without a browser: what it gives, to whom, and what it refuses."""
 
+import contextlib
 import json
 import shutil
 import sqlite3
@@ -59,6 +60,29 @@ def test_only_keys_that_the_page_makes(client, database, path, key):
     assert answer.status_code == 400
     assert answer.json["error"] == "the key is not one that this study's page makes: 48 digits from 0 to f"
     assert database.asked() == {}
+
+
+def test_no_personal_data_is_stored(client, database):
+    """The columns of the database are these, and its bytes hold neither the address of a rater nor the browser's name."""
+    who = {"headers": {"User-Agent": "telling-browser/7"}, "environ_base": {"REMOTE_ADDR": "203.0.113.77"}}
+    (trial, *_) = client.post("/session", json={"key": KEY, "rater": "anna"}, **who).json["trials"]
+    times = dict.fromkeys(trial["questions"], 900)
+    given = {question: choices[0] for question, choices in trial["questions"].items()}
+    sent = {"trial": trial["id"], "given": given, "milliseconds": times, "scale": 1, "agent": "telling-browser/7"}
+    assert client.post("/answers", json={"key": KEY, "answers": [sent]}, **who).json["stored"] == [trial["id"]]
+    with contextlib.closing(sqlite3.connect(database.path)) as connection:
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        columns = {name: [row[1] for row in connection.execute(f"PRAGMA table_info({name})")] for name in tables}
+        stored = b"".join(path.read_bytes() for path in database.path.parent.glob(f"{database.path.name}*"))
+    assert columns == {
+        "study": ["settings", "secret", "started"],
+        "images": ["id", "face", "method", "digest"],
+        "raters": ["id", "key", "number", "joined"],
+        "trials": ["id", "rater", "place", "task", "face", "methods", "repeat"],
+        "answers": ["trial", "given", "milliseconds", "scale", "stored"],
+    }
+    assert b"anna" in stored and trial["id"].encode() in stored
+    assert b"telling-browser" not in stored and b"203.0.113.77" not in stored
 
 
 def test_half_a_character_is_refused(client, session):
