@@ -50,6 +50,31 @@ def test_table_3_is_over_raters(tables):
     assert list(tables["table3"]) == ["real", "ours"]
 
 
+@pytest.mark.parametrize("differ", ["raters", "faces"])
+def test_intervals_are_over_raters_and_faces(differ):
+    """Where all raters say the same to a face, intervals over raters alone have no width; and the other way round."""
+
+    def answers(task, methods, said):
+        return [
+            Answer(rater, 0, Trial(task, face, methods), given, dict.fromkeys(given, 1000), 1.0)
+            for rater, face in itertools.product("ab", repeat=2)
+            for given in [said["ab".index(rater if differ == "raters" else face)]]
+        ]
+
+    rated = answers("rating", ("ours",), [{"expression": "happy", "quality": 2}, {"expression": "sad", "quality": 6}])
+    chosen = answers("pair", ("ours", "real"), [{"choice": "left"}, {"choice": "right"}])
+    called = answers("real", ("ours",), [{"real": "yes"}, {"real": "no"}])
+    rng = np.random.default_rng(0)
+    row = rating_tables(rated, ["ours"], dict.fromkeys("ab", "happy"), 2, rng, 200)["table3"]["ours"]
+    for of in (
+        row["quality"],
+        row["accuracy"],
+        pair_tables(chosen, ["ours", "real"], rng, 200)["bradley_terry"]["ours"],
+        real_table(called, ["ours"], rng, 200)["called_real"]["ours"],
+    ):
+        assert np.diff(of["interval"]) > 0
+
+
 def test_durations_compare_where_answers_or_times_are_missing():
     """Anna gave one answer only, Bert was away during one, Carl during both."""
     answers = [
