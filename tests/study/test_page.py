@@ -217,6 +217,39 @@ def test_a_session_by_keyboard(browser, serve, tmp_path):
     rater.context.close()
 
 
+def test_times_run_from_the_frame_after_the_one_that_showed_the_image(browser, serve):
+    """By the browser's own frames: what is there when a frame begins is painted in it, and seen when the next one begins."""
+    script = """
+      const shown = [], pressed = []; // The times of all frames that show each question, and of all answers.
+      let last; // Each question has buttons of its own.
+      const look = (time) => {
+        const [image, button] = [".faces img", ".choices button"].map((each) => document.querySelector(each));
+        if (button && image?.checkVisibility({ visibilityProperty: true })) {
+          if (button !== last) shown.push([]);
+          last = button;
+          shown.at(-1).push(time);
+        }
+        requestAnimationFrame(look);
+      };
+      requestAnimationFrame(look);
+      addEventListener("keydown", ({ key, timeStamp }) => Number(key) && pressed.push(timeStamp), true);
+      window.recorded = { shown, pressed };
+    """
+    server = serve("--tasks=rating=1", "--repeats=0")
+    rater = Rater(browser, server, script)
+    rater.join("anna")
+    rater.practise()
+    for number in range(2):
+        rater.rate(number)
+    rater.is_thanked()
+    frames, pressed = rater.page.evaluate("[recorded.shown, recorded.pressed]")
+    assert len(frames) == len(pressed) == 8  # Two questions on each image, of practice and of trials.
+    stored = [milliseconds for answer in server.answers()["anna"] for milliseconds in answer.milliseconds.values()]
+    expected = [key - times[1] for times, key in zip(frames, pressed, strict=True)][4:]
+    assert stored == pytest.approx(expected, abs=0.06)  # They are rounded to a tenth.
+    rater.context.close()
+
+
 def test_a_session_by_touch_on_a_phone_with_reloads(browser, serve):
     server = serve("--tasks=rating=2", "--repeats=2")
     rater = Rater(browser, server, **PHONE)
