@@ -250,6 +250,17 @@ def test_times_run_from_the_frame_after_the_one_that_showed_the_image(browser, s
     rater.context.close()
 
 
+def test_the_consent_text_is_shown_as_text(browser, serve, tmp_path):
+    (tmp_path / "consent.txt").write_text("I take <b>part</b> & <img src=x>.\n\nOf my own will.")
+    rater = Rater(browser, serve("--tasks=real=2", f"--consent={tmp_path}/consent.txt"))
+    rater.page.get_by_role("checkbox").wait_for()
+    assert rater.page.locator("#study b, #study img").count() == 0
+    paragraphs = rater.page.locator("#study p").all_inner_texts()
+    assert paragraphs[:2] == ["I take <b>part</b> & <img src=x>.", "Of my own will."]
+    assert rater.complaints == []
+    rater.context.close()
+
+
 def test_a_session_by_touch_on_a_phone_with_reloads(browser, serve):
     server = serve("--tasks=rating=2", "--repeats=2")
     rater = Rater(browser, server, **PHONE)
