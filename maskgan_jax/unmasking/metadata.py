@@ -107,10 +107,11 @@ def read_metadata(data: bytes, image: Image.Image, size: tuple[int, int], notes:
     except exiv2.Exiv2Error:
         exif, iptc, xmp, comment = exiv2.ExifData(), exiv2.IptcData(), exiv2.XmpData(), ""
     packet = image.info.get("xmp")
-    if packet and xmp.empty():  # Not UTF-8, say.
+    if packet and xmp.empty():  # Not UTF-8, or not XML from its first character on.
+        text = packet.decode(errors="replace") if isinstance(packet, bytes) else str(packet)
         with contextlib.suppress(exiv2.Exiv2Error):
             file = exiv2.ImageFactory.create(exiv2.ImageType.png)
-            file.setXmpPacket(packet.decode(errors="replace") if isinstance(packet, bytes) else str(packet))
+            file.setXmpPacket(text[text.find("<") :])
             xmp = _copied(file.xmpData())
         if xmp.empty():
             notes.append("XMP left out, which is damaged")
@@ -197,7 +198,8 @@ def png_texts(image: Image.Image) -> dict[str, str]:
 
 def packets(metadata: Metadata) -> dict[str, bytes]:
     """EXIF and XMP as Pillow writes them, for formats that exiv2 does not write."""
-    data, _ = write_metadata(bytes(exiv2.ImageFactory.create(exiv2.ImageType.png).data()), "PNG", metadata)
+    empty = exiv2.ImageFactory.create(exiv2.ImageType.png)
+    data, _ = write_metadata(bytes(empty.data()), "PNG", metadata)
     with Image.open(io.BytesIO(data)) as image:
         image.load()
         return {name: image.info[name] for name in ("exif", "xmp") if name in image.info}

@@ -98,7 +98,7 @@ def unmask_video(job: Job, unmasker: Unmasker, outputs: Outputs) -> str:
             plain = dataclasses.replace(outputs, label=False, side_by_side=False, mark=False)
             if outputs.keep_metadata:
                 for file in encoded.files.values():  # The copy may need their space.
-                    file.unlink()
+                    file.unlink(missing_ok=True)
                 encoded = dataclasses.replace(encoded, files={outputs.result(job): job.path}, notes=encoded.notes_of_copy)
             elif outputs != plain:  # The label was written at the start of the file, and cannot be removed.
                 encoded = _encode(job, unmasker, plain, [path], Path(folder))
@@ -146,8 +146,9 @@ def _encode(job: Job, unmasker: Unmasker, outputs: Outputs, paths: list[Path], f
             encoding.result()
         if not counts.frames:
             raise UserError(f"{job.path} has no frames that can be decoded; convert it with another program first")
-        for writer in writers:
-            writer.finish()
+        if counts.frames_unmasked or not outputs.keep_metadata:  # Otherwise, the original is copied.
+            for writer in writers:
+                writer.finish()
         signed: tuple[str, ...] = ()
         if outputs.credentials and counts.frames_unmasked:
             original = job.path if outputs.keep_metadata else None

@@ -115,6 +115,15 @@ def test_instructions_and_history_of_the_photo_stay(picture, tmp_path):
     assert text.index("Camera") < text.index("maskgan_jax", text.index("History"))
 
 
+@pytest.mark.parametrize("before", [b"http://ns.adobe.com/xap/1.0/\0", b"\n<?xml version='1.0'?>", b"\xff\xfe"])
+def test_xmp_that_does_not_begin_as_xml_does(before, picture, tmp_path):
+    packet = before + PACKET.format('mine:stars="5">').encode()
+    Image.fromarray(picture).save(tmp_path / "a.webp", xmp=packet)
+    assert unmasked(tmp_path / "a.webp", tmp_path / "out.webp") == ()
+    _, values, text = properties(tmp_path / "out.webp")
+    assert values["{http://example.org/mine/}stars"] == "5" and SOURCE_TYPE in text
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_software_goes_into_the_history(form, picture, tmp_path):
     exif = Image.Exif()

@@ -135,6 +135,14 @@ def test_a_video_without_masks_is_copied(bare, unmasker, tmp_path):
     assert sorted(found.name for found in tmp_path.rglob("*") if found.is_file()) == ["clip.mp4", "clip.mp4", "clip.mp4.json"]
 
 
+def test_a_video_is_copied_even_if_it_could_not_be_encoded_to_its_end(bare, unmasker, tmp_path, monkeypatch):
+    path = tmp_path / "clip.mp4"
+    write_video(path, bare)
+    monkeypatch.setattr(video.VideoWriter, "finish", lambda _: pytest.fail("it was finished"))
+    unmasked(path, unmasker, tmp_path / "out")
+    assert (tmp_path / "out" / "clip.mp4").read_bytes() == path.read_bytes()
+
+
 def test_faces_that_are_too_small_are_told(clip, unmasker, tmp_path):
     path = tmp_path / "clip.mp4"
     write_video(path, clip[:3])
