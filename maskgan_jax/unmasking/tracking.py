@@ -11,7 +11,16 @@ import numpy as np
 
 from maskgan_jax.data.align import FaceSquare
 from maskgan_jax.errors import UserError
-from maskgan_jax.unmasking.detection import SAME_FACE, Detection, box_area, box_width, detect_close_up, detect_faces, overlap
+from maskgan_jax.unmasking.detection import (
+    SAME_FACE,
+    Detection,
+    are_same_face,
+    box_area,
+    box_width,
+    detect_close_up,
+    detect_faces,
+    overlap,
+)
 from maskgan_jax.unmasking.face import NOT_AMONG_LARGEST, TOO_SMALL, Face
 from maskgan_jax.unmasking.face_aligner import is_face, is_face_upright
 from maskgan_jax.unmasking.mask_finder import needed_cover
@@ -129,7 +138,8 @@ class Tracker:
                 known.remove(same)
                 same.found, same.missed = found, 0
                 same.certain = True
-            else:
+            # A part of a face, such as an eye, is no face of its own.
+            elif not any(are_same_face(track.found.box, found.box) for track in self._tracks):
                 with contextlib.suppress(UserError):  # Its points span no square.
                     landmarks, square = self._aligner(frame, self._aligner.first_square(found))
                     certain = found.score >= CERTAIN_SCORE and is_face(found, landmarks)

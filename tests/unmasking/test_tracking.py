@@ -7,7 +7,7 @@ import pytest
 from maskgan_jax.data.align import FaceSquare
 from maskgan_jax.unmasking import tracking
 from maskgan_jax.unmasking.compositing import composite
-from maskgan_jax.unmasking.detection import detect_faces
+from maskgan_jax.unmasking.detection import SAME_FACE, Detection, box_width, detect_faces, overlap
 from maskgan_jax.unmasking.face_aligner import FaceAligner
 from maskgan_jax.unmasking.mask_finder import Segmentation
 from maskgan_jax.unmasking.tracking import OneEuroFilter, Tracker
@@ -190,16 +190,35 @@ def test_each_of_two_faces_that_overlap_is_followed_as_itself(unmasker, portrait
     """Whichever of them a search finds first."""
     (frame,) = frames(portrait, 1)
     (first,) = detect_faces(frame)
-    shift = 0.5 * (first.box[2] - first.box[0])  # Their boxes share a third of their union.
-    second = first._replace(box=first.box + [shift, 0, shift, 0], points=first.points + [shift, 0])
-    found = [first, second]
-    monkeypatch.setattr(tracking, "detect_faces", lambda *_: found)
+
+    def beside(share):
+        shift = share * box_width(first.box)
+        return first._replace(box=first.box + [shift, 0, shift, 0], points=first.points + [shift, 0])
+
+    second = beside(0.5)  # A third of the union of its box and the first one's is in both.
     monkeypatch.setattr(tracking, "is_face_upright", lambda *_: True)
     tracker = Tracker(unmasker, 10)
-    tracker._search(frame)
-    found.reverse()
-    tracker._search(frame)
+    for found in ([first, beside(0.6)], [second, first]):
+        monkeypatch.setattr(tracking, "detect_faces", lambda *_, found=found: found)
+        tracker._search(frame)
     assert [track.found for track in tracker._tracks] == [first, second]
+
+
+def test_a_part_of_a_face_is_not_followed_as_a_face(unmasker, portrait, monkeypatch):
+    """Whether it is found together with the face or later."""
+    (frame,) = frames(portrait, 1)
+    (face,) = detect_faces(frame)
+    eye = face.points[0]
+    part = Detection(np.r_[eye, eye] + 0.3 * (face.box - np.r_[eye, eye]), 0.99, eye + 0.3 * (face.points - eye))
+    assert overlap(face.box, part.box) < SAME_FACE
+    for searches in ([[face, part]], [[face], [face, part]], [[face], [part]]):
+        tracker = Tracker(unmasker, 10)
+        for found in searches:
+            monkeypatch.setattr(tracking, "detect_faces", lambda *_, found=found: found)
+            tracker._search(frame)
+        assert [track.found for track in tracker._tracks] == [face]
+    monkeypatch.setattr(tracking, "detect_faces", lambda *_: [part])
+    assert len(Tracker(unmasker, 10)(frame)) == 1  # By itself it is taken for a face.
 
 
 def uncertain(monkeypatch, scores):
