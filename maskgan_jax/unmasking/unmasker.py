@@ -39,6 +39,8 @@ LEAST_REST = 0.0015
 OVERLAP = 0.03
 # What is nowhere wider than this to either side, as a fraction of the side, is filled without the generator.
 THIN = 1 / 50
+# If no face is this fraction of the photo's width, there may be one that fills it.
+LARGE_FACE = 0.25
 # If no face is as certain as this, the photo may lie on a side.
 CERTAIN_SCORE = 0.75
 
@@ -143,9 +145,13 @@ class Unmasker:
     def find(self, photo: np.ndarray) -> list[Face]:
         """The faces in a photo `[H, W, 3]` RGB, uint8, with their landmarks and masks; the largest first.
 
-        Upright faces first; if there are none, such as fill the photo; and without any that is certain, turned ones.
+        Upright faces first; if none of them is large, such as fill the photo; and without any that is certain, turned ones.
         """
-        found = self._aligned(photo, detect_faces(photo)) or self._aligned(photo, detect_close_up(photo))
+        found = self._aligned(photo, detect_faces(photo))
+        if not any(box_width(face.box) >= LARGE_FACE * photo.shape[1] for face, _ in found):
+            known = [face.box for face, _ in found]
+            close_ups = [face for face in detect_close_up(photo) if not any(are_same_face(face.box, box) for box in known)]
+            found += self._aligned(photo, close_ups)
         if max((face.score for face, _ in found), default=0) < CERTAIN_SCORE:
             found += self._aligned(photo, detect_turned(photo))
         kept: list[tuple[Detection, np.ndarray]] = []

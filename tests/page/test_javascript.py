@@ -465,6 +465,37 @@ def test_the_same_detections(run_javascript, site):
             assert same["score"] == pytest.approx(face.score, abs=0.02)
 
 
+def test_which_searches_a_photo_needs(run_javascript, site, monkeypatch):
+    """Whatever is detected counts as a face: one that fills the photo beside a stranger, and another that is not as close."""
+    close = close_up()
+    beside = cv2.resize(render_face(2, seed=0, size=300).image, (close.shape[0] // 3,) * 2, interpolation=cv2.INTER_AREA)
+    beside = cv2.copyMakeBorder(beside, 20, len(close) - len(beside) - 20, 0, 0, cv2.BORDER_CONSTANT, value=(128,) * 3)
+    photos = [np.concatenate([beside, close], axis=1), turned_faces(), render_face(1, seed=0, size=300).image]
+    monkeypatch.setattr(unmasker_module.Unmasker, "_aligned", lambda _, photo, found: [(face, None) for face in found])
+    monkeypatch.setattr(unmasker_module.Unmasker, "_with_mask", lambda _, photo, found, *__: found)
+    unmasker = unmasker_module.Unmasker(*[SimpleNamespace(inpaints=True)] * 3)
+    expected = [unmasker.find(photo) for photo in photos]
+    assert [len(faces) for faces in expected] == [2, 2, 1]
+    results = run_javascript(
+        "import { Unmasker } from './unmasker.js';",
+        f"""{DETECTOR}
+            class Accepting extends Unmasker {{
+              aligned(photo, found) {{ return found; }}
+              withMask(photo, face) {{ return {{ ...face, leftOut: "" }}; }}
+            }}
+            const unmasker = new Accepting({{ detector: run }});
+            const results = [];
+            for (const rows of input.photos) results.push(await unmasker.find(image(rows)));
+            return results;""",
+        site=str(site),
+        photos=photos,
+    )
+    for found, faces in zip(results, expected, strict=True):
+        assert len(found) == len(faces)
+        for one, face in zip(found, faces, strict=True):
+            assert differences(one["box"], face.box).max() < 0.02 * max(face.box[2:] - face.box[:2])
+
+
 def test_tilted_faces_are_such_by_their_own_landmarks_alone(run_javascript, site):
     face = render_face(3, seed=0, size=320)
     cases = []

@@ -82,6 +82,7 @@ def test_faces_on_all_sides_are_found(quarters, unmasker, portrait, monkeypatch)
 
 
 def test_a_face_that_fills_the_photo_is_found(unmasker, monkeypatch):
+    """Also beside a stranger, who is the only one to be found without a border around the photo."""
     face = render_face(0, seed=0, size=900)
     (left, top), (right, bottom) = face.landmarks.min(axis=0).astype(int), face.landmarks.max(axis=0).astype(int)
     rim = (right - left) // 10
@@ -89,6 +90,13 @@ def test_a_face_that_fills_the_photo_is_found(unmasker, monkeypatch):
     (found,) = unmasker.find(close)
     nose = face.landmarks[30] - (left + rim, top)
     assert np.hypot(*(found.landmarks[30] - nose)) < 0.15 * (right - left)
+    beside = np.full((len(close), 150, 3), 128, np.uint8)
+    beside[20:170] = cv2.resize(render_face(2, seed=0, size=300).image, (150, 150), interpolation=cv2.INTER_AREA)
+    photo = np.concatenate([beside, close], axis=1)
+    (stranger,) = detect_faces(photo)
+    found, other = unmasker.find(photo)
+    assert np.hypot(*(found.landmarks[30] - nose - (150, 0))) < 0.15 * (right - left)
+    np.testing.assert_array_equal(other.box, stranger.box)
     for name in ("detect_close_up", "detect_turned"):
         monkeypatch.setattr(f"maskgan_jax.unmasking.unmasker.{name}", lambda photo: [])
     assert unmasker.find(close) == []
@@ -119,6 +127,7 @@ def test_faces_that_are_too_small_take_no_place_of_others(unmasker, couple, monk
     middle, width = large.box[[0, 2]].mean(), small.box[2] - small.box[0]
     tall = large._replace(box=np.array([middle - width / 4, 0, middle + width / 4, 4 * couple.shape[0]]))
     monkeypatch.setattr("maskgan_jax.unmasking.unmasker.detect_faces", lambda photo: [tall, small])
+    monkeypatch.setattr("maskgan_jax.unmasking.unmasker.detect_close_up", lambda photo: [])
     monkeypatch.setattr("maskgan_jax.unmasking.unmasker.is_face", lambda *_: True)
     one = Unmasker(Painter(), MeanFace(), Green(), least_width=width - 1, most_faces=1)
     assert [face.left_out for face in one.find(couple)] == ["too small", ""]

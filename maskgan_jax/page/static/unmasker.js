@@ -19,6 +19,8 @@ const LEAST_REST = 0.0015;
 const OVERLAP = 0.03;
 /** What is nowhere wider than this to either side, as a fraction of the side, is filled without the generator. */
 const THIN = 1 / 50;
+/** If no face is this fraction of the photo's width, there may be one that fills it. */
+const LARGE_FACE = 0.25;
 /** If no face is as certain as this, the photo may lie on a side. */
 const CERTAIN_SCORE = 0.75;
 /** A face narrower than this, in pixels, shows too little to go by. */
@@ -57,11 +59,15 @@ export class Unmasker {
   /**
    * The faces in a photo, with their landmarks and masks; the largest first.
    *
-   * Upright faces first; if there are none, such as fill the photo; and without any that is certain, turned ones.
+   * Upright faces first; if none of them is large, such as fill the photo; and without any that is certain, turned ones.
    */
   async find(photo) {
-    let found = await this.aligned(photo, await detectFaces(photo, this.detector));
-    if (!found.length) found = await this.aligned(photo, await detectCloseUp(photo, this.detector));
+    const found = await this.aligned(photo, await detectFaces(photo, this.detector));
+    if (!found.some(({ box }) => box[2] - box[0] >= LARGE_FACE * photo.width)) {
+      const close = await detectCloseUp(photo, this.detector);
+      const others = close.filter((face) => !found.some(({ box }) => areSameFace(face.box, box)));
+      found.push(...(await this.aligned(photo, others)));
+    }
     if (!found.some(({ score }) => score >= CERTAIN_SCORE)) {
       found.push(...(await this.aligned(photo, await detectTurned(photo, this.detector))));
     }
