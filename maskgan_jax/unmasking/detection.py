@@ -104,12 +104,12 @@ def detect_close_up(photo: np.ndarray) -> list[Detection]:
     return _largest_first([Detection(placed(box.reshape(2, 2)).ravel(), score, placed(points)) for box, score, points in found])
 
 
-def detect_turned(photo: np.ndarray) -> list[Detection]:
+def detect_turned(photo: np.ndarray, sides: tuple[int, ...] = SEARCHED_SIDES) -> list[Detection]:
     """As `detect_faces`, but faces that lie on a side or stand on their head. Many come twice, once with wrong points."""
     found = []
     for quarters in (1, 2, 3):
         turned = np.ascontiguousarray(np.rot90(photo, quarters))
-        found += [_turned_back(face, quarters, photo.shape[:2]) for face in detect_faces(turned)]
+        found += [_turned_back(face, quarters, photo.shape[:2]) for face in detect_faces(turned, sides)]
     return found
 
 

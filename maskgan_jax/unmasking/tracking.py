@@ -19,6 +19,7 @@ from maskgan_jax.unmasking.detection import (
     box_width,
     detect_close_up,
     detect_faces,
+    detect_turned,
     overlap,
 )
 from maskgan_jax.unmasking.face import NOT_AMONG_LARGEST, TOO_SMALL, Face
@@ -28,6 +29,9 @@ from maskgan_jax.unmasking.unmasker import CERTAIN_SCORE, Unmasker
 
 # Seconds between searches for new faces; in between, the landmark network follows the ones that are known.
 SEARCH_SECONDS = 0.4
+# If no face is upright for sure, one in so many searches looks for turned ones, too, and all do as long as one is known. That
+# takes three times as long.
+SEARCHES_PER_TURNED = 10
 # A face is lost if so many searches in a row do not find it.
 MISSED_SEARCHES = 2
 # Side at which frames are searched.
@@ -84,6 +88,8 @@ class _Track:
     missed: int = 0
     # Whether it is a face for sure: at a low score, only once a second search has found it.
     certain: bool = False
+    # Whether it was found on a side or on its head.
+    is_turned: bool = False
     # Whether it is to be redrawn.
     chosen: bool = False
 
@@ -100,6 +106,7 @@ class Tracker:
         self._time: float | None = None
         self._seconds = self._frame_seconds  # Since the last frame.
         self._next_search = -math.inf
+        self._searches = 0
         self._thumbnail: np.ndarray | None = None
 
     def __call__(self, frame: np.ndarray, time: float | None = None) -> list[Face]:
@@ -118,7 +125,7 @@ class Tracker:
         thumbnail = cv2.resize(frame, (512, 288), interpolation=cv2.INTER_NEAREST)
         thumbnail = cv2.resize(thumbnail, (64, 36), interpolation=cv2.INTER_AREA).astype(np.float32)
         if self._thumbnail is not None and np.abs(thumbnail - self._thumbnail).mean() > NEW_SCENE:
-            self._tracks, self._next_search = [], now
+            self._tracks, self._next_search, self._searches = [], now, 0
         self._thumbnail = thumbnail
         if now >= self._next_search - self._seconds / 2:
             self._search(frame)
@@ -132,23 +139,39 @@ class Tracker:
     def _search(self, frame: np.ndarray) -> None:
         """Looks for faces: new ones get a track, and tracks without a face are dropped."""
         known = list(self._tracks)
-        for found in detect_faces(frame, (SEARCHED_SIDE,)) or detect_close_up(frame):
-            same = max(known, key=lambda track: overlap(track.found.box, found.box), default=None)
-            if same and overlap(same.found.box, found.box) > SAME_FACE:
-                known.remove(same)
-                same.found, same.missed = found, 0
-                same.certain = True
-            # A part of a face, such as an eye, is no face of its own.
-            elif not any(are_same_face(track.found.box, found.box) for track in self._tracks):
-                with contextlib.suppress(UserError):  # Its points span no square.
-                    landmarks, square = self._aligner(frame, self._aligner.first_square(found))
-                    certain = found.score >= CERTAIN_SCORE and is_face(found, landmarks)
-                    if certain or is_face_upright(frame, landmarks):
-                        filter_ = OneEuroFilter(LEAST_CUTOFF, CUTOFF_PER_SPEED)
-                        self._tracks.append(_Track(found, square, square.side, filter_, landmarks, certain=certain))
+        upright = detect_faces(frame, (SEARCHED_SIDE,)) or detect_close_up(frame)
+        for found in upright:
+            if found.score >= CERTAIN_SCORE:
+                self._take(frame, found, known)
+        others = [(found, False) for found in upright if found.score < CERTAIN_SCORE]
+        is_due = self._searches % SEARCHES_PER_TURNED == 0 or any(track.is_turned for track in known)
+        if is_due and len(known) == len(self._tracks):  # No face is upright for sure.
+            others += [(found, True) for found in detect_turned(frame, (SEARCHED_SIDE,))]
+        for found, is_turned in sorted(others, key=lambda other: -other[0].score):
+            self._take(frame, found, known, is_turned)
+        self._searches += 1
         for track in known:
             track.missed += 1
         self._tracks = [track for track in self._tracks if track.missed < (MISSED_SEARCHES if track.certain else 1)]
+
+    def _take(self, frame: np.ndarray, found: Detection, known: list[_Track], is_turned: bool = False) -> None:
+        """Gives a detection to its track, which is removed from `known`; or, if it is a face, a new one."""
+        alike = [track for track in known if track.is_turned == is_turned]
+        same = max(alike, key=lambda track: overlap(track.found.box, found.box), default=None)
+        if same and overlap(same.found.box, found.box) > SAME_FACE:
+            known.remove(same)
+            same.found, same.missed = found, 0
+            same.certain = True
+        # A part of a face, such as an eye, is no face of its own.
+        elif not any(are_same_face(track.found.box, found.box) for track in self._tracks):
+            with contextlib.suppress(UserError):  # Its points span no square.
+                landmarks, square = self._aligner(frame, self._aligner.first_square(found))
+                certain = found.score >= CERTAIN_SCORE and is_face(found, landmarks)
+                if certain or is_face_upright(frame, landmarks):
+                    filter_ = OneEuroFilter(LEAST_CUTOFF, CUTOFF_PER_SPEED)
+                    self._tracks.append(
+                        _Track(found, square, square.side, filter_, landmarks, certain=certain, is_turned=is_turned)
+                    )
 
     def _choose(self) -> None:
         """Chooses the faces to be redrawn. Once chosen they stay so, or two of about the same size would take turns."""

@@ -221,6 +221,33 @@ def test_a_part_of_a_face_is_not_followed_as_a_face(unmasker, portrait, monkeypa
     assert len(Tracker(unmasker, 10)(frame)) == 1  # By itself it is taken for a face.
 
 
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_turned_face_is_followed(quarters, unmasker, portrait):
+    tracker = Tracker(unmasker, 2)  # Searches every frame.
+    for frame in frames(portrait, 6):
+        (face,) = tracker(np.ascontiguousarray(np.rot90(frame, quarters)))
+        assert face.redrawn
+        down = (face.square.corners[1] - face.square.corners[0]) / face.square.side
+        np.testing.assert_allclose(down, [(1, 0), (0, -1), (-1, 0)][quarters - 1], atol=0.15)
+
+
+def test_turned_faces_are_searched_for_where_none_is_upright(unmasker, portrait, monkeypatch):
+    """Now and then, but in each search while one is followed."""
+    face = [detect_faces(portrait)[0]._replace(score=0.9)]
+    searches = []
+    monkeypatch.setattr(tracking, "SEARCHES_PER_TURNED", 5)
+    monkeypatch.setattr(tracking, "detect_faces", lambda *_: searches.append([]) or [])
+    monkeypatch.setattr(tracking, "detect_close_up", lambda _: [])
+    monkeypatch.setattr(tracking, "detect_turned", lambda *_: searches[-1].append(1) or face * (len(searches) > 10))
+    tracker = Tracker(unmasker, 2)  # Searches every frame.
+    for _ in range(13):
+        tracker(portrait)
+    assert [len(turned) for turned in searches] == [1, 0, 0, 0, 0] * 2 + [1, 1, 1]
+    monkeypatch.setattr(tracking, "detect_faces", lambda *_: searches.append([]) or face)
+    Tracker(unmasker, 2)(portrait)
+    assert searches[-1] == []
+
+
 def uncertain(monkeypatch, scores):
     """Makes the detector give each search the next of these scores to all faces; None: it finds nothing."""
     scores = iter(scores)
@@ -230,7 +257,8 @@ def uncertain(monkeypatch, scores):
         return [] if score is None else [face._replace(score=score) for face in detect_faces(*arguments)]
 
     monkeypatch.setattr("maskgan_jax.unmasking.tracking.detect_faces", detect)
-    monkeypatch.setattr("maskgan_jax.unmasking.tracking.detect_close_up", lambda frame: [])
+    for name in ("detect_close_up", "detect_turned"):
+        monkeypatch.setattr(f"maskgan_jax.unmasking.tracking.{name}", lambda *_: [])
 
 
 def test_an_uncertain_face_must_be_there_in_the_next_frame(unmasker, portrait, monkeypatch):
