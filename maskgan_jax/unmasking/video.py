@@ -23,6 +23,7 @@ from maskgan_jax.errors import UserError, one_line
 from maskgan_jax.files import IMAGE_FORMATS, check_writable, encode_json, replacing
 from maskgan_jax.runtime.signals import sigterm_interrupts
 from maskgan_jax.unmasking.compositing import composite
+from maskgan_jax.unmasking.face import NOT_AMONG_LARGEST, TOO_SMALL
 from maskgan_jax.unmasking.inputs import Job, is_animation
 from maskgan_jax.unmasking.labels import draw_mark
 from maskgan_jax.unmasking.outputs import Outputs
@@ -155,8 +156,8 @@ def _encode(job: Job, unmasker: Unmasker, outputs: Outputs, paths: list[Path], f
             suffix = paths[0].suffix.lower()[1:]
             outputs.credentials.sign(files[paths[0]], paths[0], suffix, original, _form(job.path, video))
             signed = outputs.credentials.notes(suffix)
-    left_out = counts.frames_with_faces_left_out
-    told = [f"faces that are too small or were not asked for in {left_out} frames"] if left_out else []
+    left_out = {TOO_SMALL: counts.most_faces_too_small, NOT_AMONG_LARGEST: counts.most_faces_not_asked_for}
+    told = [f"up to {count} face{'s' * (count > 1)} {why} in a frame" for why, count in left_out.items() if count]
     lost = [f"{counts.damaged_packets} damaged packets left out"] if counts.damaged_packets else []
     notes = [*writers[0].notes, *changes, *damage, *signed, *told, *lost]
     return _Encoded(files, counts, rate, shape, notes, [*damage, *told], time.monotonic() - started)

@@ -19,7 +19,7 @@ from PIL import Image, ImageSequence
 from maskgan_jax.colours import HDR, colour_profile
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import IMAGE_FORMATS, MOST_MEGAPIXELS, read_file, to_array, upright
-from maskgan_jax.unmasking.face import Face
+from maskgan_jax.unmasking.face import NOT_AMONG_LARGEST, TOO_SMALL, Face
 from maskgan_jax.unmasking.inputs import is_animation
 from maskgan_jax.unmasking.metadata import LABEL, png_texts
 
@@ -68,13 +68,17 @@ av.logging.set_level(av.logging.PANIC)  # Errors are reported in a sentence.
 
 @dataclasses.dataclass
 class Counts:
-    """What the frames of a video showed: how many had faces, and how many faces one had at most; and what was damaged."""
+    """What the frames of a video showed: how many had faces; how many faces one had at most, and of these, how many were left
+    out as too small, or as smaller than those asked for; and what was damaged.
+    """
 
     frames: int = 0
     frames_with_faces: int = 0
     frames_unmasked: int = 0
     frames_with_faces_left_out: int = 0
     most_faces: int = 0
+    most_faces_too_small: int = 0
+    most_faces_not_asked_for: int = 0
     damaged_packets: int = 0
 
     def add(self, faces: Sequence[Face]) -> None:
@@ -82,8 +86,11 @@ class Counts:
         self.frames += 1
         self.frames_with_faces += bool(faces)
         self.frames_unmasked += any(face.redrawn for face in faces)
-        self.frames_with_faces_left_out += any(face.left_out for face in faces)
+        left_out = [face.left_out for face in faces]
+        self.frames_with_faces_left_out += any(left_out)
         self.most_faces = max(self.most_faces, len(faces))
+        self.most_faces_too_small = max(self.most_faces_too_small, left_out.count(TOO_SMALL))
+        self.most_faces_not_asked_for = max(self.most_faces_not_asked_for, left_out.count(NOT_AMONG_LARGEST))
 
 
 @contextlib.contextmanager

@@ -143,15 +143,24 @@ def test_a_video_is_copied_even_if_it_could_not_be_encoded_to_its_end(bare, unma
     assert (tmp_path / "out" / "clip.mp4").read_bytes() == path.read_bytes()
 
 
-def test_faces_that_are_too_small_are_told(clip, unmasker, tmp_path):
+@pytest.mark.parametrize(
+    ("option", "note", "counts"),
+    [
+        ({"least_width": 500}, "up to 2 faces too small in a frame", (0, 3, 2, 0)),
+        ({"most_faces": 1}, "up to 1 face smaller than those asked for in a frame", (3, 3, 0, 1)),
+        ({"least_width": 120, "most_faces": 0}, "up to 1 face too small in a frame, up to 1 face smaller than", (0, 3, 1, 1)),
+    ],
+)
+def test_faces_that_are_left_out_are_told(option, note, counts, couple, unmasker, tmp_path):
     path = tmp_path / "clip.mp4"
-    write_video(path, clip[:3])
+    write_video(path, [couple] * 3)
     demanding = copy.copy(unmasker)
-    demanding.least_width = 500
+    vars(demanding).update(option)
     line, _ = unmasked(path, demanding, tmp_path / "out")
-    assert "faces that are too small or were not asked for in 3 frames" in line
+    assert note in line and line.count("up to") == sum(count > 0 for count in counts[2:])
     told = json.loads((tmp_path / "out" / "clip.mp4.json").read_text())
-    assert (told["frames_unmasked"], told["frames_with_faces_left_out"]) == (0, 3)
+    names = "frames_unmasked", "frames_with_faces_left_out", "most_faces_too_small", "most_faces_not_asked_for"
+    assert tuple(told[name] for name in names) == counts
 
 
 def test_a_video_without_masks_and_without_metadata_is_not_labelled(bare, unmasker, tmp_path):
