@@ -29,6 +29,10 @@ from maskgan_jax.errors import UserError
 IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 )
+VIDEO_SUFFIXES = frozenset(
+    {".3g2", ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv"}
+    | {".ts", ".vob", ".webm", ".wmv"}
+)
 # Why files with other suffixes are not read.
 _RAW, _OTHER = "camera raw; export it as JPEG or TIFF first", "this kind of image is not read; save it as JPEG or PNG first"
 _UNREAD = {

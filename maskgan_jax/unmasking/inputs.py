@@ -19,6 +19,7 @@ from maskgan_jax.errors import UserError, one_line
 from maskgan_jax.files import (
     IMAGE_SUFFIXES,
     MOST_MEGAPIXELS_TO_UNMASK,
+    VIDEO_SUFFIXES,
     find_files,
     images_by_name,
     is_endless,
@@ -28,11 +29,8 @@ from maskgan_jax.files import (
 )
 from maskgan_jax.unmasking.outputs import Outputs
 
-# Suffixes of videos, which results keep if they are among the first: the others' formats cannot hold today's codecs.
-WRITTEN_SUFFIXES = frozenset(
-    {".3g2", ".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts", ".vob", ".webm"}
-)
-VIDEO_SUFFIXES = WRITTEN_SUFFIXES - {".ts"} | {".asf", ".mxf", ".ogv", ".wmv"}  # Most files called .ts are programs.
+# Results keep the suffixes of videos, but for these, whose formats cannot hold today's codecs.
+WRITTEN_SUFFIXES = VIDEO_SUFFIXES - {".asf", ".mxf", ".ogv", ".wmv"}
 # How videos begin: MP4 and QuickTime (but not sound, camera raw and JPEG XL in the same kind of file), Matroska and WebM, AVI,
 # Flash, Windows Media, Ogg, MPEG, and MPEG transport streams of packets of 188 or 192 bytes.
 _VIDEO = re.compile(
@@ -99,7 +97,8 @@ def is_animation(path: Path) -> bool:
 def _is_video(path: Path) -> bool | None:
     """Whether a file is a video, or an animation, which is treated as one; None if it is neither that nor an image."""
     header, suffix = _header(path), path.suffix.lower()
-    named = True if suffix in VIDEO_SUFFIXES else False if suffix in IMAGE_SUFFIXES else None
+    # Most files called .ts are programs.
+    named = True if suffix in VIDEO_SUFFIXES - {".ts"} else False if suffix in IMAGE_SUFFIXES else None
     # Two letters are not enough to tell a file of another name, and camera raw begins like TIFF.
     if is_image(header) and (named is not None or header[:2] not in (b"BM", b"II", b"MM")):
         return is_animation(path)

@@ -17,12 +17,21 @@ from ml_collections import ConfigDict
 
 from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.errors import UserError
-from maskgan_jax.files import IMAGE_SUFFIXES, MOST_MEGABYTES, decode_image, is_endless, is_image_name, why_no_image
+from maskgan_jax.files import (
+    IMAGE_SUFFIXES,
+    MOST_MEGABYTES,
+    VIDEO_SUFFIXES,
+    decode_image,
+    is_endless,
+    is_image_name,
+    why_no_image,
+)
 from maskgan_jax.storage import is_remote, reaching, walk
 
 RENDERED_FACES = 1000
 # Tables of photos, which are found by these names.
 TABLES = CELEBA_TABLE, FOLDER_TABLE = "identity_CelebA.txt", "faces.csv"
+_VIDEO = "a video; to use it, save frames of it as photos"
 # How MaskTheFace names a photo with a mask: the photo's own name, the kind of mask, and perhaps its colour or pattern.
 _MASKED_NAME = re.compile(r"(.+)_(surgical|n95|kn95|cloth|gas|inpaint|empty|mask|masked)(?:_\w+)?", re.IGNORECASE)
 KDEF_ANGLES = ("FL", "HL", "S", "HR", "FR")
@@ -147,7 +156,8 @@ def _other_files(source: str, folder: epath.Path) -> Iterator[Skipped]:
         for name in (*names, *links):
             path = PurePosixPath(name)
             if not (is_image_name(path) or name.startswith(".") or name in TABLES):
-                yield _skipped(source, folder, below / name, why_no_image(below / name))
+                is_video = path.suffix.lower() in VIDEO_SUFFIXES
+                yield _skipped(source, folder, below / name, _VIDEO if is_video else why_no_image(below / name))
 
 
 def each_its_own(source: str, folder: epath.Path) -> Iterator[Photo]:

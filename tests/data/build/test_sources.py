@@ -44,6 +44,10 @@ def test_files_that_are_not_used_are_told(config, tmp_path):
     told = dict(one for one in described(f"folder={tmp_path}", config) if len(one) == 2)
     assert [name.rpartition("/")[2] for name in told] == ["Thumbs.db", "c.NEF", "d.jxl", "e.mp4"]
     assert told["folder/c.NEF"].startswith("camera raw") and told["folder/d.jxl"].startswith("this kind of image")
+    videos = [f"clip{suffix}" for suffix in (".mp4", ".MTS", ".ts", ".3gp", ".wmv", ".flv", ".ogv")]
+    make_files(tmp_path / "videos", "a.png", *videos)
+    told = dict(one for one in described(f"folder={tmp_path / 'videos'}", config) if len(one) == 2)
+    assert told == {f"folder/{name}": "a video; to use it, save frames of it as photos" for name in videos}
     make_files(tmp_path / "linked", "e.png")
     make_files(tmp_path / "in", "a.png", ".trash/b.png")
     (tmp_path / "in" / "link").symlink_to(tmp_path / "linked")
