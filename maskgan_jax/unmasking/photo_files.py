@@ -38,8 +38,8 @@ _PREDICTOR = 317
 # How the pixels of a WebP begin, which are compressed without loss (VP8L) or with it.
 _WEBP_PIXELS = re.compile(rb"VP8(L....\x2f| .{7}\x9d\x01\x2a)", re.DOTALL)
 CREDENTIALS_LEFT_OUT = "Content Credentials (C2PA) left out, which vouch for the photo as it was"
-# How a file names a gain map, which brightens a photo on HDR screens.
-_GAIN_MAPS = (b"hdrgm:Version", b"HDRGainMap", b"hdrgainmap")
+# How a file names a gain map, which brightens a photo on HDR screens: Adobe's, Apple's, and ISO 21496-1's in JPEG and in HEIF.
+_GAIN_MAP = re.compile(rb"hdrgm:Version|HDRGainMap|hdrgainmap|urn:iso:std:iso:ts:21496|infe[\2\3]\0\0.{5,7}tmap", re.DOTALL)
 # How a video begins that follows a photo (of HEIC, in a box), also behind other pictures of the same file.
 _VIDEO = re.compile(rb"\0\0\0.ftyp", re.DOTALL)
 # What Photoshop keeps in a JPEG that is kept otherwise: resolution, thumbnails, IPTC and its digest.
@@ -160,7 +160,7 @@ def _photo_file(image: Image.Image, data: bytes) -> PhotoFile:
 def _left_out(image: Image.Image, data: bytes) -> Iterator[str]:
     """In words, what else is in the file that a result will not have."""
     jpeg = image.format in ("JPEG", "MPO")
-    if any(name in data for name in _GAIN_MAPS):
+    if _GAIN_MAP.search(data):
         yield "gain map (HDR) left out"
     elif "mp" in image.info or (image.format == "TIFF" and image.tag_v2.next):
         yield "only the first of several pictures"

@@ -273,3 +273,20 @@ def test_what_is_not_kept_is_told(kind, note, picture, tmp_path):
     assert len((tmp_path / "out.jpg").read_bytes()) < len(data) + 6000
     _, _, text = properties(tmp_path / "out.jpg")
     assert SOURCE_TYPE in text and "hdrgm:" not in text and "GainMap" not in text and "HasExtended" not in text
+
+
+@pytest.mark.parametrize("size_of_number", [2, 4])
+def test_gain_maps_of_iso_21496_are_told(size_of_number, picture, tmp_path):
+    """In AVIF they are an item of their own, which is listed; in JPEG, a marker names them."""
+    entry = bytes([size_of_number // 2 + 1, 0, 0, 0]) + (2).to_bytes(size_of_number) + b"\0\0tmap\0"
+    path = saved(picture, "AVIF", tmp_path / "a.avif")
+    plain = path.read_bytes()
+    assert unmasked(path, tmp_path / "out.avif") == ()
+    item = (len(entry) + 8).to_bytes(4) + b"infe" + entry
+    path.write_bytes(plain + (len(item) + 8).to_bytes(4) + b"free" + item)
+    assert unmasked(path, tmp_path / "out.avif") == ("gain map (HDR) left out",)
+    path = saved(picture, "JPEG", tmp_path / "a.jpg")
+    named = b"urn:iso:std:iso:ts:21496:-1\0" + bytes(4)
+    data = path.read_bytes()
+    path.write_bytes(data[:2] + b"\xff\xe2" + (len(named) + 2).to_bytes(2) + named + data[2:])
+    assert unmasked(path, tmp_path / "out.jpg") == ("gain map (HDR) left out",)
