@@ -1,10 +1,12 @@
 """A mask remover whose networks are simple functions, so that tests know what it must do."""
 
 import copy
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import skimage
 from tqdm import tqdm
 
 from maskgan_jax.__main__ import main
@@ -91,6 +93,15 @@ def portrait() -> np.ndarray:
 def astronaut() -> np.ndarray:
     """The package's photo of a person, `[512, 512, 3]`."""
     return read_image(PORTRAIT)
+
+
+@pytest.fixture(scope="session")
+def things() -> list[Path]:
+    """scikit-image's pictures of things, drawings and animals, among them coins with heads and a cat from close by."""
+    paths = sorted((Path(skimage.__file__).parent / "data").glob("*.[jp]*g"))
+    paths = [path for path in paths if path.stem not in ("astronaut", "camera")]
+    assert len(paths) >= 20 and {"chelsea", "coins", "horse", "logo"} <= {path.stem for path in paths}
+    return paths
 
 
 @pytest.fixture(scope="session")
