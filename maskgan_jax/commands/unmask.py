@@ -129,7 +129,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--crops", action="store_true", help="also write each unmasked face of photos, before and after")
     parser.add_argument("--regions", action="store_true", help="also write what was redrawn in photos, 255 where")
     parser.add_argument(
-        "--metadata", choices=["keep", "drop"], default="keep", help="whether a photo's EXIF and XMP are kept (default: keep)"
+        "--metadata",
+        choices=["keep", "drop"],
+        default="keep",
+        help="whether metadata, such as EXIF, XMP, comments and titles, are kept (default: keep)",
     )
     parser.add_argument(
         "--no_label", dest="label", action="store_false", help="do not label the results as synthetic in their metadata"
