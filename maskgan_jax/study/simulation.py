@@ -159,10 +159,10 @@ def power_table(
       studies: how many are simulated for each number; the fraction's standard error is at most 1 / (2 sqrt(studies)).
 
     Returns:
-      {name: {raters: {images of each method: fraction}}}.
+      {name: {raters: {images of each method: fraction}}}, without numbers of images for which there are too few faces.
 
     Raises:
-      UserError: there is no such measure, the difference is impossible, or there are too few faces.
+      UserError: there is no such measure, the difference is impossible, or there are too few faces for any number.
     """
     tests = {"quality": _quality_p, "accuracy": _accuracy_p, "choice": _choice_p}
     limits = {"quality": 3, "accuracy": 0.45, "choice": 0.49}
@@ -177,7 +177,11 @@ def power_table(
         shown = _shown("pair" if name == "choice" else "rating", raters, images, faces)
         return float(np.mean([tests[name](differences[name], shown, rng) <= 0.05 for _ in range(studies)]))
 
-    return {name: {raters: {n: power(name, raters, n) for n in IMAGES} for raters in RATERS} for name in differences}
+    # A rater sees each face once: by one of two methods, but for choices, by both.
+    fitting = {name: [images for images in IMAGES if images * (1 if name == "choice" else 2) <= faces] for name in differences}
+    if not all(fitting.values()):
+        raise UserError(f"{faces} faces are too few to simulate two methods; give at least {2 * min(IMAGES)}")
+    return {name: {raters: {n: power(name, raters, n) for n in fitting[name]} for raters in RATERS} for name in differences}
 
 
 def _shown(task: str, raters: int, images: int, faces: int) -> np.ndarray:
