@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -29,8 +30,8 @@ from maskgan_jax.unmasking.unmasker import CERTAIN_SCORE, Unmasker
 
 # Seconds between searches for new faces; in between, the landmark network follows the ones that are known.
 SEARCH_SECONDS = 0.4
-# If no face is upright for sure, one in so many searches looks for turned ones, too, and all do as long as one is known. That
-# takes three times as long.
+# If no face is upright for sure, one in so many searches looks for turned ones, too; so does each search that misses a known
+# face. Both together take four times as long.
 SEARCHES_PER_TURNED = 10
 # A face is lost if so many searches in a row do not find it.
 MISSED_SEARCHES = 2
@@ -88,10 +89,14 @@ class _Track:
     missed: int = 0
     # Whether it is a face for sure: at a low score, only once a second search has found it.
     certain: bool = False
-    # Whether it was found on a side or on its head.
-    is_turned: bool = False
     # Whether it is to be redrawn.
     chosen: bool = False
+
+
+def _track_of(found: Detection, tracks: Sequence[_Track]) -> _Track | None:
+    """Of several tracks, the one whose last detection is of the same face as `found`."""
+    nearest = max(tracks, key=lambda track: overlap(track.found.box, found.box), default=None)
+    return nearest if nearest and overlap(nearest.found.box, found.box) > SAME_FACE else None
 
 
 class Tracker:
@@ -140,38 +145,42 @@ class Tracker:
         """Looks for faces: new ones get a track, and tracks without a face are dropped."""
         known = list(self._tracks)
         upright = detect_faces(frame, (SEARCHED_SIDE,)) or detect_close_up(frame)
+        others = []
         for found in upright:
-            if found.score >= CERTAIN_SCORE:
+            if found.score >= CERTAIN_SCORE or _track_of(found, known):
                 self._take(frame, found, known)
-        others = [(found, False) for found in upright if found.score < CERTAIN_SCORE]
-        is_due = self._searches % SEARCHES_PER_TURNED == 0 or any(track.is_turned for track in known)
-        if is_due and len(known) == len(self._tracks):  # No face is upright for sure.
-            others += [(found, True) for found in detect_turned(frame, (SEARCHED_SIDE,))]
-        for found, is_turned in sorted(others, key=lambda other: -other[0].score):
-            self._take(frame, found, known, is_turned)
+            else:
+                others.append(found)
+        is_due = self._searches % SEARCHES_PER_TURNED == 0 and all(found.score < CERTAIN_SCORE for found in upright)
+        if known or is_due:
+            others += detect_turned(frame, (SEARCHED_SIDE,))
+        for found in sorted(others, key=lambda found: -found.score):
+            self._take(frame, found, known)
         self._searches += 1
         for track in known:
             track.missed += 1
         self._tracks = [track for track in self._tracks if track.missed < (MISSED_SEARCHES if track.certain else 1)]
 
-    def _take(self, frame: np.ndarray, found: Detection, known: list[_Track], is_turned: bool = False) -> None:
+    def _take(self, frame: np.ndarray, found: Detection, known: list[_Track]) -> None:
         """Gives a detection to its track, which is removed from `known`; or, if it is a face, a new one."""
-        alike = [track for track in known if track.is_turned == is_turned]
-        same = max(alike, key=lambda track: overlap(track.found.box, found.box), default=None)
-        if same and overlap(same.found.box, found.box) > SAME_FACE:
+        if same := _track_of(found, known):
             known.remove(same)
             same.found, same.missed = found, 0
             same.certain = True
-        # A part of a face, such as an eye, is no face of its own.
-        elif not any(are_same_face(track.found.box, found.box) for track in self._tracks):
-            with contextlib.suppress(UserError):  # Its points span no square.
-                landmarks, square = self._aligner(frame, self._aligner.first_square(found))
-                certain = found.score >= CERTAIN_SCORE and is_face(found, landmarks)
-                if certain or is_face_upright(frame, landmarks):
-                    filter_ = OneEuroFilter(LEAST_CUTOFF, CUTOFF_PER_SPEED)
-                    self._tracks.append(
-                        _Track(found, square, square.side, filter_, landmarks, certain=certain, is_turned=is_turned)
-                    )
+            return
+        # A part of a face, such as an eye, is no face of its own; a track that has followed one gives way to the face.
+        parts = [track for track in self._tracks if are_same_face(track.found.box, found.box)]
+        if any(track not in known or box_area(track.found.box) > box_area(found.box) for track in parts):
+            return
+        with contextlib.suppress(UserError):  # Its points span no square.
+            landmarks, square = self._aligner(frame, self._aligner.first_square(found))
+            certain = found.score >= CERTAIN_SCORE and is_face(found, landmarks)
+            if certain or is_face_upright(frame, landmarks):
+                for track in parts:
+                    known.remove(track)
+                    self._tracks.remove(track)
+                filter_ = OneEuroFilter(LEAST_CUTOFF, CUTOFF_PER_SPEED)
+                self._tracks.append(_Track(found, square, square.side, filter_, landmarks, certain=certain))
 
     def _choose(self) -> None:
         """Chooses the faces to be redrawn. Once chosen they stay so, or two of about the same size would take turns."""

@@ -17,6 +17,7 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.networks.face_network import FaceNetwork, pretrained
 from maskgan_jax.unmasking.compositing import Part, composite, nearest_faces, paste, redrawn_parts, union
 from maskgan_jax.unmasking.detection import (
+    SAME_FACE,
     Detection,
     are_same_face,
     box_area,
@@ -24,6 +25,7 @@ from maskgan_jax.unmasking.detection import (
     detect_close_up,
     detect_faces,
     detect_turned,
+    overlap,
 )
 from maskgan_jax.unmasking.face import LEAST_WIDTH, NOT_AMONG_LARGEST, TOO_SMALL, Face
 from maskgan_jax.unmasking.face_aligner import FaceAligner, is_face, is_face_upright
@@ -150,7 +152,7 @@ class Unmasker:
         found = self._aligned(photo, detect_faces(photo))
         if not any(box_width(face.box) >= LARGE_FACE * photo.shape[1] for face, _ in found):
             known = [face.box for face, _ in found]
-            close_ups = [face for face in detect_close_up(photo) if not any(are_same_face(face.box, box) for box in known)]
+            close_ups = [face for face in detect_close_up(photo) if all(overlap(face.box, box) <= SAME_FACE for box in known)]
             found += self._aligned(photo, close_ups)
         if max((face.score for face, _ in found), default=0) < CERTAIN_SCORE:
             found += self._aligned(photo, detect_turned(photo))

@@ -68,8 +68,8 @@ av.logging.set_level(av.logging.PANIC)  # Errors are reported in a sentence.
 
 @dataclasses.dataclass
 class Counts:
-    """What the frames of a video showed: how many had faces; how many faces one had at most, and of these, how many were left
-    out as too small, or as smaller than those asked for; and what was damaged.
+    """What the frames of a video showed: how many had faces; how many faces one had at most, and how many were left out in one
+    at most, as too small, or as smaller than those asked for; and what was damaged.
     """
 
     frames: int = 0

@@ -1,7 +1,7 @@
 /** A photo of people with masks in, the same photo without the masks out: all the steps. */
 import { FaceSquare, NoSquareError } from "./align.js";
 import { composite, nearestFaces, paste, redrawnParts, union } from "./compositing.js";
-import { areSameFace, detectCloseUp, detectFaces, detectTurned, largestFirst } from "./detection.js";
+import { SAME_FACE, areSameFace, detectCloseUp, detectFaces, detectTurned, largestFirst, overlap } from "./detection.js";
 import { FaceAligner, isFace, isFaceUpright } from "./face_aligner.js";
 import { combined, copyImage } from "./images.js";
 import { Inpainter } from "./inpainter.js";
@@ -65,7 +65,7 @@ export class Unmasker {
     const found = await this.aligned(photo, await detectFaces(photo, this.detector));
     if (!found.some(({ box }) => box[2] - box[0] >= LARGE_FACE * photo.width)) {
       const close = await detectCloseUp(photo, this.detector);
-      const others = close.filter((face) => !found.some(({ box }) => areSameFace(face.box, box)));
+      const others = close.filter((face) => found.every(({ box }) => overlap(face.box, box) <= SAME_FACE));
       found.push(...(await this.aligned(photo, others)));
     }
     if (!found.some(({ score }) => score >= CERTAIN_SCORE)) {
