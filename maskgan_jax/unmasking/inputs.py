@@ -113,7 +113,8 @@ def find_jobs(inputs: Sequence[str | os.PathLike], outputs: Outputs, masks: str 
         is in one of them, what is in it is left out: those are earlier results. Other files in folders that are left out, but
         for hidden ones, are reported on standard error.
       outputs: says where results go. With a suffix of its own, videos are left out; if it resumes, so is what is done.
-      masks: folder of masks of the same names but for the suffix, for photos; or, for one photo, the file of its mask.
+      masks: folder of masks of the same names, but for the suffix or with another one added, for photos; or, for one photo, the
+        file of its mask.
 
     Raises:
       UserError: there is nothing to unmask, or as `Outputs.check` does.
@@ -128,7 +129,9 @@ def find_jobs(inputs: Sequence[str | os.PathLike], outputs: Outputs, masks: str 
             name = name.with_suffix(outputs.suffix) if outputs.suffix else name
             mask = None
             if masks is not None:
-                mask = single or by_name.get(name.with_suffix("").as_posix(), Path(masks) / name)
+                # `--regions` adds a suffix to the photo's whole name.
+                named = (by_name.get(own) for own in (name.with_suffix("").as_posix(), name.as_posix()))
+                mask = single or next(filter(None, named), Path(masks) / name)
             found[Job(path, name, mask)] = None
     jobs = list(found)
     if jobs and not any(os.path.lexists(job.path) for job in jobs):  # Told before networks are loaded.

@@ -94,8 +94,8 @@ class Outputs:
         return path
 
     def is_done(self, job: Job) -> bool:
-        """Whether there is a complete result of an input: its description is written last."""
-        return any(os.path.exists(self.json_of(result)) for result in self._results(job))
+        """Whether there is a complete result of an input, and its description, which is written last."""
+        return any(os.path.exists(self.json_of(result)) and _is_filled(result) for result in self._results(job))
 
     @contextlib.contextmanager
     def in_folder(self) -> Iterator[None]:
@@ -175,7 +175,10 @@ class Outputs:
     def _written(self, job: Job) -> Iterator[Path]:
         """All that may be written of an input; one name, that of `_unnumbered`, stands for its crops."""
         for result in self._results(job):
-            yield from (result, self.json_of(result))
+            yield result
+            # A run that goes on may replace the description of a result that was deleted.
+            if os.path.exists(result) or not (self.resume and os.path.exists(self.json_of(result))):
+                yield self.json_of(result)
             for folder in EXTRAS:
                 if getattr(self, folder):
                     yield self.extra(result, folder, "" if job.is_video else ".*.png" if folder == "crops" else ".png")
@@ -211,6 +214,10 @@ class Outputs:
 def _unnumbered(path: Path, folder: Path) -> Path:
     """The name that stands for all crops of a photo, whose number is not known beforehand; of any other file, its own."""
     return path.with_name(_NUMBER.sub(".*.png", path.name)) if path.is_relative_to(folder / "crops") else path
+
+
+def _is_filled(path: Path) -> bool:
+    return os.path.isfile(path) and os.path.getsize(path) > 0
 
 
 def _version(path: Path) -> tuple[int, int] | None:

@@ -158,7 +158,8 @@ def _encode(job: Job, unmasker: Unmasker, outputs: Outputs, paths: list[Path], f
             signed = outputs.credentials.notes(suffix)
     left_out = {TOO_SMALL: counts.most_faces_too_small, NOT_AMONG_LARGEST: counts.most_faces_not_asked_for}
     told = [f"up to {count} face{'s' * (count > 1)} {why} in a frame" for why, count in left_out.items() if count]
-    lost = [f"{counts.damaged_packets} damaged packets left out"] if counts.damaged_packets else []
+    damaged = counts.damaged_packets
+    lost = [f"{damaged} damaged packet{'s' * (damaged > 1)} left out"] if damaged else []
     notes = [*writers[0].notes, *changes, *damage, *signed, *told, *lost]
     return _Encoded(files, counts, rate, shape, notes, [*damage, *told], time.monotonic() - started)
 
@@ -227,7 +228,8 @@ def _summary(job: Job, encoded: _Encoded) -> str:
     counts = encoded.counts
     done, frames = "masks removed", counts.frames_unmasked
     if not frames:
-        done, frames = "left as it is, faces without a mask", counts.frames_with_faces
+        frames = counts.frames_with_faces
+        done = "left as it is, " + ("faces without a mask" if frames else "faces")
     speed = f"{counts.frames / encoded.seconds:.1f} frames per second"
     return ", ".join((f"{job.path}: {done} in {frames} of {counts.frames} frames", speed, *encoded.notes))
 

@@ -342,7 +342,7 @@ def test_a_video_without_faces_and_one_frame(pyav, run, tmp_path):
     path = tmp_path / "grey.mp4"
     write_clip(pyav, path, "libx264", "yuv420p", [np.full((64, 64, 3), 90, np.uint8)])
     code, told, _ = run(path, f"--out={tmp_path / 'out'}")
-    assert code == 0 and "left as it is, faces without a mask in 0 of 1 frames" in told
+    assert code == 0 and "left as it is, faces in 0 of 1 frames" in told
 
 
 def test_full_disk_while_a_video_is_written(pyav, run, portrait, tmp_path, monkeypatch):

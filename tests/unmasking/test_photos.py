@@ -329,6 +329,31 @@ def test_going_on_after_a_stop(run, portrait, tmp_path):
     assert code == 1 and "out/c.png is there already" in err
 
 
+def test_a_result_that_was_deleted_is_made_again(run, portrait, tmp_path):
+    for name in "ab":
+        write_png(tmp_path / "in" / f"{name}.png", portrait)
+    arguments = (tmp_path / "in", f"--out={tmp_path / 'out'}", "--resume")
+    assert run(*arguments)[0] == 0
+    before = (tmp_path / "out" / "a.png").read_bytes()
+    (tmp_path / "out" / "a.png").write_bytes(b"")
+    code, _, err = run(*arguments)  # It may be anybody's.
+    assert code == 1 and "out/a.png (and 1 more) is there already" in err
+    (tmp_path / "out" / "a.png").unlink()
+    code, told, _ = run(*arguments)
+    assert code == 0 and "a.png: 1 mask removed" in told and "b.png: " not in told
+    assert (tmp_path / "out" / "a.png").read_bytes() == before
+
+
+def test_regions_can_be_given_as_masks(run, portrait, tmp_path):
+    write_png(tmp_path / "a.png", portrait)
+    assert run(tmp_path / "a.png", f"--out={tmp_path / 'out'}", "--regions")[0] == 0
+    flags = f"--out={tmp_path / 'again'}", f"--mask={tmp_path / 'out' / 'regions'}", "--regions"
+    code, told, _ = run(tmp_path / "a.png", *flags)
+    assert code == 0 and "1 mask removed" in told
+    one, other = (read_image(tmp_path / folder / "regions" / "a.png.png", grey=True) for folder in ("out", "again"))
+    np.testing.assert_array_equal(one, other)
+
+
 def test_sigterm_leaves_nothing_half_written(run, portrait, tmp_path, monkeypatch):
     write_png(tmp_path / "a.png", portrait)
     write, written = Path.write_bytes, []
