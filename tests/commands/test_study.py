@@ -76,7 +76,7 @@ def test_power(tmp_path, capsys, monkeypatch):
     [
         (["simulate"], "give --db, .* or --power"),
         (["simulate", "--db=a", "--power=quality=1"], "give --db, .* or --power"),
-        (["simulate", "--power=quality=1", "--faces=9"], "needs 2 x 5 .* = 10 faces, but there are 9"),
+        (["simulate", "--power=quality=1", "--faces=9"], "9 faces are too few to simulate two methods; give at least 10"),
         (["simulate", "--db=a", "--raters=2", "--careless=5"], "of 2 raters, 5 cannot be careless; give 0 to 2"),
         (["report", "--db=nowhere.db", "--out=x"], "there is no study at nowhere.db"),
         (["report", "--db=nowhere.db", "--out=x", "--resamples=10"], "--resamples must be at least 100"),
