@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -25,7 +26,9 @@ LEAST_SCORE = 0.5
 # around such a trace are searched at MOST_SHRUNK times the size. Faces of 16 pixels nearly always leave one, little else does.
 LEAST_TRACE = 0.1
 CLOSER_SIDE = 256
-# Faces that fill a photo are found at this side, with a border of this fraction of it around the photo.
+# If no face is this fraction of the photo's width, there may be one that fills it. Such faces are found at CLOSE_UP_SIDE, with
+# a border of the fraction BORDER of the photo around it.
+LARGE_FACE = 0.25
 CLOSE_UP_SIDE = 192
 BORDER = 0.4
 # A larger photo is shrunk to this before it gets the border, which makes it several times larger.
@@ -87,8 +90,13 @@ def detect_faces(photo: np.ndarray, sides: tuple[int, ...] = SEARCHED_SIDES) -> 
     return _largest_first(found)
 
 
-def detect_close_up(photo: np.ndarray) -> list[Detection]:
-    """As `detect_faces`, but faces that fill the photo, or reach beyond its edges."""
+def detect_close_up(photo: np.ndarray, known: Sequence[Detection] = ()) -> list[Detection]:
+    """As `detect_faces`, but faces that fill the photo, or reach beyond its edges.
+
+    Without those that are `known`, and without any if one of these is large.
+    """
+    if any(box_width(face.box) >= LARGE_FACE * photo.shape[1] for face in known):
+        return []
     shape = np.array(photo.shape[1::-1])
     if max(shape) > MOST_BORDERED:
         small = np.maximum(np.rint(shape * MOST_BORDERED / max(shape)).astype(int), 1)
@@ -101,7 +109,8 @@ def detect_close_up(photo: np.ndarray) -> list[Detection]:
     def placed(points: np.ndarray) -> np.ndarray:
         return (points - border + 0.5) * stretch - 0.5
 
-    return _largest_first([Detection(placed(box.reshape(2, 2)).ravel(), score, placed(points)) for box, score, points in found])
+    found = [Detection(placed(box.reshape(2, 2)).ravel(), score, placed(points)) for box, score, points in found]
+    return _largest_first([face for face in found if all(overlap(face.box, other.box) <= SAME_FACE for other in known)])
 
 
 def detect_turned(photo: np.ndarray, sides: tuple[int, ...] = SEARCHED_SIDES) -> list[Detection]:

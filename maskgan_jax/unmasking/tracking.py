@@ -144,7 +144,8 @@ class Tracker:
     def _search(self, frame: np.ndarray) -> None:
         """Looks for faces: new ones get a track, and tracks without a face are dropped."""
         known = list(self._tracks)
-        upright = detect_faces(frame, (SEARCHED_SIDE,)) or detect_close_up(frame)
+        upright = detect_faces(frame, (SEARCHED_SIDE,))
+        upright = [*upright, *detect_close_up(frame, upright)]
         others = []
         for found in upright:
             if found.score >= CERTAIN_SCORE or _track_of(found, known):

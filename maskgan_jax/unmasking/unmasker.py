@@ -17,7 +17,6 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.networks.face_network import FaceNetwork, pretrained
 from maskgan_jax.unmasking.compositing import Part, composite, nearest_faces, paste, redrawn_parts, union
 from maskgan_jax.unmasking.detection import (
-    SAME_FACE,
     Detection,
     are_same_face,
     box_area,
@@ -25,7 +24,6 @@ from maskgan_jax.unmasking.detection import (
     detect_close_up,
     detect_faces,
     detect_turned,
-    overlap,
 )
 from maskgan_jax.unmasking.face import LEAST_WIDTH, NOT_AMONG_LARGEST, TOO_SMALL, Face
 from maskgan_jax.unmasking.face_aligner import FaceAligner, is_face, is_face_upright
@@ -41,8 +39,6 @@ LEAST_REST = 0.0015
 OVERLAP = 0.03
 # What is nowhere wider than this to either side, as a fraction of the side, is filled without the generator.
 THIN = 1 / 50
-# If no face is this fraction of the photo's width, there may be one that fills it.
-LARGE_FACE = 0.25
 # If no face is as certain as this, the photo may lie on a side.
 CERTAIN_SCORE = 0.75
 
@@ -150,10 +146,7 @@ class Unmasker:
         Upright faces first; if none of them is large, such as fill the photo; and without any that is certain, turned ones.
         """
         found = self._aligned(photo, detect_faces(photo))
-        if not any(box_width(face.box) >= LARGE_FACE * photo.shape[1] for face, _ in found):
-            known = [face.box for face, _ in found]
-            close_ups = [face for face in detect_close_up(photo) if all(overlap(face.box, box) <= SAME_FACE for box in known)]
-            found += self._aligned(photo, close_ups)
+        found += self._aligned(photo, detect_close_up(photo, [face for face, _ in found]))
         if max((face.score for face, _ in found), default=0) < CERTAIN_SCORE:
             found += self._aligned(photo, detect_turned(photo))
         kept: list[tuple[Detection, np.ndarray]] = []

@@ -114,6 +114,25 @@ def couple() -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
+def close_up() -> tuple[np.ndarray, np.ndarray]:
+    """A face that is larger than its picture, `[H, W, 3]`, and where the tip of its nose is, (x, y)."""
+    face = render_face(0, seed=0, size=900)
+    (left, top), (right, bottom) = face.landmarks.min(axis=0).astype(int), face.landmarks.max(axis=0).astype(int)
+    rim = (right - left) // 6
+    close = np.ascontiguousarray(face.image[top : bottom - rim, left + rim : right - rim])
+    return close, face.landmarks[30] - (left + rim, top)
+
+
+@pytest.fixture(scope="session")
+def beside_a_stranger(close_up) -> np.ndarray:
+    """The same face, 150 pixels farther to the right, beside a small one: the only one that is found without a border."""
+    close, _ = close_up
+    photo = np.full((len(close), 150, 3), 128, np.uint8)
+    photo[20:170] = cv2.resize(render_face(2, seed=0, size=300).image, (150, 150), interpolation=cv2.INTER_AREA)
+    return np.concatenate([photo, close], axis=1)
+
+
+@pytest.fixture(scope="session")
 def crowd() -> np.ndarray:
     """200 small faces with masks, `[1000, 2000, 3]`."""
     faces = [cv2.resize(masked_face(i % 4, 200), (100, 100), interpolation=cv2.INTER_AREA) for i in range(4)]

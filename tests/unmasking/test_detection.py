@@ -101,6 +101,13 @@ def test_a_face_that_fills_the_photo(astronaut, side):
     (found,) = detect_close_up(close)
     expected = (detect_faces(astronaut)[0].points - (x, y) + 0.5) * scale - 0.5
     assert np.hypot(*(found.points - expected).T).max() < 0.15 * width * scale
+    elsewhere = np.array([-0.1, -0.1, -0.04, -0.04]) * side  # Not large.
+    (again,) = detect_close_up(close, [found._replace(box=elsewhere)])
+    np.testing.assert_array_equal(again.box, found.box)
+    for box in (elsewhere * 10, found.box):
+        assert detect_close_up(close, [found._replace(box=box)]) == []
+    wide = np.concatenate([close, np.zeros((len(close), 8 * side, 3), np.uint8)], axis=1)  # In which it is not large itself.
+    assert detect_close_up(wide, [found]) == []
 
 
 @pytest.mark.parametrize("quarters", [1, 2, 3])

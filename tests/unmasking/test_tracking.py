@@ -211,7 +211,8 @@ def test_a_part_of_a_face_is_not_followed_as_a_face(unmasker, portrait, monkeypa
     eye = face.points[0]
     part = Detection(np.r_[eye, eye] + 0.3 * (face.box - np.r_[eye, eye]), 0.99, eye + 0.3 * (face.points - eye))
     assert overlap(face.box, part.box) < SAME_FACE
-    monkeypatch.setattr(tracking, "detect_turned", lambda *_: [])
+    for name in ("detect_close_up", "detect_turned"):
+        monkeypatch.setattr(tracking, name, lambda *_: [])
     for searches in ([[face, part]], [[face], [face, part]], [[face], [part]], [[part], [face, part], [face]]):
         tracker = Tracker(unmasker, 10)
         for found in searches:
@@ -232,12 +233,20 @@ def test_a_turned_face_is_followed(quarters, unmasker, portrait):
         np.testing.assert_allclose(down, [(1, 0), (0, -1), (-1, 0)][quarters - 1], atol=0.15)
 
 
+def test_a_face_that_fills_the_frame_is_found_beside_a_stranger(unmasker, close_up, beside_a_stranger):
+    close, nose = close_up
+    tracker = Tracker(unmasker, 2)  # Searches every frame.
+    for _ in range(3):
+        found, _ = tracker(beside_a_stranger)
+        assert np.hypot(*(found.landmarks[30] - nose - (150, 0))) < 0.15 * close.shape[1]
+
+
 def test_a_face_that_turns_stays_the_same(unmasker, portrait, monkeypatch):
     """Each search finds it, whichever of the two finds it; and beside it, whether or not another one is certain."""
     (face,) = detect_faces(portrait)
     other = face._replace(box=face.box + 1000, points=face.points + 1000, score=0.9)
     tracker = Tracker(unmasker, 2)
-    monkeypatch.setattr(tracking, "detect_close_up", lambda _: [])
+    monkeypatch.setattr(tracking, "detect_close_up", lambda *_: [])
     monkeypatch.setattr(tracking, "is_face_upright", lambda *_: True)
     for upright, turned in (([face], []), ([], [face]), ([other], [face]), ([other], [face]), ([face, other], [])):
         monkeypatch.setattr(tracking, "detect_faces", lambda *_, found=upright: found)
@@ -254,7 +263,7 @@ def test_turned_faces_are_searched_for_where_none_is_upright(unmasker, portrait,
     searches = []
     monkeypatch.setattr(tracking, "SEARCHES_PER_TURNED", 5)
     monkeypatch.setattr(tracking, "detect_faces", lambda *_: searches.append([]) or [])
-    monkeypatch.setattr(tracking, "detect_close_up", lambda _: [])
+    monkeypatch.setattr(tracking, "detect_close_up", lambda *_: [])
     monkeypatch.setattr(tracking, "detect_turned", lambda *_: searches[-1].append(1) or face * (len(searches) > 10))
     tracker = Tracker(unmasker, 2)  # Searches every frame.
     for _ in range(13):

@@ -64,24 +64,17 @@ def test_faces_on_all_sides_are_found(quarters, unmasker, portrait, monkeypatch)
     assert all(np.abs(other - expected).max() > 0.5 * upright.square.side for other in others)
 
 
-def test_a_face_that_fills_the_photo_is_found(unmasker, monkeypatch):
-    """Also beside a stranger, who is the only one to be found without a border around the photo."""
-    face = render_face(0, seed=0, size=900)
-    (left, top), (right, bottom) = face.landmarks.min(axis=0).astype(int), face.landmarks.max(axis=0).astype(int)
-    rim = (right - left) // 10
-    close = np.ascontiguousarray(face.image[top : bottom - rim, left + rim : right - rim])
+def test_a_face_that_fills_the_photo_is_found(unmasker, close_up, beside_a_stranger, monkeypatch):
+    close, nose = close_up
+    most = 0.15 * close.shape[1]
     (found,) = unmasker.find(close)
-    nose = face.landmarks[30] - (left + rim, top)
-    assert np.hypot(*(found.landmarks[30] - nose)) < 0.15 * (right - left)
-    beside = np.full((len(close), 150, 3), 128, np.uint8)
-    beside[20:170] = cv2.resize(render_face(2, seed=0, size=300).image, (150, 150), interpolation=cv2.INTER_AREA)
-    photo = np.concatenate([beside, close], axis=1)
-    (stranger,) = detect_faces(photo)
-    found, other = unmasker.find(photo)
-    assert np.hypot(*(found.landmarks[30] - nose - (150, 0))) < 0.15 * (right - left)
+    assert np.hypot(*(found.landmarks[30] - nose)) < most
+    (stranger,) = detect_faces(beside_a_stranger)
+    found, other = unmasker.find(beside_a_stranger)
+    assert np.hypot(*(found.landmarks[30] - nose - (150, 0))) < most
     np.testing.assert_array_equal(other.box, stranger.box)
     for name in ("detect_close_up", "detect_turned"):
-        monkeypatch.setattr(f"maskgan_jax.unmasking.unmasker.{name}", lambda photo: [])
+        monkeypatch.setattr(f"maskgan_jax.unmasking.unmasker.{name}", lambda *_: [])
     assert unmasker.find(close) == []
 
 
@@ -100,7 +93,7 @@ def test_of_two_detections_of_a_face_one_is_kept(unmasker, couple, monkeypatch):
     ):
         monkeypatch.setattr("maskgan_jax.unmasking.unmasker.detect_faces", lambda photo, found=found: found)
         for name in ("detect_close_up", "detect_turned"):
-            monkeypatch.setattr(f"maskgan_jax.unmasking.unmasker.{name}", lambda photo: [])
+            monkeypatch.setattr(f"maskgan_jax.unmasking.unmasker.{name}", lambda *_: [])
         assert [face.score for face in unmasker.find(couple)] == scores
 
 
@@ -110,7 +103,7 @@ def test_faces_that_are_too_small_take_no_place_of_others(unmasker, couple, monk
     middle, width = large.box[[0, 2]].mean(), small.box[2] - small.box[0]
     tall = large._replace(box=np.array([middle - width / 4, 0, middle + width / 4, 4 * couple.shape[0]]))
     monkeypatch.setattr("maskgan_jax.unmasking.unmasker.detect_faces", lambda photo: [tall, small])
-    monkeypatch.setattr("maskgan_jax.unmasking.unmasker.detect_close_up", lambda photo: [])
+    monkeypatch.setattr("maskgan_jax.unmasking.unmasker.detect_close_up", lambda *_: [])
     monkeypatch.setattr("maskgan_jax.unmasking.unmasker.is_face", lambda *_: True)
     one = Unmasker(Painter(), MeanFace(), Green(), least_width=width - 1, most_faces=1)
     assert [face.left_out for face in one.find(couple)] == ["too small", ""]

@@ -16,7 +16,11 @@ const LEAST_SCORE = 0.5;
 /** What is less likely a face than that, but as likely as this, is looked at again in a square, at MOST_SHRUNK times the size. */
 const LEAST_TRACE = 0.1;
 const CLOSER_SIDE = 256;
-/** Faces that fill a photo are found at this side, with a border of this fraction of it around the photo. */
+/**
+ * If no face is this fraction of the photo's width, there may be one that fills it. Such faces are found at CLOSE_UP_SIDE, with a
+ * border of the fraction BORDER of the photo around it.
+ */
+const LARGE_FACE = 0.25;
 const CLOSE_UP_SIDE = 192;
 const BORDER = 0.4;
 /** A larger photo is shrunk to this before it gets the border, which makes it several times larger. */
@@ -53,8 +57,13 @@ export async function detectFaces(photo, run, sides = SEARCHED_SIDES) {
   return largestFirst(distinct(found));
 }
 
-/** As `detectFaces`, but faces that fill the photo, or reach beyond its edges. */
-export async function detectCloseUp(photo, run) {
+/**
+ * As `detectFaces`, but faces that fill the photo, or reach beyond its edges.
+ *
+ * Without those that are `known`, and without any if one of these is large.
+ */
+export async function detectCloseUp(photo, run, known = []) {
+  if (known.some(({ box }) => box[2] - box[0] >= LARGE_FACE * photo.width)) return [];
   const shrink = Math.max(Math.max(photo.width, photo.height) / MOST_BORDERED, 1);
   const [width, height] = [photo.width, photo.height].map((side) => Math.max(rint(side / shrink), 1));
   const border = rint(BORDER * Math.max(width, height));
@@ -62,7 +71,8 @@ export async function detectCloseUp(photo, run) {
   const { found } = await search(picture, run, CLOSE_UP_SIDE / Math.max(picture.width, picture.height));
   const stretch = [photo.width / width, photo.height / height];
   const toPhoto = (point) => point.map((x, k) => (x - border + 0.5) * stretch[k] - 0.5);
-  return largestFirst(found.map((face) => placed(face, toPhoto)));
+  const faces = found.map((face) => placed(face, toPhoto));
+  return largestFirst(faces.filter((face) => known.every(({ box }) => overlap(face.box, box) <= SAME_FACE)));
 }
 
 /** As `detectFaces`, but faces that lie on a side or stand on their head. Many come twice, once with wrong points. */

@@ -1,7 +1,7 @@
 /** A photo of people with masks in, the same photo without the masks out: all the steps. */
 import { FaceSquare, NoSquareError } from "./align.js";
 import { composite, nearestFaces, paste, redrawnParts, union } from "./compositing.js";
-import { SAME_FACE, areSameFace, detectCloseUp, detectFaces, detectTurned, largestFirst, overlap } from "./detection.js";
+import { areSameFace, detectCloseUp, detectFaces, detectTurned, largestFirst } from "./detection.js";
 import { FaceAligner, isFace, isFaceUpright } from "./face_aligner.js";
 import { combined, copyImage } from "./images.js";
 import { Inpainter } from "./inpainter.js";
@@ -19,8 +19,6 @@ const LEAST_REST = 0.0015;
 const OVERLAP = 0.03;
 /** What is nowhere wider than this to either side, as a fraction of the side, is filled without the generator. */
 const THIN = 1 / 50;
-/** If no face is this fraction of the photo's width, there may be one that fills it. */
-const LARGE_FACE = 0.25;
 /** If no face is as certain as this, the photo may lie on a side. */
 const CERTAIN_SCORE = 0.75;
 /** A face narrower than this, in pixels, shows too little to go by. */
@@ -63,11 +61,7 @@ export class Unmasker {
    */
   async find(photo) {
     const found = await this.aligned(photo, await detectFaces(photo, this.detector));
-    if (!found.some(({ box }) => box[2] - box[0] >= LARGE_FACE * photo.width)) {
-      const close = await detectCloseUp(photo, this.detector);
-      const others = close.filter((face) => found.every(({ box }) => overlap(face.box, box) <= SAME_FACE));
-      found.push(...(await this.aligned(photo, others)));
-    }
+    found.push(...(await this.aligned(photo, await detectCloseUp(photo, this.detector, found))));
     if (!found.some(({ score }) => score >= CERTAIN_SCORE)) {
       found.push(...(await this.aligned(photo, await detectTurned(photo, this.detector))));
     }
