@@ -39,8 +39,6 @@ _VIDEO = re.compile(
     re.DOTALL,
 )
 _HEIF = re.compile(rb"....ftyp(hei|hev|mif1|msf1)(?!.{0,40}avi[fs])", re.DOTALL)
-# Of files that are left out, so many are named.
-_MOST_NAMES = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,8 +161,7 @@ def _files(folder: Path, outputs: Outputs) -> list[Path]:
         else:
             left_out["a video" if is_video else why_no_image(path)].append(os.fspath(path.relative_to(folder)))
     for reason, names in left_out.items():
-        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-        print(f"maskgan unmask: left out ({reason}): {one_line(', '.join(names[:_MOST_NAMES]))}{more}", file=sys.stderr)
+        print(f"maskgan unmask: left out ({reason}): {one_line(', '.join(names))}", file=sys.stderr)
     if not found:
         raise UserError(f"there is nothing to unmask in {folder}: no file there is a photo or video that can be read")
     return found
