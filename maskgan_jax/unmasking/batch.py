@@ -46,7 +46,7 @@ def unmask_each(jobs: Sequence[Job], unmask: Callable[[Job], str | None]) -> int
                 if line:
                     tqdm.write(one_line(line))
     if failed == len(jobs):
-        raise UserError("nothing was unmasked, because none of the inputs could be used; the lines above say why")
+        raise UserError("nothing was unmasked, because no input that was tried could be used; the lines above say why")
     return failed
 
 

@@ -38,7 +38,7 @@ def test_whatever_one_raises_the_others_are_done(error, told, capsys):
 
 
 def test_none_that_can_be_used_is_an_error():
-    with pytest.raises(UserError, match="none of the inputs could be used"):
+    with pytest.raises(UserError, match="no input that was tried could be used"):
         unmask_each(JOBS[1:2], failing_at_b(UserError("no")))
 
 

@@ -324,6 +324,9 @@ def test_going_on_after_a_stop(run, portrait, tmp_path):
     assert (tmp_path / "out" / "b.png").stat().st_mtime_ns == before
     code, told, _ = run(*arguments)
     assert code == 0 and told == f"all results are in {tmp_path / 'out'} already\n"
+    (tmp_path / "in" / "d.png").write_bytes(b"")
+    code, _, err = run(*arguments)
+    assert code == 1 and "because no input that was tried could be used" in err
     (tmp_path / "out" / "c.png.json").unlink()
     code, _, err = run(*arguments)  # Without its description it may be anything.
     assert code == 1 and "out/c.png is there already" in err
