@@ -132,6 +132,8 @@ def _photo_file(image: Image.Image, data: bytes) -> PhotoFile:
             notes.append(f"{bits} bits a channel became 8")
         else:
             pixels = wide
+    if image.format == "GIF":
+        notes.append("GIF became PNG")
     if image.format == "HEIF":
         notes.append("HEIC became JPEG")
         if pixels.shape[2] in (2, 4):

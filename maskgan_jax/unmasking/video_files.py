@@ -134,7 +134,7 @@ def _as_apng(path: Path) -> tuple[io.BytesIO, dict[str, str]]:
                 frame.load()  # Only then it says how long the frame lasts.
                 lasting.append(frame.info.get("duration", 100))
                 frames.append(Image.fromarray(to_array(upright(frame), profile=profile)))
-                if frame.has_transparency_data:
+                if frame.has_transparency_data and frame.convert("RGBA").getextrema()[3][0] < 255:
                     frames[-1].putalpha(255)  # To be told.
             frames[0].save(file, "PNG", save_all=True, append_images=frames[1:], duration=lasting)
     except UserError as error:
