@@ -37,6 +37,12 @@ _TIFF_PREDICTED = ("tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma", "zs
 _PREDICTOR = 317
 # How the pixels of a WebP begin, which are compressed without loss (VP8L) or with it.
 _WEBP_PIXELS = re.compile(rb"VP8(L....\x2f| .{7}\x9d\x01\x2a)", re.DOTALL)
+# What Pillow calls metadata of AVIF, and OpenCV.
+_AVIF_METADATA = {
+    "exif": cv2.IMAGE_METADATA_EXIF,
+    "icc_profile": cv2.IMAGE_METADATA_ICCP,
+    "xmp": cv2.IMAGE_METADATA_XMP,
+}
 CREDENTIALS_LEFT_OUT = "Content Credentials (C2PA) left out, which vouch for the photo as it was"
 # How a file names a gain map, which brightens a photo on HDR screens: Adobe's, Apple's, and ISO 21496-1's in JPEG and in HEIF.
 _GAIN_MAP = re.compile(rb"hdrgm:Version|HDRGainMap|hdrgainmap|urn:iso:std:iso:ts:21496|infe[\2\3]\0\0.{5,7}tmap", re.DOTALL)
@@ -55,7 +61,8 @@ class PhotoFile:
       pixels: `[H, W, C]` uint8 or uint16, upright, in the file's own colours: C is 1 for grey and 3 for RGB, one more with
         transparency.
       format: of the file, by Pillow's name.
-      info: what a result is saved with besides metadata, by the names of Pillow's arguments: `icc_profile`, `dpi` ...
+      info: what a result is saved with besides metadata, by the names of Pillow's arguments: `icc_profile`, `dpi` ...; and of
+        AVIF, `bits` a channel.
       notes: in words, what a result does not keep.
       profile: an ICC profile of the colours; None if they are sRGB.
       colour_chunks: of a PNG, the chunks that tell its colours.
@@ -201,17 +208,27 @@ def _bits(image: Image.Image, data: bytes) -> int:
 
 
 def _wide_pixels(image: Image.Image, data: bytes, pixels: np.ndarray) -> np.ndarray | None:
-    """`[H, W, C]` uint16 of a PNG or TIFF whose 8 upper bits are `pixels`, upright; None if OpenCV does not read it so."""
-    if image.format not in ("PNG", "TIFF"):
+    """`[H, W, C]` uint16 of a PNG, TIFF or AVIF with `pixels` in its upper 8 bits, upright; None if OpenCV reads others."""
+    if image.format not in ("PNG", "TIFF", "AVIF"):
         return None
     wide = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if wide is None or wide.dtype != np.uint16:
         return None
+    off = 0
+    if image.format == "AVIF":
+        off = 2  # Levels, on average: of colours at half the resolution, the two make pixels differently.
+        wide = _rescaled(wide, 2 ** _bits(image, data) - 1, 65535)
     wide = wide.reshape(*wide.shape[:2], -1)
     wide = wide[..., {3: [2, 1, 0], 4: [2, 1, 0, 3]}.get(wide.shape[2], slice(None))]
     channels = [upright(Image.fromarray(np.ascontiguousarray(wide[..., i])), like=image) for i in range(wide.shape[2])]
     wide = np.stack(channels, axis=-1)
-    return wide if wide.shape == pixels.shape and np.array_equal(wide >> 8, pixels) else None
+    is_same = wide.shape == pixels.shape and cv2.norm((wide >> 8).astype(np.uint8), pixels, cv2.NORM_L1) <= off * pixels.size
+    return wide if is_same else None
+
+
+def _rescaled(values: np.ndarray, most: int, new_most: int) -> np.ndarray:
+    """uint16 values from 0 to `most` as those from 0 to `new_most`."""
+    return np.rint(values * (new_most / most)).astype(np.uint16)
 
 
 def _saved_with(image: Image.Image, data: bytes) -> dict[str, Any]:
@@ -226,6 +243,8 @@ def _saved_with(image: Image.Image, data: bytes) -> dict[str, Any]:
     if image.format in ("JPEG", "MPO"):
         tables = [table for _, table in sorted(image.quantization.items())]
         info |= {"qtables": tables, "subsampling": JpegImagePlugin.get_sampling(image)}
+    if image.format == "AVIF":
+        info["bits"] = _bits(image, data)
     if image.format == "WEBP":
         info["lossless"] = _WEBP_PIXELS.search(data)[1].startswith(b"L")
     if image.format == "TIFF":
@@ -339,13 +358,23 @@ def _encoded(
     if pixels.dtype == np.uint16 and pixels.shape[2] > 1:
         return _encoded_wide(pixels, form, options)
     file = io.BytesIO()
+    options.pop("bits", None)
     Image.fromarray(pixels if pixels.shape[2] > 1 else pixels[..., 0]).save(file, form, **options)
     return file.getvalue()
 
 
 def _encoded_wide(pixels: np.ndarray, form: str, options: dict[str, Any]) -> bytes:
-    """The bytes of a PNG or TIFF with 16 bits in each of 3 or 4 channels: OpenCV writes the pixels, Pillow all else."""
+    """The bytes of a PNG, TIFF or AVIF with more than 8 bits in each of 3 or 4 channels.
+
+    OpenCV writes the pixels; Pillow all else of PNG and TIFF, which OpenCV cannot.
+    """
     bgr = pixels[..., [2, 1, 0, 3][: pixels.shape[2]]]
+    if form == "AVIF":
+        settings = [cv2.IMWRITE_AVIF_DEPTH, options["bits"], cv2.IMWRITE_AVIF_QUALITY, options["quality"]]
+        kept = [name for name in _AVIF_METADATA if name in options]
+        contents = [np.frombuffer(options[name], np.uint8) for name in kept]
+        bgr = _rescaled(bgr, 65535, 2 ** options["bits"] - 1)
+        return cv2.imencodeWithMetadata(".avif", bgr, [_AVIF_METADATA[name] for name in kept], contents, settings)[1].tobytes()
     if form == "PNG":
         data, file = cv2.imencode(".png", bgr)[1].tobytes(), io.BytesIO()
         Image.new("RGB", (1, 1)).save(file, form, **options)

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.data.window import Window
@@ -127,13 +127,39 @@ def test_a_photo_without_masks_is_copied(run, tmp_path):
     assert not json.loads((tmp_path / "out" / "a.jpg.json").read_text())["synthetic"]
 
 
-def test_of_10_bits_8_are_left_and_told(run, portrait, tmp_path):
-    deep = portrait[..., ::-1].astype(np.uint16) * 4
-    cv2.imwrite(str(tmp_path / "a.avif"), deep, [cv2.IMWRITE_AVIF_DEPTH, 10, cv2.IMWRITE_AVIF_QUALITY, 95])
-    code, out, _ = run(tmp_path / "a.avif", f"--out={tmp_path / 'out'}")
-    assert code == 0 and "a.avif: 1 mask removed, 10 bits a channel became 8\n" in out
-    assert json.loads((tmp_path / "out" / "a.avif.json").read_text())["notes"] == ["10 bits a channel became 8"]
-    assert photos.read_photo(tmp_path / "out" / "a.avif").notes == ()
+@pytest.mark.parametrize("bits", [10, 12])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_avif_with_more_than_8_bits_keeps_them(bits, channels, run, portrait, tmp_path):
+    """And its metadata: OpenCV writes such files, Pillow the others."""
+    most = 2**bits - 1
+    deep = np.dstack([portrait[..., ::-1], np.full(portrait.shape[:2], 200, np.uint8)])[..., :channels]
+    deep = (deep.astype(int) * most // 255).astype(np.uint16)
+    across = np.arange(300)[None, :]
+    deep[:20, :300, :3] = (across * most // 3000)[..., None]  # Finer steps than 8 bits have.
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make], exif[ExifTags.Base.Orientation] = "Camera", 3
+    metadata = {cv2.IMAGE_METADATA_ICCP: profile, cv2.IMAGE_METADATA_EXIF: exif.tobytes().removeprefix(b"Exif\0\0")}
+    contents = [np.frombuffer(content, np.uint8) for content in metadata.values()]
+    settings = [cv2.IMWRITE_AVIF_DEPTH, bits, cv2.IMWRITE_AVIF_QUALITY, 100]
+    _, data = cv2.imencodeWithMetadata(".avif", deep[::-1, ::-1], list(metadata), contents, settings)
+    (tmp_path / "a.avif").write_bytes(data.tobytes())
+    code, out, err = run(tmp_path / "a.avif", f"--out={tmp_path / 'out'}")
+    assert code == 0 and "a.avif: 1 mask removed\n" in out, err
+    result = photos.read_photo(tmp_path / "out" / "a.avif")
+    assert result.notes == () and result.info["bits"] == bits and result.info["icc_profile"] == profile
+    assert result.pixels.dtype == np.uint16 and result.pixels.shape[2] == channels
+    before = photos.read_photo(tmp_path / "a.avif")
+    inside = slice(2, 14), slice(4, 290), slice(3)
+    np.testing.assert_allclose(result.pixels[inside] / 65535, before.pixels[inside] / 65535, atol=0.01)
+    assert len(np.unique(result.pixels[10, :300, 1])) > 50  # 8 bits have 26 of these levels.
+    with Image.open(tmp_path / "out" / "a.avif") as image:
+        exif = image.getexif()
+        assert exif[ExifTags.Base.Make] == "Camera" and ExifTags.Base.Orientation not in exif
+        assert b"WithTrainedAlgorithmicMedia" in image.info["xmp"]
+        rgb = np.asarray(image.convert("RGB"))
+    green = [(np.abs(image.astype(int) - (20, 220, 40)).max(axis=-1) < 60).sum() for image in (portrait, rgb)]
+    assert green[1] < 0.05 * green[0]
 
 
 def test_folders_and_all_there_is_to_be_written(run, portrait, couple, tmp_path):
