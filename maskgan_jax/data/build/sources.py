@@ -231,25 +231,30 @@ def expressions(folder: epath.Path) -> Iterator[Photo | Skipped]:
 def any_folder(folder: epath.Path) -> Iterator[Photo | Skipped]:
     """Any folder of photos, as described by its faces.csv, else each of another person.
 
-    faces.csv has the columns file (below the folder) and, if known, source, identity and expression; others are ignored.
+    faces.csv has the columns file (below the folder) and, if known, source, identity and expression; others are ignored. Photos
+    that it does not list are left out.
     """
     table = folder / FOLDER_TABLE
     if not table.exists() and not os.path.islink(table):  # A link to nothing is to be reported.
         yield from each_its_own("folder", folder)
         return
-    empty = True
+    listed = set()
     for row in _rows(table):
-        empty = False
         name, source, identity, expression = (row.get(key) or "" for key in ("file", "source", "identity", "expression"))
         path, source = folder / name, source or "folder"
+        listed.add(PurePosixPath(name))
         if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             yield Skipped(f"{source}/{name}", source, f"not a file below {folder}")
         elif not is_remote(folder) and not os.path.isfile(path):  # Not checked in a cloud, where each check is a request.
             yield _skipped(source, folder, path, "the file is missing")
         else:
             yield _photo(source, folder, path, identity, expression)
-    if empty:
+    if not listed:
         raise UserError(f"{table} has no rows; give one row per photo, with its path below {folder} in a column 'file'")
+    for below, names in walk(folder):
+        for path in (below / name for name in names if is_image_name(PurePosixPath(name))):
+            if PurePosixPath(path.relative_to(folder)) not in listed:
+                yield _skipped("folder", folder, path, f"not in {FOLDER_TABLE}")
 
 
 def pairs(folder: epath.Path) -> Iterator[Photo | Skipped]:
