@@ -48,6 +48,8 @@ CREDENTIALS_LEFT_OUT = "Content Credentials (C2PA) left out, which vouch for the
 _GAIN_MAP = re.compile(rb"hdrgm:Version|HDRGainMap|hdrgainmap|urn:iso:std:iso:ts:21496|infe[\2\3]\0\0.{5,7}tmap", re.DOTALL)
 # How a video begins that follows a photo (of HEIC, in a box), also behind other pictures of the same file.
 _VIDEO = re.compile(rb"\0\0\0.ftyp", re.DOTALL)
+# The last chunk of a PNG, without its length, which is 0.
+_PNG_END = b"IEND\xaeB`\x82"
 # What Photoshop keeps in a JPEG that is kept otherwise: resolution, thumbnails, IPTC and its digest.
 _PHOTOSHOP_KEPT = frozenset({0x03ED, 0x0404, 0x0409, 0x040C, 0x0425})
 
@@ -177,7 +179,7 @@ def _left_out(image: Image.Image, data: bytes) -> Iterator[str]:
         yield "only the first picture of an animation" if image.format != "HEIF" else "only the first of several pictures"
     if _VIDEO.search(data, jpeg_end(data) if jpeg else 1):
         yield "video behind the photo left out"
-    elif jpeg and "mp" not in image.info and (behind := data[jpeg_end(data) :].strip(b"\0")):
+    elif "mp" not in image.info and (behind := data[_end(image, data) :].strip(b"\0")):
         yield f"{len(behind)} bytes behind the photo left out"
     if image.info.get("depth_images"):
         yield "depth map left out"
@@ -185,6 +187,17 @@ def _left_out(image: Image.Image, data: bytes) -> Iterator[str]:
         yield CREDENTIALS_LEFT_OUT
     if isinstance(image.info.get("photoshop"), dict) and image.info["photoshop"].keys() - _PHOTOSHOP_KEPT:
         yield "Photoshop's settings left out"
+
+
+def _end(image: Image.Image, data: bytes) -> int | None:
+    """Where an image ends in its file, of the formats that tell it simply."""
+    if image.format in ("JPEG", "MPO"):
+        return jpeg_end(data)
+    if image.format == "PNG" and _PNG_END in data:
+        return data.index(_PNG_END) + len(_PNG_END)
+    if image.format == "WEBP":
+        return 8 + int.from_bytes(data[4:8], "little")
+    return len(data)
 
 
 def _is_animated(data: bytes) -> bool:

@@ -277,6 +277,14 @@ def test_what_is_not_kept_is_told(kind, note, picture, tmp_path):
     assert SOURCE_TYPE in text and "hdrgm:" not in text and "GainMap" not in text and "HasExtended" not in text
 
 
+@pytest.mark.parametrize("form", ["PNG", "WEBP"])
+def test_data_behind_a_photo_are_told(form, picture, tmp_path):
+    path = saved(picture, form, tmp_path / "a")
+    assert unmasked(path, tmp_path / "out") == ()
+    path.write_bytes(path.read_bytes() + b"something")
+    assert unmasked(path, tmp_path / "out") == ("9 bytes behind the photo left out",)
+
+
 @pytest.mark.parametrize("size_of_number", [2, 4])
 def test_gain_maps_of_iso_21496_are_told(size_of_number, picture, tmp_path):
     """In AVIF they are an item of their own, which is listed; in JPEG, a marker names them."""
