@@ -44,7 +44,13 @@ def _add_serve(commands) -> None:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--images", nargs="+", default=[], type=_method, metavar="METHOD=DIR", help="what each method made of the faces"
+        "--images",
+        nargs="+",
+        action="extend",
+        default=[],
+        type=_method,
+        metavar="METHOD=DIR",
+        help="what each method made of the faces",
     )
     parser.add_argument("--real", required=True, metavar="DIR", help="the real faces, under the same names")
     parser.add_argument("--masked", metavar="DIR", help="the faces with masks on, as the anchor 'masked'")

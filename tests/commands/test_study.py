@@ -116,6 +116,8 @@ def test_help_names_all_rules_for_excluding_raters(capsys):
 
 
 def test_a_method_twice(flags, capsys, study_images):
+    images = [f"--images=a={study_images}/ours"] * 2  # A second --images adds to the first.
+    assert "--images has a method twice" in error(capsys, *flags, *images)
     assert "--images has a method twice" in error(capsys, *flags, "--images", *[f"a={study_images}/ours"] * 2)
 
 
