@@ -28,6 +28,8 @@ from maskgan_jax.page.server import create_server
 from maskgan_jax.unmasking.compositing import redrawn_mask
 from maskgan_jax.unmasking.unmasker import Unmasker
 
+# The browser's names.
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 # Milliseconds after which the page counts as stuck.
 LONGEST = 120_000
 
@@ -47,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError(f"{flags.site} is no site; write one with `maskgan page --out={flags.site}`")
     paths = [path for photos in flags.photos for path in (find_images(photos) if Path(photos).is_dir() else [Path(photos)])]
     photos = {path: read_image(path) for path in paths}
-    chromium = os.environ.get("MASKGAN_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    chromium = os.environ.get("MASKGAN_CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM)), None)
     if not chromium:
         raise UserError("Chromium is missing; install it, or give its path in MASKGAN_CHROMIUM")
     try:

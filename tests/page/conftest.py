@@ -58,7 +58,9 @@ def address(site) -> Iterator[str]:
 def chromium() -> Iterator[Any]:
     """The system's Chromium, with a camera that it makes up."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'maskgan_jax[test_browser]'")
-    program = os.environ.get("MASKGAN_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    program = os.environ.get("MASKGAN_CHROMIUM") or next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
     if not program:
         pytest.skip("needs Chromium: apt-get install chromium, or its path in MASKGAN_CHROMIUM")
     flags = ["--use-fake-device-for-media-stream"]

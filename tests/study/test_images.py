@@ -61,10 +61,11 @@ def test_a_mask_of_another_size(folder):
         find(folder).digests()
 
 
-def test_images_that_are_too_small(tmp_path):
+@pytest.mark.parametrize("side", [16, 2049])
+def test_images_that_are_too_small_or_too_large(side, tmp_path):
     for method in ("real", "ours"):
-        write_png(tmp_path / method / "a.png", np.zeros((16, 16, 3), np.uint8))
-    with pytest.raises(UserError, match="the images have 16 x 16 px; give images of 32 to 2048"):
+        write_png(tmp_path / method / "a.png", np.zeros((side, side, 3), np.uint8))
+    with pytest.raises(UserError, match=f"the images have {side} x {side} px; give images of 32 to 2048"):
         find_images({"ours": tmp_path / "ours"}, tmp_path / "real").digests()
 
 
