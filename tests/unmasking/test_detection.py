@@ -6,6 +6,7 @@ from maskgan_jax.data.points import LEFT_EYE, RIGHT_EYE
 from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.unmasking import detection
 from maskgan_jax.unmasking.detection import (
+    SEARCHED_SIDES,
     Detection,
     _distinct,
     are_same_face,
@@ -14,6 +15,7 @@ from maskgan_jax.unmasking.detection import (
     detect_turned,
     overlap,
 )
+from maskgan_jax.unmasking.tracking import SEARCHED_SIDE
 
 
 @pytest.mark.parametrize("size", [100, 320, 1800])
@@ -86,6 +88,17 @@ def test_faces_of_few_pixels_in_a_very_wide_photo_are_found(width):
     assert {(round((box[0] - 60) // 580), round((box[1] - 60) // 500)) for box, _, _ in found} == {
         (i % 10, i // 10) for i in range(20)
     }
+
+
+@pytest.mark.parametrize(("shape", "sides"), [((1000, 12000), SEARCHED_SIDES), ((2160, 3840), (SEARCHED_SIDE,))])
+def test_faces_of_80_pixels_in_a_panorama_and_in_a_4k_frame(shape, sides):
+    photo = np.full((*shape, 3), 150, np.uint8)
+    step = shape[1] // 10
+    for i in range(20):
+        x, y = 60 + i % 10 * step, 60 + i // 10 * 500
+        photo[y : y + 160, x : x + 160] = cv2.resize(render_face(i % 5, seed=0, size=256).image, (160, 160))
+    found = [((box[0] - 60) // step, (box[1] - 60) // 500) for box, _, _ in detect_faces(photo, sides)]
+    assert sorted(found) == [(i, j) for i in range(10) for j in range(2)]
 
 
 @pytest.mark.parametrize("side", [900, 3000])
