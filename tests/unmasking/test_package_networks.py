@@ -119,3 +119,18 @@ def test_hands_and_things_before_a_mouth_are_no_masks(draw, unmasker):
         photo = np.clip(np.rint(255 * image), 0, 255).astype(np.uint8)
         found += unmasker.find(photo) if layers else []
     assert len(found) >= 5 and sum(face.masked for face in found) <= 1
+
+
+@pytest.mark.parametrize(("opacity", "is_mask"), [(0.25, False), (0.4, False), (1.0, True)])
+@pytest.mark.parametrize("colour", [(235, 235, 235), (25, 25, 30)])
+def test_veils_through_which_the_mouth_shows_are_no_masks(opacity, is_mask, colour, unmasker):
+    """Opaque ones are, as gaiters and bandanas are."""
+    for seed in range(4):
+        face = render_face(seed, seed=0, size=256)
+        points = face.landmarks
+        outline = np.concatenate([points[:1], points[1:16] + (0, 40), points[16:17], points[28:29]])
+        veil = cv2.fillPoly(np.zeros((256, 256)), [np.rint(outline).astype(int)], opacity)[..., None]
+        rows, columns = np.indices((256, 256))
+        mesh = np.where((rows + columns) % 4 == 0, 0.8, 1.0)[..., None]
+        photo = np.rint(face.image * (1 - veil * mesh) + np.array(colour) * veil * mesh).astype(np.uint8)
+        assert [found.masked for found in unmasker.find(photo)] == [is_mask]
