@@ -93,7 +93,7 @@ def detect_faces(photo: np.ndarray, sides: tuple[int, ...] = SEARCHED_SIDES) -> 
 def detect_close_up(photo: np.ndarray, known: Sequence[Detection] = ()) -> list[Detection]:
     """As `detect_faces`, but faces that fill the photo, or reach beyond its edges.
 
-    Without those that are `known`, and without any if one of these is large.
+    Without those that are `known`, confirmed or not, and without any if one of these is large.
     """
     if any(box_width(face.box) >= LARGE_FACE * photo.shape[1] for face in known):
         return []

@@ -48,8 +48,6 @@ CREDENTIALS_LEFT_OUT = "Content Credentials (C2PA) left out, which vouch for the
 _GAIN_MAP = re.compile(rb"hdrgm:Version|HDRGainMap|hdrgainmap|urn:iso:std:iso:ts:21496|infe[\2\3]\0\0.{5,7}tmap", re.DOTALL)
 # How a video begins that follows a photo (of HEIC, in a box), also behind other pictures of the same file.
 _VIDEO = re.compile(rb"\0\0\0.ftyp", re.DOTALL)
-# The last chunk of a PNG, without its length, which is 0.
-_PNG_END = b"IEND\xaeB`\x82"
 # What Photoshop keeps in a JPEG that is kept otherwise: resolution, thumbnails, IPTC and its digest.
 _PHOTOSHOP_KEPT = frozenset({0x03ED, 0x0404, 0x0409, 0x040C, 0x0425})
 
@@ -180,7 +178,7 @@ def _left_out(image: Image.Image, data: bytes) -> Iterator[str]:
     if _VIDEO.search(data, jpeg_end(data) if jpeg else 1):
         yield "video behind the photo left out"
     elif "mp" not in image.info and (behind := data[_end(image, data) :].strip(b"\0")):
-        yield f"{len(behind)} bytes behind the photo left out"
+        yield f"{len(behind)} byte{'s' * (len(behind) > 1)} behind the photo left out"
     if image.info.get("depth_images"):
         yield "depth map left out"
     if b"jumb" in data and b"c2pa" in data:
@@ -193,11 +191,20 @@ def _end(image: Image.Image, data: bytes) -> int | None:
     """Where an image ends in its file, of the formats that tell it simply."""
     if image.format in ("JPEG", "MPO"):
         return jpeg_end(data)
-    if image.format == "PNG" and _PNG_END in data:
-        return data.index(_PNG_END) + len(_PNG_END)
+    if image.format == "PNG":
+        return _png_end(data)
     if image.format == "WEBP":
         return 8 + int.from_bytes(data[4:8], "little")
     return len(data)
+
+
+def _png_end(data: bytes) -> int:
+    """Where a PNG ends. A chunk may hold another PNG, such as a thumbnail."""
+    place, name = 8, b""
+    while place < len(data) and name != b"IEND":
+        name = data[place + 4 : place + 8]
+        place += 12 + int.from_bytes(data[place : place + 4])
+    return place
 
 
 def _is_animated(data: bytes) -> bool:
@@ -215,21 +222,23 @@ def _bits(image: Image.Image, data: bytes) -> int:
         return data[24]
     if image.format == "TIFF":
         return int(np.max(image.tag_v2.get(ExifTags.Base.BitsPerSample, 1)))
-    if image.format == "AVIF":  # After the number of channels in the box of their bits.
-        return data[data.find(b"pixi") + 9] if b"pixi" in data else 8
+    if image.format == "AVIF":
+        flags = data[data.index(b"av1C") + 6]
+        return 8 + 2 * (flags >> 6 & 1) + 2 * (flags >> 5 & 1)  # high_bitdepth, twelve_bit
     return image.info.get("bit_depth", 8)
 
 
 def _wide_pixels(image: Image.Image, data: bytes, pixels: np.ndarray) -> np.ndarray | None:
     """`[H, W, C]` uint16 of a PNG, TIFF or AVIF with `pixels` in its upper 8 bits, upright; None if OpenCV reads others."""
-    if image.format not in ("PNG", "TIFF", "AVIF"):
+    # Grey AVIF is written by Pillow, with 8 bits.
+    if image.format not in ("PNG", "TIFF", "AVIF") or (image.format == "AVIF" and pixels.shape[2] < 3):
         return None
     wide = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if wide is None or wide.dtype != np.uint16:
         return None
     off = 0
     if image.format == "AVIF":
-        off = 2  # Levels, on average: of colours at half the resolution, the two make pixels differently.
+        off = 2  # Levels, on average: of colours at half the resolution, Pillow and OpenCV make pixels differently.
         wide = _rescaled(wide, 2 ** _bits(image, data) - 1, 65535)
     wide = wide.reshape(*wide.shape[:2], -1)
     wide = wide[..., {3: [2, 1, 0], 4: [2, 1, 0, 3]}.get(wide.shape[2], slice(None))]
@@ -241,7 +250,7 @@ def _wide_pixels(image: Image.Image, data: bytes, pixels: np.ndarray) -> np.ndar
 
 def _rescaled(values: np.ndarray, most: int, new_most: int) -> np.ndarray:
     """uint16 values from 0 to `most` as those from 0 to `new_most`."""
-    return np.rint(values * (new_most / most)).astype(np.uint16)
+    return np.rint(np.arange(most + 1) * (new_most / most)).astype(np.uint16)[values]
 
 
 def _saved_with(image: Image.Image, data: bytes) -> dict[str, Any]:

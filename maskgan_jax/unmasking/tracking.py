@@ -145,7 +145,8 @@ class Tracker:
         """Looks for faces: new ones get a track, and tracks without a face are dropped."""
         known = list(self._tracks)
         upright = detect_faces(frame, (SEARCHED_SIDE,))
-        upright = [*upright, *detect_close_up(frame, upright)]
+        # The largest first, so that none of its parts is taken before it.
+        upright = sorted([*upright, *detect_close_up(frame, upright)], key=lambda found: -box_area(found.box))
         others = []
         for found in upright:
             if found.score >= CERTAIN_SCORE or _track_of(found, known):

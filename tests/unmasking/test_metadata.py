@@ -2,6 +2,7 @@ import io
 import shutil
 import struct
 import subprocess
+import zlib
 from collections import Counter
 from xml.etree import ElementTree
 
@@ -283,6 +284,17 @@ def test_data_behind_a_photo_are_told(form, picture, tmp_path):
     assert unmasked(path, tmp_path / "out") == ()
     path.write_bytes(path.read_bytes() + b"something")
     assert unmasked(path, tmp_path / "out") == ("9 bytes behind the photo left out",)
+
+
+def test_a_png_in_a_chunk_is_no_end(picture, tmp_path):
+    saved(picture, "PNG", tmp_path / "small")
+    data, inner = (tmp_path / "small").read_bytes(), (tmp_path / "small").read_bytes()
+    chunk = b"caBX" + inner
+    chunk = len(inner).to_bytes(4) + chunk + zlib.crc32(chunk).to_bytes(4)
+    (tmp_path / "a").write_bytes(data[:33] + chunk + data[33:])
+    assert not any("behind" in note for note in unmasked(tmp_path / "a", tmp_path / "out"))
+    (tmp_path / "a").write_bytes(data[:33] + chunk + data[33:] + b"\n")
+    assert "1 byte behind the photo left out" in unmasked(tmp_path / "a", tmp_path / "out")
 
 
 @pytest.mark.parametrize("size_of_number", [2, 4])

@@ -153,6 +153,9 @@ def test_avif_with_more_than_8_bits_keeps_them(bits, channels, run, portrait, tm
     inside = slice(2, 14), slice(4, 290), slice(3)
     np.testing.assert_allclose(result.pixels[inside] / 65535, before.pixels[inside] / 65535, atol=0.01)
     assert len(np.unique(result.pixels[10, :300, 1])) > 50  # 8 bits have 26 of these levels.
+    if channels == 4:
+        alpha = result.pixels[..., 3] / 65535
+        assert np.abs(alpha[:20] - 200 / 255).max() < 0.01 and (alpha > 0.99).any()  # Opaque where something was drawn.
     with Image.open(tmp_path / "out" / "a.avif") as image:
         exif = image.getexif()
         assert exif[ExifTags.Base.Make] == "Camera" and ExifTags.Base.Orientation not in exif
@@ -160,6 +163,16 @@ def test_avif_with_more_than_8_bits_keeps_them(bits, channels, run, portrait, tm
         rgb = np.asarray(image.convert("RGB"))
     green = [(np.abs(image.astype(int) - (20, 220, 40)).max(axis=-1) < 60).sum() for image in (portrait, rgb)]
     assert green[1] < 0.05 * green[0]
+
+
+def test_grey_avif_becomes_8_bits(run, portrait, tmp_path):
+    grey = np.dot(portrait, (0.3, 0.6, 0.1))
+    cv2.imwrite(str(tmp_path / "a.avif"), (grey * 4).astype(np.uint16), [cv2.IMWRITE_AVIF_DEPTH, 10])
+    code, out, err = run(tmp_path / "a.avif", f"--out={tmp_path / 'out'}", "--metadata=drop")
+    notes = json.loads((tmp_path / "out" / "a.avif.json").read_text())["notes"]
+    assert code == 0 and notes == ["10 bits a channel became 8"], err
+    result = photos.read_photo(tmp_path / "out" / "a.avif")
+    assert result.pixels.shape[2] == 1 and np.abs(result.pixels[..., 0] - grey).mean() < 3
 
 
 def test_folders_and_all_there_is_to_be_written(run, portrait, couple, tmp_path):
