@@ -202,7 +202,7 @@ def test_nothing_that_was_unmasked_is_reported(tmp_path, generator_file, capsys)
     assert main(["unmask", "--aligned", str(tmp_path / "empty.png"), *flags]) == 1
     captured = capsys.readouterr()
     assert "empty.png is not a readable picture (an empty file)" in captured.err
-    assert "none of the inputs could be used" in captured.err
+    assert "no input that was tried could be used" in captured.err
     assert captured.out == "" and not (tmp_path / "out").exists()
 
 
