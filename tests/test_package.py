@@ -1,5 +1,6 @@
 """The wheel: all that the checkout has is in it, and it works from an empty folder."""
 
+import fnmatch
 import functools
 import os
 import shutil
@@ -122,3 +123,11 @@ def test_pip_install_into_an_empty_environment(wheel, tmp_path):
     run(*pip, "--no-build-isolation", f"{wheel}[video]")
     try_out(python, tmp_path / "empty")
     run(sys.executable, "-m", "pip", f"--python={python}", "check")
+
+
+def test_no_folder_of_tests_is_passed_over(request):
+    """By default, pytest does not look into those called `build`."""
+    folders = [path.name for path in Path(__file__).parent.rglob("*") if path.is_dir() and path.name != "__pycache__"]
+    assert "build" in folders
+    patterns = request.config.getini("norecursedirs")
+    assert not [name for name in folders if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
