@@ -242,6 +242,9 @@ def any_folder(folder: epath.Path) -> Iterator[Photo | Skipped]:
     for row in _rows(table):
         name, source, identity, expression = (row.get(key) or "" for key in ("file", "source", "identity", "expression"))
         path, source = folder / name, source or "folder"
+        if PurePosixPath(name) in listed:
+            yield Skipped(f"{source}/{name}", source, f"an earlier row of {FOLDER_TABLE} has it, too")
+            continue
         listed.add(PurePosixPath(name))
         if not name or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             yield Skipped(f"{source}/{name}", source, f"not a file below {folder}")

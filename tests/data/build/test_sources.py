@@ -164,13 +164,14 @@ def test_expressions(config, tmp_path):
 def test_folder_with_a_table(config, tmp_path):
     make_files(tmp_path, "a/1.jpg", "a/2.jpg", "3.jpg", "unlisted.jpg")
     (tmp_path / "faces.csv").write_text(
-        "file,source,identity,expression,age\na/1.jpg,a,ann,happy,3\n./a/2.jpg,a,,,\n3.jpg,,,,\na/4.jpg,a,ann,,\n../5.jpg,a,,,\n"
+        "file,source,identity,expression,age\na/1.jpg,a,ann,happy,3\n./a/2.jpg,a,,,\n3.jpg,,,,\na/4.jpg,a,ann,,\na/1.jpg,a,bob,,\n../5.jpg,a,,,\n"
     )
     assert described(f"folder={tmp_path}", config) == [
         ("a/1.jpg", "ann", "happy"),
         ("a/2.jpg", "a/2.jpg", ""),
         ("folder/3.jpg", "folder/3.jpg", ""),
         ("a/4.jpg", "the file is missing"),
+        ("a/a/1.jpg", "an earlier row of faces.csv has it, too"),
         ("a/../5.jpg", f"not a file below {tmp_path}"),
         ("folder/unlisted.jpg", "not in faces.csv"),
     ]
