@@ -396,6 +396,8 @@ class VideoWriter:
         self._aspect = video and video.sample_aspect_ratio  # Of a pixel: width by height.
         self._last: int | None = None  # The time of the last frame.
         self._late: Fraction | None = None  # By how much the first frame's is later than in the source.
+        self._is_animation = video is not None and video.container.format.name == "apng"
+        self._lasting = Fraction(0)  # How long the last frame of an animation lasts, in seconds.
         self._waiting: list[tuple[int, av.Packet]] | None = []  # For the first frame, whose size the file begins with.
         self._encoder = ENCODERS.get(path.suffix.lower(), "libx264")
         rate = (video and video.average_rate) or Fraction(CAMERA_RATE)
@@ -498,6 +500,8 @@ class VideoWriter:
             place = 0 if self._last is None else self._last + max(1, round(1 / (self._rate * context.time_base)))
         self._last = place
         drawn.pts, drawn.time_base = place, context.time_base
+        if self._is_animation:
+            self._lasting = like.duration * like.time_base
         with self._as_user_errors():
             self._container.mux(self._video.encode(drawn))
         waiting, self._waiting = self._waiting, None
@@ -540,7 +544,10 @@ class VideoWriter:
     def finish(self) -> None:
         """Flushes the encoder, finishes the file, and notes which metadata it could not hold."""
         with self._as_user_errors():
-            self._container.mux(self._video.encode(None))
+            packets = self._video.encode(None)
+            if packets and self._lasting:  # Encoders take it for as long as one at the frame rate.
+                packets[-1].duration = round(self._lasting / packets[-1].time_base)
+            self._container.mux(packets)
             self._container.close()
         metadata, kept = self._container.metadata, set()
         with contextlib.suppress(av.error.FFmpegError), _open(self._temporary) as file:

@@ -189,6 +189,17 @@ def test_of_an_animation_each_frame_is_unmasked(name, clip, run, tmp_path):
     assert (tmp_path / "out" / f"bare_{name}").read_bytes() == (tmp_path / f"bare_{name}").read_bytes()
 
 
+@pytest.mark.parametrize("lasting", [(200, 200), (1000, 2000), (2000, 1000), (500, 1000, 3000)])
+def test_the_last_frame_of_an_animation_lasts_as_long(lasting, clip, unmasker, tmp_path):
+    """Also of two, of which FFmpeg gives no frame rate."""
+    frames = [Image.fromarray(picture) for picture in clip[: len(lasting)]]
+    frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:], duration=lasting)
+    unmask_video(Job(tmp_path / "a.webp", Path("a.mp4")), unmasker, Outputs(tmp_path / "out"))
+    with av.open(str(tmp_path / "out" / "a.mp4")) as container:
+        (video,) = container.streams.video
+        assert float(video.duration * video.time_base) == pytest.approx(sum(lasting) / 1000, abs=0.02)
+
+
 def test_pictures_with_a_colour_profile(tmp_path):
     """PyAV frees the name of a profile twice if it is asked for anything beside a frame: Python then ends."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
