@@ -82,7 +82,7 @@ def _files(flags: argparse.Namespace, outputs: Outputs, jobs: list[Job], sheet: 
     if sheet and shown:
         outputs.refuse_to_replace([sheet])  # Another run may have written it meanwhile.
         write_contact_sheet(sheet, shown, label=flags.label)
-        print(f"the faces, before and after, are in {sheet}")
+        print(f"the faces{' of this run' if flags.resume else ''}, before and after, are in {sheet}")
     print(f"results are in {flags.out}" + (f"; {failed} of {len(jobs)} inputs could not be used" if failed else ""))
     return 1 if failed else 0
 

@@ -137,7 +137,10 @@ def find_jobs(inputs: Sequence[str | os.PathLike], outputs: Outputs, masks: str 
     if single and len(jobs) > 1:
         raise UserError(f"--mask={single} is one mask, but there are {len(jobs)} inputs; give a folder of masks")
     if outputs.resume:
-        jobs = [job for job in jobs if not outputs.is_done(job)]
+        left = [job for job in jobs if not outputs.is_done(job)]
+        if left and (done := len(jobs) - len(left)):
+            print(f"{done} of {len(jobs)} results are in {outputs.folder} already")
+        jobs = left
     outputs.check(jobs, [*by_name.values(), *([single] if single else [])])
     return jobs
 

@@ -364,8 +364,9 @@ def test_going_on_after_a_stop(run, portrait, tmp_path):
     code, told, _ = run(*arguments)
     assert code == 0 and told == f"all results are in {tmp_path / 'out'} already\n"
     (tmp_path / "in" / "d.png").write_bytes(b"")
-    code, _, err = run(*arguments)
+    code, told, err = run(*arguments)
     assert code == 1 and "because no input that was tried could be used" in err
+    assert told == f"3 of 4 results are in {tmp_path / 'out'} already\n"
     (tmp_path / "out" / "c.png.json").unlink()
     code, _, err = run(*arguments)  # Without its description it may be anything.
     assert code == 1 and "out/c.png is there already" in err
