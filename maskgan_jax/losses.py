@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from maskgan_jax.data.points import CONTOUR
 
@@ -119,15 +120,14 @@ def ssim_loss(generated: jax.Array, real: jax.Array) -> jax.Array:
     As `metrics.image_quality.ssim`: a Gaussian window of 11 x 11 pixels, sigma 1.5, K1 = 0.01, K2 = 0.03, five pixels at each
     edge left out.
     """
-    kernel = jnp.exp(-jnp.square(jnp.arange(-5.0, 6.0)) / (2 * 1.5**2))
+    kernel = np.exp(-np.square(np.arange(-5.0, 6.0)) / (2 * 1.5**2))
     kernel /= kernel.sum()
     side = generated.shape[1]
+    # Rows of weights: on a CPU, two products with this matrix take a twentieth of the time of sums of shifted images.
+    window = sum(weight * np.eye(side - 10, side, i, dtype=np.float32) for i, weight in enumerate(kernel))
 
     def blur(images: jax.Array) -> jax.Array:
-        for axis in (1, 2):
-            slices = [jax.lax.slice_in_dim(images, i, side - 10 + i, axis=axis) for i in range(11)]
-            images = sum(weight * part for weight, part in zip(kernel, slices, strict=True))
-        return images
+        return jnp.einsum("ih,jw,bhwc->bijc", window, window, images, precision="highest")
 
     mean_x, mean_y = blur(generated), blur(real)
     variances = blur(jnp.square(generated)) + blur(jnp.square(real)) - jnp.square(mean_x) - jnp.square(mean_y)
