@@ -46,10 +46,12 @@ MORE_COLUMNS = {
     "identity": ("identity distance", ".3f", True),
     "expression": ("same expression", ".2f", False),
 }
+# What ends the names of runs with other seeds.
+SEED = "_seed"
 # What the systems are compared with, and the differences that the paper reports from the latter, in per cent.
 BASES = ("pix2pix", "yi")
 OF_PAPER = {"mse_masked": -22.61, "psnr": 5.70, "ssim": 1.94, "st_lpips": -10.87}
-# The order of the rows; others follow.
+# The order of the rows, each with its other seeds; others follow.
 ORDER = ("input", "telea", "navier_stokes", "pix2pix", "yi", "contour", "masked", "proposed", "default")
 LABELS = ("source", "mask_type", "acted")
 # Curves: the validation's, and terms of the loss as they are logged, before their weights.
@@ -145,7 +147,8 @@ def merged(parts: Mapping[Path, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _row(name: str) -> tuple[int, str]:
-    return ORDER.index(name) if name in ORDER else len(ORDER), name
+    system = name.partition(SEED)[0]
+    return ORDER.index(system) if system in ORDER else len(ORDER), name
 
 
 def _epochs(workdir: Path) -> dict[str, dict[str, dict[str, float]]]:
@@ -258,20 +261,25 @@ def table(systems: Mapping[str, Scores], columns: Mapping[str, tuple[str, str, b
 
 
 def differences(systems: Mapping[str, Scores], base: str) -> Iterator[str]:
-    """Paired differences to `base` in per cent of it, with intervals; those whose interval has no 0 are bold."""
+    """Paired differences to `base` in per cent of it, with intervals; those whose interval has no 0 are bold.
+
+    A run with another seed is compared with that of `base` with the same seed, if there is one.
+    """
     yield "| system | " + " | ".join(title for title, *_ in COLUMNS.values()) + " |"
     yield "|---|" + "--:|" * len(COLUMNS)
     for name, scores in systems.items():
         if name == base:
             continue
+        of_seed = base + "".join(name.partition(SEED)[1:])
+        compared = of_seed if of_seed in systems and of_seed != name else base
         cells = []
         for column in COLUMNS:
-            theirs, ours = (each.values[column] for each in (systems[base], scores))
-            samples = 100 * (resampled(ours, scores.people) / resampled(theirs, systems[base].people) - 1)
+            theirs, ours = (each.values[column] for each in (systems[compared], scores))
+            samples = 100 * (resampled(ours, scores.people) / resampled(theirs, systems[compared].people) - 1)
             low, high = interval(samples)
             cell = f"{100 * (np.nanmean(ours) / np.nanmean(theirs) - 1):+.2f} ({low:+.2f} to {high:+.2f})"
             cells.append(f"**{cell}**" if low > 0 or high < 0 else cell)
-        yield f"| {name} | " + " | ".join(cells) + " |"
+        yield f"| {name if compared == base else f'{name} to {compared}'} | " + " | ".join(cells) + " |"
 
 
 def by_label(systems: Mapping[str, Scores], label: str) -> Iterator[str]:

@@ -111,6 +111,17 @@ def test_a_difference_without_an_interval_is_not_bold(tool):
     assert row.startswith("| other | +nan (+nan to +nan) |")
 
 
+def test_a_run_with_another_seed_is_compared_with_that_of_the_same(tool, runs, tmp_path):
+    write_run(runs / "pix2pix_seed1", 300.0)
+    write_run(runs / "proposed_seed1", 250.0)
+    tool.main([str(runs), f"--out={tmp_path / 'page' / 'results.md'}"])
+    page = (tmp_path / "page" / "results.md").read_text()
+    table = page.split("## Difference to pix2pix")[1].split("## ")[0].splitlines()[4:-1]
+    assert [row.split("|")[1].strip() for row in table] == ["pix2pix_seed1", "proposed", "proposed_seed1 to pix2pix_seed1"]
+    # 200 of 1235, 100 of it less, and 50 of 1435 less.
+    assert [row.split("|")[2].strip()[:7] for row in table] == ["**+16.1", "**-8.10", "**-3.48"]
+
+
 def test_report(tool, runs, tmp_path, capsys):
     write_run(tmp_path / "long" / "proposed", 30.0, width=16)
     out = tmp_path / "page" / "results.md"
