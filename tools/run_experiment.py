@@ -11,7 +11,8 @@ machines with one folder, or several cores (`taskset -c 0 python ...`). Runs of 
 are not divided. --only=NAME,NAME does these runs in this order; what a run needs comes before it, as in
 --only=landmarks,contour.
 
-`paper`: every system of the paper's tables, on the data of configs/experiment.py; tools/make_report.py makes its tables.
+`paper`: every system of the paper's tables, on the data of configs/experiment.py and at its size; tools/make_report.py makes
+its tables. For the paper's own size, let that config begin with `default.get_config()`.
 
 `table_1`: the proposed method at 64 px for 300 epochs, on that data built with --config.data.size=64; it is scored after 10,
 30, 60, 100 and 300, as in the paper's Table 1.
@@ -33,13 +34,14 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from maskgan_jax.config import read_config
+from maskgan_jax.config import load_config, read_config
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import replacing
 
@@ -49,7 +51,7 @@ class Run(NamedTuple):
 
     Attributes:
       train: flags of `maskgan train`; none for a method without training.
-      evaluate: flags of `maskgan evaluate`.
+      evaluate: flags of `maskgan evaluate`, which scores what was trained last unless they say otherwise.
       metrics: flags of it for the experiment's own test split only, as they take long.
       epochs: those after which it is scored too, on that split, as `epoch_N.json`.
     """
@@ -72,49 +74,51 @@ EPOCHS, WARMUP = 5, 0.5
 BATCH_METRICS = {"mse_masked": ("MSE in the mask", 0), "st_lpips": ("ST-LPIPS", 3)}
 
 
-# Of the paper's experiment. The paper's Table 1 has its 300 epochs, and four before.
-PAPER_EPOCHS = 10.0
-PAPER_EPOCHS_BEFORE = (1, 2, 3, 6)
-TABLE_1_EPOCHS = (10, 30, 60, 100, 300)
+# Of the paper's experiment: what its runs have in common, all but `yi` also the generator's width.
+PAPER_SETTINGS = (
+    *("data.size", "data.zoom", "input.batch_size", "discriminator.width"),
+    *("optimizer.learning_rate", "training.epochs"),
+)
+# The paper's Table 1 has the last five.
+SCORED_EPOCHS = (1, 2, 3, 6, 10, 30, 60, 100, 300)
 PAPER_METRICS = ("--metrics=contour,mouth,identity,expression",)
+COLUMNS = {"mse_masked": ".0f", "psnr": ".2f", "ssim": ".4f", "st_lpips": ".4f"}
 
 
 def paper(data_dir: Path, out: Path) -> Runs:
     """Every system, with the same data, steps and seed; two seeds for the two that matter most.
 
-    At the size and for the epochs of configs/cpu.py (128 px, width 32), which take two busy cores about an hour. What the
-    systems need comes first: the landmark network of C1, and the map module of `yi`.
+    At the size and for the epochs of configs/experiment.py. What the systems need comes first: the landmark network of C1, and
+    the map module of `yi`; their best networks are used, and scored.
     """
     del data_dir
-    length = [f"--config.training.epochs={PAPER_EPOCHS}", "--config.input.threads=2", "--config.training.keep=1"]
+    experiment = load_config("experiment")
+    settings = [f"--config.{name}={attrgetter(name)(experiment)}" for name in PAPER_SETTINGS]
+    shared = [*settings, "--config.input.threads=2", "--config.training.keep=1"]
+    square = settings[:2]
+    width = experiment.generator.width
+    generator = f"--config.generator.width={width}"
     contour = f"--config.landmark_net.weights={out / 'landmarks'}"
-    size = ["--config.data.size=128", "--config.input.batch_size=16", "--config.optimizer.learning_rate=4e-4"]
-    zoom = "--config.data.zoom=1.0"
-    no_contour, no_masked = "--config.losses.contour=0.0", "--config.losses.masked=0.0"
     runs = {
-        "landmarks": Run(["--config=landmarks"], []),
-        "map": Run(["--config=default_segmentation", "--config.segmentation_net.width=16", zoom], []),
+        "landmarks": Run(["--config=landmarks", *square], ["--step=best"]),
+        "map": Run(["--config=default_segmentation", "--config.segmentation_net.width=16", *square], ["--step=best"]),
     }
     systems = {
-        "pix2pix": ["--config=cpu", no_contour, no_masked],
-        "proposed": ["--config=cpu", contour],
-        "yi": [
-            "--config=yi",
-            *size,
-            "--config.generator.width=16",
-            "--config.discriminator.width=32",
-            f"--config.segmentation_net.weights={out / 'map'}",
-        ],
-        "contour": ["--config=cpu", contour, no_masked],
-        "masked": ["--config=cpu", no_contour],
-        "default": ["--config=fast_model", contour, zoom],
+        "pix2pix": ["--config=pix2pix", generator],
+        "proposed": ["--config=paper", generator, contour],
+        # Its authors' network is half as wide at the first scale as pix2pix's.
+        "yi": ["--config=yi", f"--config.generator.width={width // 2}", f"--config.segmentation_net.weights={out / 'map'}"],
+        "contour": ["--config=contour", generator, contour],
+        "masked": ["--config=masked", generator],
+        "default": ["--config=fast_model", generator, contour],
     }
     for name, flags in systems.items():
-        runs[name] = Run([*flags, *length], [], PAPER_METRICS)
+        runs[name] = Run([*flags, *shared], [], PAPER_METRICS)
     runs |= {name: Run([], [f"--method={name}"], PAPER_METRICS) for name in ("input", "telea", "navier_stokes")}
-    runs["proposed"] = _with_epochs(runs["proposed"], PAPER_EPOCHS_BEFORE)
+    before = tuple(epoch for epoch in SCORED_EPOCHS if epoch < experiment.training.epochs)
+    runs["proposed"] = _with_epochs(runs["proposed"], before)
     for name in ("pix2pix", "proposed"):
-        runs[f"{name}_seed1"] = Run([*systems[name], *length, "--config.seed=1"], [], PAPER_METRICS)
+        runs[f"{name}_seed1"] = Run([*systems[name], *shared, "--config.seed=1"], [], PAPER_METRICS)
     return runs
 
 
@@ -126,14 +130,14 @@ def table_1(data_dir: Path, out: Path) -> Runs:
         "--config.data.size=64",
         "--config.generator.width=16",
         "--config.discriminator.width=16",
-        f"--config.training.epochs={float(TABLE_1_EPOCHS[-1])}",
+        f"--config.training.epochs={float(SCORED_EPOCHS[-1])}",
         "--config.input.threads=2",
         "--config.training.keep=1",
         f"--config.landmark_net.weights={out / 'landmarks'}",
     ]
     return {
-        "landmarks": Run(["--config=landmarks", "--config.data.size=64"], []),
-        "proposed": _with_epochs(Run(flags, [], PAPER_METRICS), TABLE_1_EPOCHS[:-1]),
+        "landmarks": Run(["--config=landmarks", "--config.data.size=64"], ["--step=best"]),
+        "proposed": _with_epochs(Run(flags, [], PAPER_METRICS), SCORED_EPOCHS[-5:-1]),
     }
 
 
@@ -144,14 +148,13 @@ def _with_epochs(run: Run, epochs: tuple[int, ...]) -> Run:
 
 def report_paper(out: Path, scores: Mapping[str, dict[str, Any]]) -> Iterator[str]:
     """The means on the test split; tools/make_report.py has more."""
-    columns = ("mse_masked", "psnr", "ssim", "st_lpips")
-    yield "| system | " + " | ".join(columns) + " |"
-    yield "|---|" + "--:|" * len(columns)
+    yield "| system | " + " | ".join(COLUMNS) + " |"
+    yield "|---|" + "--:|" * len(COLUMNS)
     for name, of_run in scores.items():
         early = sorted((out / name).glob("epoch_*.json"), key=lambda path: int(path.stem.partition("_")[2]))
         for title, means in [*((f"{name}, {path.stem}", read_json(path)) for path in early), (name, of_run)]:
-            if columns[0] in means:
-                yield f"| {title} | " + " | ".join(f"{means[column]:.4g}" for column in columns) + " |"
+            if COLUMNS.keys() <= means.keys():
+                yield f"| {title} | " + " | ".join(f"{means[column]:{form}}" for column, form in COLUMNS.items()) + " |"
 
 
 def large_batches(data_dir: Path, out: Path) -> Runs:
@@ -331,7 +334,7 @@ def train_and_score(run: Run, tests: Mapping[str, Path], workdir: Path) -> None:
         _maskgan(["train", *run.train, f"--data_dir={tests['']}", f"--workdir={workdir}"])
     trained = [f"--workdir={workdir}", "--step=last"] if run.train else []
     for name, folder in missing.items():
-        flags = [*run.evaluate, *(() if name else run.metrics), *trained]
+        flags = [*trained, *run.evaluate, *(() if name else run.metrics)]
         _maskgan(["evaluate", *flags, f"--data_dir={folder}", f"--out={workdir / f'scores{name}.json'}"])
     for epoch in run.epochs:
         scores = workdir / f"epoch_{epoch}.json"

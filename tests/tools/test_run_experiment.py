@@ -5,6 +5,7 @@ from ml_collections import ConfigDict
 
 from maskgan_jax.__main__ import main
 from maskgan_jax.config import load_config
+from maskgan_jax.configs import default
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import read_image
 
@@ -101,6 +102,10 @@ def test_epochs_are_scored_too(tool, data_dir, tmp_path, monkeypatch):
     assert config.training.keep_epochs == (1, 2, 3, 6) and config.training.epochs == 10
     records = json.loads((data_dir / "card.json").read_text())["splits"]["train"]["records"]
     steps = [flag for call in done for flag in call if flag.startswith("--step")]
+    done.clear()
+    tool.train_and_score(tool.paper(data_dir, tmp_path)["map"], {"": data_dir}, tmp_path / "map")
+    # The latter counts: that of which `yi` is made.
+    assert [flag for flag in done[1] if flag.startswith("--step")] == ["--step=last", "--step=best"]
     assert steps == ["--step=last", *(f"--step={records // 3 * epoch}" for epoch in (1, 3, 6))]
 
 
@@ -150,6 +155,7 @@ def test_the_papers_systems_differ_in_what_they_are_named_for(tool, tmp_path):
         *("pix2pix_seed1", "proposed_seed1"),
     }
     for name, config in systems.items():
+        assert config.generator.width == (16 if name == "yi" else 32)
         assert (config.data.size, config.input.batch_size, config.training.epochs, config.data.zoom) == (128, 16, 10, 1)
         assert config.discriminator.width == 32 and config.seed == name.endswith("seed1")
     weights = {name: (config.losses.contour > 0, config.losses.masked > 0) for name, config in systems.items()}
@@ -161,6 +167,18 @@ def test_the_papers_systems_differ_in_what_they_are_named_for(tool, tmp_path):
     assert list(runs)[:2] == ["landmarks", "map"] and runs["telea"].train == []
 
 
+def test_the_papers_own_size_is_one_line_of_the_datas_config(tool, tmp_path, monkeypatch):
+    monkeypatch.setattr(tool, "load_config", lambda name: {"experiment": default.get_config()}[name])
+    runs = tool.paper(tmp_path, tmp_path)
+    for name, run in runs.items():
+        config = load_config(run.train[0].partition("=")[2], run.train[1:]) if run.train else None
+        if config and config.task == "unmask":
+            assert (config.generator.width, config.discriminator.width) == (32 if name == "yi" else 64, 64)
+            assert (config.optimizer.learning_rate, config.training.epochs) == (2e-4, 300)
+            assert config.training.keep_epochs == ((1, 2, 3, 6, 10, 30, 60, 100) if name == "proposed" else ())
+        assert not config or (config.data.size, config.data.zoom) == (256, 1)
+
+
 def test_report_of_the_paper(tool, tmp_path):
     scores = dict(zip(("mse_masked", "psnr", "ssim", "st_lpips"), (1234.5, 25.123, 0.9, 0.05), strict=True))
     (tmp_path / "pix2pix").mkdir()
@@ -168,9 +186,9 @@ def test_report_of_the_paper(tool, tmp_path):
         (tmp_path / "pix2pix" / f"epoch_{epoch}.json").write_text(json.dumps(scores | {"psnr": float(epoch)}))
     lines = list(tool.report_paper(tmp_path, {"landmarks": {"error": 1.0}, "pix2pix": scores}))
     assert lines[2:] == [
-        "| pix2pix, epoch_6 | 1234 | 6 | 0.9 | 0.05 |",
-        "| pix2pix, epoch_30 | 1234 | 30 | 0.9 | 0.05 |",
-        "| pix2pix | 1234 | 25.12 | 0.9 | 0.05 |",
+        "| pix2pix, epoch_6 | 1234 | 6.00 | 0.9000 | 0.0500 |",
+        "| pix2pix, epoch_30 | 1234 | 30.00 | 0.9000 | 0.0500 |",
+        "| pix2pix | 1234 | 25.12 | 0.9000 | 0.0500 |",
     ]
 
 
