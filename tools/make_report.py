@@ -48,9 +48,22 @@ MORE_COLUMNS = {
 }
 # What ends the names of runs with other seeds.
 SEED = "_seed"
-# What the systems are compared with, and the differences that the paper reports from the latter, in per cent.
-BASES = ("pix2pix", "yi")
-OF_PAPER = {"mse_masked": -22.61, "psnr": 5.70, "ssim": 1.94, "st_lpips": -10.87}
+# What the systems are compared with.
+BASES = ("pix2pix", "yi", "masked")
+# The paper's Table 2, and its Table 1: MSE, PSNR, SSIM and LPIPS, by our names of its systems, and by epochs.
+OF_PAPER = {
+    "telea": (6745.976, 23.999, 0.907, 0.0916),
+    "pix2pix": (2685.080, 27.633, 0.896, 0.0547),
+    "yi": (2997.073, 27.148, 0.908, 0.0515),
+    "proposed": (2319.373, 28.789, 0.926, 0.0459),
+}
+OF_PAPER_BY_EPOCH = {
+    "10": (2594.464, 27.596, 0.901, 0.0907),
+    "30": (2230.605, 28.700, 0.916, 0.0626),
+    "60": (2249.282, 28.823, 0.922, 0.0556),
+    "100": (2242.827, 28.843, 0.924, 0.0522),
+    "300": (2319.373, 28.789, 0.926, 0.0459),
+}
 # The order of the rows, each with its other seeds; others follow.
 ORDER = ("input", "telea", "navier_stokes", "pix2pix", "yi", "contour", "masked", "proposed", "default")
 LABELS = ("source", "mask_type", "acted")
@@ -60,9 +73,14 @@ CURVES = {
     "l1": "L1",
     "adversarial": "generator's adversarial loss",
     "discriminator": "discriminator's loss",
+    "mask_discriminator": "loss of yi's second discriminator",
     "masked": "C2, squared error in the mask",
     "contour": "C1, contour landmarks",
+    "feature_matching": "feature matching",
+    "ssim": "1 - SSIM",
+    "perceptual_vgg": "ST-LPIPS with VGG",
 }
+COLUMNS_OF_CURVES = 3
 TABLES = "<!-- What follows is made by tools/make_report.py. -->\n"
 
 
@@ -90,17 +108,19 @@ def collect(runs: Path, long: Path | None = None) -> dict[str, Any]:
     Returns:
       `images`, {label: values by image}; `systems`, by their names: the scores `raw`, as the generator draws, and of the
       `composite`, which has the known pixels of the photo (methods without a generator have only the latter, which stands for
-      both), the means on `others` than the experiment's test set, and the cost; `epochs`, scores of checkpoints; `curves`.
+      both), the means on `others` than the experiment's test set, and the cost; `networks`, the scores of those that systems
+      need; `epochs`, scores of checkpoints; `curves`.
 
     Raises:
       UserError: there are no scores, or of a system those of other images.
     """
     of_first: dict[str, Any] = {}
-    collected: dict[str, Any] = {"systems": {}, "epochs": {}, "curves": {}}
+    collected: dict[str, Any] = {"systems": {}, "networks": {}, "epochs": {}, "curves": {}}
     for path in sorted(runs.glob("*/scores.json")):
         name = path.parent.name
         scores = _read(path)
         if "mse_masked" not in scores:  # A landmark or segmentation network.
+            collected["networks"][name] = scores
             continue
         with _naming(path):
             images = _images_of(scores)
@@ -135,7 +155,7 @@ def merged(parts: Mapping[Path, dict[str, Any]]) -> dict[str, Any]:
     for path, part in parts.items():
         if part["images"] != first["images"]:
             raise UserError(f"{path} has scores of other images than {next(iter(parts))}; make a page of its own for it")
-    together = {key: {**first[key]} for key in ("systems", "epochs", "curves")}
+    together = {key: {**first[key]} for key in ("systems", "networks", "epochs", "curves")}
     for part in others:
         for name in part["systems"]:
             together["curves"].pop(name, None)
@@ -260,26 +280,37 @@ def table(systems: Mapping[str, Scores], columns: Mapping[str, tuple[str, str, b
         yield f"| {name} | " + " | ".join(cells) + " |"
 
 
-def differences(systems: Mapping[str, Scores], base: str) -> Iterator[str]:
+def differences(systems: Mapping[str, Scores], base: str, columns: Mapping[str, tuple[str, str, bool]]) -> Iterator[str]:
     """Paired differences to `base` in per cent of it, with intervals; those whose interval has no 0 are bold.
 
     A run with another seed is compared with that of `base` with the same seed, if there is one.
     """
-    yield "| system | " + " | ".join(title for title, *_ in COLUMNS.values()) + " |"
-    yield "|---|" + "--:|" * len(COLUMNS)
+    yield "| system | " + " | ".join(title for title, *_ in columns.values()) + " |"
+    yield "|---|" + "--:|" * len(columns)
     for name, scores in systems.items():
         if name == base:
             continue
         of_seed = base + "".join(name.partition(SEED)[1:])
         compared = of_seed if of_seed in systems and of_seed != name else base
         cells = []
-        for column in COLUMNS:
+        for column in columns:
+            if not all(column in each.values for each in (systems[compared], scores)):
+                cells.append("")
+                continue
             theirs, ours = (each.values[column] for each in (systems[compared], scores))
             samples = 100 * (resampled(ours, scores.people) / resampled(theirs, systems[compared].people) - 1)
             low, high = interval(samples)
             cell = f"{100 * (np.nanmean(ours) / np.nanmean(theirs) - 1):+.2f} ({low:+.2f} to {high:+.2f})"
             cells.append(f"**{cell}**" if low > 0 or high < 0 else cell)
         yield f"| {name if compared == base else f'{name} to {compared}'} | " + " | ".join(cells) + " |"
+
+
+def differences_of_paper(base: str) -> Iterator[str]:
+    """Rows for `differences`: those between the systems in the paper, of `COLUMNS`; none of a base that it does not have."""
+    for name, values in OF_PAPER.items():
+        if base in OF_PAPER and name != base:
+            cells = [f"{100 * (ours / theirs - 1):+.2f}" for ours, theirs in zip(values, OF_PAPER[base], strict=True)]
+            yield f"| *{name} in the paper* | " + " | ".join(cells) + " |"
 
 
 def by_label(systems: Mapping[str, Scores], label: str) -> Iterator[str]:
@@ -324,6 +355,24 @@ def by_epoch(epochs: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Iterato
         for epoch, means in of_run.items():
             cells = [f"{means[column]:{form}}" for column, (_, form, _) in COLUMNS.items()]
             yield f"| {title} | {epoch} | " + " | ".join(cells) + " |"
+    for epoch, values in OF_PAPER_BY_EPOCH.items():
+        yield f"| *the paper, 256 px* | {epoch} | " + " | ".join(map(str, values)) + " |"
+
+
+def needed(networks: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What the networks that systems need do on the test split."""
+    if "landmarks" in networks:
+        bare, masked = (networks["landmarks"][name] for name in ("unmasked", "masked"))
+        yield (
+            f"The landmark network that C1 looks through is {bare['error']:.4f} from dlib on bare faces, on masked ones "
+            f"{masked['error']:.4f}; its contour {bare['contour']:.4f} and {masked['contour']:.4f} (means, over the distance "
+            "between the eyes)."
+        )
+    if "map" in networks:
+        yield (
+            f"`yi`'s map module finds masks with an intersection over union of {networks['map']['iou']:.4f}, and takes "
+            f"{100 * networks['map']['false_alarm']:.2f} % of the picture of a bare face for a mask (means)."
+        )
 
 
 def report(collected: Mapping[str, Any]) -> str:
@@ -333,7 +382,8 @@ def report(collected: Mapping[str, Any]) -> str:
     raw, composite = scores_of(collected, "raw"), scores_of(collected, "composite")
     images, people = len(raw["pix2pix"].people), raw["pix2pix"].people.max() + 1
     parts: list[Sequence[str] | Iterator[str]] = [
-        [f"{images} test images of {people} people; means, and 95 % intervals."],
+        [f"{images} test images of {people} people; means, and 95 % bootstrap intervals over people."],
+        [line for each in needed(collected["networks"]) for line in ("", each)],
         ["", "## Table 2: what the generator draws", ""],
         table(raw, COLUMNS),
         ["", "## Table 2: the composite", ""],
@@ -344,10 +394,10 @@ def report(collected: Mapping[str, Any]) -> str:
         costs(collected),
     ]
     for base in (base for base in BASES if base in raw):
-        parts += [["", f"## Difference to {base}, per cent", ""], differences(raw, base)]
-        if base == "yi":
-            paper = ", ".join(f"{COLUMNS[name][0]} {value:+.2f}" for name, value in OF_PAPER.items())
-            parts += [["", f"The paper has, for its method: {paper} (its LPIPS is another network's)."]]
+        parts += [["", f"## Difference to {base}, per cent: what the generator draws", ""]]
+        parts += [differences(raw, base, COLUMNS), differences_of_paper(base)]
+        parts += [["", f"## Difference to {base}, per cent: the composite", ""]]
+        parts += [differences(composite, base, COLUMNS | MORE_COLUMNS)]
     for label, title in (("source", "source"), ("mask_type", "kind of mask"), ("acted", "expression")):
         parts += [["", f"## MSE in the mask by {title}", ""], by_label(composite, label)]
     if any(system["others"] for system in collected["systems"].values()):
@@ -361,10 +411,15 @@ def draw_curves(path: Path, curves: Mapping[str, Mapping[str, Sequence[Sequence[
     """Writes a PNG with a panel for each curve and a line for each run."""
     from matplotlib.figure import Figure
 
-    figure = Figure((12, 6.5), layout="constrained")
     colours = {name: f"C{number}" for number, name in enumerate(curves)}
     lines = {}
-    for axes, (curve, title) in zip(figure.subplots(2, 3).flat, CURVES.items(), strict=True):
+    drawn = {curve: title for curve, title in CURVES.items() if any(curve in of_run for of_run in curves.values())}
+    rows = max(1, -(-len(drawn) // COLUMNS_OF_CURVES))
+    figure = Figure((12, 3.25 * rows), layout="constrained")
+    every = list(figure.subplots(rows, COLUMNS_OF_CURVES, squeeze=False).flat)
+    for axes in every[len(drawn) :]:
+        axes.remove()
+    for axes, (curve, title) in zip(every, drawn.items(), strict=False):
         for name, of_run in curves.items():
             if curve in of_run:
                 lines[name] = axes.plot(*of_run[curve], linewidth=1, color=colours[name])[0]
@@ -399,7 +454,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError("--long is read when scores are collected, and FILE.json has them already; leave it out")
     if not importlib.util.find_spec("matplotlib"):
         raise UserError("the figure needs matplotlib: pip install 'maskgan_jax[study]'")
-    parts = {path: _read(path) if path.is_file() else collect(path, flags.long) for path in flags.runs}
+    # Older files have no `networks`.
+    parts = {path: {"networks": {}} | _read(path) if path.is_file() else collect(path, flags.long) for path in flags.runs}
     with _naming(" or ".join(map(str, parts))):
         collected = merged(parts)
         page = report(collected)

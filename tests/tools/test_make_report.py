@@ -54,7 +54,8 @@ def runs(tmp_path):
     for name, offset in (("pix2pix", 100.0), ("proposed", 0.0)):
         write_run(tmp_path / name, offset)
     (tmp_path / "landmarks").mkdir()
-    (tmp_path / "landmarks" / "scores.json").write_text(json.dumps({"error": 1.0}))
+    errors = {name: {"error": error, "contour": 2 * error} for name, error in (("unmasked", 0.03), ("masked", 0.04))}
+    (tmp_path / "landmarks" / "scores.json").write_text(json.dumps(errors))
     early = {"mse_masked": 4321.0, "psnr": 20.0, "ssim": 0.7, "st_lpips": 0.3}
     (tmp_path / "proposed" / "epoch_2.json").write_text(json.dumps(early))
     return tmp_path
@@ -107,7 +108,7 @@ def test_a_difference_without_an_interval_is_not_bold(tool):
     values = {column: np.full(4, np.nan) for column in tool.COLUMNS}
     systems = {name: tool.Scores(values, np.arange(4), {}) for name in ("pix2pix", "other")}
     with pytest.warns(RuntimeWarning, match="Mean of empty slice"):
-        *_, row = tool.differences(systems, "pix2pix")
+        *_, row = tool.differences(systems, "pix2pix", tool.COLUMNS)
     assert row.startswith("| other | +nan (+nan to +nan) |")
 
 
@@ -116,7 +117,7 @@ def test_a_run_with_another_seed_is_compared_with_that_of_the_same(tool, runs, t
     write_run(runs / "proposed_seed1", 250.0)
     tool.main([str(runs), f"--out={tmp_path / 'page' / 'results.md'}"])
     page = (tmp_path / "page" / "results.md").read_text()
-    table = page.split("## Difference to pix2pix")[1].split("## ")[0].splitlines()[4:-1]
+    table = page.split("## Difference to pix2pix")[1].split("## ")[0].splitlines()[4:7]
     assert [row.split("|")[1].strip() for row in table] == ["pix2pix_seed1", "proposed", "proposed_seed1 to pix2pix_seed1"]
     # 200 of 1235, 100 of it less, and 50 of 1435 less.
     assert [row.split("|")[2].strip()[:7] for row in table] == ["**+16.1", "**-8.10", "**-3.48"]
@@ -127,25 +128,47 @@ def test_report(tool, runs, tmp_path, capsys):
     out = tmp_path / "page" / "results.md"
     tool.main([str(runs), f"--long={tmp_path / 'long'}", f"--out={out}"])
     text = out.read_text()
-    assert "60 test images of 10 people" in text and "landmarks" not in text
+    assert "60 test images of 10 people" in text and "| landmarks |" not in text and "IoU" not in text
+    assert "is 0.0300 from dlib on bare faces, on masked ones 0.0400; its contour 0.0600 and 0.0800" in text
     raw, composite = text.split("## Table 2: the composite")
     assert "| pix2pix | 1235 (" in raw and "| proposed | 1135 (" in raw
     assert "| pix2pix | 1185 (" in composite
     # Paired, the difference is far surer than the means are.
-    differences = text.split("## Difference to pix2pix")[1].split("## ")[0]
+    differences, of_composite = (part.split("## ")[0] for part in text.split("## Difference to pix2pix")[1:])
     (line,) = [line for line in differences.splitlines() if line.startswith("| proposed")]
     first = line.split("|")[2].strip()
     assert first.startswith("**-8.1") and first.endswith("**")
     assert "| +0.00 (+0.00 to +0.00) |" in line  # SSIM, which is the same.
+    # The same of the composite, and of its contour and identity; there are no mouths.
+    (line,) = [line for line in of_composite.splitlines() if line.startswith("| proposed")]
+    cells = [cell.strip() for cell in line.split("|")]
+    assert cells[2].startswith("**-8.4") and cells[6:10] == ["+0.00 (+0.00 to +0.00)", "", "+0.00 (+0.00 to +0.00)", ""]
     assert "| system | one (30) | two (30) |" in text
     (drop,) = [line for line in text.split("unlike those trained on")[1].splitlines() if line.startswith("| proposed")]
     assert drop == "| proposed | 1085 | 2170 (2.00) |"
     assert "| proposed | 12.3 | 2.50 |" in text.split("## Cost")[1]
     of_epochs = text.split("## Table 1")[1].splitlines()[4:]
     assert of_epochs[0] == "| 128 px, width 32 | 2 | 4321 | 20.00 | 0.7000 | 0.3000 |"
-    assert [line.split(" | ")[:2] for line in of_epochs[1:]] == [["| 128 px, width 32", "10"], ["| 128 px, width 16", "10"]]
+    assert [line.split(" | ")[:2] for line in of_epochs[1:3]] == [["| 128 px, width 32", "10"], ["| 128 px, width 16", "10"]]
+    assert of_epochs[3] == "| *the paper, 256 px* | 10 | 2594.464 | 27.596 | 0.901 | 0.0907 |" and len(of_epochs) == 8
     height, width, _ = read_image(out.with_suffix(".png")).shape
-    assert (width, height) == (960, 520)
+    assert (width, height) == (960, 260)  # Three of the curves are logged.
+
+
+def test_yi_is_a_base_too_and_the_papers_differences_stand_below(tool, runs, tmp_path):
+    write_run(runs / "yi", 200.0)
+    (runs / "map").mkdir()
+    (runs / "map" / "scores.json").write_text(json.dumps({"iou": 0.9, "false_alarm": 0.001}))
+    tool.main([str(runs), f"--out={tmp_path / 'page' / 'results.md'}"])
+    page = (tmp_path / "page" / "results.md").read_text()
+    assert "an intersection over union of 0.9000, and takes 0.10 % of the picture" in page
+    table = page.split("## Difference to yi, per cent: what the generator draws")[1].split("## ")[0].splitlines()
+    # The paper's text has 22.61 and 10.87 %, too; those of PSNR and SSIM it takes in per cent of its own method's.
+    assert table[-2] == "| *proposed in the paper* | -22.61 | +6.04 | +1.98 | -10.87 |"
+    assert [row.split(" | ")[0] for row in table[4:-1]] == [
+        *("| pix2pix", "| proposed"),
+        *("| *telea in the paper*", "| *pix2pix in the paper*", "| *proposed in the paper*"),
+    ]
 
 
 def test_the_page_is_made_again_from_what_was_kept(tool, runs, tmp_path):
