@@ -23,7 +23,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from maskgan_jax.config import read_config
+from maskgan_jax.config import read_config, read_digests
 from maskgan_jax.data.masked_faces.reader import load_split
 from maskgan_jax.data.pipeline import training_batches
 from maskgan_jax.errors import UserError, exit_code
@@ -31,6 +31,7 @@ from maskgan_jax.files import check_writable, replacing, write_json
 from maskgan_jax.networks.safetensors import save_safetensors
 from maskgan_jax.networks.stored import load_network
 from maskgan_jax.run_files import CONFIG, METRICS, read_curves
+from maskgan_jax.training import resuming
 from maskgan_jax.training.gan import GAN
 from maskgan_jax.training.loop import Plan
 from maskgan_jax.training.step import create_state, learning_rate
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="workdir of a finished run of maskgan train")
     parser.add_argument("--data_dir", required=True, metavar="DIR", help="the data set it was trained on")
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER")
+    parser.add_argument("--seed", type=int, metavar="N", help="of PyTorch's dropout (default: the run's)")
     flags = parser.parse_args(arguments)
     config = read_config(flags.run / CONFIG)
     check(config)
@@ -61,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise UserError(f"this needs {module}: pip install 'maskgan_jax[{extra}]'")
     theirs = terms_of(flags.run)
     check_writable(flags.out / "generator.safetensors")
-    variables, ours = train(config, flags.data_dir, theirs["l1"][0])
+    seed = config.seed if flags.seed is None else flags.seed
+    variables, ours = train(config, read_digests(flags.run / CONFIG), flags.data_dir, theirs["l1"][0], seed)
     save_safetensors(flags.out / "generator.safetensors", variables, config.to_dict())
     write_json(flags.out / "terms.json", ours)
     draw(flags.out / "losses.png", {"JAX": theirs, "PyTorch": ours})
@@ -96,11 +99,20 @@ def check(config: ConfigDict) -> None:
             raise UserError(f"the run has {name}={found!r}; the step in PyTorch is for {value!r} only")
 
 
-def train(config: ConfigDict, data_dir: str, logged: Sequence[int]) -> tuple[Mapping, Curves]:
+def train(
+    config: ConfigDict, digests: Mapping[str, str], data_dir: str, logged: Sequence[int], seed: int
+) -> tuple[Mapping, Curves]:
     """The variables of the generator after the run, and the means of each term up to each of the steps `logged`.
 
+    Args:
+      config: the run's.
+      digests: of the data set and the landmark network that it was trained with.
+      data_dir: the data set.
+      logged: the steps that have a line in the run's log.
+      seed: of dropout.
+
     Raises:
-      UserError: the data set or the landmark network is missing or does not fit, or the log does not end where the run does.
+      UserError: the data set or the landmark network is missing or another one, or the log does not end where the run does.
     """
     import torch
 
@@ -115,9 +127,14 @@ def train(config: ConfigDict, data_dir: str, logged: Sequence[int]) -> tuple[Map
     steps = Plan.of(config, len(records)).steps
     if logged[-1] != steps:
         raise UserError(f"the run has {steps} steps, and its log ends with step {logged[-1]}; let it come to its end first")
+    task = GAN(config)
+    found = resuming.digests(task, data_dir)
+    for name, what in (("data", f"data set than {data_dir}"), ("landmark_net", "landmark network than its config names")):
+        if digests.get(name) != found.get(name):
+            raise UserError(f"the run was trained with another {what}; give it back what it was trained with")
     # As training/loop.py begins.
     init_key, _ = jax.random.split(jax.random.key(config.seed))
-    params = jax.jit(lambda key: create_state(GAN(config), config, steps, key))(init_key).params
+    params = jax.jit(lambda key: create_state(task, config, steps, key))(init_key).params
     generator = load(networks.create_generator(config), convert.generator_to_pytorch({"params": params["generator"]}))
     discriminator_state = convert.discriminator_to_pytorch({"params": params["discriminator"]})
     discriminator = load(networks.create_discriminator(config), discriminator_state)
@@ -132,8 +149,11 @@ def train(config: ConfigDict, data_dir: str, logged: Sequence[int]) -> tuple[Map
         with_width.landmark_net.width = stored.config["landmark_net"]["width"]
         state = convert.landmark_net_to_pytorch(stored.variables)
         landmark_net = load(networks.create_landmark_net(with_width), state)
-    torch.manual_seed(config.seed)
-    step_of_run = create_train_step(config, generator, discriminator, landmark_net, rate=learning_rate(config, steps))
+    torch.manual_seed(seed)
+    # Not in channels_last, which is faster, but in which PyTorch's norms are less exact (maskgan_jax/pytorch/networks.py).
+    step_of_run = create_train_step(
+        config, generator, discriminator, landmark_net, rate=learning_rate(config, steps), channels_last=False
+    )
 
     curves: Curves = {}
     ends = set(logged)

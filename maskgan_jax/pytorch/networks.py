@@ -20,7 +20,8 @@ SCALES = 4  # As in maskgan_jax/models/residual_unet.py, which would bring JAX i
 def create_norm(kind: str, channels: int) -> nn.Module:
     """'instance', 'batch' or 'none', with scale and shift, as `maskgan_jax.models.normalization.Normalization`."""
     if kind == "instance":
-        # `InstanceNorm2d(channels, affine=True)`: the same parameters and values, but slower on CPUs.
+        # `InstanceNorm2d(channels, affine=True)`: the same, but slower on CPUs. In the memory format channels_last, GroupNorm's
+        # variance loses digits where a channel's mean is many times its deviation.
         return nn.GroupNorm(channels, channels)
     return nn.BatchNorm2d(channels) if kind == "batch" else nn.Identity()
 

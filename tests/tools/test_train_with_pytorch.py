@@ -78,6 +78,31 @@ def test_a_log_that_cannot_be_read(tool, tmp_path):
             tool.terms_of(tmp_path)
 
 
+@pytest.mark.parametrize(("flags", "seed"), [([], 0), (["--seed=3"], 3)])
+def test_seed_of_dropout(tool, run, data_dir, tmp_path, monkeypatch, flags, seed):
+    pytest.importorskip("torch")
+
+    def train(config, digests, data_dir, logged, seed):
+        raise UserError(f"seed {seed} of {len(logged)} lines")
+
+    monkeypatch.setattr(tool, "train", train)
+    with pytest.raises(UserError, match=f"seed {seed} of 5 lines"):
+        tool.main([str(run), f"--data_dir={data_dir}", f"--out={tmp_path / 'out'}", *flags])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("data", "another data set than "), ("landmark_net", "another landmark network than its config")]
+)
+def test_another_data_set_and_another_landmark_network(tool, run, data_dir, tmp_path, name, message):
+    pytest.importorskip("torch")
+    config = json.loads((run / "config.json").read_text())
+    config["digests"][name] = "0" * 64
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    shutil.copy(run / "metrics.jsonl", tmp_path)
+    with pytest.raises(UserError, match=message):
+        tool.main([str(tmp_path), f"--data_dir={data_dir}", f"--out={tmp_path / 'out'}"])
+
+
 def test_a_run_that_is_not_finished(tool, run, data_dir, tmp_path):
     pytest.importorskip("torch")
     shutil.copy(run / "config.json", tmp_path)
