@@ -44,6 +44,8 @@ def evaluate_segmentation(data_dir: str | Path, workdir: str | Path, *, split: s
     numbers = itertools.count()
     for batch in tqdm(evaluation_batches(records, BATCH), "segmentation", -(-len(records) // BATCH), unit="batch"):
         counts = np.flatnonzero(batch["weight"] > 0)
+        if not len(counts):  # All of them are damaged.
+            continue
         occluded = [occlude({name: batch[name][i] for name in ARRAYS}, np.random.default_rng(next(numbers))) for i in counts]
         found, alarm, found_occluded = (
             network(images) > 0.5

@@ -6,6 +6,7 @@ from maskgan_jax.__main__ import main
 from maskgan_jax.data.masked_faces.reader import load_split
 from maskgan_jax.data.occluders import occlude
 from maskgan_jax.errors import UserError
+from maskgan_jax.metrics import segmentation_accuracy
 from maskgan_jax.metrics.segmentation_accuracy import evaluate_segmentation
 from maskgan_jax.models.segmentation_net import SegmentationNet, create_segmentation_net
 from maskgan_jax.networks.safetensors import load_safetensors, save_safetensors
@@ -51,6 +52,19 @@ def test_scores_are_those_of_each_face(data_dir, make_file):
     assert (result["method"], result["split"], result["n"]) == ("ours", "test", 4)
     for name, values in expected.items():
         assert result[name] == pytest.approx(np.mean(values), abs=2e-3)
+
+
+def test_a_last_batch_of_damaged_records(data_dir, make_file, monkeypatch):
+    path = make_file()
+    expected = evaluate_segmentation(data_dir, path)
+    batches = segmentation_accuracy.evaluation_batches
+
+    def with_damaged(records, batch):
+        yield from batches(records, batch)
+        yield {**next(batches(records, batch)), "weight": np.zeros(batch, np.float32)}
+
+    monkeypatch.setattr(segmentation_accuracy, "evaluation_batches", with_damaged)
+    assert evaluate_segmentation(data_dir, path) == expected
 
 
 @pytest.mark.parametrize(("size", "zoom"), [(128, 1.0), (64, 1.25)])
