@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 import re
 import runpy
@@ -108,16 +109,20 @@ def _override(config: ConfigDict, argument: str) -> ConfigDict:
         if name not in field:
             raise UserError(f"{argument}: there is no setting {key}{_suggestion(name, field)}")
         field = field[name]
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=[argument])
+    *sections, name = key.split(".")
+    section = functools.reduce(ConfigDict.__getitem__, sections, config)
+    # Of the section only: what is defined is also written out, as help.
+    values, of_section = flags.FlagValues(), f"--config.{name}={match[2]}"
+    config_flags.DEFINE_config_dict("config", section, flag_values=values, sys_argv=[of_section])
     try:
-        values(["maskgan", argument])
+        values(["maskgan", of_section])
     except (flags.Error, TypeError, ValueError) as error:
         is_dict = isinstance(field, ConfigDict)
         kind, example = ("dict", f"'{field.to_json()}'") if is_dict else (type(field).__name__, repr(field))
         raise UserError(f"{argument}: the value must be of type {kind}, such as {example}") from error
-    _check_names(values.config, default.get_config(), argument)
-    return values.config
+    section[name] = values.config[name]
+    _check_names(config, default.get_config(), argument)
+    return config
 
 
 def save_config(path: str | Path, config: ConfigDict, digests: Mapping[str, str] | None = None) -> None:
