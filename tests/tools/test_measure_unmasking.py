@@ -114,8 +114,6 @@ def test_speed_of_a_video_and_its_parts(tool, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tool, "Unmasker", Unmasker)
     detect = tool.tracking.detect_faces
     tool.main(["video", f"--out={tmp_path}"])
-    capsys.readouterr()
-    tool.main(["video", f"--out={tmp_path}"])
     assert tool.tracking.detect_faces is detect
     printed = capsys.readouterr().out
     assert re.search(rf"{FRAMES} of {FRAMES}", printed) and "frames per second" in printed
