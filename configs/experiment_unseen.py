@@ -1,4 +1,4 @@
-"""The faces of configs/experiment.py in masks unlike those trained on.
+"""The faces of configs/experiment.py in masks unlike those trained on: gaiters, bandanas, prints; and N95, worn otherwise.
 
 maskgan build --config=configs/experiment.py --source=folder=DIR --data_dir=DATA --keep_faces=faces.jsonl
 maskgan build --config=configs/experiment_unseen.py --source=folder=DIR --data_dir=UNSEEN --faces=faces.jsonl

@@ -84,3 +84,10 @@ def test_from_nothing_to_unmasked_faces(tmp_path, capsys):
     for path in find_images(test / "masked"):
         one, other = (read_image(tmp_path / folder / path.name) for folder in ("unmasked", "again"))
         np.testing.assert_array_equal(one, other)
+
+    # The network after the last step, by its number, too.
+    run(*unmask, f"--out={tmp_path / 'last'}", f"--weights={workdir}", "--step=last")
+    run(*unmask, f"--out={tmp_path / '6'}", f"--weights={workdir / 'checkpoints' / '6'}")
+    for path in find_images(test / "masked"):
+        one, other = (read_image(tmp_path / folder / path.name) for folder in ("last", "6"))
+        np.testing.assert_array_equal(one, other)

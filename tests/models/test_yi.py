@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from maskgan_jax.config import load_config
 from maskgan_jax.errors import UserError
-from maskgan_jax.models.yi import DILATIONS, EXCITED, SCALES, SegmentationNet, Yi, opened
+from maskgan_jax.models.yi import DILATIONS, EXCITED, SCALES, SegmentationNet, Yi, opened, yi_discriminators
 
 
 def faces(side=64, batch=2):
@@ -20,6 +21,15 @@ def test_eleven_blocks_of_32_to_1024_channels():
     # The image and the map; and on the way up, what comes from below and from beside.
     assert blocks["down_0"][2] == 4 and [blocks[f"up_{i}"][2] for i in range(5)] == [96, 192, 384, 768, 1536]
     assert variables["excitation_0"]["squeeze"]["kernel"].shape == (32, 2)
+
+
+def test_weights_of_the_authors_loss():
+    """100 (L1 + SSIM + perceptual) + adversarial; in the latter, the whole image counts 0.3 and the hidden part 0.7."""
+    config = load_config("yi")
+    weights = {name: weight for name, weight in config.losses.items() if weight}
+    assert weights == {"adversarial": 1, "l1": 100, "ssim": 100, "perceptual_vgg": 100}
+    discriminators = yi_discriminators(config, Yi())
+    assert [(each.weight, each.joins) for each in discriminators.values()] == [(0.3, 0), (0.7, 0.4)]
 
 
 def test_opening():

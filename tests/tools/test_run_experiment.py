@@ -179,6 +179,16 @@ def test_the_papers_own_size_is_one_line_of_the_datas_config(tool, tmp_path, mon
         assert not config or (config.data.size, config.data.zoom) == (256, 1)
 
 
+def test_table_1_has_the_papers_epochs(tool, tmp_path):
+    runs = tool.table_1(tmp_path, tmp_path)
+    configs = {name: load_config(run.train[0].partition("=")[2], run.train[1:]) for name, run in runs.items()}
+    assert [*configs] == ["landmarks", "proposed"] and {config.data.size for config in configs.values()} == {64}
+    proposed = configs["proposed"]
+    assert proposed.training.epochs == 300 and proposed.training.keep_epochs == runs["proposed"].epochs == (10, 30, 60, 100)
+    assert proposed.landmark_net.weights == str(tmp_path / "landmarks")
+    assert min(proposed.losses.contour, proposed.losses.masked) > 0
+
+
 def test_report_of_the_paper(tool, tmp_path):
     scores = dict(zip(("mse_masked", "psnr", "ssim", "st_lpips"), (1234.5, 25.123, 0.9, 0.05), strict=True))
     (tmp_path / "pix2pix").mkdir()

@@ -42,6 +42,12 @@ def test_seen_and_unseen_share_nothing_but_the_cloth_mask():
         assert chosen(_mask_sets.SEEN[setting]) | chosen(_mask_sets.UNSEEN[setting]) == chosen(_mask_sets.VARIED[setting])
 
 
+def test_the_papers_set_and_unseen_share_two_types_and_no_pattern():
+    """As configs/experiment_unseen.py and docs/results.md say."""
+    assert chosen(_mask_sets.PAPER["masks"]) & chosen(_mask_sets.UNSEEN["masks"]) == {"n95", "cloth"}
+    assert not chosen(_mask_sets.PAPER["mask_patterns"]) & chosen(_mask_sets.UNSEEN["mask_patterns"])
+
+
 def test_default_is_varied():
     data = get_config().data
     assert data.masks.to_dict() == _mask_sets.VARIED["masks"]
