@@ -111,7 +111,7 @@ def _override(config: ConfigDict, argument: str) -> ConfigDict:
         field = field[name]
     *sections, name = key.split(".")
     section = functools.reduce(ConfigDict.__getitem__, sections, config)
-    # Of the section only: what is defined is also written out, as help.
+    # Of the section only, which is changed in place: what is defined is also written out, as help.
     values, of_section = flags.FlagValues(), f"--config.{name}={match[2]}"
     config_flags.DEFINE_config_dict("config", section, flag_values=values, sys_argv=[of_section])
     try:
@@ -120,7 +120,6 @@ def _override(config: ConfigDict, argument: str) -> ConfigDict:
         is_dict = isinstance(field, ConfigDict)
         kind, example = ("dict", f"'{field.to_json()}'") if is_dict else (type(field).__name__, repr(field))
         raise UserError(f"{argument}: the value must be of type {kind}, such as {example}") from error
-    section[name] = values.config[name]
     _check_names(config, default.get_config(), argument)
     return config
 

@@ -124,7 +124,7 @@ def ssim_loss(generated: jax.Array, real: jax.Array) -> jax.Array:
     kernel /= kernel.sum()
     side = generated.shape[1]
     # Rows of weights: on a CPU, two products with this matrix take a twentieth of the time of sums of shifted images.
-    window = sum(weight * np.eye(side - 10, side, i, dtype=np.float32) for i, weight in enumerate(kernel))
+    window = sum(weight * np.eye(side - 10, side, i) for i, weight in enumerate(kernel))
 
     def blur(images: jax.Array) -> jax.Array:
         return jnp.einsum("ih,jw,bhwc->bijc", window, window, images, precision="highest")

@@ -49,6 +49,7 @@ def test_from_nothing_to_unmasked_faces(tmp_path, capsys):
     # The mask remover with all losses of the paper.
     settings = [*SMALL, f"--config.landmark_net.weights={landmarks}"]
     settings += ["--config.training.steps=6", "--config.training.validate_every=2"]
+    settings += ["--config.training.checkpoint_every=2", "--config.training.keep=3"]
     run("train", "--config=configs/paper.py", f"--data_dir={data}", f"--workdir={workdir}", *settings)
     trained = [line for line in numbers(workdir) if line["phase"] == "train"]
     assert [line["step"] for line in trained] == [1, 2, 3, 4, 5, 6]
@@ -85,9 +86,11 @@ def test_from_nothing_to_unmasked_faces(tmp_path, capsys):
         one, other = (read_image(tmp_path / folder / path.name) for folder in ("unmasked", "again"))
         np.testing.assert_array_equal(one, other)
 
-    # The network after the last step, by its number, too.
+    # The network after another step.
+    run(*unmask, f"--out={tmp_path / 'step_2'}", f"--weights={workdir}", "--step=2")
     run(*unmask, f"--out={tmp_path / 'last'}", f"--weights={workdir}", "--step=last")
-    run(*unmask, f"--out={tmp_path / '6'}", f"--weights={workdir / 'checkpoints' / '6'}")
+    run(*unmask, f"--out={tmp_path / 'checkpoint_2'}", f"--weights={workdir / 'checkpoints' / '2'}")
     for path in find_images(test / "masked"):
-        one, other = (read_image(tmp_path / folder / path.name) for folder in ("last", "6"))
-        np.testing.assert_array_equal(one, other)
+        second, last, same = (read_image(tmp_path / folder / path.name) for folder in ("step_2", "last", "checkpoint_2"))
+        np.testing.assert_array_equal(second, same)
+        assert (second != last).any()

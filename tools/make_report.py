@@ -310,7 +310,7 @@ def differences_of_paper(base: str) -> Iterator[str]:
     for name, values in OF_PAPER.items():
         if base in OF_PAPER and name != base:
             cells = [f"{100 * (ours / theirs - 1):+.2f}" for ours, theirs in zip(values, OF_PAPER[base], strict=True)]
-            yield f"| *{name} in the paper* | " + " | ".join(cells) + " |"
+            yield f"| *{name} in the paper, and its LPIPS* | " + " | ".join(cells) + " |"
 
 
 def by_label(systems: Mapping[str, Scores], label: str) -> Iterator[str]:
@@ -356,7 +356,7 @@ def by_epoch(epochs: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Iterato
             cells = [f"{means[column]:{form}}" for column, (_, form, _) in COLUMNS.items()]
             yield f"| {title} | {epoch} | " + " | ".join(cells) + " |"
     for epoch, values in OF_PAPER_BY_EPOCH.items():
-        yield f"| *the paper, 256 px* | {epoch} | " + " | ".join(map(str, values)) + " |"
+        yield f"| *the paper, 256 px, and its LPIPS* | {epoch} | " + " | ".join(map(str, values)) + " |"
 
 
 def needed(networks: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

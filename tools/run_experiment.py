@@ -92,7 +92,7 @@ def paper(data_dir: Path, out: Path) -> Runs:
     the map module of `yi`; their best networks are used, and scored.
     """
     del data_dir
-    experiment = load_config("experiment")
+    experiment = load_config("configs/experiment.py")
     settings = [f"--config.{name}={attrgetter(name)(experiment)}" for name in PAPER_SETTINGS]
     shared = [*settings, "--config.input.threads=2", "--config.training.keep=1"]
     square = settings[:2]
@@ -142,7 +142,7 @@ def table_1(data_dir: Path, out: Path) -> Runs:
 
 
 def _with_epochs(run: Run, epochs: tuple[int, ...]) -> Run:
-    keep = f"--config.training.keep_epochs=({','.join(map(str, epochs))},)"
+    keep = f"--config.training.keep_epochs=({''.join(f'{epoch},' for epoch in epochs)})"
     return run._replace(train=[*run.train, keep], epochs=epochs)
 
 

@@ -128,7 +128,7 @@ def test_report(tool, runs, tmp_path, capsys):
     out = tmp_path / "page" / "results.md"
     tool.main([str(runs), f"--long={tmp_path / 'long'}", f"--out={out}"])
     text = out.read_text()
-    assert "60 test images of 10 people" in text and "| landmarks |" not in text and "IoU" not in text
+    assert "60 test images of 10 people" in text and "| landmarks |" not in text and "map module" not in text
     assert "is 0.0300 from dlib on bare faces, on masked ones 0.0400; its contour 0.0600 and 0.0800" in text
     raw, composite = text.split("## Table 2: the composite")
     assert "| pix2pix | 1235 (" in raw and "| proposed | 1135 (" in raw
@@ -150,7 +150,10 @@ def test_report(tool, runs, tmp_path, capsys):
     of_epochs = text.split("## Table 1")[1].splitlines()[4:]
     assert of_epochs[0] == "| 128 px, width 32 | 2 | 4321 | 20.00 | 0.7000 | 0.3000 |"
     assert [line.split(" | ")[:2] for line in of_epochs[1:3]] == [["| 128 px, width 32", "10"], ["| 128 px, width 16", "10"]]
-    assert of_epochs[3] == "| *the paper, 256 px* | 10 | 2594.464 | 27.596 | 0.901 | 0.0907 |" and len(of_epochs) == 8
+    assert (
+        of_epochs[3] == "| *the paper, 256 px, and its LPIPS* | 10 | 2594.464 | 27.596 | 0.901 | 0.0907 |"
+        and len(of_epochs) == 8
+    )
     height, width, _ = read_image(out.with_suffix(".png")).shape
     assert (width, height) == (960, 260)  # Three of the curves are logged.
 
@@ -164,10 +167,10 @@ def test_yi_is_a_base_too_and_the_papers_differences_stand_below(tool, runs, tmp
     assert "an intersection over union of 0.9000, and takes 0.10 % of the picture" in page
     table = page.split("## Difference to yi, per cent: what the generator draws")[1].split("## ")[0].splitlines()
     # The paper's text has 22.61 and 10.87 %, too; those of PSNR and SSIM it takes in per cent of its own method's.
-    assert table[-2] == "| *proposed in the paper* | -22.61 | +6.04 | +1.98 | -10.87 |"
+    assert table[-2] == "| *proposed in the paper, and its LPIPS* | -22.61 | +6.04 | +1.98 | -10.87 |"
     assert [row.split(" | ")[0] for row in table[4:-1]] == [
         *("| pix2pix", "| proposed"),
-        *("| *telea in the paper*", "| *pix2pix in the paper*", "| *proposed in the paper*"),
+        *(f"| *{name} in the paper, and its LPIPS*" for name in ("telea", "pix2pix", "proposed")),
     ]
 
 
@@ -186,6 +189,17 @@ def test_the_page_is_made_again_from_what_was_kept(tool, runs, tmp_path):
     tool.main([str(out.with_suffix(".json")), f"--out={out}"])
     assert out.read_text() == first.replace("experiment\n", "experiment\n\nWhat we read in it.\n", 1)
     assert out.with_suffix(".json").read_text() == kept
+
+
+def test_a_file_from_before_networks_were_told(tool, runs, tmp_path):
+    out = tmp_path / "results.md"
+    tool.main([str(runs), f"--out={out}"])
+    page, kept = out.read_text(), json.loads(out.with_suffix(".json").read_text())
+    (sentence,) = [line for line in page.splitlines() if line.startswith("The landmark network")]
+    del kept["networks"]
+    out.with_suffix(".json").write_text(json.dumps(kept))
+    tool.main([str(out.with_suffix(".json")), f"--out={out}"])
+    assert out.read_text() == page.replace(f"{sentence}\n\n", "")
 
 
 def test_what_is_new_is_added_to_what_was_kept(tool, runs, tmp_path):

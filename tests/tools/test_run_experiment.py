@@ -168,7 +168,7 @@ def test_the_papers_systems_differ_in_what_they_are_named_for(tool, tmp_path):
 
 
 def test_the_papers_own_size_is_one_line_of_the_datas_config(tool, tmp_path, monkeypatch):
-    monkeypatch.setattr(tool, "load_config", lambda name: {"experiment": default.get_config()}[name])
+    monkeypatch.setattr(tool, "load_config", lambda name: {"configs/experiment.py": default.get_config()}[name])
     runs = tool.paper(tmp_path, tmp_path)
     for name, run in runs.items():
         config = load_config(run.train[0].partition("=")[2], run.train[1:]) if run.train else None
@@ -177,6 +177,14 @@ def test_the_papers_own_size_is_one_line_of_the_datas_config(tool, tmp_path, mon
             assert (config.optimizer.learning_rate, config.training.epochs) == (2e-4, 300)
             assert config.training.keep_epochs == ((1, 2, 3, 6, 10, 30, 60, 100) if name == "proposed" else ())
         assert not config or (config.data.size, config.data.zoom) == (256, 1)
+
+
+def test_a_run_of_one_epoch_keeps_no_other(tool, tmp_path, monkeypatch):
+    experiment = default.get_config()
+    experiment.training.epochs = 1.0
+    monkeypatch.setattr(tool, "load_config", lambda _: experiment)
+    run = tool.paper(tmp_path, tmp_path)["proposed"]
+    assert load_config("paper", run.train[1:]).training.keep_epochs == run.epochs == ()
 
 
 def test_table_1_has_the_papers_epochs(tool, tmp_path):
