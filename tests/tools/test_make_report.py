@@ -150,10 +150,8 @@ def test_report(tool, runs, tmp_path, capsys):
     of_epochs = text.split("## Table 1")[1].splitlines()[4:]
     assert of_epochs[0] == "| 128 px, width 32 | 2 | 4321 | 20.00 | 0.7000 | 0.3000 |"
     assert [line.split(" | ")[:2] for line in of_epochs[1:3]] == [["| 128 px, width 32", "10"], ["| 128 px, width 16", "10"]]
-    assert (
-        of_epochs[3] == "| *the paper, 256 px, and its LPIPS* | 10 | 2594.464 | 27.596 | 0.901 | 0.0907 |"
-        and len(of_epochs) == 8
-    )
+    assert of_epochs[3] == "| *the paper, 256 px, and its LPIPS* | 10 | 2594.464 | 27.596 | 0.901 | 0.0907 |"
+    assert len(of_epochs) == 8
     height, width, _ = read_image(out.with_suffix(".png")).shape
     assert (width, height) == (960, 260)  # Three of the curves are logged.
 

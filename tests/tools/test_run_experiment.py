@@ -102,11 +102,11 @@ def test_epochs_are_scored_too(tool, data_dir, tmp_path, monkeypatch):
     assert config.training.keep_epochs == (1, 2, 3, 6) and config.training.epochs == 10
     records = json.loads((data_dir / "card.json").read_text())["splits"]["train"]["records"]
     steps = [flag for call in done for flag in call if flag.startswith("--step")]
+    assert steps == ["--step=last", *(f"--step={records // 3 * epoch}" for epoch in (1, 3, 6))]
     done.clear()
     tool.train_and_score(tool.paper(data_dir, tmp_path)["map"], {"": data_dir}, tmp_path / "map")
     # The latter counts: that of which `yi` is made.
     assert [flag for flag in done[1] if flag.startswith("--step")] == ["--step=last", "--step=best"]
-    assert steps == ["--step=last", *(f"--step={records // 3 * epoch}" for epoch in (1, 3, 6))]
 
 
 @pytest.mark.parametrize(("part", "names"), [("1/2", "acf"), ("2/2", "bd"), ("3/3", "c"), ("1/1", "abcdf")])
