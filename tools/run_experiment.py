@@ -11,8 +11,10 @@ machines with one folder, or several cores (`taskset -c 0 python ...`). Runs of 
 are not divided. --only=NAME,NAME does these runs in this order; what a run needs comes before it, as in
 --only=landmarks,contour.
 
-`paper`: every system of the paper's tables, on the data of configs/experiment.py and at its size; tools/make_report.py makes
-its tables. For the paper's own size, let that config begin with `default.get_config()`.
+`paper`: every system of the paper's tables, on the data of configs/experiment.py; tools/make_report.py makes its tables. Sizes,
+batch, learning rate, epochs and arithmetic are those of the config that the data set was built with (DATA/config.json). For the
+paper's own size, let configs/experiment.py begin with `default.get_config()`, or give `maskgan build` what is to be different:
+--config.data.size=256 --config.generator.width=64.
 
 `table_1`: the proposed method at 64 px for 300 epochs, on that data built with --config.data.size=64; it is scored after 10,
 30, 60, 100 and 300, as in the paper's Table 1.
@@ -41,7 +43,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from maskgan_jax.config import load_config, read_config
+from maskgan_jax.config import read_config
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import replacing
 
@@ -74,10 +76,12 @@ EPOCHS, WARMUP = 5, 0.5
 BATCH_METRICS = {"mse_masked": ("MSE in the mask", 0), "st_lpips": ("ST-LPIPS", 3)}
 
 
-# Of the paper's experiment: what its runs have in common, all but `yi` also the generator's width.
-PAPER_SETTINGS = (
-    *("data.size", "data.zoom", "input.batch_size", "discriminator.width"),
-    *("optimizer.learning_rate", "training.epochs"),
+# Of the paper's experiment: what all its runs take from the config of the data set, and what its systems do. All but `yi` also
+# have that generator's width.
+RUN_SETTINGS = ("data.size", "data.zoom", "input.threads", "input.processes", "input.prefetch")
+SYSTEM_SETTINGS = (
+    *("input.batch_size", "discriminator.width", "optimizer.learning_rate"),
+    *("training.epochs", "training.compute"),
 )
 # The paper's Table 1 has the last five.
 SCORED_EPOCHS = (1, 2, 3, 6, 10, 30, 60, 100, 300)
@@ -88,20 +92,22 @@ COLUMNS = {"mse_masked": ".0f", "psnr": ".2f", "ssim": ".4f", "st_lpips": ".4f"}
 def paper(data_dir: Path, out: Path) -> Runs:
     """Every system, with the same data, steps and seed; two seeds for the two that matter most.
 
-    At the size and for the epochs of configs/experiment.py. What the systems need comes first: the landmark network of C1, and
-    the map module of `yi`; their best networks are used, and scored.
+    What the systems need comes first: the landmark network of C1, and the map module of `yi`; their best networks are used, and
+    scored. Raises UserError if the data set has no config.
     """
-    del data_dir
-    experiment = load_config("configs/experiment.py")
-    settings = [f"--config.{name}={attrgetter(name)(experiment)}" for name in PAPER_SETTINGS]
-    shared = [*settings, "--config.input.threads=2", "--config.training.keep=1"]
-    square = settings[:2]
-    width = experiment.generator.width
+    built_with = read_config(data_dir / "config.json")
+
+    def of_data(names: Sequence[str]) -> list[str]:
+        return [f"--config.{name}={attrgetter(name)(built_with)}" for name in names]
+
+    of_run = of_data(RUN_SETTINGS)
+    shared = [*of_run, *of_data(SYSTEM_SETTINGS), "--config.training.keep=1"]
+    width = built_with.generator.width
     generator = f"--config.generator.width={width}"
     contour = f"--config.landmark_net.weights={out / 'landmarks'}"
     runs = {
-        "landmarks": Run(["--config=landmarks", *square], ["--step=best"]),
-        "map": Run(["--config=default_segmentation", "--config.segmentation_net.width=16", *square], ["--step=best"]),
+        "landmarks": Run(["--config=landmarks", *of_run], ["--step=best"]),
+        "map": Run(["--config=default_segmentation", "--config.segmentation_net.width=16", *of_run], ["--step=best"]),
     }
     systems = {
         "pix2pix": ["--config=pix2pix", generator],
@@ -115,7 +121,7 @@ def paper(data_dir: Path, out: Path) -> Runs:
     for name, flags in systems.items():
         runs[name] = Run([*flags, *shared], [], PAPER_METRICS)
     runs |= {name: Run([], [f"--method={name}"], PAPER_METRICS) for name in ("input", "telea", "navier_stokes")}
-    before = tuple(epoch for epoch in SCORED_EPOCHS if epoch < experiment.training.epochs)
+    before = tuple(epoch for epoch in SCORED_EPOCHS if epoch < built_with.training.epochs)
     runs["proposed"] = _with_epochs(runs["proposed"], before)
     for name in ("pix2pix", "proposed"):
         runs[f"{name}_seed1"] = Run([*systems[name], *shared, "--config.seed=1"], [], PAPER_METRICS)

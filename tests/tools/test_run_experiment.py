@@ -1,10 +1,9 @@
 import json
 
 import pytest
-from ml_collections import ConfigDict
 
 from maskgan_jax.__main__ import main
-from maskgan_jax.config import load_config
+from maskgan_jax.config import load_config, save_config
 from maskgan_jax.configs import default
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import read_image
@@ -19,6 +18,13 @@ def tool(load_tool):
 def card(tmp_path):
     """A folder that has as much of a data set as the list of runs needs."""
     (tmp_path / "card.json").write_text(json.dumps({"splits": {"train": {"records": 4100}}}))
+    return tmp_path
+
+
+@pytest.fixture
+def built(tmp_path):
+    """A folder that has as much of the experiment's data set as its list of runs needs."""
+    save_config(tmp_path / "config.json", load_config("experiment"))
     return tmp_path
 
 
@@ -89,22 +95,20 @@ def test_runs_are_trained_scored_and_not_done_again(tool, data_dir, tmp_path, mo
     tool.main(arguments)
 
 
-def test_epochs_are_scored_too(tool, data_dir, tmp_path, monkeypatch):
-    folder = tmp_path / "proposed"
-    folder.mkdir()
-    monkeypatch.setattr(tool, "read_config", lambda path: ConfigDict({"input": {"batch_size": 3}}))
+def test_epochs_are_scored_too(tool, card, built, tmp_path, monkeypatch):
+    save_config(tmp_path / "proposed" / "config.json", load_config("cpu", ["--config.input.batch_size=30"]))
     done = []
     monkeypatch.setattr(tool, "_maskgan", done.append)
-    run = tool.paper(data_dir, tmp_path)["proposed"]
-    (folder / "epoch_2.json").touch()
-    tool.train_and_score(run, {"": data_dir}, folder)
+    run = tool.paper(built, tmp_path)["proposed"]
+    (tmp_path / "proposed" / "epoch_2.json").touch()
+    tool.train_and_score(run, {"": card}, tmp_path / "proposed")
     config = load_config("cpu", [flag for flag in done[0] if flag.startswith("--config.")])
     assert config.training.keep_epochs == (1, 2, 3, 6) and config.training.epochs == 10
-    records = json.loads((data_dir / "card.json").read_text())["splits"]["train"]["records"]
+    # Of 4,100 records.
     steps = [flag for call in done for flag in call if flag.startswith("--step")]
-    assert steps == ["--step=last", *(f"--step={records // 3 * epoch}" for epoch in (1, 3, 6))]
+    assert steps == ["--step=last", *(f"--step={136 * epoch}" for epoch in (1, 3, 6))]
     done.clear()
-    tool.train_and_score(tool.paper(data_dir, tmp_path)["map"], {"": data_dir}, tmp_path / "map")
+    tool.train_and_score(tool.paper(built, tmp_path)["map"], {"": card}, tmp_path / "map")
     # The latter counts: that of which `yi` is made.
     assert [flag for flag in done[1] if flag.startswith("--step")] == ["--step=last", "--step=best"]
 
@@ -146,8 +150,8 @@ def test_a_run_that_fails(tool, data_dir, tmp_path, monkeypatch):
         tool.main(["bad", f"--data_dir={data_dir}", f"--out={tmp_path}"])
 
 
-def test_the_papers_systems_differ_in_what_they_are_named_for(tool, tmp_path):
-    runs = tool.paper(tmp_path, tmp_path)
+def test_the_papers_systems_differ_in_what_they_are_named_for(tool, built, tmp_path):
+    runs = tool.paper(built, tmp_path)
     configs = {name: load_config(run.train[0].partition("=")[2], run.train[1:]) for name, run in runs.items() if run.train}
     systems = {name: config for name, config in configs.items() if config.task == "unmask"}
     assert systems.keys() == {
@@ -167,22 +171,24 @@ def test_the_papers_systems_differ_in_what_they_are_named_for(tool, tmp_path):
     assert list(runs)[:2] == ["landmarks", "map"] and runs["telea"].train == []
 
 
-def test_the_papers_own_size_is_one_line_of_the_datas_config(tool, tmp_path, monkeypatch):
-    monkeypatch.setattr(tool, "load_config", lambda name: {"configs/experiment.py": default.get_config()}[name])
-    runs = tool.paper(tmp_path, tmp_path)
-    for name, run in runs.items():
+def test_sizes_are_those_of_the_data(tool, tmp_path):
+    """So the paper's own size takes one line of configs/experiment.py, or flags of the build."""
+    config = default.get_config()
+    config.training.compute, config.input.processes = "bfloat16", 12
+    save_config(tmp_path / "config.json", config)
+    for name, run in tool.paper(tmp_path, tmp_path).items():
         config = load_config(run.train[0].partition("=")[2], run.train[1:]) if run.train else None
         if config and config.task == "unmask":
             assert (config.generator.width, config.discriminator.width) == (32 if name == "yi" else 64, 64)
             assert (config.optimizer.learning_rate, config.training.epochs) == (2e-4, 300)
+            assert config.training.compute == "bfloat16"
             assert config.training.keep_epochs == ((1, 2, 3, 6, 10, 30, 60, 100) if name == "proposed" else ())
-        assert not config or (config.data.size, config.data.zoom) == (256, 1)
+        assert not config or (config.data.size, config.data.zoom, config.input.processes) == (256, 1, 12)
 
 
-def test_a_run_of_one_epoch_keeps_no_other(tool, tmp_path, monkeypatch):
-    experiment = default.get_config()
-    experiment.training.epochs = 1.0
-    monkeypatch.setattr(tool, "load_config", lambda _: experiment)
+def test_a_run_of_one_epoch_keeps_no_other(tool, tmp_path):
+    config = load_config("experiment", ["--config.training.epochs=1.0"])
+    save_config(tmp_path / "config.json", config)
     run = tool.paper(tmp_path, tmp_path)["proposed"]
     assert load_config("paper", run.train[1:]).training.keep_epochs == run.epochs == ()
 
