@@ -297,6 +297,25 @@ def test_unpacking_what_has_arrived(pack, run, call, tmp_path):
     assert sorted(path.name for path in (tmp_path / "work" / "files").iterdir()) == ["a", "b"]
 
 
+def test_weights_that_are_larger_than_a_part_come_in_pieces(pack, run, call, tmp_path, monkeypatch):
+    data = {name: np.random.default_rng(size).bytes(size) for name, size in (("small.bin", 9), ("large.dat", 250_000))}
+    (tmp_path / "cache").mkdir()
+    for name, content in data.items():
+        (tmp_path / "cache" / name).write_bytes(content)
+    monkeypatch.setattr(pack, "NEEDED_WEIGHTS", tuple(data))
+    monkeypatch.setattr(pack, "weight_file", lambda name: tmp_path / "cache" / name)
+    pack.pack(pack.weight_parts(100_000), tmp_path, 100_000)
+    names = [f"large.{number}-of-3.tar.xz" for number in (1, 2, 3)]
+    assert json.loads((tmp_path / "MANIFEST.json").read_text())["parts"].keys() == {"small.tar.xz", *names}
+    shutil.move(tmp_path / names[1], tmp_path / "later")
+    cache = tmp_path / "work" / "cache"
+    assert call({"unpack": run._unpack})[0] == 0
+    assert {path.name for path in cache.iterdir()} == {"small.bin", "large.dat.1-of-3", "large.dat.3-of-3"}
+    shutil.move(tmp_path / "later", tmp_path / names[1])
+    assert call({"unpack": run._unpack})[0] == 0
+    assert {path.name: path.read_bytes() for path in cache.iterdir()} == data
+
+
 def test_wrong_requests_to_run(run, tmp_path, capsys):
     flags = [f"--parts={tmp_path}", f"--work={tmp_path / 'work'}"]
     assert run.main(["fly", *flags]) == 1 and "there is no step fly; choose among unpack, " in capsys.readouterr().err
@@ -381,9 +400,10 @@ def test_rehearsal(load_tool, pack, tmp_path, capfd):
     for path in out.iterdir():
         with tarfile.open(path) as archive:
             names += archive.getnames()
-    assert {"numerics/default.xml", "default/unmask.safetensors", "default/default_model.json", "paper/paper.json"} < set(names)
+    assert {"numerics/default.xml", "default/unmask.safetensors", "default/default_model.json"} < set(names)
     assert {
-        "paper/pix2pix_metrics.jsonl",
+        *("paper/proposed/scores.json", "paper/pix2pix/metrics.jsonl", "paper/figures/faces.png"),
+        "default/default_model/metrics.jsonl",
         "profile/bfloat16/operations.json",
         "speed/128_pix2pix_float32_upsampling_phases.json",
     } < set(names)

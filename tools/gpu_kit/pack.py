@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import hashlib
 import json
 import lzma
@@ -41,7 +42,12 @@ WHEELS = (
 SOURCES = ("promise",)
 # pip takes these literally: a platform does not include older ones.
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (28, 27, 24, 17)] + ["manylinux2014_x86_64", "manylinux1_x86_64"]
-LOSS_WEIGHTS = ("st_lpips_alex.safetensors", "st_lpips_vgg.safetensors")
+# Of losses and metrics.
+NEEDED_WEIGHTS = (
+    *("st_lpips_alex.safetensors", "st_lpips_vgg.safetensors", "shape_predictor_68_face_landmarks.dat"),
+    *("dlib_face_recognition_resnet_model_v1.dat", "face_expression_model.bin"),
+    "face_expression_model-weights_manifest.json",
+)
 # What tar adds to each file, at most, and to the whole.
 TAR_OVERHEAD, TAR_END = 2048, 10240
 
@@ -76,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError(f"--photos={flags.photos} is not a folder")
     read_face_file(flags.faces)
     # What is quick to check comes first.
-    parts = [*weight_parts(), project_part(), wheel_part(), face_part(Path(flags.faces), Path(flags.photos))]
+    parts = [*weight_parts(limit), project_part(), wheel_part(), face_part(Path(flags.faces), Path(flags.photos))]
     parts += photo_parts(Path(flags.photos), limit)
     pack(parts, Path(flags.out), limit)
 
@@ -187,18 +193,33 @@ def face_part(faces: Path, photos: Path) -> Part:
     return Part("faces.tar.xz", _inputs(*map(digest, files.values())), lambda folder: files)
 
 
-def weight_parts() -> list[Part]:
-    """The weights of ST-LPIPS, for the loss of the default network.
+def weight_parts(limit: int) -> list[Part]:
+    """The weights of losses and metrics; a file larger than `limit` bytes in pieces, which run.py puts together.
 
     Raises:
       UserError: they are not in the cache folder.
     """
     parts = []
-    for name in LOSS_WEIGHTS:
+    for name in NEEDED_WEIGHTS:
         path = weight_file(name)
-        stem = path.stem.replace("_", "-")
-        parts.append(Part(f"{stem}.tar.xz", digest(path), lambda folder, name=name, path=path: {f"cache/{name}": path}))
+        stem, inputs = path.stem.replace("_", "-"), digest(path)
+        pieces = -(-path.stat().st_size // (limit - TAR_OVERHEAD - TAR_END))
+        if pieces == 1:
+            parts.append(Part(f"{stem}.tar.xz", inputs, lambda folder, name=name, path=path: {f"cache/{name}": path}))
+        for number in range(1, pieces + 1) if pieces > 1 else ():
+            piece, contents = f"{number}-of-{pieces}", functools.partial(_piece, path, number, pieces)
+            parts.append(Part(f"{stem}.{piece}.tar.xz", _inputs(inputs, piece), contents))
     return parts
+
+
+def _piece(path: Path, number: int, pieces: int, folder: Path) -> Mapping[str, Path]:
+    """One of so many pieces of a file of the cache folder, counted from 1; written into a folder."""
+    size = -(-path.stat().st_size // pieces)
+    piece = folder / f"{path.name}.{number}-of-{pieces}"
+    with path.open("rb") as file:
+        file.seek((number - 1) * size)
+        piece.write_bytes(file.read(size))
+    return {f"cache/{piece.name}": piece}
 
 
 def photo_parts(photos: Path, limit: int) -> Iterator[Part]:

@@ -33,11 +33,21 @@ MAX_RESULT = 16 * 2**20
 RESERVE = 120.0
 ARITHMETIC = ("bfloat16", "tf32", "float32")
 BATCHES = (64, 16, 256, 1)  # In order of worth.
-# For many cores and few minutes; a training saves when its time is over in any case.
-FAST_INPUT = ("--config.input.processes=12", "--config.input.prefetch=512")
-RARE_CHECKPOINTS = ("--config.training.checkpoint_every=20000", "--config.training.validate_every=5000")
+# The paper's experiment at its size, for as many epochs as fit, with an input for many cores.
+PAPER_SIZE = (
+    *("--config.data.size=256", "--config.generator.width=64", "--config.discriminator.width=64"),
+    *("--config.optimizer.learning_rate=2e-4", "--config.training.epochs=20.0", "--config.training.compute=bfloat16"),
+    *("--config.input.processes=12", "--config.input.prefetch=512"),
+)
+# What other systems need comes first, then the systems in order of worth.
+PAPER_RUNS = ("landmarks", "proposed", "pix2pix", "map", "yi", "input", "telea", "navier_stokes")
 # What a rehearsal makes small.
 SMALL_DATA = ("--config.data.size=128",)  # The least that the landmark network takes.
+SMALL_PAPER = (
+    *SMALL_DATA,
+    '--config.data.splits={"train": {"*": 0.6}, "validation": {"*": 0.2}, "test": {"*": 0.2}}',
+    *("--config.generator.width=4", "--config.discriminator.width=4", "--config.training.epochs=1.0"),
+)
 SMALL_NETWORKS = (
     *("--config.generator.width=4", "--config.discriminator.width=4", "--config.input.batch_size=2"),
     *("--config.input.processes=0", "--config.training.steps=4", "--config.training.validate_every=4"),
@@ -247,6 +257,21 @@ def archive(folder: Path, out: Path, name: str) -> None:
     print(f"-- results: {size / 2**20:.2f} MiB in {count} file(s), {out / name}.tar.xz", flush=True)
 
 
+def join_pieces(folder: Path) -> None:
+    """Makes NAME of NAME.1-of-2 and NAME.2-of-2, once all are there."""
+    for first in sorted(folder.glob("*.1-of-*")):
+        count = int(first.suffix.rpartition("-")[2])
+        pieces = [first.with_suffix(f".{number}-of-{count}") for number in range(1, count + 1)]
+        if all(piece.is_file() for piece in pieces):
+            whole = first.with_suffix(".joining")
+            with whole.open("wb") as file:
+                for piece in pieces:
+                    file.write(piece.read_bytes())
+            whole.rename(first.with_suffix(""))
+            for piece in pieces:
+                piece.unlink()
+
+
 # ---- the steps ----
 
 
@@ -258,7 +283,7 @@ def _unpack(kit: Kit) -> Iterator[Command]:
         raise ValueError(f"there is no MANIFEST.json in {kit.parts}; send it with the parts") from None
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{kit.parts / 'MANIFEST.json'} is damaged; send it again") from None
-    missing = []
+    missing: list[str] = []
     for name, entry in parts.items():
         mark, path = kit.mark("unpack", f"{name}-{entry['sha256'][:16]}"), kit.parts / name
         if mark.exists():
@@ -276,6 +301,7 @@ def _unpack(kit: Kit) -> Iterator[Command]:
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()
         print(f"{name}: unpacked")
+    join_pieces(kit.work / "cache")
     print(f"missing: {', '.join(missing)}" if missing else "all parts are unpacked")
     yield from ()
 
@@ -352,22 +378,31 @@ def _topologies(kit: Kit) -> Iterator[Command]:
 
 def _build(kit: Kit) -> Iterator[Command]:
     """makes the data set of the photos at 256 px, on all cores"""
-    small = SMALL_DATA if kit.small else ()
-    source, faces = f"--source=folder={kit.work / 'photos'}", f"--faces={kit.work / 'faces.jsonl'}"
+    yield _built(kit, "default_model", kit.work / "data", SMALL_DATA if kit.small else ())
+
+
+def _built(kit: Kit, config: str, data: Path, settings: Sequence[str]) -> Command:
+    """The building of a data set of the photos. Of one that was ended, nothing is there."""
     if not (kit.work / "faces.jsonl").is_file():
         raise ValueError("the list of faces is missing; send faces.tar.xz, and unpack it")
-    # Of a build that was ended, nothing is there.
-    data = f"--data_dir={kit.work / 'data'}"
-    yield Command("build", (*maskgan("build"), "--config=default_model", source, faces, data, *small))
+    source, faces = f"--source=folder={kit.work / 'photos'}", f"--faces={kit.work / 'faces.jsonl'}"
+    return Command("build", (*maskgan("build"), f"--config={config}", source, faces, f"--data_dir={data}", *settings))
 
 
 def _paper(kit: Kit) -> Iterator[Command]:
-    """the paper's experiment: the proposed method and pix2pix alone, for as long as there is, half of it each"""
-    # 300 epochs of 5,600 images, of the data set that was built for the default network.
-    for name, fraction in (("paper", 0.5), ("pix2pix", 1.0)):
-        steps = ("--config.training.steps=105000", *FAST_INPUT, *RARE_CHECKPOINTS)
-        flags = (f"--config={name}", f"--config.data.zoom={4 / 3}", *steps)
-        yield from _training(kit, "paper", name, fraction, *flags)
+    """the paper's experiment at 256 px: its data; proposed, pix2pix and yi, trained and scored; figures"""
+    data, runs = kit.work / "paper", kit.work / "runs" / "paper"
+    yield _built(kit, "experiment", data, SMALL_PAPER if kit.small else PAPER_SIZE)
+    tools, of_data = kit.project / "tools", f"--data_dir={data}"
+    # It skips what it has done before.
+    only = f"--only={','.join(PAPER_RUNS[:3] if kit.small else PAPER_RUNS)}"
+    yield Command("runs", (sys.executable, str(tools / "run_experiment.py"), "paper", of_data, f"--out={runs}", only))
+    for name in (name for name in PAPER_RUNS if (runs / name).is_dir()):
+        _keep(runs / name, kit.results("paper") / name)
+    scored = (name for name in ("pix2pix", "yi", "proposed") if (runs / name / "scores.json").is_file())
+    if systems := ",".join(scored):
+        flags = (str(runs), of_data, f"--out={kit.results('paper') / 'figures'}", f"--systems={systems}")
+        yield Command("figures", (sys.executable, str(tools / "draw_figures.py"), *flags), repeats=True)
 
 
 def _default(kit: Kit) -> Iterator[Command]:
@@ -385,18 +420,18 @@ def _training(kit: Kit, step: str, name: str, fraction: float, *flags: str) -> I
     small = (*SMALL_DATA, *SMALL_NETWORKS) if kit.small else ()
     train = (*maskgan("train"), data, f"--workdir={run}", landmarks, *flags, *small)
     yield Command(f"train_{name}", train, trains=fraction)
-    _keep(kit, step, name, run)
+    _keep(run, kit.results(step) / name)
     out = f"--out={kit.results(step) / name}.json"
     evaluate = (*maskgan("evaluate"), data, f"--workdir={run}", "--step=last", out)
     yield Command(f"evaluate_{name}", evaluate, repeats=True)
-    _keep(kit, step, name, run)
+    _keep(run, kit.results(step) / name)
 
 
-def _keep(kit: Kit, step: str, name: str, run: Path) -> None:
-    """Puts what a training has written so far among the results: also of one whose time was over before it was scored."""
-    for file in ("config.json", "metrics.jsonl", "wall_time.json"):
-        if (run / file).is_file():
-            shutil.copyfile(run / file, kit.results(step) / f"{name}_{file}")
+def _keep(run: Path, results: Path) -> None:
+    """Copies what a run has written so far, but for its networks, and of its pictures the last."""
+    results.mkdir(exist_ok=True)
+    for file in (*run.glob("*.json"), *run.glob("*.jsonl"), *sorted(run.glob("pictures/*.png"))[-1:]):
+        shutil.copyfile(file, results / file.name)
 
 
 def maskgan(command: str) -> tuple[str, ...]:
