@@ -9,6 +9,10 @@ file in place of RUNS the page is made again; with that file before RUNS, what i
 
 What the page has above the tables, up to the line that says so, is kept.
 
+Scores of `maskgan score`, RUNS/NAME/scores.json, are those of a system of another program, if the pictures were made from those
+that `maskgan evaluate --pictures` wrote and have their names. Some scores of `maskgan evaluate` must be in RUNS, too: they tell
+who is in the pictures.
+
 Intervals are of 95 %: percentiles of the means of 2,000 bootstrap samples, of people rather than of images, as those of one
 person are alike. The samples are the same for all systems, so that differences are paired.
 """
@@ -29,6 +33,7 @@ import numpy as np
 
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import check_writable, replacing, write_text
+from maskgan_jax.metrics.evaluation import picture_name
 from maskgan_jax.run_files import CONFIG, METRICS, read_curves
 from maskgan_jax.study.statistics import interval, weighted_mean
 
@@ -116,18 +121,21 @@ def collect(runs: Path, long: Path | None = None) -> dict[str, Any]:
     """
     of_first: dict[str, Any] = {}
     collected: dict[str, Any] = {"systems": {}, "networks": {}, "epochs": {}, "curves": {}}
-    for path in sorted(runs.glob("*/scores.json")):
+    every = {path: _read(path) for path in sorted(runs.glob("*/scores.json"))}
+    evaluated = next((scores["images"] for scores in every.values() if scores.get("split") and "images" in scores), [])
+    for path, scores in every.items():
         name = path.parent.name
-        scores = _read(path)
         if "mse_masked" not in scores:  # A landmark or segmentation network.
             collected["networks"][name] = scores
             continue
         with _naming(path):
+            if "split" not in scores:  # Of `maskgan score`.
+                scores["images"] = _labelled(path, scores["images"], evaluated)
             images = _images_of(scores)
             of_first = of_first or images
             if images != of_first:
                 raise UserError(f"{path} is of other images than those of other systems; delete it and score again")
-            system = {"seconds_per_image": scores["seconds_per_image"], "parameters": scores.get("parameters")}
+            system = {"seconds_per_image": scores.get("seconds_per_image"), "parameters": scores.get("parameters")}
             system["raw"] = _columns(scores["images"], COLUMNS)
             system["composite"] = _columns(_composite(scores)["images"], COLUMNS | MORE_COLUMNS)
         system["others"] = {}
@@ -214,6 +222,18 @@ def _images_of(scores: Mapping[str, Any]) -> dict[str, Any]:
     people = np.unique([image["person"] or image["name"] for image in images], return_inverse=True)[1]
     names = hashlib.sha256("\n".join(image["name"] for image in images).encode()).hexdigest()
     return {"names": names, "people": people.tolist()} | {label: [image[label] for image in images] for label in LABELS}
+
+
+def _labelled(path: Path, images: Sequence[Mapping[str, Any]], evaluated: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Scores of `maskgan score` with what those of `maskgan evaluate` know of the images: their names, people and labels."""
+    known = {picture_name(number, image["name"]): image for number, image in enumerate(evaluated)}
+    of_name = {image["name"]: image for image in images}
+    if known.keys() != of_name.keys():
+        raise UserError(
+            f"{path} is of pictures with other names than `maskgan evaluate --pictures` gives to the test images; score what "
+            "was made from these, under their names"
+        )
+    return [of_name[name] | {key: image[key] for key in ("name", "person", *LABELS)} for name, image in known.items()]
 
 
 def _columns(
@@ -344,7 +364,8 @@ def costs(collected: Mapping[str, Any]) -> Iterator[str]:
     for name, system in collected["systems"].items():
         if name != "input":
             weights = f"{system['parameters'] / 1e6:.2f}" if system["parameters"] else ""
-            yield f"| {name} | {1e3 * system['seconds_per_image']:.1f} | {weights} |"
+            seconds = system["seconds_per_image"]
+            yield f"| {name} | {'' if seconds is None else f'{1e3 * seconds:.1f}'} | {weights} |"
 
 
 def by_epoch(epochs: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Iterator[str]:

@@ -180,9 +180,14 @@ def _seconds_per_image(method: str, generator: FaceNetwork | None, records: Sequ
     return float(np.median(seconds[1:]))
 
 
+def picture_name(number: int, record_id: str) -> str:
+    """What the images of a record are called, without suffix: its number among those that can be read, and its id."""
+    return f"{number:05}_{re.sub('[^A-Za-z0-9-]+', '_', record_id)[-100:]}"
+
+
 def _write_images(folder: Path, number: int, record: Record, predictions: Predictions) -> str:
     """Writes the images of a record; returns their file name."""
-    name = f"{number:05}_{re.sub('[^A-Za-z0-9-]+', '_', record['id'])[-100:]}.png"
+    name = f"{picture_name(number, record['id'])}.png"
     for kind, image in ({kind: record[kind] for kind in ("real", "masked", "mask")} | predictions).items():
         if kind != "input":  # Which is `masked`.
             write_png(folder / kind / name, image)

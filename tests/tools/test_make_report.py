@@ -7,6 +7,7 @@ from scipy import stats
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import read_image
+from maskgan_jax.metrics.evaluation import picture_name
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def write_run(folder, offset, width=32):
     folder.mkdir(parents=True)
     raw, put_back = images(rng, 60, offset), images(rng, 60, offset - 50)
     means = {"mse_masked": 1234.0, "psnr": 25.0, "ssim": 0.8, "st_lpips": 0.1, "seconds_per_image": 0.0123}
-    scores = {**means, "parameters": 2_500_000, "images": raw, "put_back": {"images": put_back}}
+    scores = {**means, "split": "test", "parameters": 2_500_000, "images": raw, "put_back": {"images": put_back}}
     (folder / "scores.json").write_text(json.dumps(scores))
     (folder / "scores_unseen.json").write_text(json.dumps({"put_back": {"mse_masked": 2 * (1085.0 + offset)}}))
     config = {"data": {"size": 128}, "generator": {"width": width}, "training": {"epochs": 10.0, "validate_every": 0}}
@@ -248,6 +249,28 @@ def test_another_page_is_not_overwritten(tool, runs, tmp_path):
     with pytest.raises(UserError, match="README.md is no page of this tool; give another --out"):
         tool.main([str(runs), f"--out={out}"])
     assert out.read_text() == "# Mine\n" and not out.with_suffix(".json").exists()
+
+
+def test_pictures_of_another_program_have_a_row(tool, runs, tmp_path):
+    """Their scores know the names of the pictures that they were made from, and nothing else."""
+    theirs = [
+        {key: value for key, value in image.items() if key not in ("person", *tool.LABELS)}
+        | {"name": picture_name(number, image["name"])}
+        for number, image in enumerate(images(np.random.default_rng(0), 60, 300))
+    ]
+    (runs / "theirs").mkdir()
+    path = runs / "theirs" / "scores.json"
+    path.write_text(json.dumps({"n": 60, "mse_masked": 1435.0, "images": theirs[::-1]}))
+    tool.main([str(runs), f"--out={tmp_path / 'results.md'}"])
+    page = (tmp_path / "results.md").read_text()
+    raw, composite = page.split("## Table 2: the composite")
+    # For want of others, what the program drew is also its composite.
+    assert "| theirs | 1435 (" in raw and "| theirs | 1435 (" in composite and "| theirs |  |  |" in page.split("## Cost")[1]
+    by_source = next(line for line in page.split("the mask by source")[1].splitlines() if line.startswith("| theirs"))
+    assert by_source == "| theirs | 1450 | 1420 |"
+    path.write_text(json.dumps({"n": 60, "mse_masked": 1435.0, "images": theirs[1:]}))
+    with pytest.raises(UserError, match="theirs/scores.json is of pictures with other names than `maskgan eval"):
+        tool.main([str(runs), f"--out={tmp_path / 'results.md'}"])
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"mse_masked": 1}', '{"mse_masked": 1, "images": [{}]}'])
