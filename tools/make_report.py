@@ -71,7 +71,12 @@ OF_PAPER_BY_EPOCH = {
 }
 # The order of the rows, each with its other seeds; others follow.
 ORDER = ("input", "telea", "navier_stokes", "pix2pix", "yi", "contour", "masked", "proposed", "default")
-LABELS = ("source", "mask_type", "acted")
+# What is known of the images, what it is called, and the scores by it.
+LABELS = {
+    "source": ("source", ("mse_masked", "st_lpips")),
+    "mask_type": ("kind of mask", ("mse_masked", "st_lpips")),
+    "acted": ("expression", ("mse_masked", "st_lpips", "expression")),
+}
 # Curves: the validation's, and terms of the loss as they are logged, before their weights.
 CURVES = {
     "mse_masked": "validation: MSE in the mask",
@@ -333,15 +338,19 @@ def differences_of_paper(base: str) -> Iterator[str]:
             yield f"| *{name} in the paper, and its LPIPS* | " + " | ".join(cells) + " |"
 
 
-def by_label(systems: Mapping[str, Scores], label: str) -> Iterator[str]:
-    """The MSE in the mask by source, or by another label."""
+def by_label(systems: Mapping[str, Scores], label: str, columns: Sequence[str]) -> Iterator[str]:
+    """Means by source, or by another label; of several scores in one cell. A system that lacks one has no such mean."""
     groups = sorted(set(next(iter(systems.values())).labels[label]))
     first = next(iter(systems.values())).labels[label]
     yield "| system | " + " | ".join(f"{group or 'none'} ({(first == group).sum()})" for group in groups) + " |"
     yield "|---|" + "--:|" * len(groups)
     for name, scores in systems.items():
-        means = [np.nanmean(scores.values["mse_masked"][scores.labels[label] == group]) for group in groups]
-        yield f"| {name} | " + " | ".join(f"{mean:.0f}" for mean in means) + " |"
+        known = {column: (COLUMNS | MORE_COLUMNS)[column][1] for column in columns if column in scores.values}
+        cells = []
+        for group in groups:
+            of_group = scores.labels[label] == group
+            cells.append(", ".join(f"{np.nanmean(scores.values[column][of_group]):{form}}" for column, form in known.items()))
+        yield f"| {name} | " + " | ".join(cells) + " |"
 
 
 def drops(collected: Mapping[str, Any]) -> Iterator[str]:
@@ -419,8 +428,9 @@ def report(collected: Mapping[str, Any]) -> str:
         parts += [differences(raw, base, COLUMNS), differences_of_paper(base)]
         parts += [["", f"## Difference to {base}, per cent: the composite", ""]]
         parts += [differences(composite, base, COLUMNS | MORE_COLUMNS)]
-    for label, title in (("source", "source"), ("mask_type", "kind of mask"), ("acted", "expression")):
-        parts += [["", f"## MSE in the mask by {title}", ""], by_label(composite, label)]
+    for label, (title, columns) in LABELS.items():
+        scores = ", ".join((COLUMNS | MORE_COLUMNS)[column][0] for column in columns)
+        parts += [["", f"## The composite by {title}: {scores}", ""], by_label(composite, label, columns)]
     if any(system["others"] for system in collected["systems"].values()):
         parts += [["", "## Masks unlike those trained on: MSE in the mask, and over that on own masks", ""], drops(collected)]
     if any(len(of_run) > 1 for of_run in collected["epochs"].values()):

@@ -144,7 +144,8 @@ def test_report(tool, runs, tmp_path, capsys):
     (line,) = [line for line in of_composite.splitlines() if line.startswith("| proposed")]
     cells = [cell.strip() for cell in line.split("|")]
     assert cells[2].startswith("**-8.4") and cells[6:10] == ["+0.00 (+0.00 to +0.00)", "", "+0.00 (+0.00 to +0.00)", ""]
-    assert "| system | one (30) | two (30) |" in text
+    by_source = text.split("## The composite by source: MSE in the mask, ST-LPIPS\n")[1]
+    assert "| system | one (30) | two (30) |\n|---|--:|--:|\n| pix2pix | 1200, 0.0500 | 1170, 0.0500 |\n" in by_source
     (drop,) = [line for line in text.split("unlike those trained on")[1].splitlines() if line.startswith("| proposed")]
     assert drop == "| proposed | 1085 | 2170 (2.00) |"
     assert "| proposed | 12.3 | 2.50 |" in text.split("## Cost")[1]
@@ -266,8 +267,8 @@ def test_pictures_of_another_program_have_a_row(tool, runs, tmp_path):
     raw, composite = page.split("## Table 2: the composite")
     # For want of others, what the program drew is also its composite.
     assert "| theirs | 1435 (" in raw and "| theirs | 1435 (" in composite and "| theirs |  |  |" in page.split("## Cost")[1]
-    by_source = next(line for line in page.split("the mask by source")[1].splitlines() if line.startswith("| theirs"))
-    assert by_source == "| theirs | 1450 | 1420 |"
+    by_source = next(line for line in page.split("composite by source")[1].splitlines() if line.startswith("| theirs"))
+    assert by_source == "| theirs | 1450, 0.0500 | 1420, 0.0500 |"
     path.write_text(json.dumps({"n": 60, "mse_masked": 1435.0, "images": theirs[1:]}))
     with pytest.raises(UserError, match="theirs/scores.json is of pictures with other names than `maskgan eval"):
         tool.main([str(runs), f"--out={tmp_path / 'results.md'}"])
