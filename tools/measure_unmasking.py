@@ -5,12 +5,13 @@
     python tools/measure_unmasking.py flicker --out=DIR
     python tools/measure_unmasking.py bare PHOTOS --out=DIR
 
-The first counts in how many photos a face, and on it a mask, is found, and draws sheets to be judged by eye. The second makes a
-video of 640 x 480 pixels, in which the portrait of the demo wears a mask and moves, with a camera's noise, and measures speed,
-and where the time goes. Speed does not depend on weights: with --size, a generator for another size is made up. The third
-measures how much what is drawn changes from frame to frame, on the same video with the face held still, and on one of 1920 x
-1080 pixels in which the portrait does not move; and draws the changes. The last draws a face mask on each photo of a bare face,
-removes it, both with its mask given and with the mask found, and compares the result with the photo.
+The first counts in how many photos a face, and on it a mask, is found, draws sheets to be judged by eye, and measures how
+long a photo takes, by how often the generator draws in it, and where the time goes. The second makes a video of 640 x 480
+pixels, in which the portrait of the demo wears a mask and moves, with a camera's noise, and measures the same of it. Speed
+does not depend on weights: with --size, a generator for another size is made up. The third measures how much what is drawn
+changes from frame to frame, on the same video with the face held still, and on one of 1920 x 1080 pixels in which the
+portrait does not move; and draws the changes. The last draws a face mask on each photo of a bare face, removes it, both with
+its mask given and with the mask found, and compares the result with the photo.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import itertools
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -43,7 +44,8 @@ from maskgan_jax.demo.run import PORTRAIT, masked_portrait
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import find_images, read_image, write_png
 from maskgan_jax.networks.safetensors import save_untrained
-from maskgan_jax.unmasking import compositing, tracking
+from maskgan_jax.unmasking import compositing, detection
+from maskgan_jax.unmasking import unmasker as unmasking
 from maskgan_jax.unmasking.inputs import Job
 from maskgan_jax.unmasking.mask_finder import lower_face
 from maskgan_jax.unmasking.outputs import Outputs
@@ -90,15 +92,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measure_photos(photos: Sequence[Path], out: Path, unmasker: Unmasker) -> None:
-    """Prints how many faces and masks are found, and draws the sheets: each photo's largest masked face, before and after."""
+    """Prints how many faces and masks are found, and the time; draws each photo's largest masked face, before and after."""
     counts: dict[str, int] = defaultdict(int)
+    # By how many squares the generator draws, in photos with one face.
+    by_squares: dict[int, list[float]] = defaultdict(list)
+    parts: dict[str, list[float]] = defaultdict(list)
     seconds, rows = [], []
     unmasker(read_image(PORTRAIT))  # Compiles.
     for path in tqdm(photos, unit="photo"):
         photo = read_image(path)
-        begun = time.perf_counter()
-        result, faces = unmasker.unmask(photo)
-        seconds.append(time.perf_counter() - begun)
+        with watched(unmasker) as calls:
+            begun = time.perf_counter()
+            result, faces = unmasker.unmask(photo)
+            seconds.append(time.perf_counter() - begun)
+        for part, of_photo in calls.items():
+            parts[part] += of_photo
+        if len(faces) == 1:
+            by_squares[len(calls["generator"])].append(seconds[-1])
         masked = [face for face in faces if face.redrawn]
         counts["photos"] += 1
         counts["with a face found"] += bool(faces)
@@ -113,6 +123,9 @@ def measure_photos(photos: Sequence[Path], out: Path, unmasker: Unmasker) -> Non
     for name, count in counts.items():
         print(f"{name:26} {count:6}")
     print(f"{'seconds a photo, median':26} {np.median(seconds):6.2f}")
+    for squares, of_photos in sorted(by_squares.items()):
+        print(f"one face, drawn in {squares} squares: {len(of_photos)} photos, median of seconds  {np.median(of_photos):6.2f}")
+    print_parts(parts, len(photos), sum(seconds), "a photo", "all")
     for start in range(0, len(rows), SHEET_FACES):
         path = out / f"sheet_{start // SHEET_FACES + 1}.png"
         write_png(path, labelled_grid(rows[start : start + SHEET_FACES], ["before", "after"], columns=5))
@@ -192,15 +205,20 @@ def measure_video(out: Path, unmasker: Unmasker) -> None:
     print(unmask_video(Job(path, Path("unmasked.mp4")), unmasker, outputs))
 
     tracker = Tracker(unmasker, RATE)
-    with watched(unmasker) as spent:
+    with watched(unmasker) as calls:
         begun = time.perf_counter()
         for frame in frames:
             compositing.composite(frame, tracker(frame))
         total = time.perf_counter() - begun
-    print(f"\n{'part':32} ms a frame")
-    for name, value in sorted(spent.items(), key=lambda item: -item[1]):
-        print(f"{name:32} {1000 * value / len(frames):6.2f}")
-    print(f"{'all but decoding and encoding':32} {1000 * total / len(frames):6.2f}")
+    print_parts(calls, len(frames), total, "a frame", "all but decoding and encoding")
+
+
+def print_parts(calls: Mapping[str, Sequence[float]], count: int, total: float, each: str, everything: str) -> None:
+    """Prints the mean time that each part takes of a photo or frame, in milliseconds, and that of all."""
+    print(f"\n{'part':32} ms {each}")
+    for name, of_part in sorted(calls.items(), key=lambda item: -sum(item[1])):
+        print(f"{name:32} {1000 * sum(of_part) / count:6.2f}")
+    print(f"{everything:32} {1000 * total / count:6.2f}")
 
 
 def measure_flicker(out: Path, unmasker: Unmasker) -> None:
@@ -273,30 +291,30 @@ def write_video(path: Path, frames: Sequence[np.ndarray]) -> None:
 
 
 @contextlib.contextmanager
-def watched(unmasker: Unmasker) -> Iterator[dict[str, float]]:
-    """Seconds that each part of unmasking takes during the block, by its name; they are added up as it runs."""
-    spent: dict[str, float] = defaultdict(float)
+def watched(unmasker: Unmasker) -> Iterator[dict[str, list[float]]]:
+    """Seconds that each call of a part of unmasking takes during the block, by the part's name; they are added as it runs."""
+    calls: dict[str, list[float]] = defaultdict(list)
 
     def watch(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*arguments: Any, **named: Any) -> Any:
             begun = time.perf_counter()
             result = jax.block_until_ready(function(*arguments, **named))
-            spent[name] += time.perf_counter() - begun
+            calls[name].append(time.perf_counter() - begun)
             return result
 
         return timed
 
     with contextlib.ExitStack() as stack:
         for owner, name, part in (
-            (tracking, "detect_faces", "face detector"),
+            *((detection, search, "face detector") for search in ("_search", "_search_closer")),
             (FaceSquare, "cut_out", "cutting the faces out"),
-            (compositing, "composite", "putting them back"),
+            *((module, "composite", "putting them back") for module in (compositing, unmasking)),
             (unmasker.aligner.network, "_run", "landmark network"),
             (unmasker.mask_finder.network, "_run", "segmentation network"),
             (unmasker.inpainter.generator, "_run", "generator"),
         ):
             stack.enter_context(mock.patch.object(owner, name, watch(part, getattr(owner, name))))
-        yield spent
+        yield calls
 
 
 def made_up(size: int, out: Path) -> Unmasker:

@@ -12,6 +12,10 @@ from maskgan_jax.unmasking.detection import detect_faces
 from maskgan_jax.unmasking.unmasker import Unmasker
 
 FRAMES = 5
+PARTS = {
+    *("face detector", "cutting the faces out", "landmark network"),
+    *("segmentation network", "generator", "putting them back"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +47,10 @@ def test_photos_are_counted_and_drawn(tool, tmp_path, capsys):
     tool.main(["photos", str(photos), f"--out={tmp_path}"])
     counts = numbers(capsys.readouterr().out)
     assert 0 < counts.pop("seconds a photo, median") < 60
+    for squares in (0, 1):  # That of the bare face, and of the masked one.
+        assert 0 < counts.pop(f"one face, drawn in {squares} squares: 1 photos, median of seconds") < 60
+    total = counts.pop("all")
+    assert 0 < sum(counts.pop(part) for part in PARTS) <= total
     assert counts == {
         "photos": 3,
         "with a face found": 2,
@@ -112,21 +120,14 @@ def test_the_still_face_is_far_from_the_corner(tool):
 def test_speed_of_a_video_and_its_parts(tool, tmp_path, monkeypatch, capsys):
     pytest.importorskip("av")
     monkeypatch.setattr(tool, "Unmasker", Unmasker)
-    detect = tool.tracking.detect_faces
+    search = tool.detection._search
     tool.main(["video", f"--out={tmp_path}"])
-    assert tool.tracking.detect_faces is detect
+    assert tool.detection._search is search
     printed = capsys.readouterr().out
     assert re.search(rf"{FRAMES} of {FRAMES}", printed) and "frames per second" in printed
     spent = numbers(printed)
     total = spent.pop("all but decoding and encoding")
-    assert spent.keys() == {
-        "face detector",
-        "cutting the faces out",
-        "landmark network",
-        "segmentation network",
-        "generator",
-        "putting them back",
-    }
+    assert spent.keys() == PARTS
     assert 0 < sum(spent.values()) <= total
     assert (tmp_path / "portrait.mp4").exists() and (tmp_path / "unmasked.mp4").exists()
 
