@@ -70,7 +70,7 @@ OF_PAPER_BY_EPOCH = {
     "300": (2319.373, 28.789, 0.926, 0.0459),
 }
 # The order of the rows, each with its other seeds; others follow.
-ORDER = ("input", "telea", "navier_stokes", "pix2pix", "yi", "contour", "masked", "proposed", "default")
+ORDER = ("input", "telea", "navier_stokes", "pix2pix", "yi", "contour", "contour_x5", "masked", "proposed", "default")
 # What is known of the images, what it is called, and the scores by it.
 LABELS = {
     "source": ("source", ("mse_masked", "st_lpips")),

@@ -115,6 +115,8 @@ def paper(data_dir: Path, out: Path) -> Runs:
         # Its authors' network is half as wide at the first scale as pix2pix's.
         "yi": ["--config=yi", f"--config.generator.width={width // 2}", f"--config.segmentation_net.weights={out / 'map'}"],
         "contour": ["--config=contour", generator, contour],
+        # With its own weight, what C1 does is hard to tell from what another seed does.
+        "contour_x5": ["--config=contour", "--config.losses.contour=0.3", generator, contour],
         "masked": ["--config=masked", generator],
         "default": ["--config=fast_model", generator, contour],
     }

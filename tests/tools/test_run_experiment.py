@@ -155,7 +155,7 @@ def test_the_papers_systems_differ_in_what_they_are_named_for(tool, built, tmp_p
     configs = {name: load_config(run.train[0].partition("=")[2], run.train[1:]) for name, run in runs.items() if run.train}
     systems = {name: config for name, config in configs.items() if config.task == "unmask"}
     assert systems.keys() == {
-        *("pix2pix", "proposed", "contour", "masked", "yi", "default"),
+        *("pix2pix", "proposed", "contour", "contour_x5", "masked", "yi", "default"),
         *("pix2pix_seed1", "proposed_seed1"),
     }
     for name, config in systems.items():
@@ -163,6 +163,7 @@ def test_the_papers_systems_differ_in_what_they_are_named_for(tool, built, tmp_p
         assert (config.data.size, config.input.batch_size, config.training.epochs, config.data.zoom) == (128, 16, 10, 1)
         assert config.discriminator.width == 32 and config.seed == name.endswith("seed1")
     weights = {name: (config.losses.contour > 0, config.losses.masked > 0) for name, config in systems.items()}
+    assert systems["contour_x5"].losses.contour == 5 * systems["contour"].losses.contour
     assert [weights[name] for name in ("pix2pix", "contour", "masked", "proposed")] == [
         *((False, False), (True, False), (False, True), (True, True))
     ]
