@@ -3,7 +3,7 @@
 maskgan build --config=configs/experiment.py --source=folder=DIR --data_dir=DATA
 python tools/run_experiment.py paper --data_dir=DATA --out=RUNS
 
-The runs take sizes, batch, learning rate, epochs and arithmetic from this config, as it is saved in DATA.
+The systems take sizes, batch, learning rate, epochs and arithmetic from this config, as it is saved in DATA.
 
 DIR has SCUT-FBP5500, All-Age-Faces (for FFHQ), UTKFace, and acted expressions of several performers (for KDEF), named `scut`,
 `aaf`, `utkface` and `expressions` in its faces.csv.

@@ -117,9 +117,9 @@ def collect(runs: Path, long: Path | None = None) -> dict[str, Any]:
 
     Returns:
       `images`, {label: values by image}; `systems`, by their names: the scores `raw`, as the generator draws, and of the
-      `composite`, which has the known pixels of the photo (methods without a generator have only the latter, which stands for
-      both), the means on `others` than the experiment's test set, and the cost; `networks`, the scores of those that systems
-      need; `epochs`, scores of checkpoints; `curves`.
+      `composite`, which has the known pixels of the photo (OpenCV's methods have only the latter, other programs only what
+      they drew: it stands for both), the means on `others` than the experiment's test set, and the cost; `networks`, the
+      scores of those that systems need; `epochs`, scores of checkpoints; `curves`.
 
     Raises:
       UserError: there are no scores, or of a system those of other images.
@@ -231,6 +231,8 @@ def _images_of(scores: Mapping[str, Any]) -> dict[str, Any]:
 
 def _labelled(path: Path, images: Sequence[Mapping[str, Any]], evaluated: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Scores of `maskgan score` with what those of `maskgan evaluate` know of the images: their names, people and labels."""
+    if not evaluated:
+        raise UserError(f"{path} does not tell who is in the pictures; put scores of `maskgan evaluate` beside it, as `input/`")
     known = {picture_name(number, image["name"]): image for number, image in enumerate(evaluated)}
     of_name = {image["name"]: image for image in images}
     if known.keys() != of_name.keys():
@@ -323,6 +325,8 @@ def differences(systems: Mapping[str, Scores], base: str, columns: Mapping[str, 
                 cells.append("")
                 continue
             theirs, ours = (each.values[column] for each in (systems[compared], scores))
+            # Only images of which both have a score: paired, and those that one lacks are the difficult ones.
+            theirs, ours = np.where(np.isnan(ours), np.nan, theirs), np.where(np.isnan(theirs), np.nan, ours)
             samples = 100 * (resampled(ours, scores.people) / resampled(theirs, systems[compared].people) - 1)
             low, high = interval(samples)
             cell = f"{100 * (np.nanmean(ours) / np.nanmean(theirs) - 1):+.2f} ({low:+.2f} to {high:+.2f})"

@@ -124,7 +124,8 @@ def measure_photos(photos: Sequence[Path], out: Path, unmasker: Unmasker) -> Non
         print(f"{name:26} {count:6}")
     print(f"{'seconds a photo, median':26} {np.median(seconds):6.2f}")
     for squares, of_photos in sorted(by_squares.items()):
-        print(f"one face, drawn in {squares} squares: {len(of_photos)} photos, median of seconds  {np.median(of_photos):6.2f}")
+        what = f"one face, drawn in {squares} squares, {len(of_photos)} of the photos: median of seconds"
+        print(f"{what}  {np.median(of_photos):6.2f}")
     print_parts(parts, len(photos), sum(seconds), "a photo", "all")
     for start in range(0, len(rows), SHEET_FACES):
         path = out / f"sheet_{start // SHEET_FACES + 1}.png"
@@ -306,7 +307,7 @@ def watched(unmasker: Unmasker) -> Iterator[dict[str, list[float]]]:
 
     with contextlib.ExitStack() as stack:
         for owner, name, part in (
-            *((detection, search, "face detector") for search in ("_search", "_search_closer")),
+            (detection, "_search", "face detector"),
             (FaceSquare, "cut_out", "cutting the faces out"),
             *((module, "composite", "putting them back") for module in (compositing, unmasking)),
             (unmasker.aligner.network, "_run", "landmark network"),

@@ -9,12 +9,13 @@ after a checkpoint. At the end, or with --report before that, what there is to r
 `pip install 'maskgan_jax[study]'` brings matplotlib). --part=K/N does every Nth run only, beginning with the Kth: for several
 machines with one folder, or several cores (`taskset -c 0 python ...`). Runs of `paper` and of `table_1` need each other, and
 are not divided. --only=NAME,NAME does these runs in this order; what a run needs comes before it, as in
---only=landmarks,contour.
+--only=landmarks,contour. Flags such as --config.input.processes=12 go to every `maskgan train`.
 
-`paper`: every system of the paper's tables, on the data of configs/experiment.py; tools/make_report.py makes its tables. Sizes,
-batch, learning rate, epochs and arithmetic are those of the config that the data set was built with (DATA/config.json). For the
-paper's own size, let configs/experiment.py begin with `default.get_config()`, or give `maskgan build` what is to be different:
---config.data.size=256 --config.generator.width=64.
+`paper`: every system of the paper's tables, on the data of configs/experiment.py; tools/make_report.py makes its tables. The
+systems' sizes, batch, learning rate, epochs and arithmetic are those of the config that the data set was built with
+(DATA/config.json); the networks that they need have its size alone. For the paper's own size, let configs/experiment.py begin
+with `default.get_config()`, or give `maskgan build` what is to be different: --config.data.size=256
+--config.generator.width=64.
 
 `table_1`: the proposed method at 64 px for 300 epochs, on that data built with --config.data.size=64; it is scored after 10,
 30, 60, 100 and 300, as in the paper's Table 1.
@@ -78,7 +79,7 @@ BATCH_METRICS = {"mse_masked": ("MSE in the mask", 0), "st_lpips": ("ST-LPIPS", 
 
 # Of the paper's experiment: what all its runs take from the config of the data set, and what its systems do. All but `yi` also
 # have that generator's width.
-RUN_SETTINGS = ("data.size", "data.zoom", "input.threads", "input.processes", "input.prefetch")
+RUN_SETTINGS = ("data.size", "data.zoom")
 SYSTEM_SETTINGS = (
     *("input.batch_size", "discriminator.width", "optimizer.learning_rate"),
     *("training.epochs", "training.compute"),
@@ -95,13 +96,15 @@ def paper(data_dir: Path, out: Path) -> Runs:
     What the systems need comes first: the landmark network of C1, and the map module of `yi`; their best networks are used, and
     scored. Raises UserError if the data set has no config.
     """
+    if not (data_dir / "config.json").is_file():
+        raise UserError(f"{data_dir} has no config.json, from which the runs take their sizes; build the data set again")
     built_with = read_config(data_dir / "config.json")
 
     def of_data(names: Sequence[str]) -> list[str]:
         return [f"--config.{name}={attrgetter(name)(built_with)}" for name in names]
 
     of_run = of_data(RUN_SETTINGS)
-    shared = [*of_run, *of_data(SYSTEM_SETTINGS), "--config.training.keep=1"]
+    shared = [*of_run, *of_data(SYSTEM_SETTINGS), "--config.input.threads=2", "--config.training.keep=1"]
     width = built_with.generator.width
     generator = f"--config.generator.width={width}"
     contour = f"--config.landmark_net.weights={out / 'landmarks'}"
@@ -286,7 +289,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--only", type=lambda text: text.split(","), metavar="NAME,NAME", help="these runs, in this order")
     parser.add_argument("--report", action="store_true", help="train nothing: report what is done")
-    flags = parser.parse_args(arguments)
+    flags, settings = parser.parse_known_args(arguments)
+    if unknown := [flag for flag in settings if not flag.startswith("--config.")]:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if not (flags.data_dir / "card.json").is_file():
         raise UserError(f"there is no data set in {flags.data_dir}; make one with `maskgan build`")
     tests = {"": flags.data_dir}
@@ -306,7 +311,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError("the figure needs matplotlib: pip install 'maskgan_jax[study]'")
     if not flags.report:
         for name in tqdm((flags.only or list(runs))[first - 1 :: parts], flags.experiment, unit="run"):
-            train_and_score(runs[name], tests, flags.out / name)
+            run = runs[name]
+            if run.train:
+                run = run._replace(train=[*run.train, *settings])
+            train_and_score(run, tests, flags.out / name)
     done = {name: flags.out / name / "scores.json" for name in runs if (flags.out / name / "scores.json").is_file()}
     print(f"{len(done)} of {len(runs)} runs are done")
     print("\n".join(report(flags.out, {name: read_json(path) for name, path in done.items()})))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from maskgan_jax.data.occluders import occlude
 from maskgan_jax.data.points import MIRRORED, dilated
 
 ARRAYS = ("real", "masked", "mask", "landmarks")
+# For how many seconds processes that read go on after a signal to stop.
+SECONDS_TO_SAVE = 30
 
 
 def mirror(record: Record) -> Record:
@@ -139,6 +142,9 @@ def training_batches(
 def _set_up_worker(number: int, count: int) -> None:
     del number, count
     cv2.setNumThreads(1)
+    # SLURM sends such signals to all processes. The training may need a last batch before it saves, and then ends this one.
+    for sent in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(sent, lambda *_: signal.alarm(SECONDS_TO_SAVE))
 
 
 def evaluation_batches(

@@ -1,3 +1,6 @@
+import multiprocessing
+import os
+import signal
 import time
 
 import numpy as np
@@ -147,6 +150,27 @@ def test_processes_read_what_threads_read(config):
     again = training_batches(records, config)
     again.set_state(state)
     np.testing.assert_array_equal(next(again)["real"], following["real"])
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGUSR1])
+def test_processes_that_are_told_to_stop_read_on_for_a_while(config, sent):
+    """So that the training, which was told, too, is not without a batch before it has saved."""
+    config.input.update(processes=2, prefetch=1)
+    before = multiprocessing.active_children()
+    batches = training_batches([make_record(seed) for seed in range(6)], config)
+    for _ in range(2):  # One of each: both are at work.
+        next(batches)
+    readers = [child for child in multiprocessing.active_children() if child not in before]
+    assert len(readers) == 2
+    for reader in readers:
+        os.kill(reader.pid, sent)
+    for _ in range(20):  # More than have been read ahead.
+        next(batches)
+    assert all(reader.is_alive() for reader in readers)
+    del batches
+    for reader in readers:
+        reader.join(10)
+        assert reader.exitcode == 0
 
 
 def test_varied_records_are_still_records(config):

@@ -113,6 +113,16 @@ def test_a_difference_without_an_interval_is_not_bold(tool):
     assert row.startswith("| other | +nan (+nan to +nan) |")
 
 
+def test_differences_are_of_images_that_both_have(tool):
+    theirs, ours = np.array([1.0, 2.0, 9.0, 5.0]), np.array([2.0, 4.0, np.nan, 10.0])
+    systems = {
+        name: tool.Scores({"contour": values}, np.arange(4), {}) for name, values in (("pix2pix", theirs), ("other", ours))
+    }
+    *_, row = tool.differences(systems, "pix2pix", tool.MORE_COLUMNS)
+    # Everywhere twice as much, whoever is drawn.
+    assert row.startswith("| other | **+100.00 (+100.00 to +100.00)** |")
+
+
 def test_a_run_with_another_seed_is_compared_with_that_of_the_same(tool, runs, tmp_path):
     write_run(runs / "pix2pix_seed1", 300.0)
     write_run(runs / "proposed_seed1", 250.0)
@@ -271,6 +281,10 @@ def test_pictures_of_another_program_have_a_row(tool, runs, tmp_path):
     assert by_source == "| theirs | 1450, 0.0500 | 1420, 0.0500 |"
     path.write_text(json.dumps({"n": 60, "mse_masked": 1435.0, "images": theirs[1:]}))
     with pytest.raises(UserError, match="theirs/scores.json is of pictures with other names than `maskgan eval"):
+        tool.main([str(runs), f"--out={tmp_path / 'results.md'}"])
+    for name in ("pix2pix", "proposed"):
+        (runs / name / "scores.json").unlink()
+    with pytest.raises(UserError, match="theirs/scores.json does not tell who is in the pictures; put scores of `maskgan eval"):
         tool.main([str(runs), f"--out={tmp_path / 'results.md'}"])
 
 

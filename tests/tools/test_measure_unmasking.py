@@ -1,5 +1,6 @@
 import functools
 import re
+import time
 from types import SimpleNamespace
 
 import cv2
@@ -48,7 +49,7 @@ def test_photos_are_counted_and_drawn(tool, tmp_path, capsys):
     counts = numbers(capsys.readouterr().out)
     assert 0 < counts.pop("seconds a photo, median") < 60
     for squares in (0, 1):  # That of the bare face, and of the masked one.
-        assert 0 < counts.pop(f"one face, drawn in {squares} squares: 1 photos, median of seconds") < 60
+        assert 0 < counts.pop(f"one face, drawn in {squares} squares, 1 of the photos: median of seconds") < 60
     total = counts.pop("all")
     assert 0 < sum(counts.pop(part) for part in PARTS) <= total
     assert counts == {
@@ -59,6 +60,16 @@ def test_photos_are_counted_and_drawn(tool, tmp_path, capsys):
         "faces with a mask found": 1,
     }
     assert read_image(tmp_path / "sheet_1.png").shape[1] >= 2 * tool.SHEET_SIDE
+
+
+def test_no_call_is_counted_twice(tool):
+    """A large photo is searched closer where something was, by the same function."""
+    unmasker = tool.Unmasker.from_pretrained()
+    with tool.watched(unmasker) as calls:
+        begun = time.perf_counter()
+        tool.detection._search_closer(np.full((900, 900, 3), 128, np.uint8), 1.0, np.array([[200.0, 200.0], [700.0, 700.0]]))
+        total = time.perf_counter() - begun
+    assert len(calls["face detector"]) >= 1 and sum(calls["face detector"]) <= total
 
 
 def test_bare_faces_are_masked_and_compared(tool, tmp_path, capsys):

@@ -131,6 +131,17 @@ def test_only_the_runs_that_are_named(tool, data_dir, tmp_path, monkeypatch):
         tool.main(["paper", f"--data_dir={data_dir}", f"--out={tmp_path}", "--only=map,other"])
 
 
+def test_settings_go_to_every_training(tool, data_dir, tmp_path, monkeypatch, capsys):
+    done = []
+    monkeypatch.setattr(tool, "train_and_score", lambda run, tests, workdir: done.append(run.train))
+    arguments = ["paper", f"--data_dir={data_dir}", f"--out={tmp_path}"]
+    tool.main([*arguments, "--only=map,yi,telea", "--config.input.processes=12"])
+    assert [train[-1:] for train in done] == [["--config.input.processes=12"], ["--config.input.processes=12"], []]
+    with pytest.raises(SystemExit, match="2"):
+        tool.main([*arguments, "--reprot"])
+    assert "unrecognized arguments: --reprot" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("experiment", ["paper", "table_1"])
 def test_runs_that_need_each_other_are_not_divided(tool, data_dir, tmp_path, experiment):
     with pytest.raises(UserError, match="need each other"):
@@ -175,7 +186,7 @@ def test_the_papers_systems_differ_in_what_they_are_named_for(tool, built, tmp_p
 def test_sizes_are_those_of_the_data(tool, tmp_path):
     """So the paper's own size takes one line of configs/experiment.py, or flags of the build."""
     config = default.get_config()
-    config.training.compute, config.input.processes = "bfloat16", 12
+    config.training.compute = "bfloat16"
     save_config(tmp_path / "config.json", config)
     for name, run in tool.paper(tmp_path, tmp_path).items():
         config = load_config(run.train[0].partition("=")[2], run.train[1:]) if run.train else None
@@ -184,7 +195,10 @@ def test_sizes_are_those_of_the_data(tool, tmp_path):
             assert (config.optimizer.learning_rate, config.training.epochs) == (2e-4, 300)
             assert config.training.compute == "bfloat16"
             assert config.training.keep_epochs == ((1, 2, 3, 6, 10, 30, 60, 100) if name == "proposed" else ())
-        assert not config or (config.data.size, config.data.zoom, config.input.processes) == (256, 1, 12)
+        assert not config or (config.data.size, config.data.zoom) == (256, 1)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(UserError, match="has no config.json, from which the runs take their sizes; build the data set again"):
+        tool.paper(tmp_path, tmp_path)
 
 
 def test_a_run_of_one_epoch_keeps_no_other(tool, tmp_path):

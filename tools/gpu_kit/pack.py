@@ -206,9 +206,10 @@ def weight_parts(limit: int) -> list[Part]:
         pieces = -(-path.stat().st_size // (limit - TAR_OVERHEAD - TAR_END))
         if pieces == 1:
             parts.append(Part(f"{stem}.tar.xz", inputs, lambda folder, name=name, path=path: {f"cache/{name}": path}))
-        for number in range(1, pieces + 1) if pieces > 1 else ():
-            piece, contents = f"{number}-of-{pieces}", functools.partial(_piece, path, number, pieces)
-            parts.append(Part(f"{stem}.{piece}.tar.xz", _inputs(inputs, piece), contents))
+        else:
+            for number in range(1, pieces + 1):
+                piece, contents = f"{number}-of-{pieces}", functools.partial(_piece, path, number, pieces)
+                parts.append(Part(f"{stem}.{piece}.tar.xz", _inputs(inputs, piece), contents))
     return parts
 
 

@@ -33,11 +33,12 @@ MAX_RESULT = 16 * 2**20
 RESERVE = 120.0
 ARITHMETIC = ("bfloat16", "tf32", "float32")
 BATCHES = (64, 16, 256, 1)  # In order of worth.
-# The paper's experiment at its size, for as many epochs as fit, with an input for many cores.
+# For many cores.
+FAST_INPUT = ("--config.input.processes=12", "--config.input.prefetch=512")
+# The paper's experiment at its size, for 20 of its 300 epochs.
 PAPER_SIZE = (
     *("--config.data.size=256", "--config.generator.width=64", "--config.discriminator.width=64"),
     *("--config.optimizer.learning_rate=2e-4", "--config.training.epochs=20.0", "--config.training.compute=bfloat16"),
-    *("--config.input.processes=12", "--config.input.prefetch=512"),
 )
 # What other systems need comes first, then the systems in order of worth.
 PAPER_RUNS = ("landmarks", "proposed", "pix2pix", "map", "yi", "input", "telea", "navier_stokes")
@@ -61,12 +62,14 @@ class Command:
     Attributes:
       name: of its mark and its log.
       arguments: the command.
+      leaves: seconds of the time that is left which it may not use: they are for what follows it.
       trains: for a training, the fraction of the time that is left that it may take; it ends with `AGAIN` when that is over.
       repeats: it is run whenever the step is, as it reads what others wrote.
     """
 
     name: str
     arguments: tuple[str, ...]
+    leaves: float = 0.0
     trains: float = 0.0
     repeats: bool = False
 
@@ -171,7 +174,7 @@ def run_step(step: str, kit: Kit, deadline: float) -> int:
         if mark.exists() and not command.repeats:
             print(f"-- {command.name}: done before", flush=True)
             continue
-        left = deadline - time.monotonic()
+        left = deadline - time.monotonic() - command.leaves
         if left < 1:
             print(f"-- {command.name}: no time left; call this step again", flush=True)
             code = code or AGAIN
@@ -231,7 +234,7 @@ def execute(arguments: Sequence[str], kit: Kit, log: Path, seconds: float) -> in
 
 def _end(process: subprocess.Popen) -> None:
     """Ends a process and those that it has started."""
-    for number, grace in ((signal.SIGTERM, 20), (signal.SIGKILL, 5)):
+    for number, grace in ((signal.SIGTERM, 40), (signal.SIGKILL, 5)):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -268,7 +271,7 @@ def join_pieces(folder: Path) -> None:
                 for piece in pieces:
                     file.write(piece.read_bytes())
             whole.rename(first.with_suffix(""))
-            for piece in pieces:
+            for piece in reversed(pieces):  # So that what is left of an interruption is found again.
                 piece.unlink()
 
 
@@ -298,10 +301,10 @@ def _unpack(kit: Kit) -> Iterator[Command]:
             with lzma.open(file) if name.endswith(".xz") else contextlib.nullcontext(file) as stream:
                 with tarfile.open(fileobj=stream) as tar:
                     tar.extractall(kit.work, filter="data")
+        join_pieces(kit.work / "cache")
         mark.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()
         print(f"{name}: unpacked")
-    join_pieces(kit.work / "cache")
     print(f"missing: {', '.join(missing)}" if missing else "all parts are unpacked")
     yield from ()
 
@@ -390,13 +393,14 @@ def _built(kit: Kit, config: str, data: Path, settings: Sequence[str]) -> Comman
 
 
 def _paper(kit: Kit) -> Iterator[Command]:
-    """the paper's experiment at 256 px: its data; proposed, pix2pix and yi, trained and scored; figures"""
+    """the paper's experiment at 256 px: its data; proposed, pix2pix, yi and OpenCV's, trained and scored; figures"""
     data, runs = kit.work / "paper", kit.work / "runs" / "paper"
     yield _built(kit, "experiment", data, SMALL_PAPER if kit.small else PAPER_SIZE)
     tools, of_data = kit.project / "tools", f"--data_dir={data}"
     # It skips what it has done before.
     only = f"--only={','.join(PAPER_RUNS[:3] if kit.small else PAPER_RUNS)}"
-    yield Command("runs", (sys.executable, str(tools / "run_experiment.py"), "paper", of_data, f"--out={runs}", only))
+    driver = (sys.executable, str(tools / "run_experiment.py"), "paper", of_data, f"--out={runs}", only)
+    yield Command("runs", (*driver, *(() if kit.small else FAST_INPUT)), leaves=30.0)
     for name in (name for name in PAPER_RUNS if (runs / name).is_dir()):
         _keep(runs / name, kit.results("paper") / name)
     scored = (name for name in ("pix2pix", "yi", "proposed") if (runs / name / "scores.json").is_file())
@@ -428,10 +432,12 @@ def _training(kit: Kit, step: str, name: str, fraction: float, *flags: str) -> I
 
 
 def _keep(run: Path, results: Path) -> None:
-    """Copies what a run has written so far, but for its networks, and of its pictures the last."""
+    """Copies what a run has written so far, but for its networks; of its pictures the last, as `pictures.png`."""
     results.mkdir(exist_ok=True)
-    for file in (*run.glob("*.json"), *run.glob("*.jsonl"), *sorted(run.glob("pictures/*.png"))[-1:]):
+    for file in (*run.glob("*.json"), *run.glob("*.jsonl")):
         shutil.copyfile(file, results / file.name)
+    for file in sorted(run.glob("pictures/*.png"))[-1:]:
+        shutil.copyfile(file, results / "pictures.png")
 
 
 def maskgan(command: str) -> tuple[str, ...]:
