@@ -252,12 +252,11 @@ def test_ended_during_its_validations_and_resumed_equals_uninterrupted(light_uni
     killed = signalled(tmp_path / "config.json", data_dir, workdir, 2, "SIGKILL", where="checkpoints.save_best")
     assert killed.returncode == -signal.SIGKILL and steps_in(workdir / "checkpoints") == [2], killed.stderr
     assert not steps_in(workdir / "best") and lines(workdir)[-1]["phase"] == "train"
-    for step in (4, 6):
-        ended = signalled(tmp_path / "config.json", data_dir, workdir, step, "SIGTERM", where="MetricsFiles.draw")
-        assert ended.returncode == 75, ended.stderr
-        told = f"\nSIGTERM or SIGUSR1 came; the checkpoint of step {step} of 6 is saved: start again to go on from there\n"
-        assert told in ended.stderr and steps_in(workdir / "checkpoints") == [step - 2, step]
-        assert (lines(workdir)[-1]["step"], lines(workdir)[-1]["phase"]) == (step, "train")
+    ended = signalled(tmp_path / "config.json", data_dir, workdir, 6, "SIGTERM", where="MetricsFiles.draw")
+    assert ended.returncode == 75, ended.stderr
+    told = "\nSIGTERM or SIGUSR1 came; the checkpoint of step 6 of 6 is saved: start again to go on from there\n"
+    assert told in ended.stderr and steps_in(workdir / "checkpoints") == [4, 6]
+    assert (lines(workdir)[-1]["step"], lines(workdir)[-1]["phase"]) == (6, "train")
     assert_identical(jax.device_get(train(light_config(), data_dir, workdir)), light_uninterrupted[1])
     assert_same_numbers(workdir, light_uninterrupted[0])
     assert_identical(load_network(workdir, "landmarks").variables, load_network(light_uninterrupted[0], "landmarks").variables)
@@ -266,13 +265,15 @@ def test_ended_during_its_validations_and_resumed_equals_uninterrupted(light_uni
 
 
 def test_killed_and_resumed_in_a_bucket_equals_uninterrupted(
-    light_uninterrupted, bucket, data_in_bucket, tmp_path, light_config
+    light_uninterrupted, bucket, data_in_bucket, tmp_path, light_config, monkeypatch
 ):
-    """Data set and workdir in a bucket; ended by SIGTERM, then killed, then with half a checkpoint."""
+    """Data set and workdir in a bucket; told to stop, then killed, then with half a checkpoint."""
     workdir = bucket / "run"
     save_config(tmp_path / "config.json", light_config())
-    ended = signalled(tmp_path / "config.json", data_in_bucket, workdir, 3, "SIGTERM")
-    assert ended.returncode == 75 and "the checkpoint of step 4 of 6 is saved: start again to go on from there" in ended.stderr
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "must_stop", lambda step: step == 4)
+        with pytest.raises(Unfinished, match="the checkpoint of step 4 of 6 is saved: start again to go on from there"):
+            train(light_config(), data_in_bucket, workdir)
     # All that was written has arrived, although the run was not complete.
     assert [line["step"] for line in lines(workdir) if line["phase"] == "train"] == [1, 2, 3, 4]
     assert steps_in(workdir / "checkpoints") == [2, 4]
