@@ -103,7 +103,8 @@ def train_step(
     params, optimizer_state = {}, {}
     for name, gradient in gradients.items():
         optimizer = create_optimizer(config, steps, task.joins.get(name, 0.0))
-        updates, optimizer_state[name] = optimizer.update(gradient, state.optimizer[name], state.params[name])
+        before = at_step(state.optimizer[name], state.step)
+        updates, optimizer_state[name] = optimizer.update(gradient, before, state.params[name])
         params[name] = optax.apply_updates(state.params[name], updates)
     # At first the average is over fewer steps, so that the initial weights are soon out of it.
     decay = jnp.minimum(config.optimizer.ema, (1 + state.step) / (10 + state.step))
@@ -116,6 +117,19 @@ def train_step(
     is_finite = jnp.isfinite(jnp.stack(list(terms.values()))).all()
     new = jax.tree.map(lambda before, after: jnp.where(is_finite, after, before), state, new)
     return new.replace(step=state.step + 1), terms
+
+
+def at_step(optimizer_state: Tree, step: jax.Array) -> Tree:
+    """An optimizer's state whose learning rate, and what waits until a network joins, go by the steps of the run.
+
+    Batches that were left out changed nothing in it. Adam's own counter, of the gradients that it has seen, stays.
+    """
+    counters = {optax.ScaleByScheduleState: "count", optax.ConditionallyTransformState: "step"}
+    return jax.tree.map(
+        lambda part: part._replace(**{counters[type(part)]: step}) if type(part) in counters else part,
+        optimizer_state,
+        is_leaf=lambda part: type(part) in counters,
+    )
 
 
 def _accumulated(

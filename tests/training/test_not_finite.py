@@ -1,6 +1,8 @@
 import json
+from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from maskgan_jax.training import loop, not_finite
 from maskgan_jax.training.landmark_regression import LandmarkRegression
 from maskgan_jax.training.loop import train
 from maskgan_jax.training.state import TrainState
+from maskgan_jax.training.step import at_step, create_optimizer, create_state, train_step
 
 
 class Poisoned:
@@ -83,6 +86,33 @@ def test_a_run_that_skips_bad_batches_goes_on_and_counts_them(landmark_config, d
         del state["step"]
     equal = [jax.tree.all(jax.tree.map(np.array_equal, states[0], state)) for state in states[1:]]
     assert equal == [True, False]
+
+
+def test_the_learning_rate_goes_by_the_steps_of_the_run_and_not_by_the_batches_that_were_taken(config):
+    """Of four steps the first two are left out."""
+    config.task = "landmarks"
+    config.optimizer.constant = 0.0
+    task = LandmarkRegression(config)
+    rng = np.random.default_rng(0)
+    batch = {name: rng.uniform(0, 255, (2, 64, 64, 3)).astype(np.float32) for name in ("real", "masked")}
+    batch |= {"landmarks": rng.uniform(0, 64, (2, 68, 2)).astype(np.float32)}
+    step = jax.jit(partial(train_step, task, config, 4))
+    state = create_state(task, config, 4, jax.random.key(0))
+    for landmarks in (np.nan * batch["landmarks"], np.nan * batch["landmarks"], batch["landmarks"]):
+        before, (state, terms) = state, step(state, task.frozen, {**batch, "landmarks": landmarks}, jax.random.key(1))
+    moved = [np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (before.params, state.params)), strict=True)]
+    # Adam's first step moves weights by the rate.
+    assert max(moved) == pytest.approx(config.optimizer.learning_rate / 2, rel=1e-3)
+    assert float(terms["learning_rate"]) == pytest.approx(config.optimizer.learning_rate / 2)
+
+
+def test_a_network_joins_by_the_steps_of_the_run(config):
+    """Two of four steps were left out, of which the optimizer has counted none."""
+    optimizer = create_optimizer(config, 4, joins=0.5)
+    weights = {"a": jnp.zeros(3)}
+    updates, _ = optimizer.update({"a": jnp.full(3, 7.0)}, at_step(optimizer.init(weights), 2), weights)
+    # Adam's first step, and not the gradient as it is.
+    np.testing.assert_allclose(updates["a"], -config.optimizer.learning_rate, rtol=1e-3)
 
 
 def test_when_nothing_is_learnt_any_more_it_ends(landmark_config, monkeypatch, capsys):
