@@ -82,17 +82,18 @@ def grow_mask(record: Record, most: int, rng: np.random.Generator) -> Record:
 
 
 def training_batches(
-    source: Sequence[dict[str, Any]], config: ConfigDict, *, process_index: int = 0, process_count: int = 1
+    source: Sequence[dict[str, Any]], config: ConfigDict, *, start: int = 0, process_index: int = 0, process_count: int = 1
 ) -> grain.DatasetIterator:
-    """An endless iterator over this process's share of the training batches; its state can be saved and restored.
+    """An endless iterator over this process's share of the training batches.
 
-    The batches of all processes are the same, in records and augmentation, however many processes share them; and so a
-    state that was saved by one process can be restored by four. In place of a damaged record comes the next one of the split
-    that is not.
+    The batches of all processes are the same, in records and augmentation, however many processes share them, and however many
+    threads or processes read: a run goes on exactly where it was, whatever changes of that. In place of a damaged record comes
+    the next one of the split that is not.
 
     Args:
       source: the records of a split, as `load_split` gives them.
       config: `input` and `seed` are read.
+      start: how many batches of the run came before.
       process_index: which of the processes this is.
       process_count: how many there are; their shares, one after the other, form batches of `config.input.batch_size`.
 
@@ -126,7 +127,7 @@ def training_batches(
 
     numbers = grain.MapDataset.range(len(source)).seed(config.seed).shuffle().repeat()
     shares = numbers.random_map(read).batch(settings.batch_size // process_count, drop_remainder=True)
-    batches = shares[process_index::process_count]
+    batches = shares[process_index + start * process_count :: process_count]
     # Batches, not records, are read ahead, each by a thread: array_record, OpenCV and NumPy leave the interpreter free.
     ahead = max(settings.threads, settings.prefetch // (settings.batch_size // process_count))
     if not settings.processes:

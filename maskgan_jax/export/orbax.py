@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from pathlib import Path
 
 import jax
@@ -13,7 +12,7 @@ import orbax.checkpoint as ocp
 
 from maskgan_jax.files import replacing_folder, write_json
 from maskgan_jax.networks.description import Variables
-from maskgan_jax.networks.run_checkpoints import room_for
+from maskgan_jax.networks.run_checkpoints import refusal, room_for
 from maskgan_jax.networks.stored import StoredNetwork
 
 
@@ -41,7 +40,6 @@ def _save_tree(folder: Path, variables: Variables) -> None:
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(folder.absolute(), jax.tree.map(np.asarray, variables))
     except ValueError as error:
-        # The disk of a quota, or one that others fill; TensorStore, which wrote, has the system's reason in its text alone.
-        if code := re.search(r"os_error_code='(\d+)'", str(error)):
-            raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
+        if code := refusal(error):  # The disk of a quota, or one that others fill.
+            raise OSError(code, os.strerror(code)) from error
         raise

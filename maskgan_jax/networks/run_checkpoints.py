@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
+import re
 import shutil
 import zlib
 from pathlib import Path
@@ -133,6 +135,21 @@ def read_through(folder: os.PathLike) -> None:
 def first_line(error: Exception) -> str:
     """What an error says first."""
     return next(iter(str(error).splitlines()), type(error).__name__)[:120]
+
+
+def refusal(error: Exception) -> int | None:
+    """The number (errno) with which the system refused to read or write; None if files are damaged or missing, or otherwise.
+
+    That is too many open files, no memory, rights or space, a disk that fails: what is stored may be whole.
+    """
+    if isinstance(error, MemoryError):
+        return errno.ENOMEM
+    if isinstance(error, OSError):
+        number = error.errno
+    else:  # TensorStore raises ValueError, with the system's reason in its text alone.
+        found = re.search(r"os_error_code='(\d+)'", str(error))
+        number = int(found[1]) if found else None
+    return None if number in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL) else number
 
 
 def room_for(folder: os.PathLike, tree: Any) -> tuple[float, float]:

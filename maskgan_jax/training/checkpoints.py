@@ -1,6 +1,6 @@
 """Checkpoints of a run, with Orbax: written, and resumed from. networks/run_checkpoints.py reads networks from them.
 
-A workdir holds `checkpoints/STEP` (the whole state, the config and the iterator's position: what resuming needs) and
+A workdir holds `checkpoints/STEP` (the whole state and the config: what resuming needs) and
 `best/STEP` (the variables of the network whose results count and their scores: what using it needs). All processes of a run
 make the same calls, with the same values; process 0 writes what is to be written once.
 """
@@ -14,7 +14,6 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-import grain
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -27,7 +26,7 @@ from orbax.checkpoint import checkpoint_managers
 from maskgan_jax.errors import UserError
 from maskgan_jax.networks.buckets import key_value_store
 from maskgan_jax.networks.description import Variables
-from maskgan_jax.networks.run_checkpoints import checked, checksums, first_line, for_orbax, read_through, room_for
+from maskgan_jax.networks.run_checkpoints import checked, checksums, first_line, for_orbax, read_through, refusal, room_for
 from maskgan_jax.run_files import BEST, CHECKPOINTS, DAMAGED, LOCK
 from maskgan_jax.runtime import lock
 from maskgan_jax.storage import Unreachable, is_remote, move, reaching
@@ -128,8 +127,8 @@ def _options(folder: Path | epath.Path, keep: int, kept_steps: Collection[int] =
     )
 
 
-def save_state(manager: ocp.CheckpointManager, state: TrainState, config: ConfigDict, iterator: grain.DatasetIterator) -> None:
-    """Saves the state after `state.step` steps, config and iterator with it.
+def save_state(manager: ocp.CheckpointManager, state: TrainState, config: ConfigDict) -> None:
+    """Saves the state after `state.step` steps, and the config.
 
     On a disk it is whole on return, so that a kill never costs more steps than lie between two checkpoints; to a bucket it is
     written in the background.
@@ -143,8 +142,6 @@ def save_state(manager: ocp.CheckpointManager, state: TrainState, config: Config
         args=ocp.args.Composite(
             state=ocp.args.StandardSave(state),
             config=ocp.args.JsonSave(config.to_dict()),
-            # The same in all processes, however many there are.
-            iterator=ocp.args.JsonSave(iterator.get_state()),
             checksums=_checksums(state),
         ),
     )
@@ -154,24 +151,29 @@ def _checksums(tree: Any) -> ocp.args.JsonSave:
     return ocp.args.JsonSave(checksums(tree) if jax.process_index() == 0 else [])  # Process 0 writes them.
 
 
-def restore_state(manager: ocp.CheckpointManager, state: TrainState, iterator: grain.DatasetIterator) -> TrainState:
+def restore_state(manager: ocp.CheckpointManager, state: TrainState) -> TrainState:
     """The state of the latest checkpoint that can be read, with the shapes and shardings of `state`.
 
-    Moves `iterator` to its position. Later checkpoints, which are damaged, are named and put aside in `checkpoints.damaged`.
+    Later checkpoints, which are damaged, are named and put aside in `checkpoints.damaged`.
 
     Raises:
-      UserError: the checkpoint is of another network, or none can be read.
+      UserError: the checkpoint is of another network, the system refuses to read it, or none can be read.
     """
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
     damaged: dict[int, str] = {}
     for step in sorted(manager.all_steps(), reverse=True):
         reason = ""
         try:
-            restored = _restore(manager, step, target, iterator)
-        except UserError:
+            restored = _restore(manager, step, target)
+        except (UserError, jax.errors.JaxRuntimeError):  # The latter says that the device has no room.
             raise
         except Exception as error:  # Damaged files lead Orbax and its storage to any exception.
             reason = first_line(error)
+            if refusal(error):
+                raise UserError(
+                    f"the system refuses to read the checkpoint of step {step} in {manager.directory} ({reason}); mend that "
+                    "and start again, or move it away to go on from the one before it"
+                ) from error
         if not _agreed(not reason):
             damaged[step] = reason or "another process cannot read it"
             continue
@@ -184,18 +186,15 @@ def restore_state(manager: ocp.CheckpointManager, state: TrainState, iterator: g
     )
 
 
-def _restore(manager: ocp.CheckpointManager, step: int, target: TrainState, iterator: grain.DatasetIterator) -> TrainState:
+def _restore(manager: ocp.CheckpointManager, step: int, target: TrainState) -> TrainState:
     folder = manager.directory / str(step) / "state"
     read_through(folder)
     # Orbax would find other shapes while it reads, where they look like damage.
     stored = ocp.StandardCheckpointHandler().metadata(folder).tree
     if sorted(leaf.shape for leaf in jax.tree.leaves(stored)) != sorted(leaf.shape for leaf in jax.tree.leaves(target)):
         raise UserError(f"the checkpoint in {manager.directory} does not fit the config; use its config, or another --workdir")
-    items = {"state": ocp.args.StandardRestore(target), "iterator": ocp.args.JsonRestore()}
-    restored = manager.restore(step, args=ocp.args.Composite(**items))
-    checked(manager.directory / str(step), restored.state)
-    iterator.set_state(restored.iterator)
-    return restored.state
+    restored = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target)))
+    return checked(manager.directory / str(step), restored.state)
 
 
 def _agreed(fine: bool) -> bool:
@@ -254,13 +253,22 @@ def save_best(manager: ocp.CheckpointManager, step: int, variables: Variables, s
 
 
 def best_scores(manager: ocp.CheckpointManager) -> dict[str, float] | None:
-    """The validation scores of the best checkpoint; None if there is none yet, or none that can be read."""
+    """The validation scores of the best checkpoint; None if there is none yet, or it is damaged.
+
+    Raises:
+      UserError: the system refuses to read them.
+    """
     step = manager.latest_step()
     if step is None:
         return None
     try:
         return manager.restore(step, args=ocp.args.Composite(scores=ocp.args.JsonRestore())).scores
-    except Exception:  # Damaged files lead Orbax to any exception; the run does not need these to go on.
+    except Exception as error:  # Damaged files lead Orbax to any exception; the run does not need these to go on.
+        if refusal(error):
+            raise UserError(
+                f"the system refuses to read the best network in {manager.directory / str(step)} ({first_line(error)}); mend "
+                "that and start again to go on from the last checkpoint"
+            ) from error
         if jax.process_index() == 0:
             print(f"the best network, in {manager.directory / str(step)}, is damaged; the next one takes its place")
         return None

@@ -27,7 +27,7 @@ from maskgan_jax.data.pipeline import training_batches
 from maskgan_jax.errors import Unfinished, UserError
 from maskgan_jax.images import Batch
 from maskgan_jax.networks.description import Variables, kind_of
-from maskgan_jax.networks.run_checkpoints import latest
+from maskgan_jax.networks.run_checkpoints import latest, refusal
 from maskgan_jax.run_files import CHECKPOINTS, WALL_TIME, read_rows
 from maskgan_jax.runtime import signals
 from maskgan_jax.runtime.distributed import must_stop
@@ -85,11 +85,12 @@ def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> Trai
     with checkpoints.locked(workdir):
         try:
             return _run(config, task, initial_variables, digests, mesh, records, validation, workdir, wall_time)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        except (OSError, ValueError) as error:  # The latter of TensorStore.
+            if refusal(error) not in (errno.ENOSPC, errno.EDQUOT):
                 raise
+            full = getattr(error, "filename", None) or workdir
             raise UserError(
-                f"no space is left for {error.filename or workdir}; the checkpoints that were complete are whole: free some "
+                f"no space is left for {full}; the checkpoints that were complete are whole: free some "
                 "space and start again to go on from there"
             ) from error
 
@@ -159,7 +160,7 @@ def _run(
         lambda state: jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state)])),
         out_shardings=replicated(mesh),
     )
-    batches = training_batches(records, config, process_index=jax.process_index(), process_count=jax.process_count())
+    share = {"process_index": jax.process_index(), "process_count": jax.process_count()}
 
     with (
         checkpoints.storing(workdir),
@@ -168,8 +169,9 @@ def _run(
         contextlib.ExitStack() as stack,
     ):
         if saved.latest_step() is not None:
-            state = checkpoints.restore_state(saved, state, batches)
+            state = checkpoints.restore_state(saved, state)
         start = int(state.step)
+        batches = training_batches(records, config, start=start, **share)
         # The checkpoint is saved first: a stop or a kill may have come before the validation of the same step, or during it.
         lacks_validation = start > 0 and plan.validates(start) and not _is_validated(workdir, start)
         if start >= plan.steps and not lacks_validation:
@@ -215,10 +217,9 @@ def _run(
             pending.append(terms)
 
             is_terminated = must_stop(step)
-            # Clocks differ between processes: they agree, but not after each step.
-            is_over = (
-                plan.logs(step) and ends_at < math.inf and multihost_utils.broadcast_one_to_all(time.monotonic() > ends_at)
-            )
+            is_over = time.monotonic() > ends_at
+            if jax.process_count() > 1:  # Clocks differ between processes: they agree, but not after each step.
+                is_over = ends_at < math.inf and plan.logs(step) and multihost_utils.broadcast_one_to_all(is_over)
             stops = (is_terminated or is_over) and step < plan.steps
             saves, validates, logs = plan.saves(step) or stops, plan.validates(step), plan.logs(step) or stops
             if logs:
@@ -236,7 +237,7 @@ def _run(
             if (saves or validates) and not is_finite(state):
                 raise UserError(f"after step {step} the state of the run is not finite; {ADVICE}")
             if saves:
-                checkpoints.save_state(saved, state, config, batches)
+                checkpoints.save_state(saved, state, config)
                 wall_time.spent("checkpoint")
             if logs:
                 writer.write_json(WALL_TIME, wall_time.as_json(step))

@@ -25,6 +25,7 @@ from maskgan_jax.training.state import Task, Tree
 # Settings that do not affect what a run computes.
 MAY_CHANGE = (
     "input.prefetch",
+    "input.processes",
     "input.threads",
     "training.checkpoint_every",
     "training.fsdp",
@@ -46,7 +47,6 @@ MAY_CHANGE_WITH_NOTICE = {
     "training.not_finite": "batches whose numbers are not finite are treated in another way",
     "optimizer.accumulate": "norms and random draws are those of other parts of a batch",
     "training.validation_records": "the best network is chosen by scores on other records",
-    "input.processes": "records come in another order",
 }
 
 

@@ -31,7 +31,6 @@ import shutil, sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import grain
 import jax
 import numpy as np
 from ml_collections import ConfigDict
@@ -51,7 +50,7 @@ state = jax.jit(lambda: state, out_shardings=replicated(mesh))()
 
 def save():
     with checkpoints.open_checkpoints(Path(sys.argv[2])) as manager:
-        checkpoints.save_state(manager, state, ConfigDict(), iter(grain.MapDataset.source(range(4)).to_iter_dataset()))
+        checkpoints.save_state(manager, state, ConfigDict())
 
 sys.exit(exit_code("save", save))
 """

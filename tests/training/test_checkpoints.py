@@ -1,3 +1,4 @@
+import errno
 import itertools
 import os
 import shutil
@@ -8,9 +9,9 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import grain
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from etils import epath
 
@@ -38,19 +39,13 @@ def state_at(step, width=3):
     return jax.tree.map(jax.device_put, state)
 
 
-def numbers():
-    return iter(grain.MapDataset.source(range(10)).to_iter_dataset())
-
-
 @pytest.fixture
 def run(tmp_path, config):
-    """The workdir of a run with checkpoints after 1, 2 and 3 steps, at each of which a number was read."""
+    """The workdir of a run with checkpoints after 1, 2 and 3 steps."""
     workdir = tmp_path / "a run, 100%"
-    iterator = numbers()
     with checkpoints.locked(workdir), checkpoints.open_checkpoints(workdir, 3) as manager:
         for step in (1, 2, 3):
-            next(iterator)
-            checkpoints.save_state(manager, state_at(step), config, iterator)
+            checkpoints.save_state(manager, state_at(step), config)
     return workdir
 
 
@@ -68,11 +63,6 @@ def without_metadata(folder):
     (folder / "state" / "_METADATA").unlink()
 
 
-def without_position(folder):
-    for path in (folder / "iterator").iterdir():
-        path.write_text("")
-
-
 def with_other_bytes(folder):
     """Arrays that can be read, and are those of another step."""
     shutil.rmtree(folder / "state")
@@ -80,35 +70,32 @@ def with_other_bytes(folder):
 
 
 def test_latest_checkpoint_is_restored(run, capsys):
-    iterator = numbers()
     with checkpoints.open_checkpoints(run, 3) as manager:
-        restored = checkpoints.restore_state(manager, state_at(0), iterator)
+        restored = checkpoints.restore_state(manager, state_at(0))
     jax.tree.map(np.testing.assert_array_equal, restored, state_at(3))
-    assert next(iterator) == 3
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("damage", [without_arrays, cut_short, without_metadata, without_position, with_other_bytes])
+@pytest.mark.parametrize("damage", [without_arrays, cut_short, without_metadata, with_other_bytes])
 def test_run_goes_on_from_the_checkpoint_before_a_damaged_one(run, config, capfd, damage):
     damage(run / "checkpoints" / "3")
-    iterator = numbers()
     with checkpoints.open_checkpoints(run, 3) as manager:
-        restored = checkpoints.restore_state(manager, state_at(0), iterator)
-        assert restored.step == 2 and next(iterator) == 2
-        checkpoints.save_state(manager, state_at(3), config, iterator)
+        restored = checkpoints.restore_state(manager, state_at(0))
+        assert restored.step == 2
+        checkpoints.save_state(manager, state_at(3), config)
     out, errors = capfd.readouterr()
     assert out.count("\n") == 1 and "the checkpoint of step 3 is damaged" in out and "checkpoints.damaged" in out
     assert "Traceback" not in errors
     assert (run / "checkpoints.damaged" / "3").is_dir()
     with checkpoints.open_checkpoints(run, 3) as manager:
-        assert checkpoints.restore_state(manager, state_at(0), numbers()).step == 3
+        assert checkpoints.restore_state(manager, state_at(0)).step == 3
 
 
 def test_checkpoints_of_before_there_were_checksums(run):
     for folder in (run / "checkpoints").iterdir():
         shutil.rmtree(folder / "checksums")
     with checkpoints.open_checkpoints(run, 3) as manager:
-        assert checkpoints.restore_state(manager, state_at(0), numbers()).step == 3
+        assert checkpoints.restore_state(manager, state_at(0)).step == 3
 
 
 def test_a_best_network_whose_bytes_changed(tmp_path):
@@ -127,20 +114,50 @@ def test_no_checkpoint_can_be_read(run):
     for folder in (run / "checkpoints").iterdir():
         without_metadata(folder)
     with checkpoints.open_checkpoints(run, 3) as manager, pytest.raises(UserError, match="no checkpoint in .* can be read"):
-        checkpoints.restore_state(manager, state_at(0), numbers())
+        checkpoints.restore_state(manager, state_at(0))
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["1", "2", "3"]
+
+
+def test_checkpoints_that_hold_the_position_in_the_data(run, config):
+    """As older ones do."""
+    with checkpoints.open_checkpoints(run, 3) as manager:
+        items = {"config": ocp.args.JsonSave(config.to_dict()), "iterator": ocp.args.JsonSave({"next_index": 4})}
+        manager.save(4, args=ocp.args.Composite(state=ocp.args.StandardSave(state_at(4)), **items))
+    with checkpoints.open_checkpoints(run, 3) as manager:
+        assert checkpoints.restore_state(manager, state_at(0)).step == 4
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files"), MemoryError("Unable to allocate 1 GiB")])
+def test_what_the_system_refuses_is_no_damage(run, monkeypatch, error):
+    def refuse(folder):
+        raise error
+
+    monkeypatch.setattr(checkpoints, "read_through", refuse)
+    told = f"refuses to read the checkpoint of step 3 in .*{str(error)[-10:]}.; mend that and start again, or move it away"
+    with checkpoints.open_checkpoints(run, 3) as manager, pytest.raises(UserError, match=told):
+        checkpoints.restore_state(manager, state_at(0))
+    assert steps_in(run / "checkpoints") == [1, 2, 3] and not (run / "checkpoints.damaged").exists()
+
+
+def test_a_best_network_that_the_system_refuses_to_read_is_not_replaced(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise ValueError("Error opening file [os_error_code='24']")  # TensorStore's kind.
+
+    manager = SimpleNamespace(latest_step=lambda: 2, directory=tmp_path, restore=refuse)
+    with pytest.raises(UserError, match="the system refuses to read the best network in .*; mend that and start again to go"):
+        checkpoints.best_scores(manager)
 
 
 def test_chosen_steps_are_kept_beside_the_latest(tmp_path, config):
     with checkpoints.open_checkpoints(tmp_path, 1, {2, 9}) as manager:
         for step in (1, 2, 3, 4):
-            checkpoints.save_state(manager, state_at(step), config, numbers())
+            checkpoints.save_state(manager, state_at(step), config)
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "4"]
 
 
 def test_checkpoint_of_another_network(run):
     with checkpoints.open_checkpoints(run, 3) as manager, pytest.raises(UserError, match="does not fit the config; use its"):
-        checkpoints.restore_state(manager, state_at(0, width=4), numbers())
+        checkpoints.restore_state(manager, state_at(0, width=4))
     assert not (run / "checkpoints.damaged").exists()
 
 
@@ -149,7 +166,7 @@ def test_a_workdir_beside_the_current_folder(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "elsewhere")
     workdir = Path("..") / run.name
     with checkpoints.open_checkpoints(workdir, 3) as manager:
-        assert checkpoints.restore_state(manager, state_at(0), numbers()).step == 3
+        assert checkpoints.restore_state(manager, state_at(0)).step == 3
     with checkpoints.open_best(workdir) as best:
         checkpoints.save_best(best, 3, {"params": {"a": np.full(3, 2)}}, {"error": 0.1})
     assert read_best(workdir)["params"]["a"].tolist() == [2, 2, 2]
@@ -170,7 +187,7 @@ def test_full_disk_says_what_is_needed(tmp_path, config, monkeypatch):
         checkpoints.open_checkpoints(tmp_path, 3) as manager,
         pytest.raises(UserError, match="needs 2 MB, 0 MB free; the ones"),
     ):
-        checkpoints.save_state(manager, state_at(1), config, numbers())
+        checkpoints.save_state(manager, state_at(1), config)
 
 
 @pytest.mark.parametrize(("process", "told"), [(0, 1), (1, 0)])
@@ -189,11 +206,11 @@ def test_a_leaping_clock_costs_no_checkpoint(tmp_path, config, monkeypatch):
     with checkpoints.open_checkpoints(tmp_path) as manager, monkeypatch.context() as patched:
         patched.setattr(time, "time", lambda: now() + 86400 * (next(looks) // 3 % 2))
         for step in (1, 2, 3):
-            checkpoints.save_state(manager, state_at(step), config, numbers())
+            checkpoints.save_state(manager, state_at(step), config)
             assert steps_in(tmp_path / "checkpoints") == [step]
     assert next(looks) > 30
     with checkpoints.open_checkpoints(tmp_path) as manager:
-        assert checkpoints.restore_state(manager, state_at(0), numbers()).step == 3
+        assert checkpoints.restore_state(manager, state_at(0)).step == 3
 
 
 def test_lock_is_for_one_run_and_ends_with_it(tmp_path):
@@ -217,25 +234,25 @@ def test_killed_run_leaves_no_lock(tmp_path):
 
 def test_in_a_bucket_the_run_that_begins_last_has_the_workdir(bucket, config, monkeypatch):
     with checkpoints.locked(bucket), checkpoints.open_checkpoints(bucket) as manager:
-        checkpoints.save_state(manager, state_at(1), config, numbers())
+        checkpoints.save_state(manager, state_at(1), config)
         manager.wait_until_finished()
         with monkeypatch.context() as other:
             other.setattr(checkpoints, "_RUN", "another")
             with checkpoints.locked(bucket):
                 pass
         with pytest.raises(UserError, match="another run has begun in .*; this run ends, and saves nothing more"):
-            checkpoints.save_state(manager, state_at(2), config, numbers())
+            checkpoints.save_state(manager, state_at(2), config)
     assert steps_in(bucket / "checkpoints") == [1]
 
 
 def test_in_a_bucket_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(bucket, config, capfd):
     with checkpoints.locked(bucket), checkpoints.open_checkpoints(bucket, 3) as manager:
         for step in (1, 2):
-            checkpoints.save_state(manager, state_at(step), config, numbers())
+            checkpoints.save_state(manager, state_at(step), config)
     for folder in ("d", "ocdbt.process_0/d"):
         (bucket / "checkpoints" / "2" / "state" / folder).rmtree()
     with checkpoints.open_checkpoints(bucket, 3) as manager:
-        assert checkpoints.restore_state(manager, state_at(0), numbers()).step == 1
+        assert checkpoints.restore_state(manager, state_at(0)).step == 1
     assert "the checkpoint of step 2 is damaged" in capfd.readouterr().out
     assert steps_in(bucket / "checkpoints") == [1] and (bucket / "checkpoints.damaged" / "2" / "state").is_dir()
 

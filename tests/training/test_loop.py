@@ -191,6 +191,14 @@ def test_a_checkpoint_is_whole_before_the_next_step(data_dir, tmp_path, monkeypa
     assert whole == [[], [], [2], [2]]
 
 
+def test_the_minutes_end_a_run_at_a_step_that_is_not_logged(data_dir, tmp_path, light_config):
+    config = light_config()
+    config.training.update(minutes=1e-6, log_every=50, validate_every=50, checkpoint_every=50)
+    with pytest.raises(Unfinished, match="the checkpoint of step 1 of 6 is saved"):
+        train(config, data_dir, tmp_path)
+    assert steps_in(tmp_path / "checkpoints") == [1]
+
+
 def test_stopped_and_resumed_equals_uninterrupted(light_uninterrupted, data_dir, tmp_path, monkeypatch, light_config):
     save_state = checkpoints.save_state
 
@@ -383,10 +391,16 @@ def test_state_that_is_not_finite_is_not_saved(data_dir, tmp_path, light_config,
     assert not list((tmp_path / "checkpoints").iterdir()) and not list((tmp_path / "best").iterdir())
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_is_told(data_dir, tmp_path, run_config, monkeypatch, number):
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(OSError(number, "full") for number in (errno.ENOSPC, errno.EDQUOT)),
+        ValueError("RESOURCE_EXHAUSTED: Error writing: No space left on device [os_error_code='28']"),  # TensorStore's.
+    ],
+)
+def test_a_full_disk_is_told(data_dir, tmp_path, run_config, monkeypatch, error):
     def full(*_):
-        raise OSError(number, "full")
+        raise error
 
     monkeypatch.setattr(loop, "_run", full)
     config = run_config()
