@@ -18,6 +18,8 @@ from maskgan_jax.unmasking.grain import face_grain
 RIM = 1 / 64
 # Width of the soft edge within any mask, likewise. It is narrow, since over it the face mask itself may show through.
 SOFT_EDGE = 1 / 256
+# Added to the distance from a face, in sides of its square, of what the face does not hold: more than any distance.
+ELSEWHERE = 1_000_000
 
 
 def composite(
@@ -118,17 +120,23 @@ def _hidden_by(other: Face, face: Face, window: Window) -> np.ndarray:
 
 
 def nearest_faces(mask: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
-    """A mask `[H, W]` uint8 divided among faces: `[H, W]` int32, the number of the nearest nose where it hides, else -1."""
+    """A mask `[H, W]` uint8 divided among faces: `[H, W]` int32, the number of a face where it hides, else -1.
+
+    Of the faces whose square holds a pixel, it belongs to the one whose nose is nearest, in sides of its square; a face that is
+    left out has only what lies within its landmarks. What no face holds belongs to the nearest of all.
+    """
     result = np.full(mask.shape, -1, np.int32)
     for top in range(0, len(mask), 256):  # All rows at once would take 60 bytes a pixel.
-        y, x = np.nonzero(mask[top : top + 256] > 127)
-        y += top
+        band = Window(0, top, mask.shape[1], min(256, len(mask) - top))
+        y, x = np.nonzero(mask[band.slices] > 127)
         nearest, least = np.zeros(len(x), np.int32), np.full(len(x), np.inf)
         for number, face in enumerate(faces):
-            distance = np.hypot(x - face.landmarks[33, 0], y - face.landmarks[33, 1])
+            held = hull_mask(face.landmarks - [0, top], band.shape) if face.left_out else face.square.inside(band)
+            nose = face.landmarks[33]
+            distance = np.hypot(x - nose[0], y + top - nose[1]) / face.square.side + np.where(held[y, x], 0, ELSEWHERE)
             nearest[distance < least] = number
             np.minimum(distance, least, out=least)
-        result[y, x] = nearest
+        result[band.slices][y, x] = nearest
     return result
 
 

@@ -22,7 +22,7 @@ from maskgan_jax.unmasking import face as face_module
 from maskgan_jax.unmasking import grain as grain_module
 from maskgan_jax.unmasking import one_colour as one_colour_module
 from maskgan_jax.unmasking import unmasker as unmasker_module
-from maskgan_jax.unmasking.compositing import composite
+from maskgan_jax.unmasking.compositing import composite, nearest_faces
 from maskgan_jax.unmasking.detection import Detection, are_same_face, detect_close_up, detect_faces, detect_turned, overlap
 from maskgan_jax.unmasking.face import Face
 from maskgan_jax.unmasking.face_aligner import is_face, is_face_upright
@@ -560,6 +560,33 @@ def test_what_a_larger_face_hides_stays(run_javascript, as_image, photo, landmar
     alone = composite(photo, faces[1:])
     assert (differences(expected, alone) > 5).sum() > 100
     assert differences(as_image(result), expected).mean() < 0.02
+
+
+def test_which_face_a_given_mask_belongs_to(run_javascript, landmarks):
+    """Beside a small face, and one that is left out."""
+    places = ((0.6, (0, 10), ""), (0.3, (45, 20), ""), (0.3, (10, 50), "too small"))
+    points = [landmarks * scale + shift for scale, shift, _ in places]
+    squares = [FaceSquare.around(each, 64, 4 / 3) for each in points]
+    faces = [
+        Face(np.zeros(4), 1.0, each, square, 1.0, None, None, left_out=why)
+        for each, square, (*_, why) in zip(points, squares, places, strict=True)
+    ]
+    mask = np.full((90, 120), 255, np.uint8)
+    mask[::7] = 127
+    result = run_javascript(
+        "import { FaceSquare } from './align.js'; import { nearestFaces } from './compositing.js';",
+        """const faces = input.points.map((landmarks, i) => {
+             return { landmarks, square: FaceSquare.around(landmarks, 64, 4 / 3), leftOut: input.why[i] };
+           });
+           return [...nearestFaces(image(input.mask), faces)];""",
+        points=points,
+        why=[why for *_, why in places],
+        mask=mask,
+    )
+    expected = nearest_faces(mask, faces)
+    assert np.unique(expected).tolist() == [-1, 0, 1, 2]
+    # But for outlines.
+    assert (np.reshape(result, mask.shape) != expected).mean() < 0.003
 
 
 def test_noise(run_javascript):

@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial import Delaunay
 
 from maskgan_jax.data.align import FaceSquare, align
-from maskgan_jax.data.points import eyes
+from maskgan_jax.data.points import eyes, hull_mask
 from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.data.window import Window
 from maskgan_jax.unmasking.compositing import RIM, SOFT_EDGE, composite, nearest_faces, paste, redrawn_mask
@@ -100,6 +100,28 @@ def test_each_pixel_of_a_given_mask_belongs_to_the_nearest_face():
     y, x = np.mgrid[:60, :80]
     nearest = np.argmin([np.hypot(x - face.landmarks[33, 0], y - face.landmarks[33, 1]) for face in faces], axis=0)
     np.testing.assert_array_equal(nearest_faces(mask, faces), np.where(mask > 0, nearest, -1))
+
+
+def test_a_given_mask_belongs_to_the_face_whose_square_holds_it():
+    """Noses count in sides of the squares, or a small face would get what the face mask of a large one hides beside it."""
+    large, small = (drawn_face(turned_square((x, 150), radius, 0, 64)) for x, radius in ((150, 100), (270, 40)))
+    mask = np.full((300, 400), 255, np.uint8)
+    nearest = nearest_faces(mask, [large, small])
+    inside = [face.square.inside(Window(0, 0, 400, 300)) > 0 for face in (large, small)]
+    assert (nearest[inside[0] & ~inside[1]] == 0).all() and (nearest[inside[1] & ~inside[0]] == 1).all()
+    x = np.arange(230, 251)  # Between the noses, in both squares.
+    y = round(large.landmarks[33, 1])
+    distances = [np.hypot(*(np.stack([x, np.full_like(x, y)]) - face.landmarks[33][:, None])) for face in (large, small)]
+    expected = (distances[0] / large.square.side > distances[1] / small.square.side).astype(int)
+    np.testing.assert_array_equal(nearest[y, x], expected)
+    assert 0 < expected.sum() < (distances[0] > distances[1]).sum()
+    # One that is left out keeps what lies within its landmarks.
+    left_out = dataclasses.replace(small, left_out="too small")
+    without = nearest_faces(mask, [large, left_out])
+    face = hull_mask(small.landmarks, mask.shape) > 0
+    np.testing.assert_array_equal(without[inside[0]] > 0, (nearest > 0)[inside[0]] & face[inside[0]])
+    # And all if there is no other.
+    assert (nearest_faces(mask, [left_out]) == 0).all()
 
 
 def turned_square(centre, radius, degrees, size):

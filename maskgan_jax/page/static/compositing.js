@@ -8,6 +8,8 @@ import { distance, eyes, fillHull } from "./points.js";
 export const RIM = 1 / 64;
 /** Width of the soft edge within any mask, likewise. */
 const SOFT_EDGE = 1 / 256;
+/** Added to the distance from a face, in sides of its square, of what the face does not hold: more than any distance. */
+const ELSEWHERE = 1000000;
 
 /**
  * A photo with its redrawn faces, the largest in front: { result, redrawn }, where `redrawn` is a mask of what was redrawn.
@@ -97,17 +99,26 @@ function givenMask(nearest, width, square, window) {
   return inside;
 }
 
-/** A mask divided among faces: an Int16Array, the number of the nearest nose where it hides, else -1. */
+/**
+ * A mask divided among faces: an Int16Array, the number of a face where it hides, else -1.
+ *
+ * Of the faces whose square holds a pixel, it belongs to the one whose nose is nearest, in sides of its square; a face that is
+ * left out has only what lies within its landmarks. What no face holds belongs to the nearest of all.
+ */
 export function nearestFaces(mask, faces) {
-  return Int16Array.from(mask.data, (hidden, i) => {
-    if (hidden <= 127) return -1;
-    let [number, least] = [0, Infinity];
-    faces.forEach(({ landmarks }, k) => {
-      const distance = Math.hypot((i % mask.width) - landmarks[33][0], Math.floor(i / mask.width) - landmarks[33][1]);
-      if (distance < least) [number, least] = [k, distance];
-    });
-    return number;
+  const { width, height } = mask;
+  const nearest = Int16Array.from(mask.data, (hidden) => (hidden > 127 ? 0 : -1));
+  const least = new Float64Array(nearest.length).fill(Infinity);
+  faces.forEach(({ landmarks, square, leftOut }, number) => {
+    const held = leftOut ? fillHull(emptyImage(width, height), landmarks) : square.inside({ x: 0, y: 0, width, height });
+    const { side } = square;
+    for (let i = 0; i < nearest.length; i++) {
+      if (nearest[i] < 0) continue;
+      const away = distance([i % width, Math.floor(i / width)], landmarks[33]) / side + (held.data[i] ? 0 : ELSEWHERE);
+      if (away < least[i]) [nearest[i], least[i]] = [number, away];
+    }
   });
+  return nearest;
 }
 
 /**
