@@ -60,8 +60,9 @@ def unmask_photo(job: Job, unmasker: Unmasker, outputs: Outputs) -> tuple[str, l
     if not faces:
         raise UserError(f"{job.path}: no face found; a sharper picture, or more around the face, may help")
     redrawn = any(face.redrawn for face in faces)
+    nearest = None if mask is None else nearest_faces(mask, faces)
     if mask is not None and not redrawn:
-        if reason := _why_none(mask, faces):
+        if reason := _why_none(nearest, faces):
             raise UserError(f"{job.path}: the face under the given mask is {reason}; change --faces or --min_face")
         raise UserError(f"{job.path}: the given mask is on none of the faces that were found")
     if redrawn and outputs.mark:
@@ -80,9 +81,11 @@ def unmask_photo(job: Job, unmasker: Unmasker, outputs: Outputs) -> tuple[str, l
                 notes = tuple(note for note in notes if note != CREDENTIALS_LEFT_OUT)
             more += outputs.credentials.notes(form)
         notes += more
+    if mask is not None:
+        notes += _left_of_mask(nearest, faces)
     described = encode_json(_description(job, target, photo, faces, notes, mask is not None))
     # The first, and so the last in its place: with it, a result is complete.
-    beside = itertools.chain([(outputs.json_of(target), described)], _extras(target, photo, result, faces, mask, outputs))
+    beside = itertools.chain([(outputs.json_of(target), described)], _extras(target, photo, result, faces, nearest, outputs))
     with outputs.writing(job), contextlib.ExitStack() as stack:
         for path, content in beside:
             stack.enter_context(replacing(path)).write_bytes(content)
@@ -96,11 +99,18 @@ def unmask_photo(job: Job, unmasker: Unmasker, outputs: Outputs) -> tuple[str, l
     return _line(job, faces, notes), faces
 
 
-def _why_none(mask: np.ndarray, faces: Sequence[Face]) -> str:
-    """Why a face under a given mask was left alone; '' if the mask is on no face."""
-    nearest = nearest_faces(mask, faces)
+def _why_none(nearest: np.ndarray, faces: Sequence[Face]) -> str:
+    """Why a face under a given mask, as `nearest_faces` divides it, was left alone; '' if the mask is on no face."""
     under = (face for number, face in enumerate(faces) if face.square.cut_out((nearest == number) * np.uint8(255)).any())
     return next((face.left_out for face in under), "")
+
+
+def _left_of_mask(nearest: np.ndarray, faces: Sequence[Face]) -> tuple[str, ...]:
+    """In words, how much of a given mask was not redrawn, from 1 % on; `nearest` as for `_why_none`."""
+    given = nearest >= 0
+    left = np.count_nonzero(given & (redrawn_mask(nearest.shape, faces, nearest) == 0))
+    percent = 100 * left // np.count_nonzero(given)
+    return (f"{percent} % of the given mask left as it is (outside the squares of the redrawn faces)",) if percent else ()
 
 
 def _line(job: Job, faces: Sequence[Face], notes: Sequence[str]) -> str:
@@ -116,16 +126,15 @@ def _line(job: Job, faces: Sequence[Face], notes: Sequence[str]) -> str:
 
 
 def _extras(
-    target: Path, photo: PhotoFile, result: np.ndarray, faces: Sequence[Face], mask: np.ndarray | None, outputs: Outputs
+    target: Path, photo: PhotoFile, result: np.ndarray, faces: Sequence[Face], nearest: np.ndarray | None, outputs: Outputs
 ) -> Iterator[tuple[Path, bytes]]:
-    """The extra files of a redrawn photo, as paths and bytes."""
+    """The extra files of a redrawn photo, as paths and bytes; `nearest` as for `composite`."""
     if not any(face.redrawn for face in faces):
         return
     if outputs.side_by_side:
         both = np.concatenate([photo.rgb, result], axis=1)
         yield outputs.extra(target, "side_by_side"), drawn_png_bytes(both, label=outputs.label)
     if outputs.regions:
-        nearest = None if mask is None else nearest_faces(mask, faces)
         yield outputs.extra(target, "regions"), encode_png(redrawn_mask(photo.rgb.shape[:2], faces, nearest))
     if outputs.crops:
         for number, face in enumerate(faces):  # Numbered as in the JSON.

@@ -121,7 +121,8 @@ class Unmasker:
 
         Args:
           photo: `[H, W, 3]` RGB, uint8.
-          mask: `[H, W]` bool, or uint8 above 127 = hidden: only this is redrawn, whatever the network would find.
+          mask: `[H, W]` bool, or uint8 above 127 = hidden: only this is redrawn, whatever the network would find,
+            as far as it lies in the squares of the faces.
 
         Raises:
           UserError: as `__call__` does, or the mask is no such array, of another size, or hides nothing.

@@ -241,16 +241,22 @@ def test_the_mask_is_what_was_redrawn_even_if_nothing_changed(run, portrait, unm
     np.testing.assert_array_equal(region, np.maximum(*regions))
 
 
-def test_of_a_given_mask_that_which_is_on_faces_was_redrawn(run, couple, unmasker, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("height", "notes"), [(10, ["3 % of the given mask left as it is (outside the squares of the redrawn faces)"]), (2, [])]
+)
+def test_of_a_given_mask_that_which_is_on_faces_was_redrawn(height, notes, run, couple, unmasker, tmp_path, monkeypatch):
+    """What stays is told, from 1 % on."""
     monkeypatch.setattr(unmasker.inpainter, "generator", Copier())
     write_png(tmp_path / "in" / "a.png", couple)
     mask = np.zeros(couple.shape[:2], np.uint8)
     mask[130:200, 80:170] = 255
     on_face = mask.copy()
-    mask[390:, :20] = 255  # In a corner below it.
+    mask[-height:, :20] = 255  # In a corner below it.
     write_png(tmp_path / "masks" / "a.png", mask)
     flags = f"--out={tmp_path / 'out'}", f"--mask={tmp_path / 'masks'}", "--regions"
-    assert run(tmp_path / "in" / "a.png", *flags)[0] == 0
+    code, told, _ = run(tmp_path / "in" / "a.png", *flags)
+    assert code == 0 and "".join(f", {note}" for note in notes) + "\n" in told and ("given mask" in told) == bool(notes)
+    assert json.loads((tmp_path / "out" / "a.png.json").read_text())["notes"] == notes
     np.testing.assert_array_equal(read_image(tmp_path / "out" / "regions" / "a.png.png", grey=True), on_face)
 
 
