@@ -111,8 +111,8 @@ def find_jobs(inputs: Sequence[str | os.PathLike], outputs: Outputs, masks: str 
         is in one of them, what is in it is left out: those are earlier results. Other files in folders that are left out, but
         for hidden ones, are reported on standard error.
       outputs: says where results go. With a suffix of its own, videos are left out; if it resumes, so is what is done.
-      masks: folder of masks of the same names, but for the suffix or with another one added, for photos; or, for one photo, the
-        file of its mask.
+      masks: folder of masks of the same names, but for the suffix or as `--regions` names them, for photos; or, for one photo,
+        the file of its mask.
 
     Raises:
       UserError: there is nothing to unmask, or as `Outputs.check` does.
@@ -125,12 +125,13 @@ def find_jobs(inputs: Sequence[str | os.PathLike], outputs: Outputs, masks: str 
         for path in paths:
             name = Path(path.name) if path == given else path.relative_to(given)
             name = name.with_suffix(outputs.suffix) if outputs.suffix else name
-            mask = None
+            job = Job(path, name)
             if masks is not None:
-                # `--regions` adds a suffix to the photo's whole name.
-                named = (by_name.get(own) for own in (name.with_suffix("").as_posix(), name.as_posix()))
-                mask = single or next(filter(None, named), Path(masks) / name)
-            found[Job(path, name, mask)] = None
+                # `--regions` adds a suffix to the whole name of the result, which may be in another format than the photo.
+                result = outputs.result(job, job.redrawn_suffix).relative_to(outputs.folder)
+                named = (by_name.get(own.as_posix()) for own in (name.with_suffix(""), name, result))
+                job = dataclasses.replace(job, mask=single or next(filter(None, named), Path(masks) / name))
+            found[job] = None
     jobs = list(found)
     if jobs and not any(os.path.lexists(job.path) for job in jobs):  # Told before networks are loaded.
         raise UserError(f"there is no file {jobs[0].path}; check its name")

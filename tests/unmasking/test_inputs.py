@@ -7,7 +7,8 @@ import pytest
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import encode_png, read_image
 from maskgan_jax.unmasking import inputs
-from maskgan_jax.unmasking.inputs import Job
+from maskgan_jax.unmasking.inputs import Job, find_jobs
+from maskgan_jax.unmasking.outputs import Outputs
 
 from .conftest import list_jobs, named_files
 
@@ -30,6 +31,19 @@ def test_one_mask_for_one_image(folder, tmp_path):
     assert list_jobs([folder / "a.png"], tmp_path / "out", tmp_path / "region.png") == [job]
     with pytest.raises(UserError, match="is one mask, but there are 3 inputs"):
         list_jobs([folder], tmp_path / "out", tmp_path / "region.png")
+
+
+@pytest.mark.parametrize("name", ["a.png", "inner/b.HEIC", "c.gif", "d.jpg"])
+def test_masks_as_regions_are_named(name, tmp_path):
+    """After the result, which of HEIC and GIF is in another format."""
+    path = named_files(tmp_path / "in", name) / name
+    path.write_bytes({".HEIC": b"\0\0\0\x18ftypheic", ".gif": b"GIF89a"}.get(path.suffix, b""))
+    outputs = Outputs(tmp_path / "out", regions=True)
+    (job,) = find_jobs([tmp_path / "in"], outputs)
+    region = outputs.extra(outputs.result(job, job.redrawn_suffix), "regions")
+    named_files(tmp_path / "out", region.relative_to(tmp_path / "out"))
+    (job,) = find_jobs([tmp_path / "in"], Outputs(tmp_path / "again"), tmp_path / "out" / "regions")
+    assert job.mask == region
 
 
 def test_nothing_to_unmask(tmp_path):
