@@ -72,6 +72,7 @@ def _files(flags: argparse.Namespace, outputs: Outputs, jobs: list[Job], sheet: 
     shown = []
 
     def unmask(job: Job) -> str:
+        outputs.check_one(job)  # Before the work; and again when it is written.
         if job.is_video:
             return _video().unmask_video(job, unmaskers[fast(job)], outputs)
         line, faces = unmask_photo(job, unmaskers[fast(job)], outputs)

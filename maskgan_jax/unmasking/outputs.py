@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # What is also written if it is asked for, each in a folder of this name.
 EXTRAS = ("side_by_side", "crops", "regions")
+# So long a file's name may be.
+MOST_BYTES = 255
 # How the names of crops end: they have the numbers of the faces.
 _NUMBER = re.compile(r"\.\d+_(before|after)\.png$")
 
@@ -123,13 +125,11 @@ class Outputs:
         What an earlier run has written of the input, and this one has not, is deleted after the block.
 
         Raises:
-          UserError: another run has written a file of this input meanwhile, and it may not be replaced; or as `in_folder`.
+          UserError: as `check_one`, such as for what another run has written meanwhile; or as `in_folder`.
         """
         self._make_folder()
         with lock.locked(self.folder):
-            names = list(self._written(job))
-            earlier = {path: _version(path) for path in (*names, *self._crops_of(names))}
-            self.refuse_to_replace(earlier)
+            earlier = {path: _version(path) for path in self.check_one(job)}
             yield
             for path, version in earlier.items():
                 if version and version == _version(path):
@@ -149,6 +149,8 @@ class Outputs:
         there = [] if self.overwrite else [path for path in paths if os.path.exists(path)]
         if there:
             more = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
+            if self.resume:
+                raise UserError(f"{there[0]}{more} is there already; delete it, or give another folder as --out")
             raise UserError(f"{there[0]}{more} is there already; give another folder as --out, or --overwrite")
 
     def check(self, jobs: Sequence[Job], masks: Iterable[Path]) -> None:
@@ -160,13 +162,27 @@ class Outputs:
 
         Raises:
           UserError: two inputs would be written to one file, an input or a mask would be overwritten, or any file that may not
-            be replaced.
+            be replaced; of a run that goes on, such a file only stops the input itself, in `check_one`.
         """
         written = [(job, path) for job in jobs for path in self._written(job)]
         self._refuse_shared(written)
         self._refuse_sources(written, [*(job.path for job in jobs), *masks])
-        names = [path for _, path in written]
-        self.refuse_to_replace([*names, *self._crops_of(names)])
+        if not self.resume:
+            names = [path for _, path in written]
+            self.refuse_to_replace([*names, *self._crops_of(names)])
+
+    def check_one(self, job: Job) -> list[Path]:
+        """All that may be written of an input, and its earlier crops.
+
+        Raises:
+          UserError: the input's name is too long for these files, or they may not be replaced.
+        """
+        names = list(self._written(job))
+        if any(len(os.fsencode(path.name.replace(".*.", ".99_before."))) > MOST_BYTES for path in names):
+            raise UserError(f"{job.path}: the names of its results would have more than {MOST_BYTES} bytes; rename it")
+        paths = [*names, *self._crops_of(names)]
+        self.refuse_to_replace(paths)
+        return paths
 
     def _results(self, job: Job) -> list[Path]:
         """Where a result may be written: as it is named, or, if it is redrawn, in another format."""

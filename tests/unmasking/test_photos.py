@@ -374,8 +374,23 @@ def test_going_on_after_a_stop(run, portrait, tmp_path):
     assert code == 1 and "because no input that was tried could be used" in err
     assert told == f"3 of 4 results are in {tmp_path / 'out'} already\n"
     (tmp_path / "out" / "c.png.json").unlink()
-    code, _, err = run(*arguments)  # Without its description it may be anything.
-    assert code == 1 and "out/c.png is there already" in err
+    write_png(tmp_path / "in" / "d.png", portrait)
+    before = (tmp_path / "out" / "c.png").read_bytes()
+    code, told, err = run(*arguments)  # Without its description it may be anything. The others go on.
+    assert code == 1 and "out/c.png is there already; delete it, or give another folder as --out" in err
+    assert "d.png: 1 mask removed" in told and (tmp_path / "out" / "c.png").read_bytes() == before
+
+
+@pytest.mark.parametrize(("flag", "ending"), [("--regions", ".json"), ("--crops", ".99_before.png")])
+def test_a_name_that_is_too_long_for_a_result(flag, ending, run, portrait, tmp_path):
+    """Nothing is written of it. One that is as long as may be is unmasked."""
+    longest = 255 - len(f".png{ending}")
+    for name in ("a" * (longest + 1), "b" * longest):
+        write_png(tmp_path / "in" / f"{name}.png", portrait)
+    code, told, err = run(tmp_path / "in", f"--out={tmp_path / 'out'}", flag)
+    assert code == 1 and "bbb.png: 1 mask removed" in told
+    assert "aaa.png: the names of its results would have more than 255 bytes; rename it" in err
+    assert not list((tmp_path / "out").rglob("aaa*"))
 
 
 def test_a_result_that_was_deleted_is_made_again(run, portrait, tmp_path):
