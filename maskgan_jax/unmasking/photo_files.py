@@ -144,7 +144,7 @@ def _photo_file(image: Image.Image, data: bytes) -> PhotoFile:
     if image.format == "HEIF":
         notes.append("HEIC became JPEG")
         if pixels.shape[2] in (2, 4):
-            pixels = pixels[..., :-1]
+            pixels = to_array(native)[..., : pixels.shape[2] - 1]  # On white, as the photo is seen.
             notes.append("transparency left out")
     info = _saved_with(image, data)
     if image.mode in ("CMYK", "LAB"):

@@ -93,13 +93,19 @@ def test_grey_alpha_and_both(picture, tmp_path):
 
 
 def test_heic_becomes_jpeg(picture, tmp_path):
+    """What was transparent becomes white, and shows nothing of what is behind it."""
     image = Image.fromarray(picture)
-    image.putalpha(Image.fromarray(picture[..., 0]))
+    alpha = np.full(picture.shape[:2], 255, np.uint8)
+    alpha[:, 48:] = 0
+    image.putalpha(Image.fromarray(alpha))
     image.save(tmp_path / "a.heic", "HEIF", quality=95)
-    photo, out, where = went_through(tmp_path / "a.heic", picture, tmp_path)
+    photo, out, _ = went_through(tmp_path / "a.heic", picture, tmp_path)
     assert photo.notes == ("HEIC became JPEG", "transparency left out") and out.name == "a.heic.jpg"
     with Image.open(out) as image:
         assert (image.format, image.mode) == ("JPEG", "RGB")
+    back = read_image(out)
+    assert (photo.rgb[:, 48:] == 255).all() and (back[:, 50:] > 240).all()
+    assert np.abs(back[:, :8].astype(int) - photo.rgb[:, :8]).mean() < 4
 
 
 @pytest.mark.parametrize("mode", ["P", "1"])
