@@ -179,8 +179,8 @@ def _check(parser: argparse.ArgumentParser, flags: argparse.Namespace) -> None:
     if flags.resume and flags.overwrite:
         parser.error("--resume leaves results alone, and --overwrite replaces them; leave one of them out")
     if flags.aligned or flags.camera is not None:
-        what = "--aligned" if flags.aligned else "--camera"
-        others = ["mask"] if flags.camera is not None else ["faces", "min_face"]
+        what = "--aligned" if flags.camera is None else "--camera"
+        others = ["faces", "min_face"] if flags.camera is None else ["aligned", "mask"]
         for flag in (*EXTRAS, "metadata", "c2pa", "mark", "resume", *others):
             if getattr(flags, flag) != parser.get_default(flag):
                 parser.error(f"--{flag} does not go with {what}; leave one of them out")

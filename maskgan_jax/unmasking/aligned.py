@@ -69,7 +69,7 @@ def unmask_aligned(
         with outputs.writing(job):
             write_drawn_png(outputs.result(job), result, label=outputs.label)
 
-    failed = unmask_each(jobs, unmask)
+    failed = unmask_each(jobs, unmask, again="--overwrite")
     return len(jobs) - failed, failed
 
 

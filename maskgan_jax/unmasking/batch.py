@@ -12,7 +12,7 @@ from maskgan_jax.errors import UserError, describe, one_line
 from maskgan_jax.unmasking.inputs import Job
 
 
-def unmask_each(jobs: Sequence[Job], unmask: Callable[[Job], str | None]) -> int:
+def unmask_each(jobs: Sequence[Job], unmask: Callable[[Job], str | None], *, again: str = "--resume") -> int:
     """Unmasks inputs one after the other, with a progress bar.
 
     An input that fails, with any exception, is reported in one line on standard error. Ctrl-C ends the batch, even if a library
@@ -21,6 +21,7 @@ def unmask_each(jobs: Sequence[Job], unmask: Callable[[Job], str | None]) -> int
     Args:
       jobs: the inputs.
       unmask: does one; a line that it returns is printed.
+      again: the flag to go on with when there is space again.
 
     Returns:
       How many inputs failed.
@@ -38,7 +39,7 @@ def unmask_each(jobs: Sequence[Job], unmask: Callable[[Job], str | None]) -> int
                 if any(isinstance(cause, KeyboardInterrupt) for cause in causes):
                     raise
                 if len(jobs) > 1 and any(getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT) for cause in causes):
-                    raise UserError(f"{error}; free some space, and go on with --resume") from error
+                    raise UserError(f"{error}; free some space, and go on with {again}") from error
                 failed += 1
                 what = str(error) if isinstance(error, UserError) else f"{job.path}: {describe(error, most=500)}"[:500]
                 tqdm.write(f"maskgan unmask: skipped: {one_line(what)}", file=sys.stderr)

@@ -14,6 +14,7 @@ from maskgan_jax.unmasking.unmasker import Unmasker
         *((["PHOTO", "--aligned", flag], f"{flag} does not go with --aligned") for flag in ("--crops", "--regions")),
         (["PHOTO", "--aligned", "--metadata=drop"], "--metadata does not go with --aligned"),
         (["--camera=0", "--mask=PHOTO"], "--mask does not go with --camera"),
+        (["--camera=0", "--aligned"], "--aligned does not go with --camera"),
         (["--camera=0", "--side_by_side"], "--side_by_side does not go with --camera"),
         (["--camera=front"], "--camera"),
         (["PHOTO", "--metadata=some"], "--metadata"),

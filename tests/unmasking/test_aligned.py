@@ -1,3 +1,6 @@
+import errno
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -60,6 +63,17 @@ def test_results_have_the_names_and_sizes_of_the_inputs(faces, tmp_path, generat
     same = read_image(faces / "same.png")
     np.testing.assert_array_equal(read_image(out / "same.png"), generator(same[None])[0])
     assert (read_image(out / "same.png") != same).any()
+
+
+def test_a_full_disk_ends_it(faces, tmp_path, generator_file, monkeypatch):
+    """What is advised goes with --aligned: there are no descriptions, by which --resume goes."""
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(aligned, "write_drawn_png", full)
+    with pytest.raises(UserError, match="No space left on device; free some space, and go on with --overwrite"):
+        unmask_aligned([faces], Outputs(tmp_path / "out"), generator_file)
 
 
 def test_another_size_goes_through_the_network_at_its_own(tmp_path, generator_file, generator):
