@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import errno
 import io
+import itertools
 import math
 import re
 from collections.abc import Container, Iterable, Iterator, Sequence
@@ -127,7 +128,8 @@ def _as_apng(path: Path) -> tuple[io.BytesIO, dict[str, str]]:
         with Image.open(path, formats=IMAGE_FORMATS) as image:
             profile, metadata = colour_profile(image, read_file(path)), _metadata(image)
             frames, lasting, pixels = [], [], 0
-            for frame in ImageSequence.Iterator(image):
+            first = int(getattr(image, "default_image", False))  # A PNG may begin with an image that is none of its frames.
+            for frame in itertools.islice(ImageSequence.Iterator(image), first, None):
                 pixels += max(frame.width * frame.height, PIXELS_OF_FRAME)
                 if pixels > MOST_MEGAPIXELS_OF_ANIMATION * 1_000_000:
                     raise ValueError(f"more than {MOST_MEGAPIXELS_OF_ANIMATION} megapixels in all its frames")

@@ -820,6 +820,18 @@ def test_an_animated_png_with_a_comment(tmp_path):
         assert video.container.metadata["comment"] == "ours"
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_image_for_programs_without_animations_is_no_frame(count, tmp_path):
+    frames = [Image.new("RGB", (64, 48), (shade, 0, 0)) for shade in (60, 120, 180)[:count]]
+    Image.new("RGB", (64, 48), "white").save(
+        tmp_path / "a.png", save_all=True, append_images=frames, default_image=True, duration=500
+    )
+    with video_files.open_video(tmp_path / "a.png") as video:
+        found = [item for item in video_files.decode(video, (), Counts(), []) if item]
+    assert [frame.to_ndarray(format="rgb24")[0, 0, 0] for frame in found] == [60, 120, 180][:count]
+    assert [frame.time for frame in found] == [0, 0.5, 1][:count]
+
+
 def test_animations_of_too_many_pixels(run, tmp_path, monkeypatch):
     monkeypatch.setattr(video_files, "MOST_MEGAPIXELS_OF_ANIMATION", 0.01)
     frames = [Image.new("RGB", (64, 64), (shade, 0, 0)) for shade in (0, 120, 240)]
