@@ -496,6 +496,40 @@ def test_which_searches_a_photo_needs(run_javascript, site, monkeypatch):
             assert differences(one["box"], face.box).max() < 0.02 * max(face.box[2:] - face.box[:2])
 
 
+@pytest.mark.parametrize("kind, looks", [("bare", [4, 4, 4]), ("worn", [4, 1, 1]), ("put on", [1, 4, 1])])
+def test_a_face_that_is_followed_is_redrawn_only_if_all_views_showed_its_mask(run_javascript, photo, landmarks, kind, looks):
+    """A bare face that is mistaken for a masked one in one view, a mask, and one that is put on: by frames, how often the
+    segmentation network looks."""
+    photo = photo.copy()
+    photo[:, :60] //= 2  # Its mirror image is lighter on the left.
+    results = run_javascript(
+        """import { FaceNetwork } from './face_network.js';
+           import { Unmasker } from './unmasker.js';""",
+        """let frame, looks;
+           const run = async ({ picture: [values] }) => {
+             looks++;
+             const side = (x) => values.reduce((sum, value, i) => sum + (i % (3 * 64) < 96 === x ? value : 0), 0);
+             const seen = { bare: side(true) < side(false), worn: true, "put on": frame > 0 }[input.kind];
+             return { likelihood: new Float32Array(64 * 64).fill(seen ? 1 : 0) };
+           };
+           const network = new FaceNetwork(run, { size: 64, zoom: 1 });
+           const unmasker = new Unmasker({ segmentation: network, landmarks: network, generator: network });
+           let face = { box: [35, 20, 85, 70], score: 1, landmarks: input.landmarks };
+           const results = [];
+           for (frame = 0; frame < 3; frame++) {
+             looks = 0;
+             face = await unmasker.withMask(image(input.photo), face);
+             results.push([face.masked, looks]);
+           }
+           return results;""",
+        photo=photo,
+        landmarks=landmarks,
+        kind=kind,
+    )
+    masked = {"bare": [False] * 3, "worn": [True] * 3, "put on": [False, True, True]}[kind]
+    assert results == [list(frame) for frame in zip(masked, looks, strict=True)]
+
+
 def test_tilted_faces_are_such_by_their_own_landmarks_alone(run_javascript, site):
     face = render_face(3, seed=0, size=320)
     cases = []

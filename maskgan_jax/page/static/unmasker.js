@@ -86,15 +86,18 @@ export class Unmasker {
     return faces;
   }
 
-  /** A found face with its mask. `views`: whether all views must show it, which keeps bare faces from being redrawn. */
-  async withMask(photo, { box, score, landmarks, needed }, views = true) {
+  /**
+   * A found face with its mask. All views must show it, which keeps bare faces from being redrawn. Of a face that is followed and
+   * was `masked` in the frame before, one view is enough: they are looked at once, and not in each frame.
+   */
+  async withMask(photo, { box, score, landmarks, needed, masked: wasMasked }) {
     const square = this.inpainter.square(landmarks);
     const image = this.maskFinder.image(photo, this.maskFinder.square(landmarks));
     const probability = await this.maskFinder.probability(image);
     const mask = this.maskFinder.mask(probability, landmarks, square);
     let cover = this.maskFinder.cover(probability, landmarks);
     needed ??= neededCover(image, landmarks); // Of a face that is followed, the same as before.
-    if (views && cover >= needed) cover = Math.min(cover, await this.maskFinder.leastCover(image, landmarks));
+    if (!wasMasked && cover >= needed) cover = Math.min(cover, await this.maskFinder.leastCover(image, landmarks));
     const masked = cover >= needed;
     const leftOut = box[2] - box[0] < LEAST_WIDTH ? TOO_SMALL : "";
     const before = square.cutOut(photo);

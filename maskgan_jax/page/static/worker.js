@@ -80,7 +80,7 @@ async function frame({ width, height, pixels, isFirst }) {
   for (const [i, found] of video.faces.entries()) {
     const followed = () => aligner.landmarks(photo, aligner.squareAround(found.landmarks), 1);
     const landmarks = isSearched ? found.landmarks : await followed();
-    const face = await fast.withMask(photo, { ...found, landmarks }, isSearched);
+    const face = await fast.withMask(photo, { ...found, landmarks });
     video.faces[i] = face;
     drawn.push(face.masked && !face.leftOut ? await inpainter.redraw(face) : face);
   }
