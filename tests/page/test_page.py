@@ -256,6 +256,29 @@ def test_a_mask_that_is_edited(page, portrait, unmasker):
     assert (result == portrait).all(axis=-1)[~mask].all() and (result != found).any()
 
 
+def test_a_mask_that_is_painted_beside_all_faces(page, portrait):
+    """It says so, and not that there was no mask."""
+    photo = np.full((512, 1536, 3), 128, np.uint8)
+    photo[:, :512] = portrait
+    open_photo(page, "beside.png", encode_png(photo))
+    page.click("#edit")
+    page.check("input[value=erase]")
+    page.fill("#brush-size", "120")
+    box = page.locator("#mask").bounding_box()
+    for y in np.linspace(0, 1, 12):
+        page.mouse.move(box["x"], box["y"] + y * box["height"])
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + y * box["height"], steps=4)
+        page.mouse.up()
+    page.check("input[value=paint]")
+    page.mouse.click(box["x"] + 0.95 * box["width"], box["y"] + 0.5 * box["height"])
+    page.evaluate("document.body.dataset.photo = ''")
+    page.click("#redraw")
+    page.wait_for_selector("body[data-photo=done]")
+    assert "The painted mask is on no face that can be redrawn" in page.inner_text("#status")
+    assert page.is_disabled("#download")
+
+
 def test_comparing(page, portrait):
     """The slider by keyboard, and the button that is held."""
     open_photo(page, "portrait.png", encode_png(portrait))
@@ -356,6 +379,43 @@ def test_two_photos_dropped_at_once(page):
     page.wait_for_selector("body[data-photo=done]")
     assert page.inner_text("#caption") == "one.png, 300 × 150"
     assert "Only one.png was opened" in page.inner_text("#warnings")
+
+
+def still_and_animated(form, *pictures, **options):
+    """A file with these pictures, which is an animation if there are several."""
+    file = io.BytesIO()
+    first, *others = map(Image.fromarray, pictures)
+    first.save(file, form, save_all=bool(others), append_images=others, **options)
+    return file.getvalue()
+
+
+GREY = np.full((120, 160, 3), 128, np.uint8)
+HALF = np.dstack([GREY, np.where(np.arange(160) < 80, 255, 0)[None].repeat(120, 0)]).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "name, data, words",
+    [
+        ("a.png", still_and_animated("PNG", GREY), ""),
+        ("opaque.png", still_and_animated("PNG", HALF | 255), ""),
+        ("still.gif", still_and_animated("GIF", GREY), ""),
+        ("half.png", still_and_animated("PNG", HALF), "half.png is transparent in parts: they become white."),
+        ("two.png", still_and_animated("PNG", GREY, GREY // 2), "two.png is an animation: only its first picture is used."),
+        ("two.gif", still_and_animated("GIF", GREY, GREY // 2), "two.gif is an animation: only its first picture is used."),
+        ("two.webp", still_and_animated("WEBP", GREY, GREY // 2), "two.webp is an animation: only its first picture is used."),
+        (
+            "fine.png",
+            cv2.imencode(".png", GREY.astype(np.uint16) * 257)[1].tobytes(),
+            "fine.png has 16 bits a channel: the result has 8.",
+        ),
+    ],
+)
+def test_what_a_result_does_not_keep_is_told(page, name, data, words):
+    open_photo(page, name, data, f"image/{name.split('.')[1]}")
+    assert page.inner_text("#warnings") == words
+    if name == "half.png":
+        pixels = page.evaluate("[40, 120].map((x) => [...before.getContext('2d').getImageData(x, 60, 1, 1).data])")
+        assert pixels == [[128, 128, 128, 255], [255] * 4]
 
 
 def test_nobody_in_the_photo(page):
@@ -623,6 +683,20 @@ def test_without_webassembly_and_samples(new_page, address):
     new_page.click("#samples button")
     new_page.wait_for_selector("#warnings li:has-text('The sample could not be loaded')")
     new_page.wait_for_selector("#warnings li:has-text('This browser cannot run the networks')")
+
+
+def test_a_camera_over_plain_http_from_another_machine(new_page, address):
+    """Browsers have none there, and the page says why."""
+    elsewhere = "http://elsewhere.test/"
+    new_page.route("**/*.onnx*", lambda route: route.abort())
+    new_page.route(
+        elsewhere + "**", lambda route: route.fulfill(response=route.fetch(url=route.request.url.replace(elsewhere, address)))
+    )
+    new_page.goto(elsewhere)
+    new_page.click("#camera")
+    new_page.wait_for_selector("#warnings li:has-text('Browsers give a camera only to pages over https or on localhost')")
+    assert new_page.is_visible("#drop") and new_page.is_enabled("#camera")
+    new_page.unroute_all(behavior="ignoreErrors")  # The page is still loading.
 
 
 def test_without_threads_space_and_camera(new_page, address, portrait):

@@ -13,6 +13,9 @@ export class Camera {
 
   /** Throws an Error whose message is for the reader if there is no camera, or it may not or cannot be used. */
   async start() {
+    if (!navigator.mediaDevices) {
+      throw new Error("Browsers give a camera only to pages over https or on localhost: open this page so, or choose a photo.");
+    }
     try {
       const wanted = { video: { facingMode: "user", width: { ideal: 1280 } }, audio: false };
       this.stream = await navigator.mediaDevices.getUserMedia(wanted);

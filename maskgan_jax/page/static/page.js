@@ -103,8 +103,10 @@ async function open(blob) {
   $("warnings").replaceChildren();
   opening = blob;
   try {
-    const opened = await readPhoto(blob);
-    if (opening === blob) await show(opened);
+    const { notes, ...opened } = await readPhoto(blob);
+    if (opening !== blob) return;
+    notes.forEach(warn);
+    await show(opened);
   } catch (error) {
     if (opening === blob) fail(error);
   }
@@ -149,7 +151,7 @@ async function work(mask) {
     $("tools").hidden = false;
     edit(false);
     compare(0);
-    say(summary(result));
+    say(summary(result, mask));
     const [milliseconds, networks] = [result.milliseconds, result.networkMilliseconds].map(Math.round);
     Object.assign(document.body.dataset, { milliseconds, networks, photo: "done" });
   } catch (error) {
@@ -163,11 +165,12 @@ async function work(mask) {
   }
 }
 
-function summary({ faces, milliseconds, networkMilliseconds }) {
+function summary({ faces, milliseconds, networkMilliseconds }, mask) {
   const redrawn = faces.filter((face) => face.redrawn).length;
   const time = `${Math.round(milliseconds)} ms, ${Math.round(networkMilliseconds)} of them in the networks`;
   if (!faces.length) return `No face was found (${time}). A sharper picture, or more around the face, may help.`;
   if (faces.every((face) => face.leftOut)) return `No face is large enough to be redrawn (${time}).`;
+  if (!redrawn && mask) return `The painted mask is on no face that can be redrawn (${time}): the photo is as it was.`;
   if (!redrawn) return `No mask was found (${time}): the photo is as it was. You can paint one.`;
   return `${redrawn} ${redrawn === 1 ? "face" : "faces"} redrawn in ${time}.`;
 }

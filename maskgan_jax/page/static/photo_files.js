@@ -3,7 +3,10 @@
 export const MOST_MEGAPIXELS = 100;
 const KINDS = /^image\/(avif|bmp|gif|jpeg|png|webp)$/;
 
-/** Pixels of a file (Blob): { width, height, pixels (RGBA), type, name }. Throws an Error whose message is for the reader. */
+/**
+ * Pixels of a file (Blob): { width, height, pixels (RGBA), type, name, notes }; `notes` say what a result does not keep. Throws an
+ * Error whose message is for the reader.
+ */
 export async function readPhoto(blob) {
   const name = blob.name ?? "The photo";
   if (!KINDS.test(blob.type)) {
@@ -24,10 +27,19 @@ export async function readPhoto(blob) {
   try {
     const canvas = new OffscreenCanvas(width, height);
     const context = canvas.getContext("2d", { willReadFrequently: true, colorSpace: "srgb" });
-    context.fillStyle = "white"; // Behind what is transparent.
-    context.fillRect(0, 0, width, height);
     context.drawImage(bitmap, 0, 0);
-    return { width, height, pixels: context.getImageData(0, 0, width, height).data, type: blob.type, name };
+    let pixels = context.getImageData(0, 0, width, height).data;
+    const notes = [];
+    if (isTransparent(pixels)) {
+      notes.push(`${name} is transparent in parts: they become white.`);
+      context.globalCompositeOperation = "destination-over"; // Behind what is there.
+      context.fillStyle = "white";
+      context.fillRect(0, 0, width, height);
+      pixels = context.getImageData(0, 0, width, height).data;
+    }
+    if (await isAnimated(blob)) notes.push(`${name} is an animation: only its first picture is used.`);
+    if (await hasWidePixels(blob)) notes.push(`${name} has 16 bits a channel: the result has 8.`);
+    return { width, height, pixels, type: blob.type, name, notes };
   } catch {
     throw new Error(`${name} is too large for this browser; make it smaller.`);
   } finally {
@@ -45,6 +57,30 @@ async function pixelCount(blob, damaged) {
   } finally {
     URL.revokeObjectURL(address);
   }
+}
+
+function isTransparent(pixels) {
+  for (let i = 3; i < pixels.length; i += 4) if (pixels[i] < 255) return true;
+  return false;
+}
+
+/** Whether a file has several pictures; not known, and so false, in browsers without ImageDecoder and over plain http. */
+async function isAnimated(blob) {
+  try {
+    const decoder = new ImageDecoder({ data: blob.stream(), type: blob.type });
+    await decoder.completed;
+    const { frameCount } = decoder.tracks.selectedTrack;
+    decoder.close();
+    return frameCount > 1;
+  } catch {
+    return false;
+  }
+}
+
+/** Whether a file is a PNG with 16 bits a channel. */
+async function hasWidePixels(blob) {
+  const [bits] = new Uint8Array(await blob.slice(24, 25).arrayBuffer());
+  return blob.type === "image/png" && bits === 16;
 }
 
 /** A photo's name and file, in its format if that is JPEG and else as PNG, with the `label` of site.json, or without any. */
