@@ -165,7 +165,9 @@ def read_expressions(path: str | os.PathLike, faces: Iterable[str]) -> dict[str,
                 )
             table = {}
             for row in rows:
-                name, expression = Path(row["file"] or "").with_suffix("").as_posix(), (row["expression"] or "").strip().lower()
+                if not (row["file"] or "").strip():  # Spreadsheets write such rows after the last one.
+                    continue
+                name, expression = Path(row["file"]).with_suffix("").as_posix(), (row["expression"] or "").strip().lower()
                 if table.setdefault(name, expression) != expression:
                     raise UserError(f"{path}, line {rows.line_num}: {row['file']} has two expressions; keep one")
     except OSError as error:

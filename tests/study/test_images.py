@@ -138,6 +138,12 @@ def test_expressions_match_names_without_suffix(tmp_path):
     assert read_expressions(tmp_path / "e.csv", ["a/one", "two"]) == {"a/one": "happy", "two": "sad"}
 
 
+def test_rows_without_a_file_do_not_matter(tmp_path):
+    """Such as spreadsheets write after the last one."""
+    (tmp_path / "e.csv").write_text("file,expression\none.png,happy\n,\n ,sad\n,happy\n")
+    assert read_expressions(tmp_path / "e.csv", ["one"]) == {"one": "happy"}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
