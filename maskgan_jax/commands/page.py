@@ -8,10 +8,12 @@ from pathlib import Path
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.runtime.ports import port
+from maskgan_jax.runtime.signals import sigterm_interrupts
 
 PORT = 8000
 
 
+@sigterm_interrupts()
 def main(arguments: list[str]) -> None:
     """Reads the flags; writes the site, serves it, or both."""
     parser = argparse.ArgumentParser(

@@ -2,6 +2,7 @@
 
 import functools
 import http.client
+import os
 import re
 import signal
 import subprocess
@@ -37,17 +38,25 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
 
 
-def test_serves_a_site_that_is_there_until_ctrl_c(tmp_path):
-    (tmp_path / "site.json").write_text("{}")
-    command = [sys.executable, "-m", "maskgan_jax", "page", f"--out={tmp_path}", "--serve=0"]
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serves_a_site_that_is_there_until_it_is_stopped(tmp_path, number):
+    """By Ctrl-C, or by SIGTERM. The folder that would be of a site without --out goes, too."""
+    site, temporary = tmp_path / "site", tmp_path / "temporary"
+    site.mkdir()
+    temporary.mkdir()
+    (site / "site.json").write_text("{}")
+    command = [sys.executable, "-m", "maskgan_jax", "page", f"--out={site}", "--serve=0"]
     # A shell has what it runs in the background, be it these tests, ignore Ctrl-C, and so would the server, for ever.
     heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes, text=True, preexec_fn=heed) as process:
+    environment = os.environ | {"TMPDIR": str(temporary)}
+    with subprocess.Popen(command, **pipes, text=True, preexec_fn=heed, env=environment) as process:
         port = int(re.search(r"localhost:(\d+)/", process.stdout.readline())[1])
         connection = http.client.HTTPConnection("127.0.0.1", port)
         connection.request("GET", "/site.json")
         assert connection.getresponse().read() == b"{}"
-        process.send_signal(signal.SIGINT)
+        assert list(temporary.iterdir()) != []
+        process.send_signal(number)
         assert process.wait(20) == 130
         assert "Traceback" not in process.stderr.read()
+    assert list(temporary.iterdir()) == []
