@@ -35,7 +35,8 @@ CREATE TABLE answers (
 _VERSION = 1
 # What an answer may have taken, in milliseconds.
 _LONGEST = 24 * 3_600_000
-RATER_ID = re.compile(r"[A-Za-z0-9_-]{1,32}")
+# With a hyphen in front, a spreadsheet would compute it in the report's answers.csv.
+RATER_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,31}")
 
 
 class Unusable(UserError):
@@ -159,10 +160,10 @@ class Database:
         """Adds a rater with trials of their own, unless the browser with this key has joined already; returns the rater's id.
 
         Raises:
-          UserError: the id is not of 1 to 32 letters, digits, hyphens and underscores, or another rater has it.
+          UserError: the id is not of 1 to 32 letters, digits, hyphens and underscores, no hyphen first, or is another rater's.
         """
         if not RATER_ID.fullmatch(rater):
-            raise UserError("an id has 1 to 32 letters, digits, hyphens and underscores; choose another one")
+            raise UserError("an id has 1 to 32 letters, digits, hyphens and underscores, no hyphen first; choose another one")
         with self._transaction() as connection:
             row = connection.execute("SELECT id FROM raters WHERE key = ?", (key,)).fetchone()
             if row:

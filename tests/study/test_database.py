@@ -50,10 +50,20 @@ def test_an_id_of_another_rater_is_refused(database, rater):
         database.join("another key", "anna")
 
 
-@pytest.mark.parametrize("name", ["", "Anna Meyer", "a" * 33, "../x", "anna\n", "änna"])
+@pytest.mark.parametrize("name", ["", "Anna Meyer", "a" * 33, "../x", "anna\n", "änna", "-anna", "-5"])
 def test_ids_that_are_refused(database, name):
     with pytest.raises(UserError, match="an id has 1 to 32 letters"):
         database.join("key", name)
+
+
+def test_a_rater_of_a_study_from_before_whose_id_is_refused_now_goes_on(database, rater, reply):
+    with contextlib.closing(sqlite3.connect(database.path)) as connection, connection:
+        connection.execute("UPDATE raters SET id = '-5'")
+        connection.execute("UPDATE trials SET rater = '-5'")
+    before = Database(database.path)
+    assert before.rater_of("key") == "-5"
+    before.store("-5", [reply(name, trial) for name, trial in before.trials("-5").items()])
+    assert {answer.rater for answer in before.answers()} == before.asked().keys() == {"-5"}
 
 
 def test_answers_come_back(database, rater, reply):

@@ -545,6 +545,8 @@ def test_two_raters_at_once(browser, serve):
     raters = [Rater(browser, server), Rater(browser, server, full, **PHONE)]
     raters[1].page.get_by_text("This browser keeps nothing: leave this page open").wait_for()
     assert raters[0].page.inner_text("#status") == ""
+    raters[0].join("-5")
+    assert raters[0].page.locator("#rater:invalid").is_visible()
     raters[0].join("anna")
     raters[0].page.get_by_role("button", name="Practise").wait_for()
     raters[1].join("anna")

@@ -103,9 +103,9 @@ async function join(answers, study, consent) {
     html: () => `${page("Welcome", consent)}
       <p><label><input type="checkbox" required ${wrong && "checked"}> I have read this, I am of age, and I take part.</label></p>
       <p><label for="rater">Your id (keep it, or take one that you were given; not your name)</label>
-      <input id="rater" name="rater" value="${name}" required pattern="[A-Za-z0-9_\\-]{1,32}" maxlength="32"
-        title="1 to 32 letters, digits, hyphens and underscores" autocomplete="off" autocapitalize="none" spellcheck="false"
-        aria-describedby="wrong"></p>
+      <input id="rater" name="rater" value="${name}" required pattern="[A-Za-z0-9_][A-Za-z0-9_\\-]{0,31}" maxlength="32"
+        title="1 to 32 letters, digits, hyphens and underscores, no hyphen first" autocomplete="off" autocapitalize="none"
+        spellcheck="false" aria-describedby="wrong"></p>
       <p id="wrong" role="alert">${escaped(wrong)}</p>`,
     autofocus: () => (wrong ? "rater" : ""),
     button_label: "Begin",
