@@ -34,6 +34,8 @@ _STALE = re.compile(
     r"Exif\.(Thumbnail|SubThumb\d|MpfInfo)\.|Exif\.Image\.Orientation$|Xmp\.(tiff\.Orientation$|xmp\.Thumbnails)"
     r"|Xmp\.(hdrgm|HDRGainMap|G?Container)\.|Xmp\.\w+\.(Motion|Micro)(Photo|Video)|Xmp\.xmpNote\.HasExtendedXMP"
 )
+# EXIF without tags, or of one, the orientation: Pillow makes it of how an AVIF is turned, which has no EXIF itself.
+_NO_EXIF = re.compile(rb"(Exif\0\0)?(II\*\0\x08\0\0\0(\0\0|\x01\0\x12\x01)|MM\0\*\0\0\0\x08(\0\0|\0\x01\x01\x12))")
 
 exiv2.LogMsg.setLevel(exiv2.LogMsg.Level.mute)  # What is damaged is reported in notes.
 
@@ -115,7 +117,7 @@ def read_metadata(data: bytes, image: Image.Image, size: tuple[int, int], notes:
             xmp = _copied(file.xmpData())
         if xmp.empty():
             notes.append("XMP left out, which is damaged")
-    if image.info.get("exif") and exif.empty():
+    if (block := image.info.get("exif")) and exif.empty() and not _NO_EXIF.match(block):
         notes.append("EXIF left out, which is damaged")
     if any(item.key() == "Xmp.xmpNote.HasExtendedXMP" for item in xmp):
         notes.append("the extended part of XMP left out")

@@ -278,6 +278,23 @@ def test_what_is_not_kept_is_told(kind, note, picture, tmp_path):
     assert SOURCE_TYPE in text and "hdrgm:" not in text and "GainMap" not in text and "HasExtended" not in text
 
 
+@pytest.mark.parametrize("tiff", [b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_exif_without_tags_is_not_damaged(form, tiff, picture, tmp_path):
+    path = saved(picture, form, tmp_path / "a", exif=b"Exif\0\0" + tiff + bytes(6))
+    assert unmasked(path, tmp_path / "out") == ()
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_a_turned_avif_has_no_damaged_exif(orientation, picture, tmp_path):
+    """Pillow makes EXIF of how it is turned."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    path = saved(picture, "AVIF", tmp_path / "a.avif", exif=exif)
+    assert b"Exif" not in path.read_bytes()
+    assert unmasked(path, tmp_path / "out.avif") == ()
+
+
 @pytest.mark.parametrize("form", ["PNG", "WEBP"])
 def test_data_behind_a_photo_are_told(form, picture, tmp_path):
     path = saved(picture, form, tmp_path / "a")
