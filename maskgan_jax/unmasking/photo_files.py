@@ -50,6 +50,15 @@ _GAIN_MAP = re.compile(rb"hdrgm:Version|HDRGainMap|hdrgainmap|urn:iso:std:iso:ts
 _VIDEO = re.compile(rb"\0\0\0.ftyp", re.DOTALL)
 # What Photoshop keeps in a JPEG that is kept otherwise: resolution, thumbnails, IPTC and its digest.
 _PHOTOSHOP_KEPT = frozenset({0x03ED, 0x0404, 0x0409, 0x040C, 0x0425})
+# How segments of a JPEG begin, and which chunks a PNG has, that are kept, told otherwise, or of how the pixels are stored.
+_KEPT_SEGMENTS = (
+    *(b"JFIF\0", b"JFXX\0", b"Exif\0", b"http://ns.adobe.com/", b"ICC_PROFILE\0", b"MPF\0", b"urn:iso:std:iso:ts:21496"),
+    *(b"JP", b"Photoshop 3.0\0", b"Adobe"),
+)
+_KEPT_CHUNKS = frozenset(
+    b"IHDR PLTE IDAT IEND tRNS sBIT hIST iDOT cHRM gAMA iCCP sRGB cICP mDCV cLLI tEXt zTXt iTXt eXIf pHYs caBX acTL fcTL "
+    b"fdAT".split()
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,6 +194,14 @@ def _left_out(image: Image.Image, data: bytes) -> Iterator[str]:
         yield CREDENTIALS_LEFT_OUT
     if isinstance(image.info.get("photoshop"), dict) and image.info["photoshop"].keys() - _PHOTOSHOP_KEPT:
         yield "Photoshop's settings left out"
+    segments = image.applist if jpeg else ()
+    if names := {name for name, start in segments if name != "COM" and not start.startswith(_KEPT_SEGMENTS)}:
+        yield f"JPEG segments of other programs left out ({', '.join(sorted(names))})"
+    if image.format == "PNG":
+        # A resolution without a unit tells the shape of pixels alone.
+        kept = _KEPT_CHUNKS if "dpi" in image.info else _KEPT_CHUNKS - {b"pHYs"}
+        if names := {name.decode() for name, _ in _png_chunks(data) if name.isalpha() and name not in kept}:
+            yield f"PNG chunks left out ({', '.join(sorted(names))})"
 
 
 def _end(image: Image.Image, data: bytes) -> int | None:
@@ -192,19 +209,19 @@ def _end(image: Image.Image, data: bytes) -> int | None:
     if image.format in ("JPEG", "MPO"):
         return jpeg_end(data)
     if image.format == "PNG":
-        return _png_end(data)
+        return max(end for _, end in _png_chunks(data))
     if image.format == "WEBP":
         return 8 + int.from_bytes(data[4:8], "little")
     return len(data)
 
 
-def _png_end(data: bytes) -> int:
-    """Where a PNG ends. A chunk may hold another PNG, such as a thumbnail."""
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """The chunks of a PNG: their names, and where they end. A chunk may hold another PNG, such as a thumbnail."""
     place, name = 8, b""
     while place < len(data) and name != b"IEND":
         name = data[place + 4 : place + 8]
         place += 12 + int.from_bytes(data[place : place + 4])
-    return place
+        yield name, place
 
 
 def _is_animated(data: bytes) -> bool:

@@ -250,6 +250,7 @@ def test_sizes_follow_the_pixels_and_no_thumbnail_of_the_photo_stays(form, pictu
         ("c2pa", "Content Credentials (C2PA) left out"),
         ("extended", "the extended part of XMP left out"),
         ("photoshop", "Photoshop's settings left out"),
+        ("others", "JPEG segments of other programs left out (APP1, APP2, APP5)"),
         ("damaged xmp", "XMP left out, which is damaged"),
         ("damaged exif", "EXIF left out, which is damaged"),
     ],
@@ -268,6 +269,9 @@ def test_what_is_not_kept_is_told(kind, note, picture, tmp_path):
         "c2pa": b"",
     }.get(kind, b"")
     data = path.read_bytes()
+    if kind == "others":
+        others = (1, b"FLIR\0"), (2, b"FPXR\0"), (5, b"Vendor\0"), (5, b"Vendor\0")
+        data = data[:2] + b"".join(bytes([255, 224 + n, 0, len(name) + 2]) + name for n, name in others) + data[2:]
     if kind == "c2pa":
         data = data[:2] + b"\xff\xeb\x00\x20JP\0\0\0\0\0\0jumbjumdc2pa".ljust(34, b"\0") + data[2:]
     path.write_bytes(data + behind)
@@ -301,6 +305,23 @@ def test_data_behind_a_photo_are_told(form, picture, tmp_path):
     assert unmasked(path, tmp_path / "out") == ()
     path.write_bytes(path.read_bytes() + b"something")
     assert unmasked(path, tmp_path / "out") == ("9 bytes behind the photo left out",)
+
+
+def test_chunks_of_a_png_that_are_not_kept_are_told(picture, tmp_path):
+    """A resolution has a unit; without one, it tells the shape of pixels alone."""
+    data = saved(picture, "PNG", tmp_path / "a", dpi=(300, 300)).read_bytes()
+    assert unmasked(tmp_path / "a", tmp_path / "out") == ()
+    data = saved(picture, "PNG", tmp_path / "a").read_bytes()
+    chunks = b""
+    for name, content in (
+        (b"pHYs", b"\0\0\0\2\0\0\0\1\0"),
+        (b"tIME", b"\7\xe8\1\1\0\0\0"),
+        (b"vpAg", bytes(9)),
+        (b"vpAg", bytes(9)),
+    ):
+        chunks += len(content).to_bytes(4) + name + content + zlib.crc32(name + content).to_bytes(4)
+    (tmp_path / "a").write_bytes(data[:33] + chunks + data[33:])
+    assert unmasked(tmp_path / "a", tmp_path / "out") == ("PNG chunks left out (pHYs, tIME, vpAg)",)
 
 
 def test_a_png_in_a_chunk_is_no_end(picture, tmp_path):
