@@ -197,7 +197,7 @@ def celeba(folder: epath.Path) -> Iterator[Photo | Skipped]:
     table = next((place for place in places if place.exists()), None)
     identities = {}
     if table:
-        lines = table.read_bytes().decode(errors="replace").splitlines()
+        lines = table.read_bytes().decode("utf-8-sig", errors="replace").splitlines()
         # Without the suffix, as one of CelebA's packages has .png.
         identities = {PurePosixPath(words[0]).stem: words[1] for line in lines if len(words := line.split()) == 2}
     for path in _find_images(folder):
@@ -306,13 +306,18 @@ def _pair(folder: epath.Path, bare: epath.Path, masked: epath.Path, region: epat
 
 
 def _rows(table: epath.Path) -> Iterator[dict[str, str]]:
-    """The rows of a comma-separated table with a column 'file'."""
+    """The rows of a comma-separated table with a column 'file', by the names of its columns in lower case.
+
+    Spaces around names and values are no part of them: ' anna' would be another person than 'anna'.
+    """
     try:
         with io.TextIOWrapper(table.open("rb"), encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file)
-            if "file" not in (rows.fieldnames or ()):
+            rows = csv.DictReader(file, skipinitialspace=True)
+            rows.fieldnames = [name.strip().lower() for name in rows.fieldnames or ()]
+            if "file" not in rows.fieldnames:
                 raise UserError(f"{table} has no column 'file'; give one row per photo, with its path below {table.parent}")
-            yield from rows
+            for row in rows:  # A row may have more values than there are columns, or fewer.
+                yield {name: value.strip() for name, value in row.items() if name and value}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cannot read {table} ({error}); it must be a comma-separated table in UTF-8") from error
 

@@ -144,7 +144,7 @@ def test_celeba_without_its_table(config, tmp_path):
 def test_celeba_by_table(place, relative, config, tmp_path, monkeypatch):
     folder = make_files(tmp_path / "Img/img_align_celeba", "000001.jpg", "000002.png", "000003.jpg")
     table = make_files(tmp_path, f"{place}/identity_CelebA.txt") / place / "identity_CelebA.txt"
-    table.write_text("000001.jpg 2880\n000002.jpg 2880\n")
+    table.write_text("000001.jpg 2880\n000002.jpg 2880\n", encoding="utf-8-sig" if relative else "utf-8")
     monkeypatch.chdir(folder)
     assert described(f"celeba={'.' if relative else folder}", config) == [
         ("celeba/000001.jpg", "celeba_2880", ""),
@@ -175,6 +175,20 @@ def test_folder_with_a_table(config, tmp_path):
         ("a/../5.jpg", f"not a file below {tmp_path}"),
         ("folder/unlisted.jpg", "not in faces.csv"),
     ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "file, identity\na.jpg, anna\nb.jpg, bo\n",
+        'File ,\tIDENTITY\n a.jpg,"anna"\nb.jpg , "bo" ,more\n',
+    ],
+)
+def test_spaces_and_capital_letters_in_a_table(text, config, tmp_path):
+    """Otherwise, photos of one person would be taken for those of several, and get into several splits."""
+    make_files(tmp_path, "a.jpg", "b.jpg")
+    (tmp_path / "faces.csv").write_text(text)
+    assert described(f"folder={tmp_path}", config) == [("folder/a.jpg", "anna", ""), ("folder/b.jpg", "bo", "")]
 
 
 @pytest.mark.parametrize("text", ["", "name,source\nx.jpg,a\n", b"file\n\xff\xfe\n"])
