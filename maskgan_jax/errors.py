@@ -43,7 +43,8 @@ def describe(error: BaseException, most: int = 200) -> str:
 def exit_code(program: str, main: Callable[[], int | None]) -> int:
     """Runs `main`; returns its exit code, that of an error, or 130 if interrupted. The latter two print one line.
 
-    Besides UserErrors, these are errors of the system that name a path: a name that is too long, a folder without permission.
+    Besides UserErrors, these are errors of the system that name a path (a name that is too long, a folder without permission),
+    and a lack of memory.
     """
     try:
         return main() or 0
@@ -57,6 +58,9 @@ def exit_code(program: str, main: Callable[[], int | None]) -> int:
         path = one_line(os.fsdecode(error.filename))
         reason = one_line(str(error.strerror or error))
         print(f"{program}: error: cannot use {path} ({reason}); check it and its permissions", file=sys.stderr)
+        return UserError.exit_code
+    except MemoryError:
+        print(f"{program}: error: there is not enough memory; end other programs, or use smaller images", file=sys.stderr)
         return UserError.exit_code
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)

@@ -278,6 +278,7 @@ def open_image(data: bytes, most_megapixels: int = MOST_MEGAPIXELS) -> Iterator[
 
     Raises:
       UserError: as `decode_image` does; also what the block raises, unless it is a UserError, is taken for damage.
+      MemoryError: memory ran out, which is no fault of the file.
     """
     if not data:
         raise _unreadable("an empty file")
@@ -294,7 +295,7 @@ def open_image(data: bytes, most_megapixels: int = MOST_MEGAPIXELS) -> Iterator[
                 if image.format in ("JPEG", "MPO") and not jpeg_end(data):
                     raise _unreadable(_DAMAGED)
                 yield image
-        except UserError:
+        except (MemoryError, UserError):
             raise
         except Image.DecompressionBombError as error:
             raise too_large from error
@@ -424,6 +425,8 @@ def jpeg_quality(data: bytes) -> int | None:
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
                 table = np.array(image.quantization[0])
+    except MemoryError:
+        raise
     except Exception:  # Damaged files can make Pillow raise anything.
         return None
     return 1 + int(np.abs(_luminance_tables() - table).sum(axis=1).argmin())

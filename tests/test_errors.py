@@ -14,6 +14,7 @@ from maskgan_jax.errors import Unfinished, UserError, describe, exit_code
             1,
             "program: error: cannot use aaa (File name too long); check it and its permissions\n",
         ),
+        (MemoryError(), 1, "program: error: there is not enough memory; end other programs, or use smaller images\n"),
         # Nothing went wrong: what was to end has ended.
         (Unfinished("SIGTERM came; start again"), 75, "program: SIGTERM came; start again\n"),
         (KeyboardInterrupt(), 130, "program: interrupted\n"),

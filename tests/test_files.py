@@ -24,6 +24,7 @@ from maskgan_jax.files import (
     encode_png,
     find_images,
     jpeg_quality,
+    open_image,
     read_file,
     read_image,
     replacing,
@@ -419,6 +420,16 @@ def test_picture_too_large_to_decode_is_an_error():
     for data in (bomb, large):
         with pytest.raises(UserError, match=r"\(more than 100 megapixels; make it smaller\)$"):
             decode_image(data)
+
+
+def test_a_lack_of_memory_is_no_damage(monkeypatch):
+    data = saved(smooth_picture(), "JPEG")
+    with pytest.raises(MemoryError), open_image(data):
+        raise MemoryError
+    for read in (decode_image, jpeg_quality):
+        with monkeypatch.context() as context, pytest.raises(MemoryError):
+            context.setattr(files.Image, "open", lambda *_, **__: np.empty(2**62, np.uint8))
+            read(data)
 
 
 def test_reading_names_the_file_and_the_fault(tmp_path):

@@ -41,14 +41,21 @@ def unmask_each(jobs: Sequence[Job], unmask: Callable[[Job], str | None], *, aga
                 if len(jobs) > 1 and any(getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT) for cause in causes):
                     raise UserError(f"{error}; free some space, and go on with {again}") from error
                 failed += 1
-                what = str(error) if isinstance(error, UserError) else f"{job.path}: {describe(error, most=500)}"[:500]
-                tqdm.write(f"maskgan unmask: skipped: {one_line(what)}", file=sys.stderr)
+                tqdm.write(f"maskgan unmask: skipped: {one_line(_told(job, error))}", file=sys.stderr)
             else:
                 if line:
                     tqdm.write(one_line(line))
     if failed == len(jobs):
         raise UserError("nothing was unmasked, because no input that was tried could be used; the lines above say why")
     return failed
+
+
+def _told(job: Job, error: Exception) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return f"{job.path} takes more memory than there is; make it smaller"
+    return f"{job.path}: {describe(error, most=500)}"[:500]
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

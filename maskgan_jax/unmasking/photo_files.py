@@ -353,6 +353,8 @@ def photo_bytes(
         if form == "BMP":
             return data, ("no label, which .bmp cannot hold",) if label else ()
         return (data, ()) if form == "AVIF" else write_metadata(data, form, metadata)
+    except MemoryError:
+        raise
     except Exception as error:  # As when reading: on metadata, Pillow can raise anything.
         raise UserError(
             f"cannot write {path} as {form} ({error}); leave out its metadata (--metadata=drop), or save the photo as PNG first"

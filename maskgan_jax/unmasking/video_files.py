@@ -141,6 +141,8 @@ def _as_apng(path: Path) -> tuple[io.BytesIO, dict[str, str]]:
             frames[0].save(file, "PNG", save_all=True, append_images=frames[1:], duration=lasting)
     except UserError as error:
         raise UserError(f"{path} is {error}") from error
+    except MemoryError:
+        raise
     except Exception as error:  # Damaged files can make Pillow raise anything.
         raise UserError(f"{path} is not a readable animation ({error}); save it as a video first") from error
     file.seek(0)

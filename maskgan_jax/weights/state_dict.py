@@ -84,7 +84,8 @@ def parse_state_dict(data: bytes) -> dict[str, np.ndarray]:
         state = _read_zip(data) if zipfile.is_zipfile(io.BytesIO(data)) else _read_legacy(data)
         arrays = dict(_arrays(state, "", itertools.count())) if isinstance(state, dict) else {}
     except Exception as error:  # A damaged or hostile file can fail in almost any way.
-        raise UserError(f"not a readable state dict ({' '.join(str(error).split()):.200})") from error
+        reason = "it takes more memory than there is" if isinstance(error, MemoryError) else " ".join(str(error).split())
+        raise UserError(f"not a readable state dict ({reason:.200})") from error
     if not arrays:
         raise UserError("not a state dict (a mapping from names to tensors); save `model.state_dict()`")
     return arrays

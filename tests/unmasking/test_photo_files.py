@@ -12,6 +12,7 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePl
 
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import read_image
+from maskgan_jax.unmasking import photo_files
 from maskgan_jax.unmasking.inputs import Job
 from maskgan_jax.unmasking.metadata import LABEL, SOURCE_TYPE, Metadata, write_metadata
 from maskgan_jax.unmasking.outputs import Outputs
@@ -316,6 +317,14 @@ def test_of_a_tiff_what_says_something_of_the_photo_is_kept(picture, tmp_path):
         write_photo(out, photo, painted(photo.rgb)[0], keep_metadata=False)
         with Image.open(out) as image:
             assert ExifTags.IFD.GPSInfo not in image.getexif() and ExifTags.Base.Artist not in image.getexif()
+
+
+def test_a_lack_of_memory_is_no_fault_of_metadata(picture, tmp_path, monkeypatch):
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    photo = read_photo(tmp_path / "a.png")
+    monkeypatch.setattr(photo_files, "_encoded", lambda *_: np.empty(2**62, np.uint8))
+    with pytest.raises(MemoryError):
+        write_photo(tmp_path / "b.png", photo, photo.rgb)
 
 
 @pytest.mark.parametrize("name", ["exif", "xmp"])

@@ -264,6 +264,14 @@ def test_metadata_of_animations(name, clip, unmasker, tmp_path):
     assert f"frames per second, {told}animation became a video" in line
 
 
+def test_an_animation_that_takes_more_memory_than_there_is(run, tmp_path, monkeypatch):
+    frames = [Image.new("RGB", (64, 48), (shade, 0, 0)) for shade in (0, 120)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    monkeypatch.setattr(video_files, "to_array", lambda *_, **__: np.empty(2**62, np.uint8))
+    code, _, err = run(tmp_path / "a.gif", f"--out={tmp_path / 'out'}")
+    assert code == 1 and "a.gif takes more memory than there is; make it smaller" in err
+
+
 def test_animations_in_hdr_are_refused(run, tmp_path):
     frames = [Image.new("RGB", (64, 48), (shade, 0, 0)) for shade in (0, 120, 240)]
     frames[0].save(tmp_path / "a.avif", save_all=True, append_images=frames[1:])

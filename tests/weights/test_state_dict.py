@@ -10,6 +10,7 @@ import pytest
 import safetensors.numpy
 
 from maskgan_jax.errors import UserError
+from maskgan_jax.weights import state_dict
 from maskgan_jax.weights.state_dict import LEGACY_MAGIC, LEGACY_PROTOCOL, parse_state_dict, read_state_dict
 
 
@@ -77,6 +78,12 @@ def test_a_checkpoint_that_holds_itself_is_refused(tmp_path):
     path = zip_file(tmp_path, b"\x80\x02}q\0U\x01ah\0s.")
     with pytest.raises(UserError, match="not a readable state dict"):
         read_state_dict(path)
+
+
+def test_a_state_dict_that_takes_more_memory_than_there_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(state_dict, "_read_zip", lambda data: {"weight": np.empty(2**60, np.float32)})
+    with pytest.raises(UserError, match=r"is not a readable state dict \(it takes more memory than there is\)$"):
+        read_state_dict(zip_file(tmp_path, b"\x80\x02}."))
 
 
 class Harmful:
