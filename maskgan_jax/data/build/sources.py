@@ -209,7 +209,7 @@ def celeba(folder: epath.Path) -> Iterator[Photo | Skipped]:
         elif table:
             # The same person may be in other photos, and so in another split.
             yield _skipped("celeba", folder, path, f"not in {table.name}")
-        elif re.fullmatch(r"\d{6}", path.stem):
+        elif re.fullmatch(r"\d+", path.stem):  # CelebA-HQ: 0.jpg to 29999.jpg.
             raise UserError(
                 f"{path} is named as CelebA names its photos, which tells nobody's identity; put CelebA's identity_CelebA.txt "
                 f"into {folder}, so that each person gets into one split only"

@@ -133,8 +133,9 @@ def test_celeba_by_names(config, tmp_path):
     ]
 
 
-def test_celeba_without_its_table(config, tmp_path):
-    make_files(tmp_path, "000001.jpg")
+@pytest.mark.parametrize("name", ["000001.jpg", "0.jpg", "29999.jpg"])
+def test_celeba_without_its_table(name, config, tmp_path):
+    make_files(tmp_path, name)
     with pytest.raises(UserError, match=f"put CelebA's identity_CelebA.txt into {tmp_path}"):
         described(f"celeba={tmp_path}", config)
 
