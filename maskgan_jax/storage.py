@@ -42,13 +42,15 @@ def path_of(path: str | os.PathLike) -> Path | epath.Path:
     """A path to work with: a `Path` of a local file, an `epath.Path` of a URL.
 
     Raises:
-      UserError: the URL is of another kind than `gs://` and `s3://`, or the package for it is missing.
+      UserError: the URL is of another kind than `gs://` and `s3://`, has a character of patterns, or its package is missing.
     """
     if not is_remote(path):
         return Path(path)
     scheme = os.fspath(path).partition("://")[0]
     if scheme not in PACKAGES:
         raise UserError(f"{os.fspath(path)} cannot be used; give a folder, or a URL that begins with gs:// or s3://")
+    if set("*?[") & set(os.fspath(path)):  # fsspec would list, and delete, what matches the pattern.
+        raise UserError(f"{os.fspath(path)} cannot be used; give a URL without *, ? and [")
     package, extra = PACKAGES[scheme]
     if importlib.util.find_spec(package) is None:
         raise UserError(f"{os.fspath(path)} needs the package {package}; install it with pip install 'maskgan_jax[{extra}]'")

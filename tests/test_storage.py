@@ -251,6 +251,8 @@ def test_paths():
         UserError, match="az://bucket/a cannot be used; give a folder, or a URL that begins with gs:// or s3://"
     ):
         path_of("az://bucket/a")
+    with pytest.raises(UserError, match=r"gs://bucket/a\[1\] cannot be used; give a URL without \*, \? and \["):
+        path_of("gs://bucket/a[1]")
 
 
 def test_a_package_that_is_missing(monkeypatch):

@@ -35,7 +35,7 @@ from maskgan_jax.errors import UserError, one_line
 from maskgan_jax.files import replacing, write_json, write_png
 from maskgan_jax.runtime.lock import locked
 from maskgan_jax.runtime.workers import mapped, number_of_workers
-from maskgan_jax.storage import copy_files, is_remote, move, reaching
+from maskgan_jax.storage import copy_files, is_remote, move, path_of, reaching
 
 # Prefix of the folders of unfinished builds, running or killed.
 UNFINISHED = ".unfinished-"
@@ -86,7 +86,9 @@ def build_data_set(
       UserError: there is already a data set, or something else of these names; a source or setting is wrong; no photo is
         usable; most led to unexpected errors; the disk cannot be written; the cloud cannot be reached; or the pipeline failed.
     """
-    workers, data_dir = number_of_workers(workers), epath.Path(data_dir)
+    # Not an `epath.Path` if it is local: its `glob` takes brackets in the folder's name for a pattern.
+    workers, data_dir = number_of_workers(workers), path_of(data_dir)
+    _check_name(data_dir)
     if runner:
         if faces or keep_faces:
             raise UserError("face files are for builds without Beam; leave out --runner, or --faces and --keep_faces")
@@ -187,7 +189,15 @@ def _beam_build() -> ModuleType:
     return beam_build
 
 
-def _check_room(data_dir: epath.Path, overwrite: bool) -> None:
+def _check_name(data_dir: Path | epath.Path) -> None:
+    """Raises UserError if the name of `data_dir` is not UTF-8, which TFDS cannot write to."""
+    try:
+        os.path.abspath(data_dir).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"the name of {data_dir} is not UTF-8; give another --data_dir") from error
+
+
+def _check_room(data_dir: Path | epath.Path, overwrite: bool) -> None:
     """Raises UserError if a data set in `data_dir` would replace anything but a data set that may be overwritten."""
     if any((data_dir / masked_faces.NAME).glob("*.*.*")):  # The folder of its version.
         if not overwrite:
@@ -199,7 +209,7 @@ def _check_room(data_dir: epath.Path, overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
-def _unfinished(data_dir: epath.Path, overwrite: bool) -> Iterator[epath.Path]:
+def _unfinished(data_dir: Path | epath.Path, overwrite: bool) -> Iterator[epath.Path]:
     """A folder to work in; the content of its subfolder `built` moves into `data_dir` when the block ends without an error."""
     try:
         if is_remote(data_dir):
@@ -221,7 +231,7 @@ def _unfinished_here(data_dir: Path, overwrite: bool) -> Iterator[epath.Path]:
     busy = f"another maskgan build is writing to {data_dir}; wait for it, or give another --data_dir"
     try:
         with locked(data_dir, busy) as alone:
-            _check_room(epath.Path(data_dir), overwrite)
+            _check_room(data_dir, overwrite)
             with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=data_dir) as name:
                 for left in data_dir.glob(f"{UNFINISHED}*/"):
                     if alone and left != Path(name):
@@ -230,7 +240,7 @@ def _unfinished_here(data_dir: Path, overwrite: bool) -> Iterator[epath.Path]:
                 built.mkdir()
                 replaced.mkdir()
                 yield epath.Path(name)
-                _check_room(epath.Path(data_dir), overwrite)  # Without locks, another build may have finished first.
+                _check_room(data_dir, overwrite)  # Without locks, another build may have finished first.
                 _swap(built, data_dir, replaced)
     except BaseException:
         if new:
@@ -386,7 +396,8 @@ def _check_any(made: Collection[Any], left_out: Sequence[Skipped]) -> None:
 
 
 def _write_skipped(path: Path, skipped: Sequence[Skipped]) -> None:
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    # A reason may hold the name of a file, which on Linux need not be UTF-8.
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         table = csv.writer(file)
         table.writerow(["photo", "source", "reason"])
         table.writerows((photo.id, photo.source, photo.reason) for photo in sorted(skipped, key=lambda photo: photo.id))

@@ -26,7 +26,7 @@ from maskgan_jax.files import (
     is_image_name,
     why_no_image,
 )
-from maskgan_jax.storage import is_remote, reaching, walk
+from maskgan_jax.storage import is_remote, path_of, reaching, walk
 
 RENDERED_FACES = 1000
 # Tables of photos, which are found by these names.
@@ -364,7 +364,7 @@ def list_photos(source: str, config: ConfigDict) -> Iterator[Photo | Skipped]:
         try:
             with reaching(where):
                 # Absolute, as other processes may read the photos.
-                folder = epath.Path(where if is_remote(where) else os.path.abspath(where))
+                folder = epath.Path(path_of(where if is_remote(where) else os.path.abspath(where)))
                 yield from KINDS[kind](folder, config)
                 yield from _other_files(kind, folder)
         except OSError as error:

@@ -223,6 +223,7 @@ def test_a_photo_is_read_when_asked(config, tmp_path):
         ("lfw=x", "no kind 'lfw'; the kinds are ffhq, "),
         ("ffhq", "give a folder, as in ffhq=FOLDER"),
         ("ffhq=nowhere", "nowhere is not a folder"),
+        ("ffhq=ftp://host/faces", "ftp://host/faces cannot be used; give a folder, or a URL that begins with gs:// or s3://"),
         ("rendered=-3", "give the number of faces"),
         ("rendered=0", "give the number of faces"),
     ],

@@ -225,6 +225,38 @@ def test_files_of_something_else_are_left_alone(name, overwrite, config, tmp_pat
     assert (tmp_path / name).read_text() == "of a training run"
 
 
+def test_brackets_in_the_name_of_a_folder(config, tmp_path):
+    """They are no pattern, by which the data set in it would not be found, or one in another folder."""
+    for name in ("run1", "run[2]"):
+        build_data_set(["rendered=2"], config, tmp_path / name, workers=1)
+    (tmp_path / "run[1]").mkdir()
+    (tmp_path / "run[1]" / "config.json").write_text("of a training run")
+    with pytest.raises(UserError, match="holds config.json but no data set"):
+        build_data_set(["rendered=2"], config, tmp_path / "run[1]", workers=1, overwrite=True)
+    with pytest.raises(UserError, match="holds a data set already"):
+        build_data_set(["rendered=2"], config, tmp_path / "run[2]", workers=1)
+    build_data_set(["rendered=4"], config, tmp_path / "run[2]", workers=1, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("ftp://host/data", "cannot be used; give a folder, or"), (os.fsdecode(b"/tmp/d\xe9"), "is not UTF-8; give another")],
+)
+def test_a_data_set_cannot_be_there(name, message, config):
+    with pytest.raises(UserError, match=message):
+        build_data_set(["rendered=2"], config, name, workers=1)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS has no names that are not UTF-8")
+def test_a_name_that_is_not_utf_8_in_a_reason(config, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in (b"x\xe9.jpg", b"x\xe9.png"):
+        (tmp_path / "in" / os.fsdecode(name)).touch()
+    build_data_set(["rendered=2", f"pairs={tmp_path / 'in'}"], config, tmp_path / "data", workers=1)
+    with (tmp_path / "data" / "skipped.csv").open(newline="", encoding="utf-8") as file:
+        assert ["pairs/x\\xe9.png", "pairs", "has the name of x\\udce9.jpg"] in csv.reader(file)
+
+
 def test_two_builds_at_once(config, tmp_path):
     left = tmp_path / ".unfinished-other"
     left.mkdir()
