@@ -26,7 +26,7 @@ from maskgan_jax.data.build.contact_sheet import contact_sheet
 from maskgan_jax.data.build.face_file import KnownFaces, kept_faces, read_face_file
 from maskgan_jax.data.build.face_lists import ITEMS_PER_LIST, FaceLists, Usable
 from maskgan_jax.data.build.make_record import FoundFace, check_fit, detect_face, try_record
-from maskgan_jax.data.build.sources import Photo, Skipped, list_all_photos
+from maskgan_jax.data.build.sources import BESIDE, CARD, CONFIG, SHEET, SKIPPED, Photo, Skipped, list_all_photos
 from maskgan_jax.data.build.splits import check_splits, fill_empty, split_photos
 from maskgan_jax.data.masked_faces import reader as masked_faces
 from maskgan_jax.data.masked_faces.masked_faces_dataset_builder import Builder, prepare
@@ -39,8 +39,6 @@ from maskgan_jax.storage import copy_files, is_remote, move, path_of, reaching
 
 # Prefix of the folders of unfinished builds, running or killed.
 UNFINISHED = ".unfinished-"
-# The files beside the records.
-BESIDE = CARD, CONFIG, SKIPPED, SHEET = "card.json", "config.json", "skipped.csv", "contact_sheet.png"
 
 
 def build_data_set(

@@ -5,10 +5,9 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import itertools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -29,6 +28,8 @@ from maskgan_jax.files import (
 from maskgan_jax.storage import is_remote, path_of, reaching, walk
 
 RENDERED_FACES = 1000
+# The files that a build writes beside its records.
+BESIDE = CARD, CONFIG, SKIPPED, SHEET = "card.json", "config.json", "skipped.csv", "contact_sheet.png"
 # Tables of photos, which are found by these names.
 TABLES = CELEBA_TABLE, FOLDER_TABLE = "identity_CelebA.txt", "faces.csv"
 _VIDEO = "a video; to use it, save frames of it as photos"
@@ -127,6 +128,12 @@ def _skipped(source: str, folder: epath.Path, path: epath.Path, reason: str) -> 
     return Skipped(_photo(source, folder, path).id, source, reason)
 
 
+def _walk(folder: epath.Path) -> Iterator[tuple[epath.Path, list[str]]]:
+    """As `walk`, without the files beside a data set that was built below `folder`: its contact sheet is no photo."""
+    for below, names in walk(folder):
+        yield below, [name for name in names if name not in BESIDE] if {CARD, SHEET} <= set(names) else names
+
+
 def _find_images(folder: epath.Path) -> Iterator[epath.Path]:
     """The image files below `folder`, folder by folder. Unlike `files.find_images` it also works in a cloud.
 
@@ -136,7 +143,7 @@ def _find_images(folder: epath.Path) -> Iterator[epath.Path]:
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give the folder that holds the images")
     empty = True
-    for below, names in walk(folder):
+    for below, names in _walk(folder):
         for name in names:
             if is_image_name(PurePosixPath(name)):
                 empty = False
@@ -145,17 +152,17 @@ def _find_images(folder: epath.Path) -> Iterator[epath.Path]:
         raise UserError(f"no images ({', '.join(sorted(IMAGE_SUFFIXES))}) in {folder}")
 
 
-def _other_files(source: str, folder: epath.Path) -> Iterator[Skipped]:
+def _other_files(source: str, folder: epath.Path, used: Container[str]) -> Iterator[Skipped]:
     """The files below `folder` that are no images, but for tables of photos and hidden files, and why they are not used.
 
-    Links to folders, which are not followed, are among them.
+    Links to folders, which are not followed, are among them, but no files whose paths are in `used`.
     """
-    for below, names in walk(folder):
+    for below, names in _walk(folder):
         entries = () if is_remote(folder) else below.iterdir()
         links = [path.name for path in entries if os.path.islink(path) and path.is_dir()]
         for name in (*names, *links):
             path = PurePosixPath(name)
-            if not (is_image_name(path) or name.startswith(".") or name in TABLES):
+            if not (is_image_name(path) or name.startswith(".") or name in TABLES or os.fspath(below / name) in used):
                 is_video = path.suffix.lower() in VIDEO_SUFFIXES
                 yield _skipped(source, folder, below / name, _VIDEO if is_video else why_no_image(below / name))
 
@@ -254,7 +261,7 @@ def any_folder(folder: epath.Path) -> Iterator[Photo | Skipped]:
             yield _photo(source, folder, path, identity, expression)
     if not listed:
         raise UserError(f"{table} has no rows; give one row per photo, with its path below {folder} in a column 'file'")
-    for below, names in walk(folder):
+    for below, names in _walk(folder):
         for path in (below / name for name in names if is_image_name(PurePosixPath(name))):
             if PurePosixPath(path.relative_to(folder)) not in listed:
                 yield _skipped("folder", folder, path, f"not in {FOLDER_TABLE}")
@@ -365,8 +372,13 @@ def list_photos(source: str, config: ConfigDict) -> Iterator[Photo | Skipped]:
             with reaching(where):
                 # Absolute, as other processes may read the photos.
                 folder = epath.Path(path_of(where if is_remote(where) else os.path.abspath(where)))
-                yield from KINDS[kind](folder, config)
-                yield from _other_files(kind, folder)
+                used = set()
+                for item in KINDS[kind](folder, config):
+                    # faces.csv may name photos with other suffixes.
+                    if isinstance(item, Photo) and not is_image_name(PurePosixPath(item.path)):
+                        used.add(item.path)
+                    yield item
+                yield from _other_files(kind, folder, used)
         except OSError as error:
             raise UserError(
                 f"cannot read {error.filename or where} ({error.strerror or error}); check its permissions"
@@ -379,12 +391,15 @@ def list_all_photos(sources: Sequence[str], config: ConfigDict) -> Iterator[Phot
     Raises:
       UserError: as for `list_photos`, or two photos have the same id.
     """
-    ids: set[str] = set()
-    for item in itertools.chain.from_iterable(list_photos(source, config) for source in sources):
+    ids: dict[str, int] = {}  # With the number of the source.
+    for number, item in ((number, item) for number, source in enumerate(sources) for item in list_photos(source, config)):
         if isinstance(item, Photo):
+            while ids.get(item.id) == number:  # ffhq/a.jpg beside a.jpg, as `_photo` does not repeat the source's name.
+                name = f"{item.source}/{item.id}"
+                item = dataclasses.replace(item, id=name, identity=name if item.identity == item.id else item.identity)
             if item.id in ids:
                 raise UserError(
                     f"two photos are called {item.id}; give every photo once, two folders of one kind as one with subfolders"
                 )
-            ids.add(item.id)
+            ids[item.id] = number
         yield item

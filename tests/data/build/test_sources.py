@@ -192,6 +192,27 @@ def test_spaces_and_capital_letters_in_a_table(text, config, tmp_path):
     assert described(f"folder={tmp_path}", config) == [("folder/a.jpg", "anna", ""), ("folder/b.jpg", "bo", "")]
 
 
+def test_a_listed_photo_may_have_any_suffix(config, tmp_path):
+    make_files(tmp_path, "in/a.jpg_large", "b.jpg", "c.jpg_large")
+    (tmp_path / "faces.csv").write_text("file\n./in/a.jpg_large\nb.jpg\n")
+    assert described(f"folder={tmp_path}", config) == [
+        ("folder/in/a.jpg_large", "folder/in/a.jpg_large", ""),
+        ("folder/b.jpg", "folder/b.jpg", ""),
+        ("folder/c.jpg_large", "of a kind that is not read"),
+    ]
+
+
+@pytest.mark.parametrize("table", [False, True])
+def test_the_contact_sheet_of_a_data_set_is_no_photo(table, config, tmp_path):
+    """As when a data set in the folder of the photos is built again."""
+    beside = [f"data/{name}" for name in ("card.json", "config.json", "skipped.csv", "contact_sheet.png")]
+    make_files(tmp_path, "a.png", "other/contact_sheet.png", *beside, "data/b.png")
+    if table:
+        (tmp_path / "faces.csv").write_text("file\na.png\n")
+    ids = [one.id for one in list_photos(f"folder={tmp_path}", config)]
+    assert ids == ["folder/a.png", "folder/data/b.png", "folder/other/contact_sheet.png"]
+
+
 @pytest.mark.parametrize("text", ["", "name,source\nx.jpg,a\n", b"file\n\xff\xfe\n"])
 def test_faulty_table(text, config, tmp_path):
     (tmp_path / "faces.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -249,6 +270,22 @@ def test_all_photos_have_ids_of_their_own(config, tmp_path):
     assert skipped == Skipped("kdef/odd.jpg", "kdef", "not named as KDEF's photos are (AF01HAS.JPG)")
     with pytest.raises(UserError, match="two photos are called ffhq/1.jpg"):
         list(list_all_photos([f"ffhq={tmp_path / 'x'}", f"ffhq={tmp_path / 'y'}"], config))
+
+
+def test_a_subfolder_with_the_name_of_the_source(config, tmp_path):
+    """It is not repeated in the ids, unless two photos would have the same."""
+    make_files(tmp_path, "a.jpg", "ffhq/a.jpg", "ffhq/b.jpg", "ffhq/ffhq/a.jpg")
+    photos = list(list_all_photos([f"ffhq={tmp_path}"], config))
+    ids = {Path(photo.path).relative_to(tmp_path).as_posix(): photo.id for photo in photos}
+    assert ids == {
+        "a.jpg": "ffhq/a.jpg",
+        "ffhq/a.jpg": "ffhq/ffhq/a.jpg",
+        "ffhq/b.jpg": "ffhq/b.jpg",
+        "ffhq/ffhq/a.jpg": "ffhq/ffhq/ffhq/a.jpg",
+    }
+    assert [photo.identity for photo in photos] == [photo.id for photo in photos]
+    with pytest.raises(UserError, match="two photos are called ffhq/a.jpg"):
+        list(list_all_photos([f"ffhq={tmp_path}"] * 2, config))
 
 
 def test_a_photo_of_gigabytes_is_not_read(tmp_path):
