@@ -83,8 +83,19 @@ def _check_names(config: ConfigDict, reference: ConfigDict, where: str, section:
         if is_group != isinstance(config[name], ConfigDict):
             kind = "a group of settings" if is_group else "a single setting"
             raise UserError(f"{where}: {key} is {kind}, not {' '.join(str(config[name]).split()):.40}")
-        if is_group and key not in _FREE_DICTS:
+        if key in _FREE_DICTS:
+            if not _has_texts(config[name]):
+                raise UserError(f"{where}: {key} has a key that is no text; put all of them in quotes")
+        elif is_group:
             _check_names(config[name], reference[name], where, f"{key}.")
+
+
+def _has_texts(free: ConfigDict) -> bool:
+    """Whether the keys of a dict, and of those in it, are texts."""
+    try:
+        return all(isinstance(key, str) and (not isinstance(free[key], ConfigDict) or _has_texts(free[key])) for key in free)
+    except TypeError:  # Keys of several types cannot be sorted.
+        return False
 
 
 def _suggestion(name: str, section: ConfigDict) -> str:

@@ -134,6 +134,20 @@ def test_variant_can_add_to_a_dict(variant):
 
 
 @pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("masks", {1: 2}),
+        ("masks", {"n95": 1, 1: 2}),
+        ("mask_patterns", {(1, 2): 1}),
+        ("splits", {"train": {1: 0.5}}),
+    ],
+)
+def test_keys_that_are_no_texts(setting, value):
+    with pytest.raises(UserError, match=f"data.{setting} has a key that is no text; put all of them in quotes$"):
+        load_config("default", [f"--config.data.{setting}={value}"])
+
+
+@pytest.mark.parametrize(
     ("change", "sentence"),
     [
         ("config.sed = 1", "there is no setting sed; did you mean seed instead of sed[?]"),

@@ -178,8 +178,8 @@ def kdef(folder: epath.Path, angles: Sequence[str] = ("S",)) -> Iterator[Photo |
 
     Sessions A and B show the same people.
     """
-    if unknown := set(angles) - set(KDEF_ANGLES):
-        raise UserError(f"data.kdef_angles has {', '.join(sorted(unknown))}; the angles are {', '.join(KDEF_ANGLES)}")
+    if unknown := [str(angle) for angle in angles if angle not in KDEF_ANGLES]:
+        raise UserError(f"data.kdef_angles has {', '.join(unknown)}; the angles are {', '.join(KDEF_ANGLES)}")
     name = re.compile(rf"[AB]([FM]\d\d)({'|'.join(KDEF_EXPRESSIONS)})({'|'.join(KDEF_ANGLES)})", re.IGNORECASE)
     for path in _find_images(folder):
         parts = name.fullmatch(path.stem)

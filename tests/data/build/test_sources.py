@@ -120,8 +120,8 @@ def test_kdef(config, tmp_path):
     assert described_photos[3] == ("kdef/BF01/BF01AFS.JPG", "kdef_F01", "afraid")
     config.data.kdef_angles = ("HL", "FR")
     assert [one.id for one in list_photos(f"kdef={tmp_path}", config) if isinstance(one, Photo)] == ["kdef/AM10/AM10NEHL.JPG"]
-    config.data.kdef_angles = ("XL",)
-    with pytest.raises(UserError, match="XL; the angles are FL, HL, S, HR, FR"):
+    config.data.kdef_angles = ("S", "XL", 1, ("S",))
+    with pytest.raises(UserError, match=r"has XL, 1, \('S',\); the angles are FL, HL, S, HR, FR"):
         list(list_photos(f"kdef={tmp_path}", config))
 
 
