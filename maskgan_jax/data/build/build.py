@@ -94,7 +94,7 @@ def build_data_set(
     else:
         known = read_face_file(faces) if faces else None
         find_faces = functools.partial(_find_faces, workers=workers, known=known, keep=keep_faces)
-        write_records = functools.partial(_write_records, workers=workers)
+        write_records = functools.partial(_write_records, workers=workers, known=known is not None)
     check_masks(config.data)
     with _unfinished(data_dir, overwrite) as folder, tempfile.TemporaryDirectory() as temporary:
         # In a cloud only if Beam's workers need it there: every access is a request.
@@ -102,7 +102,9 @@ def build_data_set(
         lists = FaceLists(work / "lists")
         splits, skipped, unused = _divide_photos(sources, config, lists, find_faces)
         tally = write_records(work / "built", splits, lists, config)
-        _report(tally.left_out.values(), sum(map(len, splits.values())))
+        count = sum(map(len, splits.values()))
+        _report(tally.left_out.values(), count)
+        _check_any(range(count - len(tally.left_out)), list(tally.left_out.values()))
         skipped += tally.left_out.values()
         card = _card(splits, tally, skipped, unused, config)
         shown = [lists.read_face(splits[split][number].place) for split, number in tally.examples(splits)]
@@ -361,11 +363,16 @@ def _read_found(lists: FaceLists, count: int) -> tuple[list[Usable], list[Skippe
 
 
 def _write_records(
-    folder: epath.Path, splits: Mapping[str, Sequence[Usable]], lists: FaceLists, config: ConfigDict, workers: int
+    folder: epath.Path,
+    splits: Mapping[str, Sequence[Usable]],
+    lists: FaceLists,
+    config: ConfigDict,
+    workers: int,
+    known: bool,
 ) -> Tally:
     """Writes the TFDS data set by local processes; returns the tally of its records."""
     faces = (lists.read_face(photo.place) for part in splits.values() for photo in part)
-    make = functools.partial(try_record, data=config.data, seed=config.seed)
+    make = functools.partial(try_record, data=config.data, seed=config.seed, known=known)
     total = sum(map(len, splits.values()))
     with contextlib.closing(mapped(make, faces, workers)) as made:
         records = iter(tqdm(made, "drawing masks", total, unit=" faces"))

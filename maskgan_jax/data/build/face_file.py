@@ -86,7 +86,8 @@ def kept_faces(path: str | os.PathLike | None) -> Iterator[Callable[[FoundFace |
 
         def keep(found: FoundFace | Skipped) -> None:
             if isinstance(found, Skipped):
-                write({"id": found.id, "reason": found.reason})
+                if not found.unexpected:  # An error of the program may be gone the next time.
+                    write({"id": found.id, "reason": found.reason})
             elif isinstance(found.photo.path, str):
                 landmarks = landmarks_to_text(found.landmarks)
                 write({"id": found.photo.id, "landmarks": landmarks, "jpeg_quality": found.jpeg_quality})

@@ -97,8 +97,12 @@ def _skipped(photo: Photo, error: Exception) -> Skipped:
     return Skipped(photo.id, photo.source, reason, unexpected=True)
 
 
-def try_record(face: FoundFace, data: ConfigDict, seed: int) -> dict[str, Any] | Skipped:
+def try_record(face: FoundFace, data: ConfigDict, seed: int, *, known: bool = False) -> dict[str, Any] | Skipped:
     """What `make_record` returns, or why it failed.
+
+    Args:
+      face: as for `make_record`, as are `data` and `seed`.
+      known: the face was found by an earlier build, so that this one has not read its photo before.
 
     Raises:
       UserError: a cloud cannot be reached (Unreachable).
@@ -107,7 +111,13 @@ def try_record(face: FoundFace, data: ConfigDict, seed: int) -> dict[str, Any] |
     try:
         return make_record(face, data, seed)
     except Exception as error:
-        return dataclasses.replace(_skipped(face.photo, error), unexpected=True)
+        left_out = _skipped(face.photo, error)
+        if known or left_out.unexpected:
+            return left_out
+        photo = face.photo
+        return Skipped(
+            photo.id, photo.source, f"{error}, unlike before; the photos must not change during a build", unexpected=True
+        )
 
 
 def make_record(face: FoundFace, data: ConfigDict, seed: int) -> dict[str, Any]:
@@ -119,15 +129,10 @@ def make_record(face: FoundFace, data: ConfigDict, seed: int) -> dict[str, Any]:
       seed: together with the photo's id, the seed of the mask, which thus does not depend on other photos.
 
     Raises:
-      UserError: the photo can no longer be read, or a setting of the masks is wrong.
+      UserError: the photo cannot be read, or a setting of the masks is wrong.
     """
     photo = face.photo
-    try:
-        image = photo.read()
-    except Unreachable:
-        raise
-    except UserError as error:
-        raise UserError(f"{error}, though it was before; the photos must not change during a build") from error
+    image = photo.read()
     aligned = align(image, face.landmarks, data.size, data.zoom)
     if photo.masked:
         drawn = worn_mask(photo, image.shape[:2], aligned)

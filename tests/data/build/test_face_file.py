@@ -23,6 +23,7 @@ def file(tmp_path):
     with kept_faces(tmp_path / "faces.jsonl") as keep:
         keep(FoundFace(PHOTO, landmarks, 87))
         keep(Skipped("ffhq/b.png", "ffhq", "no face found"))
+        keep(Skipped("ffhq/c.png", "ffhq", "unexpected error, ValueError: of a library", unexpected=True))
     return tmp_path / "faces.jsonl", landmarks
 
 
@@ -102,6 +103,28 @@ def test_a_build_from_kept_faces_needs_no_dlib_and_gives_the_same_records(make_c
                 np.testing.assert_array_equal(one[key], same[key])
     records = list(load_split(again, "train"))
     assert {record["mask_type"] for record in records} == {"n95"} and records[0]["real"].shape[0] == 96
+
+
+def test_photos_of_kept_faces_that_cannot_be_read(make_config, tmp_path, capfd):
+    """They are elsewhere, and were not read before by this build: they are left out like any others."""
+    photos, faces = [tmp_path / "photos" / f"{number}.png" for number in range(3)], tmp_path / "faces.jsonl"
+    with kept_faces(faces) as keep:
+        for number, path in enumerate(photos):
+            face = render_face(2 * number, seed=0)
+            write_png(path, face.image)
+            keep(FoundFace(Photo(f"ffhq/{path.name}", "ffhq", "", "", str(path)), face.landmarks))
+    config = make_config()
+    config.data.splits = {"train": {"*": 1.0}}
+    arguments = [f"ffhq={tmp_path / 'photos'}"], config
+    for path in photos[:2]:
+        path.write_bytes(b"")
+    card = build_data_set(*arguments, tmp_path / "data", workers=1, faces=faces)
+    assert (card["records"], card["unexpected"]) == (1, 0)
+    assert card["skipped"] == {"not a readable picture (an empty file)": 2}
+    assert "left out" not in capfd.readouterr().err
+    photos[2].write_bytes(b"")
+    with pytest.raises(UserError, match=r"^none of the photos is usable; ffhq/.\.png, for one: not a readable picture"):
+        build_data_set(*arguments, tmp_path / "none", workers=1, faces=faces)
 
 
 def test_pipelines_take_no_face_files(make_config, tmp_path):

@@ -85,8 +85,8 @@ def test_photos_that_change_during_a_build_by_several_workers(train_only, tmp_pa
     card = build_data_set([f"folder={photos}"], train_only, tmp_path / "data", workers=2)
     assert (card["records"], card["unexpected"]) == (2, 2)
     reasons = skipped_csv(tmp_path / "data")
-    assert reasons["folder/1.png"].startswith("cannot read (No such file or directory), though it was before")
-    assert reasons["folder/2.png"].startswith("not a readable picture (an empty file), though it was before")
+    assert reasons["folder/1.png"].startswith("cannot read (No such file or directory), unlike before")
+    assert reasons["folder/2.png"].startswith("not a readable picture (an empty file), unlike before")
     assert capfd.readouterr().err.count("left out folder/") == 2
 
 
