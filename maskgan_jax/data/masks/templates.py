@@ -56,7 +56,7 @@ def load_templates(folder: str) -> dict[str, dict[str, Template]]:
     path = Path(folder) / "masks.cfg"
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        parser.read_string(read_file(path, MOST_MEGABYTES).decode())
+        parser.read_string(read_file(path, MOST_MEGABYTES).decode("utf-8-sig"))
     except UserError as error:
         raise UserError(f"{error}; give a folder with a masks.cfg") from error
     except UnicodeDecodeError as error:

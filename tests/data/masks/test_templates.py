@@ -55,6 +55,12 @@ def srgb_to_linear(value):
     return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
 
 
+def test_a_byte_order_mark_does_not_matter(folder):
+    """As editors on Windows write it."""
+    (folder / "masks.cfg").write_bytes(b"\xef\xbb\xbf" + (folder / "masks.cfg").read_bytes())
+    assert list(load_templates(str(folder))) == ["flat"]
+
+
 def test_half_transparent_template_over_a_flat_face(landmarks, template_config):
     # V is 180 for both, so that the brightness needs no matching.
     face = flat_face((90, 180, 120))
