@@ -128,13 +128,16 @@ def fill_empty(parts: dict[str, list[PhotoT]], splits: Mapping[str, Mapping[str,
     moved = []
     if not all(set(rules) <= {"*"} and isinstance(rules.get("*", 0.0), float) for rules in splits.values()):
         return moved
-    for split in SPLITS:
+    everybody = {photo.identity for part in parts.values() for photo in part}
+    # Of two people, who cannot be in all three, one is to be in train.
+    for split in SPLITS if len(everybody) > 2 else ("train", "test", "validation"):
         if split in parts or not splits.get(split, {}).get("*"):
             continue
         largest = max(parts, key=lambda one: len({photo.identity for photo in parts[one]}), default=None)
         people = sorted({photo.identity for photo in parts.get(largest, ())}, key=lambda identity: _hash(seed, identity))
-        chosen = set(people[: max(1, round(max(splits[split]["*"], LEAST_SHARE) * len(people)))])
-        if len(chosen) < len(people):
+        count = max(1, round(max(splits[split]["*"], LEAST_SHARE) * len(people)))
+        chosen = set(people[: min(count, len(people) - 1) if split == "train" else count])
+        if chosen and len(chosen) < len(people):
             parts[split] = [photo for photo in parts[largest] if photo.identity in chosen]
             parts[largest] = [photo for photo in parts[largest] if photo.identity not in chosen]
             moved.append(

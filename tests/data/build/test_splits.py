@@ -113,6 +113,16 @@ def test_a_split_that_would_be_empty_gets_a_tenth_of_the_people(share, people):
     check_nobody_is_in_two(parts)
 
 
+@pytest.mark.parametrize("people", [2, 3, 4])
+@pytest.mark.parametrize("drawn", ["test", "validation"])
+def test_train_is_not_empty_if_anybody_can_move(drawn, people):
+    """As when all fall to a split with a small share."""
+    parts = {drawn: photos_of("a", people, each=2)}
+    fill_empty(parts, {"train": {"*": 0.8}, "validation": {"*": 0.05}, "test": {"*": 0.15}}, seed=0)
+    assert len({photo.identity for photo in parts["train"]}) >= 1 and len(parts) == min(people, 3)
+    check_nobody_is_in_two(parts)
+
+
 def test_what_is_meant_to_be_empty_stays_so():
     two, one = photos_of("a", 2), photos_of("a", 1, each=5)
     for splits, photos in (
