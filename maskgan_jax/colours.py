@@ -65,10 +65,15 @@ def colour_profile(image: Image.Image, data: bytes) -> bytes | None:
                 raise UserError("not a readable picture (its colours are not full-range RGB; save it as sRGB)")
             return _profile_by_numbers(primaries, transfer)
         gamma = image.info.get("gamma")
-        if icc or b"sRGB" in chunks or not gamma or 0.44 < gamma < 0.47:  # 1 / 2.2, as of sRGB.
+        if icc or b"sRGB" in chunks or not gamma:
             return icc
-        white, *others = np.reshape(image.info.get("chromaticity", (*_D65, *_PRIMARIES[1])), (4, 2)).tolist()
-        return _profile(tuple(np.ravel(others)), gamma=1 / gamma, white=tuple(white))
+        of_srgb = (*_D65, *_PRIMARIES[1])
+        told = image.info.get("chromaticity", of_srgb)
+        if not _are_possible(told) or np.allclose(told, of_srgb, atol=0.005):
+            if 0.44 < gamma < 0.47:  # 1 / 2.2, as of sRGB.
+                return None
+            told = of_srgb
+        return _profile(told[2:], gamma=1 / gamma, white=told[:2])
     if icc or image.format not in ("AVIF", "HEIF") or not (told := _NCLX.search(data)):
         return icc
     primaries, transfer = struct.unpack(">HH", told[1])
@@ -77,9 +82,24 @@ def colour_profile(image: Image.Image, data: bytes) -> bytes | None:
     return _profile_by_numbers(primaries, transfer)
 
 
+def is_of_rgb(profile: bytes) -> bool:
+    """Whether an ICC profile is for RGB. That of a grey image may be, which then is RGB with equal values."""
+    return profile[16:20] == b"RGB "
+
+
 def is_hdr(chunks: dict[bytes, bytes]) -> bool:
     """Whether a PNG with these `png_colour_chunks` is HDR."""
     return chunks.get(b"cICP", b"\0\0")[1] in HDR
+
+
+def _are_possible(chromaticities: tuple[float, ...]) -> bool:
+    """Whether the first two are those of something near white, and it is a mixture of the other three colours."""
+    white, *colours = ((x, y, 1 - x - y) for x, y in np.reshape(chromaticities, (4, 2)))
+    try:
+        parts = np.linalg.solve(np.transpose(colours), white)
+    except np.linalg.LinAlgError:
+        return False
+    return all(0.2 < value < 0.45 for value in white[:2]) and all(parts > 0.01)
 
 
 def _profile_by_numbers(primaries: int, transfer: int) -> bytes | None:

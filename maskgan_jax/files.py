@@ -23,7 +23,7 @@ import numpy as np
 import pillow_heif
 from PIL import ExifTags, Image, ImageCms
 
-from maskgan_jax.colours import colour_profile
+from maskgan_jax.colours import colour_profile, is_of_rgb
 from maskgan_jax.errors import UserError
 
 IMAGE_SUFFIXES = frozenset(
@@ -262,7 +262,7 @@ def decode_image(data: bytes, *, grey: bool = False, most_megapixels: int = MOST
 
     The format is recognized by the bytes. Of an animation, the first frame is taken. 16 bits are reduced to 8. Transparent
     pixels become white; if `grey`, which is for masks, black (not hidden). Colours (Display P3, Adobe RGB, print, HDR) are
-    converted to sRGB; grey values are left as they are.
+    converted to sRGB; if `grey`, values are left as they are.
 
     Raises:
       UserError: the bytes are not a complete image of a known format, it has more megapixels than that, or colours that are
@@ -341,9 +341,11 @@ def to_array(image: Image.Image, *, grey: bool = False, profile: bytes | None = 
         if transparent is not None:
             image.putalpha(Image.fromarray(values != transparent))
     if image.has_transparency_data:
-        image, cut_out = Image.new("RGB", image.size, "black" if grey else "white"), image.convert("RGBA")
+        # Grey stays so, for which its profile may be.
+        opaque = "L" if image.mode in ("L", "LA") else "RGB"
+        image, cut_out = Image.new(opaque, image.size, "black" if grey else "white"), image.convert(f"{opaque}A")
         image.paste(cut_out, mask=cut_out)
-    if image.mode not in ("L", "RGB", "CMYK"):
+    if image.mode not in ("L", "RGB", "CMYK") or (image.mode == "L" and profile and is_of_rgb(profile)):
         image = image.convert("RGB")
     if not grey and profile and (to_srgb := _to_srgb(profile, image.mode)):
         image = ImageCms.applyTransform(image, to_srgb)

@@ -72,10 +72,56 @@ def test_what_is_srgb_anyway(told, picture):
     np.testing.assert_array_equal(decode_image(data), values)
 
 
-def test_grey_values_are_left_alone(picture, tmp_path):
+@pytest.mark.parametrize("mode", ["L", "LA", "I;16"])
+@pytest.mark.parametrize("kind", STORED)
+def test_grey_is_shown_as_the_same_colours_are(kind, mode, picture, tmp_path):
+    """And the values of a result are those that tell what is drawn; a mask has its own."""
     grey = np.rint(picture[..., 0] * 255).astype(np.uint8)
-    data = with_chunk(cv2.imencode(".png", grey)[1].tobytes(), *TOLD["gamma 1"])
-    np.testing.assert_array_equal(decode_image(data)[..., 0], grey)
+    stored = {"L": grey, "LA": np.dstack([grey, np.full_like(grey, 255)]), "I;16": grey.astype(np.uint16) << 8}[mode]
+    data = with_chunk(cv2.imencode(".png", np.repeat(grey[..., None], 3, axis=-1))[1].tobytes(), *TOLD[kind])
+    shown = decode_image(data).astype(int)
+    Image.fromarray(stored).save(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes(data := with_chunk((tmp_path / "a.png").read_bytes(), *TOLD[kind]))
+    np.testing.assert_allclose(decode_image(data).astype(int), shown, atol=1)
+    np.testing.assert_array_equal(decode_image(data, grey=True), grey)
+    photo = read_photo(tmp_path / "a.png")
+    result = photo.rgb.copy()
+    result[8:24, 16:40] = 120
+    written, _ = photo_bytes(tmp_path / "out.png", photo, result)
+    np.testing.assert_allclose(decode_image(written).astype(int), result, atol=2)
+    with Image.open(io.BytesIO(written)) as image:
+        assert image.mode == mode
+        kept = np.asarray(image).reshape(*grey.shape, -1)[..., 0]
+    np.testing.assert_array_equal(kept[24:], stored.reshape(*grey.shape, -1)[24:, :, 0])
+
+
+def with_chromaticities(picture, gamma, *values):
+    data, _ = png_of(picture, b"gAMA", struct.pack(">I", gamma))
+    return with_chunk(data, b"cHRM", struct.pack(">8I", *values))
+
+
+def test_primaries_matter_at_the_gamma_of_srgb(picture):
+    """Those of Adobe RGB, whose gamma is near it; but not those of sRGB, as programs round them."""
+    adobe = (31270, 32900, 64000, 33000, 21000, 71000, 15000, 6000)
+    shown, other = (decode_image(with_chromaticities(picture, gamma, *adobe)).astype(int) for gamma in (45455, 47100))
+    assert np.abs(shown - other).mean() < 4 < np.abs(shown - picture * 255).mean()
+    srgb = (31269, 32899, 63999, 33001, 30000, 60000, 15000, 5999)
+    np.testing.assert_array_equal(decode_image(with_chromaticities(picture, 45455, *srgb)), np.rint(picture * 255))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (0,) * 8,
+        (31270, 32900) * 4,
+        (31270, 0, 64000, 33000, 30000, 60000, 15000, 6000),
+        (2**31,) * 8,
+        (31270, 32900, 64000, 33000, 15000, 6000, 20000, 10000),
+    ],
+)
+def test_impossible_primaries_count_as_those_of_srgb(values, picture):
+    plain, _ = png_of(picture, *TOLD["gamma 1"])
+    np.testing.assert_array_equal(decode_image(with_chromaticities(picture, 100000, *values)), decode_image(plain))
 
 
 def nclx(form, values, primaries, transfer, path):

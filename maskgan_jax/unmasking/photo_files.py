@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
-from maskgan_jax.colours import colour_profile, is_hdr, png_colour_chunks
+from maskgan_jax.colours import colour_profile, is_hdr, is_of_rgb, png_colour_chunks
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import (
     IMAGE_FORMATS,
@@ -102,10 +102,10 @@ class PhotoFile:
         where = (result[window] != self.rgb[window]).any(axis=-1)
         drawn = Image.fromarray(np.ascontiguousarray(result[window]))
         mode = "L" if colours == 1 else "RGB"
-        if self.profile and channels != 2:  # Of transparent grey, `to_array` leaves the values alone.
+        if self.profile:
             if is_hdr(self.colour_chunks):  # White stands for all that is brighter in the profile: none of it is drawn.
                 drawn = Image.fromarray(np.minimum(drawn, 254))
-            drawn = _from_srgb(drawn, self.profile, mode)
+            drawn = _from_srgb(drawn, self.profile, "RGB" if is_of_rgb(self.profile) else mode)
         values = np.asarray(drawn.convert(mode)).reshape(*where.shape, colours)[where]
         changed = pixels[window]
         changed[where, :colours] = values.astype(pixels.dtype) * (257 if pixels.dtype == np.uint16 else 1)

@@ -418,6 +418,17 @@ def icc(space, **curves):
     return header + table + b"".join(tags.values())
 
 
+def test_the_profile_of_transparent_grey_is_obeyed(picture, tmp_path):
+    for mode in ("L", "LA"):
+        Image.fromarray(picture).convert(mode).save(tmp_path / f"{mode}.png", icc_profile=icc(b"GRAY"))
+    photo = read_photo(tmp_path / "LA.png")
+    np.testing.assert_array_equal(photo.rgb, read_photo(tmp_path / "L.png").rgb)
+    result = photo.rgb.copy()
+    result[8:24, 16:40] = 120
+    write_photo(tmp_path / "out.png", photo, result)
+    np.testing.assert_allclose(read_image(tmp_path / "out.png").astype(int), result, atol=2)
+
+
 @pytest.mark.parametrize("kind", ["L png", "L jpg", "16 bits", "RGB"])
 def test_what_is_drawn_is_in_the_colours_of_the_profile(kind, picture, tmp_path):
     """In the result, read with its profile, are the drawn colours; and the values of all others are those of the file."""
