@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import select
 import sys
-from collections.abc import Iterator
 
 from maskgan_jax import __version__
-from maskgan_jax.errors import UserError, exit_code
+from maskgan_jax.errors import exit_code
 from maskgan_jax.runtime import signals
 
 COMMANDS = {
@@ -95,40 +93,16 @@ def _run(arguments: list[str]) -> int:
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     # Not at the top: until `main` has set what Ctrl-C does, the less is imported the better.
     from maskgan_jax.runtime.cache import keep_compiled
+    from maskgan_jax.runtime.devices import device_errors
 
     keep_compiled()
     command = importlib.import_module(f"maskgan_jax.commands.{name}").main
 
     def run_command() -> int | None:
-        with signals.ctrl_c_interrupts(), _backend_errors():
+        with signals.ctrl_c_interrupts(), device_errors(_program(arguments)):
             return command(rest)
 
     return exit_code(_program(arguments), run_command)
-
-
-@contextlib.contextmanager
-def _backend_errors() -> Iterator[None]:
-    """Raises UserError if JAX cannot use the devices that JAX_PLATFORMS asks for."""
-    try:
-        yield
-    except (RuntimeError, AssertionError) as error:
-        platforms = os.environ.get("JAX_PLATFORMS")
-        reason = str(error).partition(" (")[0].strip().rstrip(".")  # What follows is advice.
-        # For CUDA without a driver, JAX 0.10 raises an AssertionError without a message: ask it again.
-        if not platforms or not ("nable to initialize backend" in reason or (not reason and _has_no_device())):
-            raise
-        raise UserError(
-            f"JAX cannot use what JAX_PLATFORMS={platforms} asks for{reason and f' ({reason})'}; leave JAX_PLATFORMS unset, or "
-            "set it to cpu"
-        ) from error
-
-
-def _has_no_device() -> bool:
-    jax = sys.modules.get("jax")
-    try:
-        return jax is not None and not jax.devices()
-    except (RuntimeError, AssertionError):
-        return True
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pathlib import Path
 from maskgan_jax.errors import Unfinished, UserError, exit_code
 from maskgan_jax.run_files import CHECKPOINTS
 from maskgan_jax.runtime import signals
+from maskgan_jax.runtime.devices import device_errors
 from maskgan_jax.runtime.parent import end_with_parent
 from maskgan_jax.storage import path_of, steps_in
 
@@ -72,7 +73,7 @@ def _work_and_exit(program: str, work: Callable[..., None], arguments: tuple[obj
     end_with_parent()
 
     def interruptible_work() -> None:
-        with signals.ctrl_c_interrupts():
+        with signals.ctrl_c_interrupts(), device_errors(program):
             work(*arguments)
 
     try:

@@ -1,8 +1,11 @@
 import os
+import re
 import signal
 import threading
 import time
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from maskgan_jax.errors import Unfinished
@@ -66,3 +69,21 @@ def test_process_that_is_killed(tmp_path, capfd, steps, then):
 def test_process_that_ends_from_within_jax(tmp_path, capfd):
     assert run_supervised("maskgan train", tmp_path, os._exit, 134) == 1
     assert "error: the run lost a process, another or this one (the lines above tell more); there" in capfd.readouterr().err
+
+
+def take_memory():
+    jnp.zeros(2**50, jnp.uint8)
+
+
+@pytest.mark.parametrize(
+    ("platforms", "work", "told"),
+    [
+        ("cpu", take_memory, rf"the memory of the device is too small \(Out of memory allocating {2**50} bytes\); lower .*"),
+        ("abacus", jax.devices, r"JAX cannot use what JAX_PLATFORMS=abacus asks for \(.*\); leave JAX_PLATFORMS unset, or .*"),
+    ],
+)
+def test_devices_that_cannot_be_used_or_are_too_small(tmp_path, monkeypatch, capfd, platforms, work, told):
+    """One line, and none about a lost process."""
+    monkeypatch.setenv("JAX_PLATFORMS", platforms)
+    assert run_supervised("maskgan train", tmp_path, work) == 1
+    assert re.fullmatch(f"maskgan train: error: {told}\n", capfd.readouterr().err)
