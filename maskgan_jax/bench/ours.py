@@ -21,7 +21,7 @@ from maskgan_jax.networks.safetensors import save_untrained
 from maskgan_jax.networks.stored import load_network
 from maskgan_jax.pytorch.convert import generator_to_pytorch, residual_to_pytorch
 from maskgan_jax.runtime.allocator import compute_in_main_thread
-from maskgan_jax.training.abstract import count_flops
+from maskgan_jax.training.abstract import count_flops, counting_device
 from maskgan_jax.training.gan import GAN
 from maskgan_jax.training.step import create_state, train_step
 
@@ -92,7 +92,7 @@ def _inference_on_gpu(setup: Setup) -> Ready:
     def count_flops() -> float:
         """As `training.abstract.count_flops` does."""
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), arguments)
-        with convolutions.compiling_for("gpu"), jax.default_device(jax.devices("cpu")[0]):
+        with convolutions.compiling_for("gpu"), jax.default_device(counting_device()):
             return jax.jit(function).lower(*shapes).cost_analysis()["flops"]
 
     of_device = _device_facts(setup, count_flops)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from ml_collections import ConfigDict
 
+from maskgan_jax.errors import UserError
 from maskgan_jax.models.convolutions import compiling_for
 from maskgan_jax.training.mesh import batch_sharding, create_mesh, fsdp_shardings, replicated
 from maskgan_jax.training.state import Task, Tree
@@ -58,14 +59,32 @@ def count_flops(task: Task, config: ConfigDict) -> float:
 
     Two for each multiply-add of a convolution or product, one for each number that anything else gives. They are counted as for
     accelerators on all backends, also where a CPU takes a formulation with less arithmetic.
+
+    Raises:
+      UserError: JAX_PLATFORMS leaves out the CPU, see `counting_device`.
     """
     whole = config.copy_and_resolve_references()
     # Parts of a batch have the same arithmetic, but XLA counts a loop as if it ran once.
     whole.optimizer.accumulate = whole.training.fsdp = 1
-    # An accelerator's client cannot count; that of the CPU does it for any platform.
-    step, arguments = abstract_step(task, whole, create_mesh(whole, jax.local_devices(backend="cpu")[:1]))
+    step, arguments = abstract_step(task, whole, create_mesh(whole, [counting_device()]))
     with compiling_for("tpu"):
         return step.trace(*arguments).lower(lowering_platforms=("tpu",)).cost_analysis()["flops"]
+
+
+def counting_device() -> jax.Device:
+    """The CPU, whose client counts FLOPs for any platform; that of an accelerator cannot.
+
+    Raises:
+      UserError: JAX_PLATFORMS leaves it out.
+    """
+    jax.devices()  # Outside the block below: devices that JAX cannot use at all are another fault.
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError as error:
+        platforms = jax.config.jax_platforms
+        raise UserError(
+            f"the CPU counts FLOPs, and JAX_PLATFORMS={platforms} leaves it out; set JAX_PLATFORMS={platforms},cpu"
+        ) from error
 
 
 def bytes_of(tree: Tree) -> int:

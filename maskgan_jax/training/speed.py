@@ -8,6 +8,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from maskgan_jax.errors import UserError
 from maskgan_jax.runtime.chips import chip_of
 from maskgan_jax.training.abstract import count_flops
 from maskgan_jax.training.state import Task
@@ -24,7 +25,12 @@ class Speed:
         """Starts counting, for a run on the devices of a mesh."""
         self._batch_size, self._devices = config.input.batch_size, mesh.size
         self._peak = _peak_flops(config)
-        self._flops = count_flops(task, config) if self._peak else 0.0
+        try:
+            self._flops = count_flops(task, config) if self._peak else 0.0
+        except UserError as error:
+            self._peak = None
+            if jax.process_index() == 0:
+                print(f"flop_utilization is not logged: {error}")
         self.restart()
 
     def restart(self) -> None:
@@ -36,7 +42,7 @@ class Speed:
 
         pictures_per_second: of all devices; and `images_per_second_per_device`.
         flop_utilization: the step's FLOPs (see `count_flops`) over what the devices could do in its time, if their peak is in
-          runtime/chips.py or given (`training.peak_tflops`).
+          runtime/chips.py or given (`training.peak_tflops`), and if JAX_PLATFORMS does not leave out the CPU, which counts.
         input_wait: the fraction of the time, from 0 to 1, that was waited for records; waiting while the devices compute costs
           nothing. If they finish within one wait, all of it counts.
         """

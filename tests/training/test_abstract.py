@@ -1,5 +1,7 @@
 import jax
+import pytest
 
+from maskgan_jax.errors import UserError
 from maskgan_jax.training import abstract
 from maskgan_jax.training.abstract import abstract_step, bytes_of, count_flops
 from maskgan_jax.training.mesh import create_mesh
@@ -37,6 +39,17 @@ def test_parts_of_a_batch_have_the_flops_of_the_whole(config):
     whole = count_flops(task, config)
     config.optimizer.accumulate = 2
     assert count_flops(task, config) == whole
+
+
+def test_devices_without_the_cpu(config, monkeypatch):
+    """As with JAX_PLATFORMS=cuda."""
+
+    def fail(*, backend):
+        raise RuntimeError(f"Unknown backend {backend}")
+
+    monkeypatch.setattr(jax, "local_devices", fail)
+    with pytest.raises(UserError, match="the CPU counts FLOPs, and JAX_PLATFORMS=.* leaves it out; set JAX_PLATFORMS=.*,cpu"):
+        count_flops(create_task(config), config)
 
 
 def test_bytes_on_one_device(config):

@@ -2,6 +2,7 @@ import time
 
 import pytest
 
+from maskgan_jax.errors import UserError
 from maskgan_jax.training import speed as module
 from maskgan_jax.training.mesh import create_mesh
 from maskgan_jax.training.speed import Speed
@@ -41,3 +42,17 @@ def test_without_a_known_peak_there_is_no_utilization(clock, config):
     speed = Speed(create_task(config), config, create_mesh(config))
     clock[0] += 1
     assert speed.values(steps=1).keys() == {"pictures_per_second", "images_per_second_per_device", "input_wait"}
+
+
+def test_without_the_cpu_there_is_no_utilization(clock, config, monkeypatch, capsys):
+    """As with JAX_PLATFORMS=cuda; the run goes on."""
+
+    def refuse(*_):
+        raise UserError("the CPU counts FLOPs")
+
+    monkeypatch.setattr(module, "count_flops", refuse)
+    config.training.peak_tflops = 0.5
+    speed = Speed(create_task(config), config, create_mesh(config))
+    clock[0] += 1
+    assert speed.values(steps=1).keys() == {"pictures_per_second", "images_per_second_per_device", "input_wait"}
+    assert "flop_utilization is not logged: the CPU counts FLOPs" in capsys.readouterr().out
