@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
         "--compute",
         default="float32",
         choices=["float32", "tf32", "bfloat16"],
-        help="arithmetic in the networks; tf32 is for --device=gpu, where float32 is without it",
+        help="arithmetic in the networks; tf32, and inference in bfloat16, are for --device=gpu, where float32 is without tf32",
     )
     parser.add_argument(
         "--device", choices=["cpu", "gpu"], help="default: cpu with --against, else the accelerator that JAX finds, if any"
@@ -65,6 +65,10 @@ def main(arguments: list[str]) -> None:
             raise UserError(f"--rows: there is no row {name!r}; choose among {', '.join(by_name)}")
 
     rows = [by_name[name] for name in dict.fromkeys(flags.rows.split(","))]
+    # Otherwise it is as in `maskgan unmask`, in float32.
+    inference = _names([row for row in rows if row.is_inference])
+    if inference and flags.compute == "bfloat16" and flags.device != "gpu":
+        raise UserError(f"inference in bfloat16 is for GPUs; give --device=gpu too, or --rows without {inference}")
     check_writable(flags.out)
 
     def keep(result: dict[str, Any]) -> None:

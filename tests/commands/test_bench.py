@@ -34,9 +34,9 @@ def test_command(tmp_path, monkeypatch, capsys, alone):
 
     monkeypatch.setattr(command, "measure", measured)
     out = tmp_path / "new" / "bench.json"
-    assert main(["bench", f"--out={out}", "--rows=256/inference-1,128/pix2pix", "--pairs=3", "--compute=bfloat16"]) == 0
+    assert main(["bench", f"--out={out}", "--rows=256/proposed,128/pix2pix", "--pairs=3", "--compute=bfloat16"]) == 0
     ((rows, options),) = asked
-    assert [row.name for row in rows] == ["256/inference-1", "128/pix2pix"]
+    assert [row.name for row in rows] == ["256/proposed", "128/pix2pix"]
     assert options == {
         **{"against": None, "compute": "bfloat16", "pairs": 3},
         **{"device": "", "upsampling": "native", "peak": None},
@@ -88,10 +88,12 @@ def test_what_was_measured_is_shown_if_the_disk_is_full(tmp_path, monkeypatch, c
         ("--rows=", "there is no row"),
         ("--compute=tf32", "are for GPUs; give --device=gpu too"),
         ("--upsampling=phases", "are for GPUs; give --device=gpu too"),
+        ("--compute=bfloat16", "inference in bfloat16 is for GPUs; give --device=gpu too, or --rows without 128/inference-1,"),
         ("--peak=-1", "are for GPUs; give --device=gpu too"),
     ],
 )
-def test_bad_flags(flag, message, capsys):
+def test_bad_flags(flag, message, monkeypatch, capsys):
+    monkeypatch.setattr(command, "measure", lambda *_, **__: pytest.fail("measured"))
     assert main(["bench", "--out=bench.json", flag]) == 1
     assert message in capsys.readouterr().err
 
