@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
         raise UserError("--coordinator, --processes and --process belong together; give all of them or none")
 
     run = (config, flags.data_dir, flags.workdir)
-    if flags.distributed or flags.coordinator:
+    if flags.distributed or flags.coordinator is not None:
         return run_supervised(parser.prog, flags.workdir, _join_and_train, membership, *run)
     signals.stop_on_sigterm()
     _train(*run)
@@ -62,7 +62,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _check(flags: argparse.Namespace, config: ConfigDict) -> None:
-    if any((flags.data_dir, flags.workdir, flags.distributed, flags.coordinator, flags.processes, flags.process is not None)):
+    if flags.distributed or any(
+        given is not None for given in (flags.data_dir, flags.workdir, flags.coordinator, flags.processes, flags.process)
+    ):
         raise UserError(
             "--check reads no data and starts no run; leave out --data_dir, --workdir, and flags of several processes"
         )

@@ -29,16 +29,19 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
       process: which one this is, from 0.
 
     Raises:
-      UserError: the other processes are not known, the address is invalid, or process 0 cannot listen or be reached.
+      UserError: the other processes are not known, the address or the number is invalid, or process 0 cannot listen or be
+        reached.
     """
-    if coordinator:
+    if coordinator is not None:
+        if not 0 <= process < processes:
+            raise UserError(f"there is no process {process} of {processes}; --process is from 0 to below --processes")
         _check_coordinator(coordinator, process)
     try:
         jax.distributed.initialize(
             coordinator,
             processes,
             process,
-            cluster_detection_method="deactivate" if coordinator else None,
+            cluster_detection_method=None if coordinator is None else "deactivate",
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
     except (ValueError, RuntimeError) as error:
@@ -51,7 +54,7 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
 def _check_coordinator(address: str, process: int) -> None:
     """Raises UserError where JAX would abort this process without saying what to do."""
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not _is_host(host) or not port.isdecimal() or not 0 < int(port) < 65536:
         raise UserError(
             f"--coordinator={address} is not HOST:PORT; give a name or address and a free port of process 0's machine"
         )
@@ -74,6 +77,14 @@ def _check_coordinator(address: str, process: int) -> None:
                     f"process 0 does not answer at {address} ({error.strerror or error}); start it, or correct --coordinator"
                 ) from error
         time.sleep(0.5)
+
+
+def _is_host(name: str) -> bool:
+    """Whether a name can be looked up at all: Python's sockets refuse others, such as `node..cluster`, with UnicodeError."""
+    try:
+        return bool(name.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 def must_stop(step: int) -> bool:

@@ -12,7 +12,7 @@ from maskgan_jax.errors import UserError
 @pytest.fixture(autouse=True)
 def kept_handlers():
     """The command handles SIGTERM and SIGUSR1 from then on; the tests after these do not."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -23,6 +23,14 @@ def test_flags_that_belong_together(given, tmp_path):
     flags = ["--config=configs/cpu.py", f"--data_dir={tmp_path}", f"--workdir={tmp_path}"]
     with pytest.raises(UserError, match="--coordinator, --processes and --process belong together"):
         command.main([*flags, *given])
+
+
+def test_an_empty_address_is_refused(tmp_path, monkeypatch, capfd):
+    """As of a variable that is not set, in a script; to train alone in each process would be worse."""
+    monkeypatch.setenv("PYTHONWARNINGS", "")  # The command changes it.
+    flags = ["--config=configs/cpu.py", f"--data_dir={tmp_path}", f"--workdir={tmp_path}"]
+    assert main(["train", *flags, "--coordinator=", "--processes=2", "--process=0"]) == 1
+    assert "maskgan train: error: --coordinator= is not HOST:PORT" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -63,6 +71,7 @@ def test_check_needs_no_data(capsys):
         (["--check=8", "--chip=abacus"], "there is no chip 'abacus' in the table; give one of NVIDIA H100"),
         (["--check=8", "--workdir=run"], "--check reads no data and starts no run; leave out --data_dir"),
         (["--check=1", "--process=0"], "--check reads no data and starts no run"),
+        (["--check=1", "--processes=0"], "--check reads no data and starts no run"),
         (["--chip=NVIDIA H200"], "--chip is for --check"),
         (["--check=8", "--config.landmark_net.weights=nowhere"], "nowhere"),
     ],

@@ -289,10 +289,20 @@ def test_nothing_tells_of_the_others(monkeypatch):
         distributed.join(None, None, None)
 
 
-@pytest.mark.parametrize("address", ["host", "host:", ":1234", "host:port", "host:0", "host:65536", "host:-1"])
-def test_address_that_makes_no_sense(address):
+@pytest.mark.parametrize(
+    "address", ["host", "host:", ":1234", "host:port", "host:0", "host:65536", "host:-1", "host:²", "", "a..b:1234"]
+)
+@pytest.mark.parametrize("process", [0, 1])
+def test_address_that_makes_no_sense(address, process):
     with pytest.raises(UserError, match=f"--coordinator={address} is not HOST:PORT"):
-        distributed.join(address, 2, 0)
+        distributed.join(address, 2, process)
+
+
+@pytest.mark.parametrize(("processes", "process"), [(2, -1), (2, 2), (0, 0)])
+def test_number_that_no_process_has(monkeypatch, processes, process):
+    monkeypatch.setattr(distributed, "CONNECT_SECONDS", 0)
+    with pytest.raises(UserError, match=f"there is no process {process} of {processes}; --process is from 0 to below"):
+        distributed.join("localhost:1", processes, process)
 
 
 def test_port_that_is_taken():
