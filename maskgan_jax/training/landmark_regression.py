@@ -71,7 +71,9 @@ class LandmarkRegression(OneNetwork):
         columns = []
         for name in ("real", "masked"):
             faces = [cv2.resize(face, None, fx=2, fy=2) for face in np.asarray(batch[name])]
-            predicted = self._jitted_predict(variables, batch[name])
+            predicted = np.asarray(self._jitted_predict(variables, batch[name]))
+            # Outside, where nothing is drawn: OpenCV takes no number that a diverging network can give.
+            predicted = np.clip(np.nan_to_num(predicted, nan=-self.size), -self.size, 2 * self.size)
             for points, colour in ((batch["landmarks"], (0, 255, 0)), (predicted, (255, 0, 0))):
                 for face, face_points in zip(faces, np.asarray(points), strict=True):
                     for point in face_points:

@@ -287,7 +287,8 @@ def _validate(
     """Validates a state, and keeps its network if it is the best. The scores are written last: see `_is_validated`."""
     scores = validator(task.results(state), step, writer)
     known = checkpoints.best_scores(best)
-    is_better = known is None or scores[task.criterion] < known[task.criterion]
+    least = known[task.criterion] if known else math.inf
+    is_better = scores[task.criterion] < (math.inf if math.isnan(least) else least)  # NaN never is.
     if multihost_utils.broadcast_one_to_all(is_better):  # All processes save, or none.
         checkpoints.save_best(best, step, task.results(state), scores)
         best.wait_until_finished()

@@ -39,3 +39,20 @@ def test_half_of_the_faces_are_shown_with_their_masks(loss):
         seen = [i for i in range(4) if i not in unseen]
         changed[seen] = 255 - changed[seen]
         assert loss({**batch, name: changed}) != shown
+
+
+@pytest.mark.parametrize("value", [1e9, np.nan])
+def test_a_network_that_diverges_is_drawn(value, make_config):
+    """Its validation, with pictures, comes after steps whose numbers are finite."""
+    task = LandmarkRegression(make_config())
+    params, batch_stats = jax.eval_shape(task.init, jax.random.key(0))
+    params = jax.tree.map(lambda leaf: np.full(leaf.shape, value, leaf.dtype), params)
+    batch_stats = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), batch_stats)
+    faces = np.full((2, 64, 64, 3), 200, np.uint8)
+    landmarks = np.full((2, 68, 2), 32, np.float32)
+    variables = task.variables(params, batch_stats)
+    assert not np.all(np.abs(task.predict(variables, faces)) < 1e6)
+    drawn = task.draw(variables, {"real": faces, "masked": faces, "landmarks": landmarks})
+    assert drawn.shape == (2 * 128, 2 * 128, 3)
+    np.testing.assert_array_equal(drawn[0, 0], [200, 200, 200])
+    np.testing.assert_array_equal(drawn[64, 64], [0, 255, 0])

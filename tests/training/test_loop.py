@@ -1,11 +1,13 @@
 import errno
 import functools
 import json
+import math
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +24,7 @@ from maskgan_jax.storage import steps_in
 from maskgan_jax.training import checkpoints, loop, speed
 from maskgan_jax.training.loop import Plan, train
 from maskgan_jax.training.step import train_step
+from maskgan_jax.training.wall_time import WallTime
 
 STEPS = 6
 
@@ -389,6 +392,25 @@ def test_state_that_is_not_finite_is_not_saved(data_dir, tmp_path, light_config,
     with pytest.raises(UserError, match="after step 2 the state of the run is not finite; nothing .* another --workdir"):
         train(config, data_dir, tmp_path)
     assert not list((tmp_path / "checkpoints").iterdir()) and not list((tmp_path / "best").iterdir())
+
+
+def test_what_is_no_number_never_becomes_the_best(tmp_path):
+    """Nor does one that is stored, by an earlier version, stay the best."""
+    task = SimpleNamespace(criterion="error", results=lambda state: state)
+    unwritten = SimpleNamespace(write=lambda *_: None, write_json=lambda *_: None)
+    with checkpoints.open_best(tmp_path) as best:
+
+        def best_after(step, error):
+            network = {"params": np.full(3, step, np.float32)}
+            loop._validate(lambda *_: {"error": error}, task, best, unwritten, WallTime(tmp_path), network, step)
+            return steps_in(tmp_path / "best")
+
+        assert best_after(1, math.nan) == []
+        checkpoints.save_best(best, 2, {"params": np.zeros(3, np.float32)}, {"error": math.nan})
+        assert best_after(3, math.nan) == [2]
+        assert best_after(4, 0.5) == [4]
+        assert best_after(5, math.nan) == best_after(6, 0.5) == [4]
+        assert best_after(7, 0.25) == [7]
 
 
 @pytest.mark.parametrize(
