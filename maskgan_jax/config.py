@@ -16,7 +16,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from maskgan_jax import configs
-from maskgan_jax.config_checks import check_values, flat
+from maskgan_jax.config_checks import check_values, flat, with_type_of
 from maskgan_jax.configs import default
 from maskgan_jax.errors import UserError
 from maskgan_jax.storage import path_of, reaching, save_text
@@ -40,6 +40,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
     """
     config = _run(_find(Path(path)))
     _check_names(config, default.get_config(), f"config {path}")
+    _make_floats(config, default.get_config())
     for override in overrides:
         config = _override(config, override)
     check_values(config, default.get_config(), f"config {path}")
@@ -132,6 +133,7 @@ def _override(config: ConfigDict, argument: str) -> ConfigDict:
         kind, example = ("dict", f"'{field.to_json()}'") if is_dict else (type(field).__name__, repr(field))
         raise UserError(f"{argument}: the value must be of type {kind}, such as {example}") from error
     _check_names(config, default.get_config(), argument)
+    _make_floats(config, default.get_config())
     return config
 
 
@@ -204,6 +206,7 @@ def parse_config(text: str, name: str = "saved config") -> ConfigDict:
         raise ValueError(f"a setting has a name that none can have: {error}") from error
     _fill(config, default.get_config())
     _check_names(config, default.get_config(), name)
+    _make_floats(config, default.get_config())
     check_values(config, default.get_config(), name)
     return config.lock()
 
@@ -222,6 +225,17 @@ def _fill(config: ConfigDict, reference: ConfigDict, section: str = "") -> None:
             config[name] = value
         elif isinstance(value, ConfigDict) and isinstance(config[name], ConfigDict) and section + name not in _FREE_DICTS:
             _fill(config[name], value, f"{section}{name}.")
+
+
+def _make_floats(config: ConfigDict, reference: ConfigDict, section: str = "") -> None:
+    """Makes floats of the integers in `config` where `reference`, which has the same names, has floats."""
+    for name, value in reference.items():
+        if isinstance(value, ConfigDict):
+            if section + name not in _FREE_DICTS:  # There an integer may mean something else: a count, no share.
+                _make_floats(config[name], value, f"{section}{name}.")
+        elif type(made := with_type_of(value, config[name])) is not type(config[name]):
+            with config.ignore_type():
+                config[name] = made
 
 
 def _with_tuples(value: Any) -> Any:

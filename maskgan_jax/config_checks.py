@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -156,6 +157,12 @@ def flat(config: ConfigDict, section: str = "") -> dict[str, Any]:
         else:
             settings[section + name] = tuple(value) if isinstance(value, list) else value
     return settings
+
+
+def with_type_of(default: Any, value: Any) -> Any:
+    """`value`; as a float if it is an integer, such as 0 for 0.0, where `default` is a float."""
+    is_short = type(value) is int and isinstance(default, float) and abs(value) <= sys.float_info.max
+    return float(value) if is_short else value
 
 
 def _same_type(value: Any, default: Any) -> bool:

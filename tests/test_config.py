@@ -240,6 +240,23 @@ def test_types_are_checked_where_nothing_else_has(tmp_path, key, value, sentence
         read_config(tmp_path / "config.json")
 
 
+def test_an_integer_becomes_the_float_that_is_meant(tmp_path):
+    """In a config that does not come from the default one, in a dict of the command line, and in a saved config."""
+    config = default.get_config().to_dict()
+    config["generator"]["dropout"] = config["optimizer"]["b1"] = 0
+    config["data"]["splits"]["train"]["*"] = 1
+    path = tmp_path / "own.py"
+    path.write_text(f"from ml_collections import ConfigDict\ndef get_config():\n    return ConfigDict({config!r})\n")
+    losses = json.dumps({**config["losses"], "contour": 0})
+    loaded = load_config(path, ["--config.generator.dropout=0.25", f"--config.losses={losses}"])
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    read = read_config(tmp_path / "config.json")
+    for value in (loaded.optimizer.b1, loaded.losses.contour, read.optimizer.b1, read.generator.dropout):
+        assert isinstance(value, float) and value == 0
+    assert loaded.generator.dropout == 0.25
+    assert isinstance(loaded.data.splits.train["*"], int) and isinstance(read.data.splits.train["*"], int)  # A count.
+
+
 def test_changed_settings_have_both_values():
     old = load_config("default")
     new = load_config("default", ["--config.generator.width=8", '--config.data.splits.train={"ffhq": 3}'])

@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 from ml_collections import ConfigDict
 
-from maskgan_jax.config_checks import ALLOWED
+from maskgan_jax.config_checks import ALLOWED, with_type_of
 from maskgan_jax.configs import default
 from maskgan_jax.errors import UserError
 from maskgan_jax.images import denormalize
@@ -154,11 +154,14 @@ def describes(config: Mapping[str, Any], description: Description) -> bool:
 def with_defaults(task: str, size: int, zoom: float, settings: Mapping[str, Any]) -> Description:
     """A description whose settings may be older than this version: those that came later have their defaults.
 
+    An integer will do where the default is a float.
+
     Raises:
       ValueError: there is no such network.
     """
     defaults = _default_settings(task) if task in KINDS else {}
-    return Description(task, size, zoom, defaults | _as_in_json(settings))
+    given = {name: with_type_of(defaults.get(name), value) for name, value in _as_in_json(settings).items()}
+    return Description(task, size, zoom, defaults | given)
 
 
 def _default_settings(task: str) -> dict[str, Any]:

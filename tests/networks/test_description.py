@@ -63,6 +63,13 @@ def test_descriptions_that_are_none(name, value, told):
         Description(**fields | {name: value})
 
 
+def test_an_integer_that_no_float_can_be(config):
+    saved = config.to_dict()
+    saved["generator"]["dropout"] = 10**400
+    with pytest.raises(ValueError, match="its setting dropout is 1000"):
+        describe(saved)
+
+
 def test_unknown_names(config):
     with pytest.raises(UserError, match="there is no task 'dance'; choose one of unmask, landmarks, segmentation"):
         kind_of("dance")

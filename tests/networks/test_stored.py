@@ -113,6 +113,17 @@ def test_run_of_another_version(workdir, generator_variables):
     jax.tree.map(np.testing.assert_array_equal, network.variables["params"], generator_variables["params"])
 
 
+def test_config_with_an_integer_for_a_float(workdir, config, generator_variables):
+    """As the configs of finished runs have it."""
+    config.generator.dropout = 0.0
+    saved = json.loads((workdir / "config.json").read_text())
+    saved["generator"]["dropout"] = 0
+    (workdir / "config.json").write_text(json.dumps(saved))
+    network = load_network(workdir, "unmask")
+    assert network.description == describe(config) and isinstance(network.description.settings["dropout"], float)
+    jax.tree.map(np.testing.assert_array_equal, network.variables["params"], generator_variables["params"])
+
+
 def test_paths_may_be_relative(workdir, generator_variables, monkeypatch):
     monkeypatch.chdir(workdir.parent)
     network = load_network(workdir.name, "unmask")
