@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,6 +109,8 @@ def load_network(path: str | Path, task: str) -> StoredNetwork:
 
 def workdir_of(checkpoint: Path | epath.Path) -> Path | epath.Path | None:
     """The workdir of a run of which this is a checkpoint, `checkpoints/STEP`; None if it is none."""
+    if not is_remote(checkpoint):
+        checkpoint = Path(os.path.abspath(checkpoint))  # It may be given relative to a folder of its run.
     is_checkpoint = is_step(checkpoint.name) and checkpoint.parent.name == CHECKPOINTS and checkpoint.is_dir()
     return checkpoint.parent.parent if is_checkpoint else None
 
@@ -126,8 +129,8 @@ def checkpoint_of(workdir: str | Path | epath.Path, step: str) -> Path | epath.P
     if step == "best":
         return workdir
     with reaching(workdir):
-        is_folder = workdir.is_dir()
-    if not is_folder:
+        may_be_workdir = workdir.is_dir() and not workdir_of(workdir)
+    if not may_be_workdir:
         raise UserError(f"--step={step} is for the workdir of a run, and {workdir} is none; leave it out")
     steps = steps_in(workdir / CHECKPOINTS)
     if not steps:

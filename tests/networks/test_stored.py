@@ -1,5 +1,6 @@
 import json
 import tracemalloc
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ from maskgan_jax.errors import UserError
 from maskgan_jax.export.orbax import save_orbax
 from maskgan_jax.networks.description import describe
 from maskgan_jax.networks.safetensors import save_safetensors
-from maskgan_jax.networks.stored import checkpoint_of, load_network, read_description
+from maskgan_jax.networks.stored import checkpoint_of, load_network, read_description, workdir_of
 from maskgan_jax.training.checkpoints import open_best, save_best
 
 
@@ -156,6 +157,17 @@ def test_steps_are_of_runs_that_have_checkpoints(workdir, generator_file):
         checkpoint_of(workdir, "last")
     (workdir / "checkpoints" / "8").mkdir(parents=True)
     assert checkpoint_of(workdir, "last") == checkpoint_of(workdir, "8") == workdir / "checkpoints" / "8"
+    with pytest.raises(UserError, match="--step=last is for the workdir of a run, and .*/checkpoints/8 is none; leave it out"):
+        checkpoint_of(workdir / "checkpoints" / "8", "last")
     for step in ("9", "08", "²", "-8", "8.0", "9" * 5000):
         with pytest.raises(UserError, match=f"has no checkpoint of step {step}; give --step=best, last or one of 8"):
             checkpoint_of(workdir, step)
+
+
+def test_checkpoints_may_be_relative(workdir, monkeypatch):
+    (workdir / "checkpoints" / "8").mkdir(parents=True)
+    for folder, path in ((".", "checkpoints/8"), ("checkpoints", "8"), ("checkpoints/8", "."), ("best", "../checkpoints/8")):
+        monkeypatch.chdir(workdir / folder)
+        assert workdir_of(Path(path)) == workdir
+        assert read_description(path) == read_description(workdir)
+    assert workdir_of(workdir) is None and workdir_of(workdir / "checkpoints") is None
