@@ -181,8 +181,8 @@ def get_config() -> ConfigDict:
     training.not_finite = "stop"
     # Devices that divide parameters, optimizer state and moving average among themselves (FSDP); with 1, each has them whole.
     training.fsdp = 1
-    # Keeps of a forward pass what its convolutions gave and computes the rest again for the gradients: a larger batch fits into
-    # memory, and each step takes longer (docs/scaling.md).
+    # Of 'unmask': keeps of a forward pass what its convolutions gave and computes the rest again for the gradients: a larger
+    # batch fits into memory, and each step takes longer (docs/scaling.md). It changes nothing for the other, smaller networks.
     training.remat = False
     # The run saves and ends after so many minutes, to go on when it is started again (exit code 75); 0: it has all the time.
     training.minutes = 0.0

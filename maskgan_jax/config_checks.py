@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
+from types import UnionType
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -31,8 +32,8 @@ def _one_of(*choices: str) -> _Allowed:
     return _Allowed(lambda x: x in choices, f"one of {', '.join(choices)}")
 
 
-def _are_numbers(values: Any) -> bool:
-    return all(isinstance(value, int | float) for value in values)
+def _all_are(kind: type | UnionType, values: Any) -> bool:
+    return all(isinstance(value, kind) for value in values)
 
 
 def _power_of_two(x: Any) -> bool:
@@ -95,11 +96,12 @@ ALLOWED = {
     "training.minutes": _at_least(0),
     "training.peak_tflops": _at_least(0),
     "training.profile": _Allowed(
-        lambda steps: not steps or (len(steps) == 2 and _are_numbers(steps) and 0 < steps[0] <= steps[1]),
+        lambda steps: not steps or (len(steps) == 2 and _all_are(int, steps) and 0 < steps[0] <= steps[1]),
         "() or the first step and the last one, such as (10, 12)",
     ),
     "training.keep_epochs": _Allowed(
-        lambda epochs: _are_numbers(epochs) and all(epoch > 0 for epoch in epochs), "numbers of epochs, such as (10, 30)"
+        lambda epochs: _all_are(int | float, epochs) and all(0 < epoch < math.inf for epoch in epochs),
+        "numbers of epochs, such as (10, 30)",
     ),
     "training.log_every": _at_least(1),
     "training.validate_every": _at_least(0),

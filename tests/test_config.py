@@ -191,6 +191,14 @@ def test_shipped_configs_have_allowed_values(path):
         ("optimizer.learning_rate=nan", "optimizer.learning_rate is nan; it must be a number above 0"),
         ("optimizer.learning_rate=0", "optimizer.learning_rate is 0.0; it must be a number above 0"),
         ("training.compute=float16", "training.compute is 'float16'; it must be one of float32, bfloat16"),
+        (
+            "training.profile=(1.5,2.5)",
+            "training.profile is (1.5, 2.5); it must be () or the first step and the last one, such as (10, 12)",
+        ),
+        (
+            "training.keep_epochs=(10,1e999)",
+            "training.keep_epochs is (10, inf); it must be numbers of epochs, such as (10, 30)",
+        ),
         ("training.epochs=0", "training.epochs and training.steps are both 0; one of them must be above 0"),
     ],
 )
