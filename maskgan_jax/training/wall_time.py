@@ -36,11 +36,11 @@ class WallTime:
         """The run goes on after `step`: what earlier starts did beyond that is done again, and was lost."""
         self._from = step
         with reaching(self._before):
-            before = self._before.read_text() if self._before.exists() else '{"starts": []}'
+            before = self._before.read_bytes() if self._before.exists() else b'{"starts": []}'
         try:
             self._earlier = [_without(step, start) for start in json.loads(before)["starts"]]
             total(self._earlier)
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             print(f"{self._before} is damaged; the time of earlier starts is not known")  # The run does not need it to go on.
             self._earlier = []
 

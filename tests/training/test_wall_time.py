@@ -88,11 +88,14 @@ def test_a_start_of_which_nothing_is_left(tmp_path, clock):
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["", "{", "{}", "[]", '{"starts": [1]}', '{"starts": [{}]}', '{"starts": [{"from_step": 0, "to_step": 1, "seconds": {}}]}'],
+    "content",
+    [
+        *(b"", b"{", b"{}", b"[]", b'{"starts": [1]}', b'{"starts": [{}]}', b"\xff\xfe\x00junk", b"\xc3{}"),
+        *(b"[" * 99999, b'{"starts": [{"from_step": 0, "to_step": 1, "seconds": {}}]}'),
+    ],
 )
-def test_a_damaged_file_does_not_end_the_run(tmp_path, capsys, text):
-    (tmp_path / "wall_time.json").write_text(text)
+def test_a_damaged_file_does_not_end_the_run(tmp_path, capsys, content):
+    (tmp_path / "wall_time.json").write_bytes(content)
     times = WallTime(tmp_path)
     times.go_on(4)
     assert len(times.as_json(5)["starts"]) == 1 and "wall_time.json is damaged" in capsys.readouterr().out
