@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 
 from maskgan_jax.files import replacing_folder, write_json
 from maskgan_jax.networks.description import Variables
-from maskgan_jax.networks.run_checkpoints import refusal, room_for
+from maskgan_jax.networks.run_checkpoints import room_for, system_error
 from maskgan_jax.networks.stored import StoredNetwork
 
 
@@ -40,6 +40,6 @@ def _save_tree(folder: Path, variables: Variables) -> None:
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(folder.absolute(), jax.tree.map(np.asarray, variables))
     except ValueError as error:
-        if code := refusal(error):  # The disk of a quota, or one that others fill.
+        if code := system_error(error):  # The disk of a quota, or one that others fill.
             raise OSError(code, os.strerror(code)) from error
         raise

@@ -137,19 +137,23 @@ def first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)[:120]
 
 
-def refusal(error: Exception) -> int | None:
-    """The number (errno) with which the system refused to read or write; None if files are damaged or missing, or otherwise.
-
-    That is too many open files, no memory, rights or space, a disk that fails: what is stored may be whole.
-    """
+def system_error(error: Exception) -> int | None:
+    """The system's number (errno) of an error of Python, Orbax or TensorStore; None if it has none."""
     if isinstance(error, MemoryError):
         return errno.ENOMEM
     if isinstance(error, OSError):
-        number = error.errno
-    else:  # TensorStore raises ValueError, with the system's reason in its text alone.
-        found = re.search(r"os_error_code='(\d+)'", str(error))
-        number = int(found[1]) if found else None
-    return None if number in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL) else number
+        return error.errno
+    # TensorStore raises ValueError, with the system's reason in its text alone.
+    found = re.search(r"os_error_code='(\d+)'", str(error))
+    return int(found[1]) if found else None
+
+
+def is_refused(error: Exception) -> bool:
+    """Whether the system refused to read, so that what is stored may be whole; False if files are missing or damaged.
+
+    That is too many open files, no memory, no rights, a disk that fails.
+    """
+    return system_error(error) not in (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL)
 
 
 def room_for(folder: os.PathLike, tree: Any) -> tuple[float, float]:

@@ -26,7 +26,7 @@ from orbax.checkpoint import checkpoint_managers
 from maskgan_jax.errors import UserError
 from maskgan_jax.networks.buckets import key_value_store
 from maskgan_jax.networks.description import Variables
-from maskgan_jax.networks.run_checkpoints import checked, checksums, first_line, for_orbax, read_through, refusal, room_for
+from maskgan_jax.networks.run_checkpoints import checked, checksums, first_line, for_orbax, is_refused, read_through, room_for
 from maskgan_jax.run_files import BEST, CHECKPOINTS, DAMAGED, LOCK
 from maskgan_jax.runtime import lock
 from maskgan_jax.storage import Unreachable, is_remote, move, reaching
@@ -169,7 +169,7 @@ def restore_state(manager: ocp.CheckpointManager, state: TrainState) -> TrainSta
             raise
         except Exception as error:  # Damaged files lead Orbax and its storage to any exception.
             reason = first_line(error)
-            if refusal(error):
+            if is_refused(error):
                 raise UserError(
                     f"the system refuses to read the checkpoint of step {step} in {manager.directory} ({reason}); mend that "
                     "and start again, or move it away to go on from the one before it"
@@ -264,7 +264,7 @@ def best_scores(manager: ocp.CheckpointManager) -> dict[str, float] | None:
     try:
         return manager.restore(step, args=ocp.args.Composite(scores=ocp.args.JsonRestore())).scores
     except Exception as error:  # Damaged files lead Orbax to any exception; the run does not need these to go on.
-        if refusal(error):
+        if is_refused(error):
             raise UserError(
                 f"the system refuses to read the best network in {manager.directory / str(step)} ({first_line(error)}); mend "
                 "that and start again to go on from the last checkpoint"

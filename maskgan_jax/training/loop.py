@@ -27,7 +27,7 @@ from maskgan_jax.data.pipeline import training_batches
 from maskgan_jax.errors import Unfinished, UserError
 from maskgan_jax.images import Batch
 from maskgan_jax.networks.description import Variables, kind_of
-from maskgan_jax.networks.run_checkpoints import latest, refusal
+from maskgan_jax.networks.run_checkpoints import latest, system_error
 from maskgan_jax.run_files import CHECKPOINTS, WALL_TIME, read_rows
 from maskgan_jax.runtime import signals
 from maskgan_jax.runtime.distributed import must_stop
@@ -86,7 +86,7 @@ def train(config: ConfigDict, data_dir: str | Path, workdir: str | Path) -> Trai
         try:
             return _run(config, task, initial_variables, digests, mesh, records, validation, workdir, wall_time)
         except (OSError, ValueError) as error:  # The latter of TensorStore.
-            if refusal(error) not in (errno.ENOSPC, errno.EDQUOT):
+            if system_error(error) not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             full = getattr(error, "filename", None) or workdir
             raise UserError(
