@@ -43,7 +43,7 @@ _AVIF_METADATA = {
     "icc_profile": cv2.IMAGE_METADATA_ICCP,
     "xmp": cv2.IMAGE_METADATA_XMP,
 }
-CREDENTIALS_LEFT_OUT = "Content Credentials (C2PA) left out, which vouch for the photo as it was"
+CREDENTIALS_LEFT_OUT = "Content Credentials (C2PA) left out, which vouch for the original"
 # How a file names a gain map, which brightens a photo on HDR screens: Adobe's, Apple's, and ISO 21496-1's in JPEG and in HEIF.
 _GAIN_MAP = re.compile(rb"hdrgm:Version|HDRGainMap|hdrgainmap|urn:iso:std:iso:ts:21496|infe[\2\3]\0\0.{5,7}tmap", re.DOTALL)
 # How a video begins that follows a photo (of HEIC, in a box), also behind other pictures of the same file.

@@ -27,6 +27,7 @@ from maskgan_jax.unmasking.face import NOT_AMONG_LARGEST, TOO_SMALL
 from maskgan_jax.unmasking.inputs import Job, is_animation
 from maskgan_jax.unmasking.labels import draw_mark
 from maskgan_jax.unmasking.outputs import Outputs
+from maskgan_jax.unmasking.photo_files import CREDENTIALS_LEFT_OUT
 from maskgan_jax.unmasking.tracking import Tracker
 from maskgan_jax.unmasking.unmasker import Unmasker
 from maskgan_jax.unmasking.video_files import (
@@ -35,6 +36,7 @@ from maskgan_jax.unmasking.video_files import (
     VideoWriter,
     count_frames,
     decode,
+    has_credentials,
     open_video,
     prepare,
     upright_frame,
@@ -150,12 +152,15 @@ def _encode(job: Job, unmasker: Unmasker, outputs: Outputs, paths: list[Path], f
         if counts.frames_unmasked or not outputs.keep_metadata:  # Otherwise, the original is copied.
             for writer in writers:
                 writer.finish()
-        signed: tuple[str, ...] = ()
+        signed = (CREDENTIALS_LEFT_OUT,) if has_credentials(job.path) else ()
         if outputs.credentials and counts.frames_unmasked:
             original = job.path if outputs.keep_metadata else None
             suffix = paths[0].suffix.lower()[1:]
             outputs.credentials.sign(files[paths[0]], paths[0], suffix, original, _form(job.path, video))
-            signed = outputs.credentials.notes(suffix)
+            no_manifest = outputs.credentials.notes(suffix)
+            if original and not no_manifest:  # What the video said of itself is in the manifest.
+                signed = ()
+            signed += no_manifest
     left_out = {TOO_SMALL: counts.most_faces_too_small, NOT_AMONG_LARGEST: counts.most_faces_not_asked_for}
     told = [f"up to {count} face{'s' * (count > 1)} {why} in a frame" for why, count in left_out.items() if count]
     damaged = counts.damaged_packets

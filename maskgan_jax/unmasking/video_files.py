@@ -9,6 +9,7 @@ import io
 import itertools
 import math
 import re
+import struct
 from collections.abc import Container, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -51,6 +52,9 @@ PIXELS_OF_FRAME = 4096
 # What the metadata of a file say of the file itself; and those in 3GP, which FFmpeg writes but does not read.
 _OF_FILE = frozenset({"compatible_brands", "encoder", "major_brand", "minor_version"})
 _IN_3GP = frozenset({"album", "artist", "comment", "date", "genre", "title"})
+# What marks the box of Content Credentials in an MP4 file (C2PA 2.1, A.5.1), and how many boxes are looked at.
+CREDENTIALS_BOX = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+MOST_BOXES = 100
 # Where the times of a stream go back by more seconds than this, another file was appended.
 DISCONTINUITY = 0.3
 # A file is truncated if it ends earlier than it says by more than this many frames, and this fraction of its length.
@@ -108,6 +112,8 @@ def open_video(path: Path) -> Iterator[av.VideoStream]:
             source.metadata.update(metadata)
         else:
             source = _open(path)
+            if "xmp" in source.metadata:  # No video has room for it, which will be told.
+                source.metadata["xmp"] = ""
     except (av.error.FFmpegError, OSError) as error:
         raise UserError(f"{path} is not a readable video ({_reason(error)})") from error
     with source:
@@ -168,7 +174,24 @@ def _open(path: Path, mode: str = "r") -> av.container.Container:
     settings = {"metadata_errors": "surrogateescape"} if int(av.__version__.split(".")[0]) < 19 else {}
     if mode == "r":
         settings["container_options"] = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+        settings["options"] = {"export_xmp": "1"}
     return av.open(f"file:{path}", mode, **settings)  # To FFmpeg, a name with a colon alone would be that of a protocol.
+
+
+def has_credentials(path: Path) -> bool:
+    """Whether an MP4 or QuickTime file has Content Credentials (C2PA): they are in a box of their own, close to the start."""
+    with path.open("rb") as file:
+        start = 0
+        for _ in range(MOST_BOXES):
+            file.seek(start)
+            head = file.read(24)
+            if head[4:] == b"uuid" + CREDENTIALS_BOX:
+                return True
+            if len(head) < 16:
+                break
+            size, _, large = struct.unpack(">I4sQ", head[:16])
+            start += max(large if size == 1 else size, 8)
+    return False
 
 
 def count_frames(video: av.VideoStream) -> int | None:
@@ -555,7 +578,7 @@ class VideoWriter:
             self._container.close()
         metadata, kept = self._container.metadata, set()
         with contextlib.suppress(av.error.FFmpegError), _open(self._temporary) as file:
-            kept = {key.lower() for key in file.metadata}
+            kept = {key.lower() for key, text in file.metadata.items() if text}
         if self._path.suffix.lower() in (".3g2", ".3gp"):
             kept |= _IN_3GP
         lost = {key for key in metadata if re.sub(r"-\w{3}$", "", key.lower()) not in kept}  # A title in English: title-eng.

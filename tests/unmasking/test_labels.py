@@ -138,6 +138,12 @@ def test_signed_videos(run, clip, tmp_path):
     assert code == 0 and "no C2PA manifest, which .mkv cannot hold" in told
     manifest, _ = manifest_of(tmp_path / "out" / "clip.mp4", "mp4")
     assert actions_of(manifest)[-1] == ("c2pa.edited", SOURCE_TYPE)
+    # What a video says of itself is kept as history, or left out and told.
+    write_video(tmp_path / "mine.mp4", clip[:2])
+    Credentials("test").sign(tmp_path / "mine.mp4", tmp_path / "mine.mp4", "mp4")
+    for flags, told_so in ((["--c2pa=test"], False), (["--c2pa=test", "--metadata=drop"], True), ([], True)):
+        _, line, _ = run(tmp_path / "mine.mp4", f"--out={tmp_path / f'again {len(flags)}'}", *flags)
+        assert ("Content Credentials (C2PA) left out" in line) == told_so
     # A frame that is marked stays as it is if it is marked again.
     assert np.abs(draw_mark(clip[0]).astype(int) - clip[0]).mean() > 0.5
     for name in ("clip.mp4", "clip.mkv"):

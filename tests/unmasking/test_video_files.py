@@ -601,6 +601,20 @@ def test_metadata_of_phones(suffix, clip, unmasker, tmp_path):
     assert kept["title"] == "ours" and line.endswith("metadata left out (LENS)")
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_xmp_and_content_credentials_that_are_lost_are_told(suffix, clip, unmasker, tmp_path):
+    write_video(tmp_path / "clip.mp4", clip[:3])
+    with (tmp_path / "clip.mp4").open("ab") as file:
+        boxes = {"be7acfcb97a942e89c71999491e3afac": b"<x:xmpmeta/>", "d8fec3d61b0e483c92975828877ec481": b"a manifest"}
+        for name, content in boxes.items():
+            body = b"uuid" + bytes.fromhex(name) + content
+            file.write((len(body) + 4).to_bytes(4, "big") + body)
+    path = (tmp_path / "clip.mp4").rename(tmp_path / f"clip{suffix}")
+    line, (*_, kept) = unmasked(path, unmasker, tmp_path / "out")
+    assert not kept.get("XMP") and not kept.get("xmp")
+    assert line.endswith("metadata left out (xmp), Content Credentials (C2PA) left out, which vouch for the original")
+
+
 @pytest.mark.parametrize("suffix", [".3gp", ".mpg", ".ts", ".vob"])
 def test_a_label_that_a_format_cannot_hold_is_told(suffix, clip, unmasker, tmp_path):
     write_video(tmp_path / "clip.mkv", clip, sound=False)
