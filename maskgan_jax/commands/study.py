@@ -197,8 +197,9 @@ def _report(options: argparse.Namespace) -> None:
 
     if options.resamples < 100:
         raise UserError("--resamples must be at least 100, for intervals that mean something")
+    database = Database(options.db)
     check_writable(Path(options.out) / "report.html")
-    path = write_study_report(Database(options.db), options.out, resamples=options.resamples, machine=options.machine)
+    path = write_study_report(database, options.out, resamples=options.resamples, machine=options.machine)
     print(f"the report is in {path}")
 
 

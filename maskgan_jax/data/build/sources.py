@@ -324,7 +324,10 @@ def _rows(table: epath.Path) -> Iterator[dict[str, str]]:
             if "file" not in rows.fieldnames:
                 raise UserError(f"{table} has no column 'file'; give one row per photo, with its path below {table.parent}")
             for row in rows:  # A row may have more values than there are columns, or fewer.
-                yield {name: value.strip() for name, value in row.items() if name and value}
+                named = {name: value.strip() for name, value in row.items() if name and value}
+                if any("\n" in value for value in named.values()):  # It would swallow the rows that follow.
+                    raise csv.Error(f"a quotation mark before line {rows.line_num} is not closed")
+                yield named
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cannot read {table} ({error}); it must be a comma-separated table in UTF-8") from error
 

@@ -213,7 +213,7 @@ def test_the_contact_sheet_of_a_data_set_is_no_photo(table, config, tmp_path):
     assert ids == ["folder/a.png", "folder/data/b.png", "folder/other/contact_sheet.png"]
 
 
-@pytest.mark.parametrize("text", ["", "name,source\nx.jpg,a\n", b"file\n\xff\xfe\n"])
+@pytest.mark.parametrize("text", ["", "name,source\nx.jpg,a\n", 'file,who\nx.jpg,"a\ny.jpg,b\nz.jpg,c\n', b"file\n\xff\xfe\n"])
 def test_faulty_table(text, config, tmp_path):
     (tmp_path / "faces.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match="faces.csv"):
