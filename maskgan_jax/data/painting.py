@@ -47,7 +47,7 @@ def spline(points: np.ndarray, closed: bool = True, steps: int = 8) -> np.ndarra
 
 
 def coverage_in_window(outline: np.ndarray, size: int, softness: float = 0.0) -> tuple[Window, np.ndarray]:
-    """The fraction of each pixel that a polygon covers.
+    """The fraction of each pixel that a polygon covers, grown by about 0.3 pixels, as OpenCV fills its outline, too.
 
     Args:
       outline: `[N, 2]`, (x, y) in pixels.
