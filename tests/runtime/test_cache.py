@@ -13,6 +13,7 @@ from maskgan_jax.runtime.cache import cache_folder, keep_compiled
 # Runs `maskgan` with its arguments, and prints how many programs were compiled, and how many were found in the cache.
 COUNTED_RUN = """
 import sys
+sys.modules["torch"] = None  # tensorboardX would import it, for seconds.
 from maskgan_jax.__main__ import main
 from maskgan_jax.runtime.cache import keep_compiled
 keep_compiled()

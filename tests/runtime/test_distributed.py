@@ -59,6 +59,7 @@ sys.exit(exit_code("save", save))
 IMPATIENT = """
 import sys
 
+sys.modules["torch"] = None  # tensorboardX would import it, for seconds.
 from maskgan_jax.__main__ import main
 from maskgan_jax.runtime import distributed
 

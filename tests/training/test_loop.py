@@ -32,6 +32,7 @@ STEPS = 6
 # ("MetricsFiles.write"), during its validation ("MetricsFiles.draw"), or before its network is saved ("checkpoints.save_best").
 SIGNALLED = """
 import os, signal, sys, time
+sys.modules["torch"] = None  # tensorboardX would import it, for seconds.
 from maskgan_jax.config import read_config
 from maskgan_jax.errors import exit_code
 from maskgan_jax.runtime.signals import stop_on_sigterm

@@ -80,6 +80,7 @@ def read_events(path):
 def test_a_full_disk_stops_a_run_and_says_nothing_of_its_own(tmp_path, files):
     program = """
 import errno, sys
+sys.modules["torch"] = None  # tensorboardX would import it, for seconds.
 from pathlib import Path
 from maskgan_jax.training.metrics_files import MetricsFiles
 

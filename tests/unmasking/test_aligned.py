@@ -1,4 +1,5 @@
 import errno
+import functools
 import os
 
 import cv2
@@ -49,9 +50,18 @@ def written(folder):
     return sorted(path.relative_to(folder).as_posix() for path in find_images(folder))
 
 
+# A network is loaded and compiled once.
+load_network = functools.cache(FaceNetwork)
+
+
+@pytest.fixture(autouse=True)
+def loaded_once(monkeypatch):
+    monkeypatch.setattr(aligned, "FaceNetwork", load_network)
+
+
 @pytest.fixture(scope="module")
 def generator(generator_file):
-    return FaceNetwork(generator_file, "unmask", batch_size=1)
+    return load_network(generator_file, "unmask", batch_size=1)
 
 
 def test_results_have_the_names_and_sizes_of_the_inputs(faces, tmp_path, generator_file, generator):

@@ -47,26 +47,34 @@ def train_only(config):
     return config
 
 
+@pytest.fixture(scope="module")
+def sound(make_config, tmp_path_factory):
+    """A data set without a bad input, its folder and its card."""
+    config, folder = make_config(), tmp_path_factory.mktemp("sound")
+    config.data.splits = {"train": {"*": 1.0}}
+    return folder, build_data_set(["rendered=6"], config, folder, workers=1)
+
+
 @pytest.mark.parametrize("stage", ["pose", "fit", "draw"])
 @pytest.mark.parametrize("error", [ZeroDivisionError("division\nby zero"), cv2.error("a mistake"), OSError(errno.EIO, "sick")])
-def test_one_bad_input_does_not_end_a_build(stage, error, train_only, tmp_path, monkeypatch, capfd):
+def test_one_bad_input_does_not_end_a_build(stage, error, sound, train_only, tmp_path, monkeypatch, capfd):
     """Whatever it raises, and wherever: it is named, and the others are as they would be without it."""
-    sound = build_data_set(["rendered=6"], train_only, tmp_path / "sound", workers=1)
+    sound_dir, sound_card = sound
     capfd.readouterr()
     fail_on(monkeypatch, stage, 3, error)
     card = build_data_set(["rendered=6"], train_only, tmp_path / "data", workers=1)
-    assert (sound["records"], card["records"], sound["unexpected"], card["unexpected"]) == (6, 5, 0, 1)
+    assert (sound_card["records"], card["records"], sound_card["unexpected"], card["unexpected"]) == (6, 5, 0, 1)
     ((photo, reason),) = skipped_csv(tmp_path / "data").items()
     assert photo == "rendered/000003" and list(card["skipped"]) == [reason]
     assert reason.startswith(f"unexpected error, {type(error).__name__}: ")
     assert reason.endswith(")") and "(test_make_record.py, line " in reason
     told = [line for line in capfd.readouterr().err.splitlines() if "rendered/" in line]
     assert told == [f"left out rendered/000003: {reason}"]
-    expected = [record for record in load_split(tmp_path / "sound", "train") if record["id"] != photo]
+    expected = [record for record in load_split(sound_dir, "train") if record["id"] != photo]
     for record, other in zip(load_split(tmp_path / "data", "train"), expected, strict=True):
         assert record["id"] == other["id"]
         np.testing.assert_array_equal(record["masked"], other["masked"])
-    assert card["digest"] == digest_of(tmp_path / "data") != sound["digest"]
+    assert card["digest"] == digest_of(tmp_path / "data") != sound_card["digest"]
 
 
 def test_photos_that_change_during_a_build_by_several_workers(train_only, tmp_path, monkeypatch, capfd):
