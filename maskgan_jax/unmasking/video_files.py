@@ -442,7 +442,7 @@ class VideoWriter:
         if label:
             metadata = self._container.metadata
             comment = next((metadata.pop(key) for key in list(metadata) if key.lower() == "comment"), "")  # Matroska: COMMENT.
-            metadata["comment"] = comment if comment.startswith(LABEL) else f"{LABEL} {comment}".strip()
+            metadata["comment"] = comment if LABEL in comment else f"{LABEL} {comment}".strip()
 
     def _copy_streams(self, video: av.VideoStream, keep_metadata: bool) -> None:
         """Adds the streams that are copied from the source, and notes those that are not."""
@@ -582,7 +582,7 @@ class VideoWriter:
         if self._path.suffix.lower() in (".3g2", ".3gp"):
             kept |= _IN_3GP
         lost = {key for key in metadata if re.sub(r"-\w{3}$", "", key.lower()) not in kept}  # A title in English: title-eng.
-        if "comment" in lost and metadata["comment"].startswith(LABEL):
+        if "comment" in lost and LABEL in metadata["comment"]:
             self.notes.append(f"no label, which {self._path.suffix} cannot hold")
             lost.remove("comment")
         if lost:

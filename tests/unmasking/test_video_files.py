@@ -578,6 +578,9 @@ def test_metadata_and_chapters(suffix, clip, unmasker, tmp_path):
     # What was unmasked before is labelled once.
     _, (*_, again) = unmasked(tmp_path / "kept" / path.name, unmasker, tmp_path / "again")
     assert again.get("comment", again.get("COMMENT")) == f"{LABEL} mine"
+    tagged(path, clip[:3], comment=f"mine. {LABEL}")
+    _, (*_, behind) = unmasked(path, unmasker, tmp_path / "behind")
+    assert behind.get("comment", behind.get("COMMENT")) == f"mine. {LABEL}"
 
 
 @pytest.mark.parametrize("suffix", [".mov", ".mp4"])
