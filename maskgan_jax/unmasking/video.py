@@ -152,20 +152,20 @@ def _encode(job: Job, unmasker: Unmasker, outputs: Outputs, paths: list[Path], f
         if counts.frames_unmasked or not outputs.keep_metadata:  # Otherwise, the original is copied.
             for writer in writers:
                 writer.finish()
-        signed = (CREDENTIALS_LEFT_OUT,) if has_credentials(job.path) else ()
+        credentials = (CREDENTIALS_LEFT_OUT,) if has_credentials(job.path) else ()
         if outputs.credentials and counts.frames_unmasked:
             original = job.path if outputs.keep_metadata else None
             suffix = paths[0].suffix.lower()[1:]
             outputs.credentials.sign(files[paths[0]], paths[0], suffix, original, _form(job.path, video))
             no_manifest = outputs.credentials.notes(suffix)
             if original and not no_manifest:  # What the video said of itself is in the manifest.
-                signed = ()
-            signed += no_manifest
+                credentials = ()
+            credentials += no_manifest
     left_out = {TOO_SMALL: counts.most_faces_too_small, NOT_AMONG_LARGEST: counts.most_faces_not_asked_for}
     told = [f"up to {count} face{'s' * (count > 1)} {why} in a frame" for why, count in left_out.items() if count]
     damaged = counts.damaged_packets
     lost = [f"{damaged} damaged packet{'s' * (damaged > 1)} left out"] if damaged else []
-    notes = [*writers[0].notes, *changes, *damage, *signed, *told, *lost]
+    notes = [*writers[0].notes, *changes, *damage, *credentials, *told, *lost]
     return _Encoded(files, counts, rate, shape, notes, [*damage, *told], time.monotonic() - started)
 
 

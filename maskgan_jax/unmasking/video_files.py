@@ -52,7 +52,7 @@ PIXELS_OF_FRAME = 4096
 # What the metadata of a file say of the file itself; and those in 3GP, which FFmpeg writes but does not read.
 _OF_FILE = frozenset({"compatible_brands", "encoder", "major_brand", "minor_version"})
 _IN_3GP = frozenset({"album", "artist", "comment", "date", "genre", "title"})
-# What marks the box of Content Credentials in an MP4 file (C2PA 2.1, A.5.1), and how many boxes are looked at.
+# What marks the box of Content Credentials in an MP4 file, as C2PA has it, and how many boxes are looked at.
 CREDENTIALS_BOX = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 MOST_BOXES = 100
 # Where the times of a stream go back by more seconds than this, another file was appended.
