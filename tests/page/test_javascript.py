@@ -612,7 +612,7 @@ def test_which_face_a_given_mask_belongs_to(run_javascript, landmarks):
         """const faces = input.points.map((landmarks, i) => {
              return { landmarks, square: FaceSquare.around(landmarks, 64, 4 / 3), leftOut: input.why[i] };
            });
-           return [...nearestFaces(image(input.mask), faces)];""",
+           return nearestFaces(image(input.mask), faces).data;""",
         points=points,
         why=[why for *_, why in places],
         mask=mask,

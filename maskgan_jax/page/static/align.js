@@ -101,7 +101,7 @@ export class FaceSquare {
     const high = [0, 1].map((k) => Math.ceil(Math.max(...corners.map((corner) => corner[k]))) + border);
     const first = low.map((x, k) => clamp(x, 0, shape[k] - 1));
     const last = high.map((x, k) => clamp(x, 1, shape[k]));
-    photo = crop(photo, ...first, ...minus(last, first));
+    photo = crop(photo, { x: first[0], y: first[1], width: last[0] - first[0], height: last[1] - first[1] });
     corners = corners.map((corner) => minus(corner, first));
     const missing = [...minus(first, low), ...minus(high, last)];
     if (Math.max(...missing) > border - 4) {
@@ -233,7 +233,7 @@ function padded(photo, [left, top, right, bottom], blur, wanted) {
     }
   }
   const median = histograms(result, undefined, STEP).map((counts) => rint(quantile(counts, 0.5)));
-  const cropped = crop(result, wanted.x, wanted.y, wanted.width, wanted.height);
+  const cropped = crop(result, wanted);
   const faded = written(cropped);
   for (let y = 0, at = 0; y < cropped.height; y++) {
     for (let x = 0; x < cropped.width; x++, at += channels) {

@@ -21,10 +21,12 @@ export function composite(photo, faces, { nearest, grain = false } = {}) {
   const result = copyImage(photo);
   const parts = redrawnParts(photo, faces, nearest);
   const redrawn = union(photo, parts);
-  for (const { part, window, mask, hidden } of parts.reverse()) {
-    const added = grain && faceGrain(photo, part, window, mask, redrawn);
-    const given = nearest && givenMask(nearest, photo.width, part.square, window);
-    paste(result, part, window, mask, { given, hidden, grain: added });
+  for (const part of parts.reverse()) {
+    const { face, window, mask } = part;
+    const added = grain && faceGrain(photo, face, window, mask, redrawn);
+    // All of the mask, whichever face is redrawn there.
+    const given = nearest && combined((number, inside) => (number < 0 ? 0 : inside), crop(nearest, window), face.square.inside(window));
+    paste(result, part, { given, grain: added });
   }
   return { result, redrawn };
 }
@@ -42,7 +44,7 @@ export function union(photo, parts) {
 }
 
 /**
- * Each square that was redrawn: { part, window, mask, hidden }. The rest of a face comes before the face itself, on which it was
+ * Each square that was redrawn: { face, window, mask, hidden }. The rest of a face comes before the face itself, on which it was
  * drawn. `hidden` is where a larger face is in front; there, a mask that was found is not redrawn.
  */
 export function redrawnParts(photo, faces, nearest) {
@@ -52,11 +54,13 @@ export function redrawnParts(photo, faces, nearest) {
       if (!part.after) continue;
       const window = part.square.window(photo);
       if (window.width <= 0 || window.height <= 0) continue;
-      let mask = nearest ? numberedMask(nearest, photo.width, number, window) : part.square.putMaskBack(part.mask, window);
+      let mask = nearest
+        ? combined((nearestNumber) => (nearestNumber === number ? 255 : 0), crop(nearest, window))
+        : part.square.putMaskBack(part.mask, window);
       mask = combined((a, b) => a & b, mask, part.square.inside(window));
       const hidden = emptyImage(window.width, window.height);
       if (!nearest) for (const other of faces.slice(0, number)) markHidden(hidden, other, part, window);
-      parts.push({ part, window, mask: combined((a, b) => a & ~b, mask, hidden), hidden });
+      parts.push({ face: part, window, mask: combined((a, b) => a & ~b, mask, hidden), hidden });
     }
   });
   return parts;
@@ -80,27 +84,8 @@ function markHidden(hidden, other, face, window) {
   });
 }
 
-function numberedMask(nearest, width, number, window) {
-  const mask = emptyImage(window.width, window.height);
-  for (let y = 0, i = 0; y < window.height; y++) {
-    const start = (window.y + y) * width + window.x;
-    for (let x = 0; x < window.width; x++, i++) mask.data[i] = nearest[start + x] === number ? 255 : 0;
-  }
-  return mask;
-}
-
-/** All of a mask that was given, in a window, whichever face is redrawn there. */
-function givenMask(nearest, width, square, window) {
-  const inside = square.inside(window);
-  for (let y = 0, i = 0; y < window.height; y++) {
-    const start = (window.y + y) * width + window.x;
-    for (let x = 0; x < window.width; x++, i++) if (nearest[start + x] < 0) inside.data[i] = 0;
-  }
-  return inside;
-}
-
 /**
- * A mask divided among faces: an Int16Array, the number of a face where it hides, else -1.
+ * A mask divided among faces: an image of an Int16Array, the number of a face where it hides, else -1.
  *
  * Of the faces whose square holds a pixel, it belongs to the one whose nose is nearest, in sides of its square; a face that is
  * left out has only what lies within its landmarks. What no face holds belongs to the nearest of all.
@@ -118,42 +103,41 @@ export function nearestFaces(mask, faces) {
       if (away < least[i]) [nearest[i], least[i]] = [number, away];
     }
   });
-  return nearest;
+  return { ...mask, data: nearest };
 }
 
 /**
- * Puts a redrawn face into its photo, which is changed, with a soft edge inside the mask; no pixel outside the mask changes.
+ * Puts a square that was redrawn into its photo, which is changed, with a soft edge inside its mask; no pixel outside it changes.
  *
- * `mask` and, if there are any, `given`, `hidden` (where a larger face is in front) and `grain` (levels to be added to what was
- * drawn) are those of the window.
+ * If there are any, `given` (if a mask was given, all of it) and `grain` (levels to be added to what was drawn) are those of the
+ * square's window.
  */
-export function paste(photo, face, window, mask, { given, hidden, grain } = {}) {
+export function paste(photo, { face, window, ...part }, { given, grain } = {}) {
   // One more pixel on each side, from where the distance to the edge counts. The photo's own edge is none.
-  const { x, y, width, height } = boundingRect(dilate(mask, squareElement(3)));
+  const box = boundingRect(dilate(part.mask, squareElement(3)));
+  const { width, height } = box;
   if (!width) return;
-  const part = { x: window.x + x, y: window.y + y, width, height };
-  mask = crop(mask, x, y, width, height);
-  const { side } = face.square;
+  const place = { x: window.x + box.x, y: window.y + box.y, width, height };
+  const mask = crop(part.mask, box);
+  const { side, size } = face.square;
   let weight;
   if (given) {
-    const edge = softEdge(crop(given, x, y, width, height), side * SOFT_EDGE);
+    const edge = softEdge(crop(given, box), side * SOFT_EDGE);
     weight = (i) => (mask.data[i] ? edge[i] : 0); // No edge between two faces.
   } else {
     // Around the eyes, and at a face in front, the mask was cut off, not grown: the photo shows the face mask up to there.
-    const { size } = face.square;
-    let visible = face.square.putMaskBack(eyes(face.square.toAligned(face.landmarks), size, size), part);
-    if (hidden) visible = combined((a, b) => a | b, visible, crop(hidden, x, y, width, height));
+    const visible = face.square.putMaskBack(eyes(face.square.toAligned(face.landmarks), size, size), place);
     const narrow = softEdge(mask, side * SOFT_EDGE);
-    const wide = softEdge(combined((a, b) => a | b, mask, visible), side * RIM);
+    const wide = softEdge(combined((a, b, c) => a | b | c, mask, visible, crop(part.hidden, box)), side * RIM);
     weight = (i) => Math.min(narrow[i], wide[i]);
   }
-  const drawn = face.square.putBack(face.after, part);
-  const added = grain && crop(grain, x, y, width, height).data;
+  const drawn = face.square.putBack(face.after, place);
+  const added = grain && crop(grain, box).data;
   for (let row = 0, i = 0; row < height; row++) {
     for (let column = 0; column < width; column++, i++) {
       const w = weight(i);
       if (!w) continue;
-      const at = ((part.y + row) * photo.width + part.x + column) * 3;
+      const at = ((place.y + row) * photo.width + place.x + column) * 3;
       for (let c = 0; c < 3; c++) {
         const known = photo.data[at + c];
         const level = added ? rint(Math.min(Math.max(drawn.data[3 * i + c] + added[i], 0), 255)) : drawn.data[3 * i + c];

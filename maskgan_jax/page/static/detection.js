@@ -143,7 +143,7 @@ async function searchCloser(photo, run, scale, traces) {
     // Those well inside this square need none of their own.
     const isFar = ([u, v]) => Math.max(Math.abs(u - x - side / 2), Math.abs(v - y - side / 2)) > side / 4;
     traces = traces.slice(1).filter(isFar);
-    const faces = (await search(crop(photo, x, y, width, height), run, scale)).found;
+    const faces = (await search(crop(photo, { x, y, width, height }), run, scale)).found;
     found.push(...faces.map((face) => placed(face, ([u, v]) => [u + x, v + y])));
   }
   return found;

@@ -35,11 +35,10 @@ export function faceGrain(photo, face, window, mask, redrawn) {
   const below = box(inside, rint(3 * FADE * widthOf(landmarks)));
   const place = { ...below, x: window.x + below.x, y: window.y + below.y };
   const drawn = face.square.putBack(face.after, place);
-  const part = cropTo(inside, below);
+  const part = crop(inside, below);
   const tone = histograms(drawn, (i) => part.data[i]).map((counts) => quantile(counts, 0.5));
-  const known = crop(photo, window.x, window.y, window.width, window.height);
-  const hidden = crop(redrawn, window.x, window.y, window.width, window.height);
-  const visible = combined((isSkin, isHidden) => (isSkin && !isHidden ? 255 : 0), skin, hidden);
+  const known = crop(photo, window);
+  const visible = combined((isSkin, isHidden) => (isSkin && !isHidden ? 255 : 0), skin, crop(redrawn, window));
   const [red, green, blue] = tone;
   const differs = (level, from) => Math.abs(level - from) > TONE;
   for (let i = 0, at = 0; i < visible.data.length; i++, at += 3) {
@@ -49,9 +48,9 @@ export function faceGrain(photo, face, window, mask, redrawn) {
   const above = box(visible);
   if (!above.width) return result;
   const scale = face.square.side / face.square.size;
-  const added = grain(cropTo(known, above), cropTo(visible, above), drawn, part, noiseAt(place), scale).data;
+  const added = grain(crop(known, above), crop(visible, above), drawn, part, noiseAt(place), scale).data;
   // Nothing is added beside the face, where there may be a smooth background.
-  const fade = gaussianBlur(cropTo(area, below), FADE * widthOf(landmarks)).data;
+  const fade = gaussianBlur(crop(area, below), FADE * widthOf(landmarks)).data;
   for (let y = 0, i = 0; y < below.height; y++) {
     const start = (below.y + y) * window.width + below.x;
     for (let x = 0; x < below.width; x++, i++) result.data[start + x] = added[i] * (fade[i] / 255);
@@ -78,10 +77,6 @@ function box(mask, margin = 0) {
   const [left, top] = [Math.max(x - margin, 0), Math.max(y - margin, 0)];
   const [right, bottom] = [Math.min(x + width + margin, mask.width), Math.min(y + height + margin, mask.height)];
   return { x: left, y: top, width: right - left, height: bottom - top };
-}
-
-function cropTo(image, { x, y, width, height }) {
-  return crop(image, x, y, width, height);
 }
 
 /**
@@ -127,7 +122,7 @@ function power(octave, marked, block) {
 function blockMeans(image, block) {
   const [width, height] = [Math.floor(image.width / block), Math.floor(image.height / block)];
   if (!width || !height) return image.data.slice(0, 0);
-  return resizeArea(crop(image, 0, 0, width * block, height * block), width, height).data;
+  return resizeArea(crop(image, { x: 0, y: 0, width: width * block, height: height * block }), width, height).data;
 }
 
 function deviation(values) {

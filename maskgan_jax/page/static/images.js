@@ -29,8 +29,8 @@ export function written({ data }) {
   return data instanceof Uint8Array ? new Uint8ClampedArray(data.buffer) : data;
 }
 
-/** A part of an image. */
-export function crop(image, x, y, width, height) {
+/** A rectangle of an image. */
+export function crop(image, { x, y, width, height }) {
   const { channels, data } = image;
   const result = emptyImage(width, height, channels, data.constructor);
   for (let row = 0; row < height; row++) {

@@ -115,9 +115,8 @@ export class Unmasker {
       redrawn[number] = { ...(await this.inpainter.redraw({ ...face, before })), before: face.before };
       if (number === numbers[0]) break;
       drawn = drawn === photo ? copyImage(photo) : { ...drawn }; // Another object, of which nothing shrunk is kept.
-      for (const { part, window, mask, hidden } of redrawnParts(photo, redrawn.slice(0, number + 1))) {
-        paste(drawn, part, window, mask, { hidden }); // This one; larger ones only hide it.
-      }
+      // This one; larger ones only hide it.
+      for (const part of redrawnParts(photo, redrawn.slice(0, number + 1))) paste(drawn, part);
     }
     return redrawn;
   }
@@ -125,7 +124,7 @@ export class Unmasker {
   /** Faces with what their masks hide outside their squares. */
   async withRests(photo, faces) {
     const parts = redrawnParts(photo, faces);
-    const outside = await each(faces, (face) => this.masksOutside(photo, face, parts.filter(({ part }) => part !== face)));
+    const outside = await each(faces, (face) => this.masksOutside(photo, face, parts.filter((part) => part.face !== face)));
     if (!outside.some((masks) => masks.length)) return faces;
     // Drawn where the faces were redrawn already; the grain comes later, as the generator draws none.
     const { result: redrawn } = composite(photo, faces);
@@ -170,7 +169,7 @@ export class Unmasker {
 
   /** A face redrawn by a mask, of which the generator must see nothing, where it is the nearest; else the face itself. */
   async redrawnBy(face, given, nearest, number) {
-    const part = { ...given, data: Uint8Array.from(nearest, (value) => (value === number ? 255 : 0)) };
+    const part = combined((value) => (value === number ? 255 : 0), nearest);
     // All that the masks touch.
     const [hidden, mask] = [given, part].map((m) => combined((level) => (level ? 255 : 0), face.square.cutOut(m)));
     if (!mask.data.some(Boolean)) return face;
