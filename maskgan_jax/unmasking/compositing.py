@@ -36,10 +36,11 @@ def composite(
     result = photo.copy()
     parts = list(redrawn_parts(photo.shape[:2], faces, nearest))
     redrawn = union(photo.shape[:2], parts) if grain else None
-    for face, window, mask, hidden in reversed(parts):
+    for part in reversed(parts):
+        face, window, mask, _ = part
         added = face_grain(photo, face, window, mask, redrawn) if grain else None
         given = None if nearest is None else (nearest[window.slices] >= 0) * face.square.inside(window)
-        paste(result, face, window, mask, given=given, hidden=hidden, grain=added)
+        paste(result, part, given=given, grain=added)
     return result
 
 
@@ -140,46 +141,33 @@ def nearest_faces(mask: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
     return result
 
 
-def paste(
-    photo: np.ndarray,
-    face: Face,
-    window: Window,
-    mask: np.ndarray,
-    *,
-    given: np.ndarray | None = None,
-    hidden: np.ndarray | None = None,
-    grain: np.ndarray | None = None,
-) -> None:
-    """Puts a redrawn face into its photo, with a soft edge inside the mask; no pixel outside the mask changes.
+def paste(photo: np.ndarray, part: Part, *, given: np.ndarray | None = None, grain: np.ndarray | None = None) -> None:
+    """Puts a square that was redrawn into its photo, with a soft edge inside its mask; no pixel outside the mask changes.
 
     Args:
       photo: `[H, W, 3]` RGB, uint8, which is changed.
-      face: the face.
-      window: of the photo.
-      mask: `[height, width]` uint8 in that window, 255 = redrawn.
-      given: if a mask was given, all of it in that window, whichever face is redrawn there; else the mask was found and grown.
-      hidden: likewise, where a larger face is in front, if one is.
-      grain: `[height, width]` float32 in that window, in levels, to be added to what was drawn.
+      part: the square.
+      given: if a mask was given, all of it in the window, whichever face is redrawn there; else the mask was found and grown.
+      grain: `[height, width]` float32 in the window, in levels, to be added to what was drawn.
     """
+    face, window, mask, hidden = part
     # One more pixel on each side, from where the distance to the edge counts. The photo's own edge is none.
-    x, y, width, height = cv2.boundingRect(cv2.dilate(mask, np.ones((3, 3), np.uint8)))
-    if not width:
+    box = Window.holding(cv2.dilate(mask, np.ones((3, 3), np.uint8)))
+    if not box.width:
         return
-    part, crop = Window(window.x + x, window.y + y, width, height), np.s_[y : y + height, x : x + width]
-    mask, side = mask[crop], face.square.side
+    place, crop, side = box._replace(x=window.x + box.x, y=window.y + box.y), box.slices, face.square.side
+    mask = mask[crop]
     if given is None:
         # Around the eyes, and at a face in front, the mask was cut off, not grown: the photo shows the face mask up to there.
-        visible = face.square.put_mask_back(eyes(face.square.to_aligned(face.landmarks), face.after.shape[:2]), part)
-        if hidden is not None:
-            visible |= hidden[crop]
-        weight = np.minimum(_soft_edge(mask, side * SOFT_EDGE), _soft_edge(mask | visible, side * RIM))
+        visible = face.square.put_mask_back(eyes(face.square.to_aligned(face.landmarks), face.after.shape[:2]), place)
+        weight = np.minimum(_soft_edge(mask, side * SOFT_EDGE), _soft_edge(mask | visible | hidden[crop], side * RIM))
     else:
         weight = np.where(mask > 0, _soft_edge(given[crop], side * SOFT_EDGE), np.float32(0))  # No edge between two faces.
-    drawn = face.square.put_back(face.after, part)
+    drawn = face.square.put_back(face.after, place)
     if grain is not None:
         drawn = np.rint(np.clip(drawn + grain[crop][..., None], 0, 255)).astype(np.uint8)
     # Eight times as fast as the same sum in NumPy, and within a level of it; where the weight is 0 or 1, exact.
-    photo[part.slices] = cv2.blendLinear(drawn, photo[part.slices], weight, 1 - weight)
+    photo[place.slices] = cv2.blendLinear(drawn, photo[place.slices], weight, 1 - weight)
 
 
 def _soft_edge(mask: np.ndarray, width: float) -> np.ndarray:

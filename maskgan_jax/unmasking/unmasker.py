@@ -205,7 +205,7 @@ class Unmasker:
             if number > numbers[0]:
                 drawn = photo.copy() if drawn is photo else drawn
                 for part in redrawn_parts(photo.shape[:2], redrawn[: number + 1]):  # This one; larger ones only hide it.
-                    paste(drawn, part.face, part.window, part.mask, hidden=part.hidden)
+                    paste(drawn, part)
         return redrawn
 
     def _with_rests(self, photo: np.ndarray, faces: Sequence[Face]) -> list[Face]:

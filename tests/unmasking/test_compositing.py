@@ -10,7 +10,7 @@ from maskgan_jax.data.align import FaceSquare, align
 from maskgan_jax.data.points import eyes, hull_mask
 from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.data.window import Window
-from maskgan_jax.unmasking.compositing import RIM, SOFT_EDGE, composite, nearest_faces, paste, redrawn_mask
+from maskgan_jax.unmasking.compositing import RIM, SOFT_EDGE, Part, composite, nearest_faces, paste, redrawn_mask
 from maskgan_jax.unmasking.face import Face
 
 
@@ -31,7 +31,7 @@ def test_paste_has_a_soft_edge_inside_the_mask():
     depth = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     for given, width in ((mask, 2), (None, 8)):
         result = photo.copy()
-        paste(result, face, Window(0, 0, 600, 600), mask, given=given)
+        paste(result, Part(face, Window(0, 0, 600, 600), mask, np.zeros_like(mask)), given=given)
         assert not result[mask == 0].any()
         assert (result[depth >= width] == 200).all()
         assert (result[(depth > 0) & (depth < width)] < 200).all()
