@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import struct
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image
@@ -33,15 +35,19 @@ _PNG_COLOUR = (b"cHRM", b"gAMA", b"sRGB", b"cICP", b"mDCV", b"cLLI")
 _NCLX = re.compile(rb"colrnclx(....)", re.DOTALL)
 
 
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, slice]]:
+    """The chunks of a PNG: their names, and where their contents are. One may hold another PNG, such as a thumbnail."""
+    place, name = 8, b""
+    while place < len(data) and name != b"IEND":
+        name, content = data[place + 4 : place + 8], slice(place + 8, place + 8 + int.from_bytes(data[place : place + 4]))
+        yield name, content
+        place = content.stop + 4
+
+
 def png_colour_chunks(data: bytes) -> dict[bytes, bytes]:
     """The chunks of a PNG that tell its colours, but for an ICC profile, by name."""
-    chunks, place = {}, 8
-    while (name := data[place + 4 : place + 8]) not in (b"IDAT", b""):
-        end = place + 8 + int.from_bytes(data[place : place + 4])
-        if name in _PNG_COLOUR:
-            chunks[name] = data[place + 8 : end]
-        place = end + 4
-    return chunks
+    before_pixels = itertools.takewhile(lambda chunk: chunk[0] != b"IDAT", png_chunks(data))
+    return {name: data[content] for name, content in before_pixels if name in _PNG_COLOUR}
 
 
 def colour_profile(image: Image.Image, data: bytes) -> bytes | None:

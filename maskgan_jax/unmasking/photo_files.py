@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
-from maskgan_jax.colours import colour_profile, is_hdr, is_of_rgb, png_colour_chunks
+from maskgan_jax.colours import colour_profile, is_hdr, is_of_rgb, png_chunks, png_colour_chunks
 from maskgan_jax.errors import UserError
 from maskgan_jax.files import (
     IMAGE_FORMATS,
@@ -200,7 +200,7 @@ def _left_out(image: Image.Image, data: bytes) -> Iterator[str]:
     if image.format == "PNG":
         # A resolution without a unit tells the shape of pixels alone.
         kept = _KEPT_CHUNKS if "dpi" in image.info else _KEPT_CHUNKS - {b"pHYs"}
-        if names := {name.decode() for name, _ in _png_chunks(data) if name.isalpha() and name not in kept}:
+        if names := {name.decode() for name, _ in png_chunks(data) if name.isalpha() and name not in kept}:
             yield f"PNG chunks left out ({', '.join(sorted(names))})"
 
 
@@ -209,19 +209,10 @@ def _end(image: Image.Image, data: bytes) -> int | None:
     if image.format in ("JPEG", "MPO"):
         return jpeg_end(data)
     if image.format == "PNG":
-        return max(end for _, end in _png_chunks(data))
+        return max(content.stop for _, content in png_chunks(data)) + 4
     if image.format == "WEBP":
         return 8 + int.from_bytes(data[4:8], "little")
     return len(data)
-
-
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int]]:
-    """The chunks of a PNG: their names, and where they end. A chunk may hold another PNG, such as a thumbnail."""
-    place, name = 8, b""
-    while place < len(data) and name != b"IEND":
-        name = data[place + 4 : place + 8]
-        place += 12 + int.from_bytes(data[place : place + 4])
-        yield name, place
 
 
 def _is_animated(data: bytes) -> bool:
