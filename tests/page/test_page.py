@@ -665,7 +665,7 @@ def test_a_graphics_processor_that_gives_other_numbers(new_page, address, portra
 def test_a_device_that_fails(new_page, address, portrait, kind, error, sentence):
     """A graphics processor that is lost, and too little memory: a sentence says so, and not what was thrown."""
     # No network is loaded for that.
-    loaded = "answers.load = async () => ({ backend: 'wasm', threads: 1, differences: { wasm: 0 } });"
+    loaded = "answers.load = async () => ({ backend: 'wasm', threads: 1, difference: 0 });"
     changed_worker(new_page, loaded + f"answers.{kind} = () => {{ throw new {error}; }};")
     new_page.goto(address)
     wait_until_loaded(new_page)

@@ -16,14 +16,14 @@ export const stopwatch = { milliseconds: 0 };
 /**
  * Loads the runtime and the networks of a site (site.json).
  *
- * `report` gets { loaded, total } in bytes, and { warning } in words. `wanted` is 'webgpu' or 'wasm', to use no other.
+ * `report` gets { loaded, total } in bytes, and { warning } in words. `wanted` may be 'wasm', to use no other.
  *
  * Gives { detector, landmarks, segmentation, generator, fast }, where `fast` is a function that loads that network, and { backend,
- * threads, differences }.
+ * threads, difference }.
  */
 export async function loadNetworks(site, report, wanted) {
-  const hasGpu = wanted !== "wasm" && (await findGpu(wanted === "webgpu"));
-  const { script, wasm } = RUNTIMES[hasGpu ? "webgpu" : "wasm"];
+  const backends = wanted !== "wasm" && (await hasGpu()) ? ["webgpu", "wasm"] : ["wasm"];
+  const { script, wasm } = RUNTIMES[backends[0]];
   const ort = await import(`./runtime/${script}`).catch(() => {
     throw couldNotBeLoaded(script);
   });
@@ -44,57 +44,50 @@ export async function loadNetworks(site, report, wanted) {
   ort.env.wasm.numThreads = globalThis.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency || 1, MOST_THREADS) : 1;
   ort.env.logLevel = "error";
 
-  const create = async (backend) => {
-    const networks = {};
-    for (const [i, name] of names.entries()) networks[name] = await createNetwork(ort, models[i], site.networks[name], backend);
-    return networks;
+  // The networks of `models`, on the first of `backends` that gives the right numbers.
+  const firstRight = async (backends, models, complaint, failure) => {
+    for (const backend of backends) {
+      try {
+        const networks = {};
+        for (const [name, model] of Object.entries(models)) networks[name] = await createNetwork(ort, model, site.networks[name], backend);
+        const difference = await selfTest(networks, site.networks);
+        if (difference <= 1) return { ...networks, backend, difference };
+      } catch (error) {
+        if (backend === "wasm") throw error;
+        console.warn(error);
+      }
+      if (backend === "webgpu") warn(complaint);
+    }
+    throw new Error(failure);
   };
-  let backend = hasGpu ? "webgpu" : "wasm";
-  let networks;
-  let differences = {};
-  if (hasGpu) {
-    try {
-      networks = await create("webgpu");
-      differences.webgpu = await selfTest(networks, site.networks);
-    } catch (error) {
-      console.warn(error);
-      differences.webgpu = Infinity;
-    }
-    if (!(differences.webgpu <= 1)) {
-      if (wanted === "webgpu") throw new Error("WebGPU does not give the right numbers in this browser.");
-      warn("WebGPU does not give the right numbers in this browser, so WebAssembly is used, which is slower.");
-      backend = "wasm";
-    }
-  }
-  if (backend === "wasm") {
-    networks = await create("wasm");
-    differences.wasm = await selfTest(networks, site.networks);
-    if (!(differences.wasm <= 1)) throw new Error("This browser does not compute the networks correctly; try another one.");
-    if (ort.env.wasm.numThreads === 1 && navigator.hardwareConcurrency > 1) {
-      warn("This page may not use several processor cores here (it is not cross-origin isolated), so it is slower.");
-    }
+  const networks = await firstRight(
+    backends,
+    Object.fromEntries(names.map((name, i) => [name, models[i]])),
+    "WebGPU does not give the right numbers in this browser, so WebAssembly is used, which is slower.",
+    "This browser does not compute the networks correctly; try another one.",
+  );
+  const threads = ort.env.wasm.numThreads;
+  if (networks.backend === "wasm" && threads === 1 && navigator.hardwareConcurrency > 1) {
+    warn("This page may not use several processor cores here (it is not cross-origin isolated), so it is slower.");
   }
   const fast = async () => {
     const model = await download(site.networks.fast, (loaded) => report({ loaded, total: site.networks.fast.bytes }), warn);
-    for (const on of new Set([backend, "wasm"])) {
-      try {
-        const network = await createNetwork(ort, model, site.networks.fast, on);
-        if ((await selfTest({ fast: network }, site.networks)) <= 1) return network;
-      } catch (error) {
-        console.warn(error);
-      }
-      if (on === "webgpu") warn("WebGPU does not give the right numbers for the camera, so WebAssembly is used for it, which is slower.");
-    }
-    throw new Error("This browser does not compute the camera's network correctly; choose a photo instead.");
+    const { fast: network } = await firstRight(
+      new Set([networks.backend, "wasm"]),
+      { fast: model },
+      "WebGPU does not give the right numbers for the camera, so WebAssembly is used for it, which is slower.",
+      "This browser does not compute the camera's network correctly; choose a photo instead.",
+    );
+    return network;
   };
-  return { ...networks, fast, backend, differences, threads: ort.env.wasm.numThreads };
+  return { ...networks, fast, threads };
 }
 
-/** Whether WebGPU has a graphics processor to run on, or `software` that stands in for one and is slower than WebAssembly. */
-async function findGpu(software) {
+/** Whether WebGPU has a graphics processor to run on, and not software that stands in for one and is slower than WebAssembly. */
+async function hasGpu() {
   try {
     const adapter = await navigator.gpu?.requestAdapter();
-    return Boolean(adapter && (software || !adapter.info.isFallbackAdapter));
+    return Boolean(adapter && !adapter.info.isFallbackAdapter);
   } catch {
     return false;
   }

@@ -65,11 +65,11 @@ function showProgress({ loaded, total }) {
 // ---- loading ----
 
 const wanted = new URLSearchParams(location.search).get("backend") ?? undefined;
-const ready = Promise.all([ask("load", { wanted }), site]).then(([{ backend, threads, differences }]) => {
+const ready = Promise.all([ask("load", { wanted }), site]).then(([{ backend, threads, difference }]) => {
   $("progress").hidden = true;
   const threadsText = threads === 1 ? "1 thread" : `${threads} threads`;
   $("backend").textContent = backend === "webgpu" ? "Runs on WebGPU." : `Runs on WebAssembly, ${threadsText}.`;
-  Object.assign(document.body.dataset, { backend, threads, difference: differences[backend] });
+  Object.assign(document.body.dataset, { backend, threads, difference });
   if (!photo) say("Ready.");
   document.body.dataset.state = "ready";
 });

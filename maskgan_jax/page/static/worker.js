@@ -44,8 +44,8 @@ const report = (progress) => self.postMessage(progress);
 async function load({ wanted }) {
   networks = await loadNetworks(await loadSite(), report, wanted);
   unmasker = new Unmasker(networks);
-  const { backend, threads, differences } = networks;
-  return { backend, threads, differences };
+  const { backend, threads, difference } = networks;
+  return { backend, threads, difference };
 }
 
 /** `pixels`: RGBA of a photo; `mask`: if given, what is to be redrawn. */
