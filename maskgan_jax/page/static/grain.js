@@ -2,7 +2,6 @@
 import { combined, copyImage, crop, emptyImage, gaussianBlur, grey, histograms, quantile, resizeArea, rint } from "./images.js";
 import { boundingRect, dilate, square as squareElement } from "./morphology.js";
 import { fillHull } from "./points.js";
-import { standardNormal } from "./random.js";
 
 /** The visible skin reaches this much above the brows, as a fraction of the distance from the chin to the bridge of the nose. */
 const FOREHEAD = 0.2;
@@ -58,11 +57,21 @@ export function faceGrain(photo, face, window, mask, redrawn) {
   return result;
 }
 
+/** Normal numbers by Box and Muller's method, from what MurmurHash3 makes of 0, 1, 2 ... */
+export function whiteNoise(count) {
+  const uniform = (bits) => {
+    for (const [shift, factor] of [[16, 0x85ebca6b], [13, 0xc2b2ae35], [16, 1]]) bits = Math.imul(bits ^ (bits >>> shift), factor);
+    return ((bits >>> 0) + 0.5) / 2 ** 32;
+  };
+  const normal = (i) => Math.sqrt(-2 * Math.log(uniform(i))) * Math.cos(2 * Math.PI * uniform(count + i));
+  return Float32Array.from({ length: count }, (_, i) => normal(i));
+}
+
 let tile;
 
 /** Noise for a part of a photo: each pixel has its own, so that a window that begins or ends a pixel later gets no other. */
 function noiseAt({ x, y, width, height }) {
-  tile ??= standardNormal(NOISE_SIDE ** 2);
+  tile ??= whiteNoise(NOISE_SIDE ** 2);
   const result = emptyImage(width, height, 1, Float32Array);
   for (let v = 0, to = 0; v < height; v++) {
     const row = ((y + v) % NOISE_SIDE) * NOISE_SIDE;
