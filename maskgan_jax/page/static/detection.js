@@ -26,7 +26,7 @@ const BORDER = 0.4;
 /** A larger photo is shrunk to this before it gets the border, which makes it several times larger. */
 const MOST_BORDERED = 1024;
 /** Boxes that overlap by more than this fraction of their union are of one face. */
-export const SAME_FACE = 0.3;
+const SAME_FACE = 0.3;
 /** A box that lies by this fraction of its area in another is of a part of that face, such as an eye. */
 const PART_OF_FACE = 0.7;
 /** Pixels to a cell of the detector's output; and the sides of its input must be multiples of this. */

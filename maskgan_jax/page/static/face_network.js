@@ -1,5 +1,5 @@
 /** Trained networks as functions from aligned faces to arrays. */
-import { emptyImage, rint } from "./images.js";
+import { emptyImage, written } from "./images.js";
 
 export class FaceNetwork {
   /**
@@ -14,7 +14,8 @@ export class FaceNetwork {
   async unmask(image, mask) {
     const { unmasked } = await this.run({ picture: this.picture(image), mask: this.mask(mask) });
     const result = emptyImage(this.size, this.size, 3);
-    for (let i = 0; i < unmasked.length; i++) result.data[i] = Math.min(Math.max(rint((unmasked[i] + 1) * 127.5), 0), 255);
+    const pixels = written(result);
+    for (let i = 0; i < unmasked.length; i++) pixels[i] = (unmasked[i] + 1) * 127.5;
     return result;
   }
 

@@ -1,4 +1,5 @@
 /** The mask on the stage, edited with a brush: by mouse, pen, finger or keyboard, with undo and redo. */
+import { clamp, crop } from "./images.js";
 
 const COLOUR = "#ff3b6b";
 const KEY_STEP = 4;
@@ -122,15 +123,11 @@ export class MaskEditor {
     this.#stroke = null;
     this.#context.globalCompositeOperation = "source-over";
     const limits = [this.canvas.width, this.canvas.height];
-    const [x, y] = low.map((v, k) => Math.min(Math.max(Math.floor(v - size / 2) - 2, 0), limits[k] - 1));
-    const [right, bottom] = high.map((v, k) => Math.min(Math.max(Math.ceil(v + size / 2) + 2, 1), limits[k]));
+    const [x, y] = low.map((v, k) => clamp(Math.floor(v - size / 2) - 2, 0, limits[k] - 1));
+    const [right, bottom] = high.map((v, k) => clamp(Math.ceil(v + size / 2) + 2, 1, limits[k]));
     const [width, height] = [Math.max(right - x, 1), Math.max(bottom - y, 1)];
-    const before = new ImageData(width, height);
-    for (let row = 0; row < height; row++) {
-      const start = ((y + row) * whole.width + x) * 4;
-      before.data.set(whole.data.subarray(start, start + width * 4), row * width * 4);
-    }
-    this.#done.push({ x, y, before, after: this.#context.getImageData(x, y, width, height) });
+    const before = crop({ width: whole.width, channels: 4, data: whole.data }, { x, y, width, height });
+    this.#done.push({ x, y, before: new ImageData(before.data, width, height), after: this.#context.getImageData(x, y, width, height) });
     this.#undone = [];
     this.onChange();
   }
@@ -142,7 +139,7 @@ export class MaskEditor {
     const { width, height } = this.canvas;
     this.#cursor ??= [width / 2, height / 2];
     const distance = (KEY_STEP * (event.shiftKey ? 5 : 1) * width) / this.canvas.getBoundingClientRect().width;
-    if (step) this.#cursor = this.#cursor.map((x, k) => Math.min(Math.max(x + step[k] * distance, 0), [width, height][k]));
+    if (step) this.#cursor = this.#cursor.map((x, k) => clamp(x + step[k] * distance, 0, [width, height][k]));
     this.#show(this.#cursor);
     if (step) return;
     this.#begin(this.#cursor);

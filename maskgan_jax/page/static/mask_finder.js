@@ -189,17 +189,16 @@ export function foundMask(probability, landmarks, size, least) {
 }
 
 /** Takes specks out of a mask, and fills its holes. Changes it. */
-export function cleanMask(mask) {
+function cleanMask(mask) {
   for (const [value, most] of [[255, LEAST_PART], [0, LARGEST_HOLE]]) {
     for (const part of components(mask, value)) {
       if (part.length < most * mask.data.length) for (const i of part) mask.data[i] = 255 - value;
     }
   }
-  return mask;
 }
 
 /** A mask of the lower face: from the bridge of the nose to the jaw and the chin. */
-export function lowerFace(landmarks, size) {
+function lowerFace(landmarks, size) {
   return fillHull(emptyImage(size, size), [...landmarks.slice(2, 15), landmarks[28]]);
 }
 

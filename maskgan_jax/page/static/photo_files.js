@@ -1,6 +1,6 @@
 /** Photo files: read upright, in sRGB; written with the label that they are synthetic. */
 
-export const MOST_MEGAPIXELS = 100;
+const MOST_MEGAPIXELS = 100;
 const KINDS = /^image\/(avif|bmp|gif|jpeg|png|webp)$/;
 
 /**
@@ -83,20 +83,19 @@ async function hasWidePixels(blob) {
   return blob.type === "image/png" && bits === 16;
 }
 
-/** A photo's name and file, in its format if that is JPEG and else as PNG, with the `label` of site.json, or without any. */
+/** A photo's name and file, in its format if that is JPEG and else as PNG, with the `label` of site.json. */
 export async function writePhoto({ width, height, pixels, type, name }, label) {
   const jpeg = type === "image/jpeg";
   const canvas = new OffscreenCanvas(width, height);
   canvas.getContext("2d").putImageData(new ImageData(pixels, width, height), 0, 0);
   const encoded = await canvas.convertToBlob({ type: jpeg ? "image/jpeg" : "image/png", quality: 0.95 });
-  let bytes = new Uint8Array(await encoded.arrayBuffer());
-  if (label) bytes = (jpeg ? labelledJpeg : labelledPng)(bytes, label);
+  const bytes = (jpeg ? labelledJpeg : labelledPng)(new Uint8Array(await encoded.arrayBuffer()), label);
   const stem = name.replace(/\.[^.]*$/, "");
-  return { name: `${stem}${label ? ".unmasked" : ""}.${jpeg ? "jpg" : "png"}`, blob: new Blob([bytes], { type: encoded.type }) };
+  return { name: `${stem}.unmasked.${jpeg ? "jpg" : "png"}`, blob: new Blob([bytes], { type: encoded.type }) };
 }
 
 /** A JPEG with the XMP packet as its first segment after the header, and the label as a comment. */
-export function labelledJpeg(bytes, { text, xmp }) {
+function labelledJpeg(bytes, { text, xmp }) {
   const segment = (marker, ...parts) => {
     const data = joined(...parts);
     return joined([0xff, marker, (data.length + 2) >> 8, (data.length + 2) & 255], data);
@@ -107,7 +106,7 @@ export function labelledJpeg(bytes, { text, xmp }) {
 }
 
 /** A PNG with the label as a comment and the XMP packet, before its pixels. */
-export function labelledPng(bytes, { text, xmp }) {
+function labelledPng(bytes, { text, xmp }) {
   const chunk = (kind, ...parts) => {
     const data = joined(encode(kind), ...parts);
     return joined(bigEndian(data.length - 4), data, bigEndian(crc(data)));

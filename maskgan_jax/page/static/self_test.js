@@ -58,7 +58,7 @@ function divided(values, length) {
   return Array.from({ length: values.length / length }, (_, i) => values.subarray(i * length, (i + 1) * length));
 }
 
-export function testImage(size) {
+function testImage(size) {
   const image = emptyImage(size, size, 3);
   for (let y = 0, i = 0; y < size; y++) {
     for (let x = 0; x < size; x++) for (let c = 0; c < 3; c++) image.data[i++] = (x + 2 * y + 40 * c) % 256;

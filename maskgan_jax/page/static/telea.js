@@ -1,5 +1,5 @@
 /** Fast-marching inpainting (Telea, 2004), as OpenCV has it. */
-import { emptyImage, rint } from "./images.js";
+import { clamp, copyImage, emptyImage, rint } from "./images.js";
 import { dilate, ellipse } from "./morphology.js";
 
 const [KNOWN, BAND, INSIDE] = [0, 1, 2];
@@ -29,7 +29,7 @@ export function telea(image, mask, radius = 3) {
     if (outer[i] && !hidden.data[i] && !around[i] && !isBorder(i)) times[i] = -outerTimes[i];
   });
 
-  const result = { ...image, data: image.data.slice() };
+  const result = copyImage(image);
   march(states, times, width, isBorder, (i) => fill(result, states, times, width, i, radius));
   return result;
 }
@@ -76,7 +76,10 @@ function fill(image, states, times, width, at, radius) {
   const time = (i) => times[i];
   const gradient = [slope(time, at, 1), slope(time, at, width)];
   // The image has no border.
-  const level = (i, c) => image.data[((clampRow(i, width, image) * image.width) + clampColumn(i, width, image)) * 3 + c];
+  const level = (i, c) => {
+    const row = clamp(Math.floor(i / width) - 1, 0, image.height - 1);
+    return image.data[(row * image.width + clamp((i % width) - 1, 0, image.width - 1)) * 3 + c];
+  };
   for (let c = 0; c < 3; c++) {
     let [sum, across, down, weights] = [0, 0, 0, 1e-20];
     for (let v = y - radius; v <= y + radius; v++) {
@@ -98,16 +101,8 @@ function fill(image, states, times, width, at, radius) {
     }
     // OpenCV adds a half before it rounds.
     const filled = sum / weights + (across + down) / (Math.sqrt(across * across + down * down) + 1e-20) + 0.5;
-    image.data[((y - 1) * image.width + x - 1) * 3 + c] = Math.min(Math.max(rint(filled), 0), 255);
+    image.data[((y - 1) * image.width + x - 1) * 3 + c] = clamp(rint(filled), 0, 255);
   }
-}
-
-function clampRow(i, width, image) {
-  return Math.min(Math.max(Math.floor(i / width) - 1, 0), image.height - 1);
-}
-
-function clampColumn(i, width, image) {
-  return Math.min(Math.max((i % width) - 1, 0), image.width - 1);
 }
 
 /** A priority queue: the smallest key first, of equal ones the one that came first. */
