@@ -261,8 +261,8 @@ def test_a_mask_that_goes_on_below_the_square(run_javascript, as_image):
         const finder = new MaskFinder({ size: 96, zoom: 1.2, probability: async ({ data }) => isGreen(data) });
         const results = [], { landmarks } = input;
         for (const photo of input.photos.map((rows) => image(rows))) {
-          const probability = await finder.probability(finder.image(photo, finder.square(landmarks)));
-          results.push(await finder.maskBelow(photo, probability, landmarks, new FaceSquare(input.corners, 128)));
+          const seen = await finder.look(photo, landmarks);
+          results.push(await finder.maskBelow(photo, seen, new FaceSquare(input.corners, 128)));
         }
         return results;
         """,

@@ -57,57 +57,58 @@ export class MaskFinder {
     return { ...image, data: image.data.map((_, i) => levels[Math.trunc(i / 3)]) };
   }
 
-  /** How likely each pixel of the network's square is hidden, in what `image` gives. */
-  async probability(image) {
-    return this.network.probability(image);
+  /** Looks for the mask of the face with these landmarks, in the network's square or another: a `Segmentation`. */
+  async look(photo, landmarks, square = this.square(landmarks)) {
+    const image = this.image(photo, square);
+    return new Segmentation(this.network, landmarks, square, image, await this.network.probability(image));
   }
 
   /**
    * What a mask hides below the network's square, in another square: nothing, if it is not seen near the lower edge, if the photo
-   * ends above that, or if the mask is a scarf.
+   * ends above that, or if the mask is a scarf. `seen` is what the network says of the face.
    */
-  async maskBelow(photo, probability, landmarks, square) {
+  async maskBelow(photo, seen, square) {
     const nothing = emptyImage(square.size, square.size);
-    const own = this.square(landmarks);
-    const atEdge = this.mask(probability, landmarks, own, { own, least: LEAST_AT_EDGE });
-    if (!endsIn(photo, own) || !widthAtEdge(atEdge)) return nothing;
-    const larger = own.enlarged(LARGER);
-    const found = await this.probability(this.image(photo, larger));
-    const seen = (where) => this.mask(probability, landmarks, where);
-    const certain = connected(this.mask(found, landmarks, larger, { own: larger, least: LEAST_BELOW }), seen(larger));
-    if (endsIn(photo, larger) && widthAtEdge(certain) > WIDE) return nothing;
-    const near = dilate(certain, ellipse(2 * rint(CLOSE * own.size) + 1)).data;
+    if (!endsIn(photo, seen.square) || !widthAtEdge(seen.mask(seen.square, LEAST_AT_EDGE))) return nothing;
+    const larger = await this.look(photo, seen.landmarks, seen.square.enlarged(LARGER));
+    const certain = connected(larger.mask(larger.square, LEAST_BELOW), seen.mask(larger.square));
+    if (endsIn(photo, larger.square) && widthAtEdge(certain) > WIDE) return nothing;
+    const near = dilate(certain, ellipse(2 * rint(CLOSE * larger.square.size) + 1)).data;
     const least = Array.from(near, (value) => (value ? LEAST_BEYOND : 1));
-    return connected(this.mask(found, landmarks, square, { own: larger, least }), seen(square));
+    return connected(larger.mask(square, least), seen.mask(square));
+  }
+}
+
+/** What the network says of a face: in its square, `image` is what it saw, and `probability` how likely each pixel is hidden. */
+class Segmentation {
+  constructor(network, landmarks, square, image, probability) {
+    Object.assign(this, { network, landmarks, square, image, probability, points: square.toAligned(landmarks) });
   }
 
-  /** The mask in another square around the same face; `own` is the square that the network saw, `least` as for `foundMask`. */
-  mask(probability, landmarks, square, { own = this.square(landmarks), least } = {}) {
-    const mask = foundMask(probability, own.toAligned(landmarks), own.size, least);
-    if (own.equals(square)) return mask;
+  /** The mask in another square around the same face; `least` as for `foundMask`. */
+  mask(square, least) {
+    const mask = foundMask(this.probability, this.points, this.square.size, least);
+    if (this.square.equals(square)) return mask;
     // To the other square's image, as if that were the photo.
-    const within = new FaceSquare(square.toAligned(own.corners), own.size);
+    const within = new FaceSquare(square.toAligned(this.square.corners), this.square.size);
     const moved = within.putMaskBack(mask, { x: 0, y: 0, width: square.size, height: square.size });
     // The eyes, exactly.
-    const visible = eyes(square.toAligned(landmarks), square.size, square.size, 0);
+    const visible = eyes(square.toAligned(this.landmarks), square.size, square.size, 0);
     return combined((hidden, eye) => (eye ? 0 : hidden), moved, visible);
   }
 
   /** How much of the lower face is hidden, 0 to 1. */
-  cover(probability, landmarks) {
-    const points = this.square(landmarks).toAligned(landmarks);
-    return lowerFaceCover(foundMask(probability, points, this.network.size, 0.5), points);
+  cover(probability = this.probability) {
+    return lowerFaceCover(foundMask(probability, this.points, this.square.size, 0.5), this.points);
   }
 
-  /** How much of the lower face is hidden, in what `image` gives: the least in three views, mirrored, leveled and darkened. */
-  async leastCover(image, landmarks) {
-    const square = this.square(landmarks);
-    const points = square.toAligned(landmarks);
+  /** The same, the least in three more views: mirrored, leveled and darkened. */
+  async leastCover() {
     let least = 1;
     for (const view of [mirrored, leveled, darkened]) {
-      let probability = await this.network.probability(view(image));
-      if (view === mirrored) probability = mirrored({ ...image, channels: 1, data: probability }).data;
-      least = Math.min(least, lowerFaceCover(foundMask(probability, points, square.size, 0.5), points));
+      let probability = await this.network.probability(view(this.image));
+      if (view === mirrored) probability = mirrored({ ...this.image, channels: 1, data: probability }).data;
+      least = Math.min(least, this.cover(probability));
     }
     return least;
   }

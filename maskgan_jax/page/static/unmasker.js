@@ -29,7 +29,7 @@ const TOO_SMALL = "too small";
 /**
  * Removes masks.
  *
- * A face is { box, score, landmarks, needed, square, cover, masked, mask, before, after, probability, rest, leftOut }: `needed` is
+ * A face is { box, score, landmarks, needed, square, cover, masked, mask, before, after, segmentation, rest, leftOut }: `needed` is
  * the `cover` from which on it counts as masked, `after` is null if it was left alone, `rest` is what its mask hides outside the
  * square, drawn in other squares, and `leftOut` says why it is left alone, even if it wears a mask; '' if it is not.
  */
@@ -92,16 +92,15 @@ export class Unmasker {
    */
   async withMask(photo, { box, score, landmarks, needed, masked: wasMasked }) {
     const square = this.inpainter.square(landmarks);
-    const image = this.maskFinder.image(photo, this.maskFinder.square(landmarks));
-    const probability = await this.maskFinder.probability(image);
-    const mask = this.maskFinder.mask(probability, landmarks, square);
-    let cover = this.maskFinder.cover(probability, landmarks);
-    needed ??= neededCover(image, landmarks); // Of a face that is followed, the same as before.
-    if (!wasMasked && cover >= needed) cover = Math.min(cover, await this.maskFinder.leastCover(image, landmarks));
+    const segmentation = await this.maskFinder.look(photo, landmarks);
+    const mask = segmentation.mask(square);
+    let cover = segmentation.cover();
+    needed ??= neededCover(segmentation.image, landmarks); // Of a face that is followed, the same as before.
+    if (!wasMasked && cover >= needed) cover = Math.min(cover, await segmentation.leastCover());
     const masked = cover >= needed;
     const leftOut = box[2] - box[0] < LEAST_WIDTH ? TOO_SMALL : "";
     const before = square.cutOut(photo);
-    return { box, score, landmarks, needed, square, cover, masked, mask, before, after: null, probability, rest: [], leftOut };
+    return { box, score, landmarks, needed, square, cover, masked, mask, before, after: null, segmentation, rest: [], leftOut };
   }
 
   /** Faces without their masks, from back to front: each is drawn beside what was drawn of those behind it. */
@@ -152,9 +151,8 @@ export class Unmasker {
       const { size } = square;
       const whole = { x: 0, y: 0, width: size, height: size };
       const within = (corners) => new FaceSquare(square.toAligned(corners), size).inside(whole);
-      let mask = down
-        ? await this.maskFinder.maskBelow(photo, face.probability, face.landmarks, square)
-        : this.maskFinder.mask(face.probability, face.landmarks, square);
+      const seen = face.segmentation;
+      let mask = down ? await this.maskFinder.maskBelow(photo, seen, square) : seen.mask(square);
       const drawn = within(face.square.moved(-right * OVERLAP, -down * OVERLAP).corners);
       mask = combined((hidden, redrawn) => (redrawn ? 0 : hidden), mask, drawn);
       mask = combined((hidden, inside) => (inside ? hidden : 0), mask, within(edges));
