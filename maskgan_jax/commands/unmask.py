@@ -192,7 +192,7 @@ def _aligned(flags: argparse.Namespace, outputs: Outputs) -> int:
     from maskgan_jax.unmasking.aligned import unmask_aligned
 
     with outputs.in_folder():
-        _, failed = unmask_aligned(flags.inputs, outputs, flags.weights, flags.mask, fast=bool(flags.fast))
+        failed = unmask_aligned(flags.inputs, outputs, flags.weights, flags.mask, fast=bool(flags.fast))
     print(f"unmasked faces are in {flags.out}" + (f"; {failed} inputs could not be used" if failed else ""))
     return 1 if failed else 0
 

@@ -70,15 +70,11 @@ def export_networks(folder: Path) -> dict[str, PageNetwork]:
     _export_detector(folder / "detector.onnx")
     networks = {"detector": PageNetwork(None, None, _expected_of_detector())}
     for name, (file, task) in NETWORKS.items():
-        stored = load_network(pretrained(file), task)
-        save_onnx(folder / f"{name}.onnx", stored, half=True, browser=True)
-        networks[name] = PageNetwork(stored.description.size, stored.description.zoom, _expected(pretrained(file), task))
+        save_onnx(folder / f"{name}.onnx", load_network(pretrained(file), task), half=True, browser=True)
+        network = FaceNetwork(pretrained(file), task, batch_size=1)
+        result = network(test_image(network.size)[None], test_mask(network.size)[None])[0]
+        networks[name] = PageNetwork(network.size, network.zoom, summary(result))
     return networks
-
-
-def _expected(path: Path, task: str) -> list[float]:
-    network = FaceNetwork(path, task, batch_size=1)
-    return summary(network(test_image(network.size)[None], test_mask(network.size)[None])[0])
 
 
 def _expected_of_detector() -> list[float]:

@@ -56,8 +56,6 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 
 class _Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-
     def handle_error(self, request: object, client_address: object) -> None:
         """A browser that goes away in the middle of a file is no error."""
 

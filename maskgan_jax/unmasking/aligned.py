@@ -28,7 +28,7 @@ def unmask_aligned(
     masks: str | os.PathLike | None = None,
     *,
     fast: bool = False,
-) -> tuple[int, int]:
+) -> int:
     """Unmasks aligned crops (FFHQ's squares) and writes them under the same names, as PNG of the same size.
 
     An image that cannot be used is reported on standard error, and the rest goes on.
@@ -43,7 +43,7 @@ def unmask_aligned(
       fast: take the package's network for 128 px, if there are no `weights`.
 
     Returns:
-      How many images were unmasked, and how many could not be used.
+      How many images could not be used.
 
     Raises:
       UserError: the inputs, the weights or the output folder cannot be used at all, or a result would overwrite an input, a
@@ -69,8 +69,7 @@ def unmask_aligned(
         with outputs.writing(job):
             write_drawn_png(outputs.result(job), result, label=outputs.label)
 
-    failed = unmask_each(jobs, unmask, again="--overwrite")
-    return len(jobs) - failed, failed
+    return unmask_each(jobs, unmask, again="--overwrite")
 
 
 def find_mask(segmentation_net: FaceNetwork, landmark_net: FaceNetwork, image: np.ndarray) -> np.ndarray:

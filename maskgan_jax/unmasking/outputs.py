@@ -97,7 +97,8 @@ class Outputs:
 
     def is_done(self, job: Job) -> bool:
         """Whether there is a complete result of an input, and its description, which is written last."""
-        return any(os.path.exists(self.json_of(result)) and _is_filled(result) for result in self._results(job))
+        there = (path for path in self._results(job) if os.path.exists(self.json_of(path)))
+        return any(os.path.isfile(path) and os.path.getsize(path) for path in there)
 
     @contextlib.contextmanager
     def in_folder(self) -> Iterator[None]:
@@ -230,10 +231,6 @@ class Outputs:
 def _unnumbered(path: Path, folder: Path) -> Path:
     """The name that stands for all crops of a photo, whose number is not known beforehand; of any other file, its own."""
     return path.with_name(_NUMBER.sub(".*.png", path.name)) if path.is_relative_to(folder / "crops") else path
-
-
-def _is_filled(path: Path) -> bool:
-    return os.path.isfile(path) and os.path.getsize(path) > 0
 
 
 def _version(path: Path) -> tuple[int, int] | None:

@@ -4,10 +4,12 @@ import { dilate, ellipse } from "./morphology.js";
 
 const [KNOWN, BAND, INSIDE] = [0, 1, 2];
 const FAR = 1e6;
+/** Of the neighbourhood of a point that is filled, in pixels. */
+const RADIUS = 3;
 const CROSS = [0, 1, 0];
 
-/** Fills what a mask hides. `radius`: of the neighbourhood of a point that is filled, in pixels. */
-export function telea(image, mask, radius = 3) {
+/** Fills what a mask hides. */
+export function telea(image, mask) {
   // With one more pixel on each side.
   const width = image.width + 2;
   const height = image.height + 2;
@@ -21,7 +23,7 @@ export function telea(image, mask, radius = 3) {
   const times = new Float32Array(around).map((isAround) => (isAround ? 0 : FAR));
 
   // The distance outside the mask, with a negative sign.
-  const outer = dilate(hidden, ellipse(2 * radius + 1)).data;
+  const outer = dilate(hidden, ellipse(2 * RADIUS + 1)).data;
   const outside = outer.map((value, i) => (around[i] ? BAND : value && !hidden.data[i] && !isBorder(i) ? INSIDE : KNOWN));
   const outerTimes = times.slice();
   march(outside, outerTimes, width, isBorder, () => {});
@@ -30,7 +32,7 @@ export function telea(image, mask, radius = 3) {
   });
 
   const result = copyImage(image);
-  march(states, times, width, isBorder, (i) => fill(result, states, times, width, i, radius));
+  march(states, times, width, isBorder, (i) => fill(result, states, times, width, i));
   return result;
 }
 
@@ -64,7 +66,7 @@ function arrival(states, times, a, b) {
 }
 
 /** The colour of a pixel from those around it that are known. */
-function fill(image, states, times, width, at, radius) {
+function fill(image, states, times, width, at) {
   const x = at % width;
   const y = Math.floor(at / width);
   const known = (i) => states[i] !== INSIDE;
@@ -82,13 +84,13 @@ function fill(image, states, times, width, at, radius) {
   };
   for (let c = 0; c < 3; c++) {
     let [sum, across, down, weights] = [0, 0, 0, 1e-20];
-    for (let v = y - radius; v <= y + radius; v++) {
-      for (let u = x - radius; u <= x + radius; u++) {
+    for (let v = y - RADIUS; v <= y + RADIUS; v++) {
+      for (let u = x - RADIUS; u <= x + RADIUS; u++) {
         const i = v * width + u;
         if (u < 1 || v < 1 || u > image.width || v > image.height || !known(i)) continue;
         const [dx, dy] = [x - u, y - v];
         const squared = dx * dx + dy * dy;
-        if (squared > radius * radius) continue;
+        if (squared > RADIUS * RADIUS) continue;
         let direction = dx * gradient[0] + dy * gradient[1];
         if (Math.abs(direction) <= 0.01) direction = 0.000001;
         const weight = Math.abs((1 / (squared * Math.sqrt(squared))) * (1 / (1 + Math.abs(times[i] - times[at]))) * direction);
