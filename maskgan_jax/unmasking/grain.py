@@ -99,8 +99,8 @@ def grain(
 
 @functools.cache
 def _tile() -> np.ndarray:
-    """White noise, as simple in JavaScript: by Box and Muller's method, from what MurmurHash3 makes of 0, 1, 2 ..."""
-    bits = np.arange(2 * NOISE_SIDE**2, dtype=np.uint32)
+    """White noise, as simple in JavaScript: by Box and Muller's method, from what MurmurHash3 makes of 1, 2, 3 ..."""
+    bits = np.arange(1, 2 * NOISE_SIDE**2 + 1, dtype=np.uint32)  # It leaves 0 as it is.
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
         bits = (bits ^ bits >> shift) * np.uint32(factor)
     one, other = ((bits + 0.5) / 2**32).reshape(2, NOISE_SIDE, NOISE_SIDE)

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+import maskgan_jax.unmasking.grain as grain_module
 from maskgan_jax.data.align import FaceSquare, align
 from maskgan_jax.data.rendered.faces import render_face
 from maskgan_jax.data.window import Window
@@ -38,6 +39,21 @@ def added(photo, drawn, visible=None, scale=1.0):
     visible = half(upper=True) if visible is None else visible
     noise = np.random.default_rng(0).standard_normal(visible.shape, np.float32)
     return grain(photo, visible, drawn, half(upper=False), noise, scale)
+
+
+def test_the_noise_is_white_and_normal():
+    tile = grain_module._tile()
+    # The first number, from the finalizer of MurmurHash3: of 1 it makes 0x514E28B7.
+    other = np.uint32(tile.size + 1)
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
+        other = np.uint32((int(other) ^ int(other) >> shift) * factor % 2**32)
+    radius, angle = np.sqrt(-2 * np.log((0x514E28B7 + 0.5) / 2**32)), 2 * np.pi * (int(other) + 0.5) / 2**32
+    assert tile[0, 0] == pytest.approx(radius * np.cos(angle), abs=1e-6)
+    assert abs(tile.mean()) < 0.01 and abs(tile.std() - 1) < 0.01
+    for sigmas, expected in ((1, 0.3173), (2, 0.0455), (3, 0.0027)):  # Of a normal distribution.
+        assert (np.abs(tile) > sigmas).mean() == pytest.approx(expected, rel=0.1)
+    power = np.abs(np.fft.fft2(tile))[1:, 1:] ** 2 / tile.size
+    assert power.max() < 20  # Of white noise, one in e**20 is above.
 
 
 @pytest.mark.parametrize("deviation", [3, 12])

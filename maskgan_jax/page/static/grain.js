@@ -57,13 +57,13 @@ export function faceGrain(photo, face, window, mask, redrawn) {
   return result;
 }
 
-/** Normal numbers by Box and Muller's method, from what MurmurHash3 makes of 0, 1, 2 ... */
+/** Normal numbers by Box and Muller's method, from what MurmurHash3 makes of 1, 2, 3 ... */
 export function whiteNoise(count) {
   const uniform = (bits) => {
     for (const [shift, factor] of [[16, 0x85ebca6b], [13, 0xc2b2ae35], [16, 1]]) bits = Math.imul(bits ^ (bits >>> shift), factor);
     return ((bits >>> 0) + 0.5) / 2 ** 32;
   };
-  const normal = (i) => Math.sqrt(-2 * Math.log(uniform(i))) * Math.cos(2 * Math.PI * uniform(count + i));
+  const normal = (i) => Math.sqrt(-2 * Math.log(uniform(i + 1))) * Math.cos(2 * Math.PI * uniform(count + i + 1));
   return Float32Array.from({ length: count }, (_, i) => normal(i));
 }
 
