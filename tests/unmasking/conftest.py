@@ -85,7 +85,13 @@ def masked_face(number: int, size: int) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def portrait() -> np.ndarray:
-    """A face with a green mask, `[320, 320, 3]`."""
+    """A face with a green mask, `[320, 320, 3]`, which is found at first sight."""
+    return masked_face(22, 320)
+
+
+@pytest.fixture(scope="session")
+def uncertain_portrait() -> np.ndarray:
+    """Another, of which a detection is less certain, so that turned faces are searched for, too."""
     return masked_face(3, 320)
 
 
@@ -167,6 +173,16 @@ def run(unmasker, monkeypatch, capsys):
 @pytest.fixture(scope="session")
 def clip(portrait):
     """Ten frames of 320 x 240 pixels in which the portrait moves a little."""
+    return moving(portrait)
+
+
+@pytest.fixture(scope="session")
+def uncertain_clip(uncertain_portrait):
+    """The same of the other portrait."""
+    return moving(uncertain_portrait)
+
+
+def moving(portrait):
     small = cv2.resize(portrait, (220, 220), interpolation=cv2.INTER_AREA)
     pictures = [np.full((240, 320, 3), 100, np.uint8) for _ in range(10)]
     for number, picture in enumerate(pictures):

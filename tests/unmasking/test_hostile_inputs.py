@@ -64,7 +64,7 @@ BAD_FILES = {
     "noise.png": (lambda face: encoded(np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)), "no face found"),
     "one_pixel.png": (lambda face: encoded(face[:1, :1]), "no face found"),
     "strip.png": (lambda face: encoded(np.repeat(face[:1], 3, axis=0).repeat(9, axis=1)), "no face found"),
-    "tiny_face.png": (lambda face: encoded(cv2.resize(face, (20, 20))), "no face found"),
+    "tiny_face.png": (lambda face: encoded(cv2.resize(face, (8, 8))), "no face found"),
     "grey.png": (lambda face: encoded(np.zeros((100, 100), np.uint8)), "no face found"),
     "transparent.png": (lambda face: encoded(np.zeros((100, 100, 4), np.uint8)), "no face found"),
 }

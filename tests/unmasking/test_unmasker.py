@@ -21,7 +21,9 @@ from maskgan_jax.unmasking.unmasker import BESIDE, LEAST_REST, Unmasker
 from .conftest import DRAWN, MASK_COLOUR, SIDE, Green, MeanFace, Painter, is_drawn, is_green, masked_face
 
 
-def test_the_mask_goes_and_nothing_else_changes(unmasker, portrait):
+@pytest.mark.parametrize("name", ["portrait", "uncertain_portrait"])
+def test_the_mask_goes_and_nothing_else_changes(unmasker, name, request):
+    portrait = request.getfixturevalue(name)
     result = unmasker(portrait)
     assert is_green(portrait).sum() > 5000 and is_green(result).sum() < 50
     changed = (result != portrait).any(axis=-1)
@@ -242,7 +244,7 @@ def test_each_network_has_squares_of_its_own(portrait):
     other = Green()
     other.zoom = 1.25
     result, (face,) = Unmasker(Painter(), MeanFace(), other).unmask(portrait)
-    assert face.redrawn and not is_green(result).any()
+    assert face.redrawn and is_green(result).sum() < 0.01 * is_green(portrait).sum()
 
 
 def test_package_without_its_networks(tmp_path, monkeypatch):

@@ -61,9 +61,9 @@ def test_odd_sides(clip, unmasker, tmp_path):
     assert pictures[0].shape == (239, 319, 3)
 
 
-def test_side_by_side(clip, unmasker, tmp_path):
+def test_side_by_side(uncertain_clip, unmasker, tmp_path):
     path = tmp_path / "clip.mp4"
-    write_video(path, clip)
+    write_video(path, uncertain_clip)
     unmasked(path, unmasker, tmp_path / "out", side_by_side=True, label=False)
     pictures, _, sound, metadata = read_video(tmp_path / "out" / "side_by_side" / "clip.mp4")
     assert pictures[0].shape == (240, 640, 3) and sound
