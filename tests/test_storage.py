@@ -156,9 +156,13 @@ class ClientError(Exception):
     """Stands in for those of the clouds' clients that are no OSErrors."""
 
 
-@pytest.mark.parametrize("error", [ConnectionResetError, PermissionError, ClientError])
-@pytest.mark.parametrize("in_cloud", [False, True])
-@pytest.mark.parametrize("reading", [1, 2])
+@pytest.mark.parametrize(
+    ("reading", "in_cloud", "error"),
+    [  # Every two values of different kinds together.
+        *[(1, False, ConnectionResetError), (1, True, PermissionError), (1, False, ClientError)],
+        *[(2, True, ConnectionResetError), (2, False, PermissionError), (2, True, ClientError)],
+    ],
+)
 def test_a_photo_in_a_cloud_that_cannot_be_read(reading, in_cloud, error, cloud, config, tmp_path, monkeypatch):
     """It is named, not the data set, and not left out: neither when faces are found nor when masks are drawn."""
     photos = put_faces(cloud / "faces")
