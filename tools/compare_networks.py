@@ -25,13 +25,13 @@ import numpy as np
 from tqdm import tqdm
 
 from maskgan_jax.data.grid import labelled_grid
-from maskgan_jax.data.masked_faces.reader import load_split, readable, zoom_of
+from maskgan_jax.data.masked_faces.reader import load_split, readable
 from maskgan_jax.data.masks.geometry import Homography, six_points
 from maskgan_jax.data.masks.random_templates import draw_template
 from maskgan_jax.data.points import eyes
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import check_writable, write_json, write_png
-from maskgan_jax.metrics.evaluation import BASELINES
+from maskgan_jax.metrics.evaluation import BASELINES, network_for
 from maskgan_jax.metrics.face_quality import check_face_metrics
 from maskgan_jax.metrics.scoring import mean_scores, score_each
 from maskgan_jax.networks.face_network import FaceNetwork
@@ -83,13 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = [Path(path).name.removesuffix(".safetensors") for path in flags.networks]
     if twice := [name for number, name in enumerate(names) if name in (*BASELINES, *names[:number])]:
         raise UserError(f"the tables would have two rows called {twice[0]}; rename one of the networks")
-    networks = {name: FaceNetwork(path, "unmask", batch_size=1) for name, path in zip(names, flags.networks, strict=True)}
-    zoom = zoom_of(flags.data_dir)
-    for name, network in networks.items():
-        if network.zoom != zoom:
-            raise UserError(f"{name} is for faces with data.zoom={network.zoom:g}, those in {flags.data_dir} have {zoom:g}")
     methods = {name: BASELINES[name] for name in ("input", "telea")}
-    methods |= {name: functools.partial(_redrawn, network) for name, network in networks.items()}
+    for name, path in zip(names, flags.networks, strict=True):
+        methods[name] = functools.partial(_redrawn, network_for(path, "unmask", flags.data_dir, batch_size=1))
     records = load_split(flags.data_dir, flags.split)
     for path in filter(None, (flags.out, flags.examples)):
         check_writable(path)

@@ -22,7 +22,7 @@ from maskgan_jax.data.grid import labelled_grid
 from maskgan_jax.data.masked_faces.reader import load_split, readable
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import write_png
-from maskgan_jax.metrics.evaluation import BASELINES, generator_for
+from maskgan_jax.metrics.evaluation import BASELINES, network_for
 from maskgan_jax.networks.stored import checkpoint_of
 
 Record = dict[str, Any]
@@ -72,7 +72,7 @@ def figure(records: Sequence[Record], shown: Mapping[int, str], systems: Mapping
 
 
 def _generator(workdir: Path, data_dir: str) -> System:
-    network = generator_for(checkpoint_of(workdir, "last"), data_dir)
+    network = network_for(checkpoint_of(workdir, "last"), "unmask", data_dir, batch_size=1)
     return lambda record: network(record["masked"][None], record["mask"][None])[0]
 
 

@@ -84,7 +84,7 @@ def evaluate(
     if method == "ours" and workdir is None:
         raise UserError("the method 'ours' needs a workdir: the folder of a training run, or an exported network")
     records = load_split(data_dir, split)
-    generator = generator_for(workdir, data_dir) if method == "ours" else None
+    generator = network_for(workdir, "unmask", data_dir) if method == "ours" else None
     # Before there are other processes.
     cost: dict[str, Any] = {"seconds_per_image": _seconds_per_image(method, generator, records)}
     if generator is not None:
@@ -122,7 +122,7 @@ def write_examples(
       UserError: no such network, data set or split, all records taken are damaged, or the file cannot be written.
     """
     records = load_split(data_dir, split)
-    generator = generator_for(workdir, data_dir)
+    generator = network_for(workdir, "unmask", data_dir)
     numbers = np.linspace(0, len(records) - 1, min(count, len(records))).astype(int)
     chosen = [record for _, record in readable(records, numbers)]
     if not chosen:
@@ -135,16 +135,16 @@ def write_examples(
     write_png(path, labelled_grid(rows, ["masked", "Telea", "output", "put back", "real"], columns=3))
 
 
-def generator_for(path: str | Path, data_dir: str | Path) -> FaceNetwork:
-    """The generator to score on a data set. Raises UserError if there is none, or it is for other squares."""
-    generator = FaceNetwork(path, "unmask")
+def network_for(path: str | Path, task: str, data_dir: str | Path, batch_size: int = 8) -> FaceNetwork:
+    """The network for a task to score on a data set. Raises UserError if there is none, or it is for other squares."""
+    network = FaceNetwork(path, task, batch_size)
     zoom = zoom_of(data_dir)
-    if generator.zoom != zoom:
+    if network.zoom != zoom:
         raise UserError(
-            f"the network is for faces with data.zoom={generator.zoom:g}, those in {data_dir} have {zoom:g}; "
+            f"the network in {path} is for faces with data.zoom={network.zoom:g}, those in {data_dir} have {zoom:g}; "
             "build a data set for it"
         )
-    return generator
+    return network
 
 
 def _predicted(method: str, generator: FaceNetwork | None, records: Iterable[Record]) -> Iterator[tuple[Record, Predictions]]:

@@ -9,10 +9,11 @@ import numpy as np
 from tqdm import tqdm
 
 from maskgan_jax.data.build.landmarks import find_box, landmarks_in_box
-from maskgan_jax.data.masked_faces.reader import Records, load_split, readable, zoom_of
+from maskgan_jax.data.masked_faces.reader import Records, load_split, readable
 from maskgan_jax.data.pipeline import evaluation_batches
 from maskgan_jax.data.points import CONTOUR, landmark_errors
 from maskgan_jax.errors import UserError
+from maskgan_jax.metrics.evaluation import network_for
 from maskgan_jax.networks.face_network import FaceNetwork
 
 METHODS = ("ours", "dlib")
@@ -45,7 +46,7 @@ def evaluate_landmarks(
         )
     records = load_split(data_dir, split)
     if method == "ours":
-        errors = _errors_of_network(records, zoom_of(data_dir), workdir)
+        errors = _errors_of_network(records, network_for(workdir, "landmarks", data_dir, BATCH))
         detected = {}
     elif method == "dlib":
         errors, detected = _errors_of_dlib(records)
@@ -61,26 +62,13 @@ def evaluate_landmarks(
     return result
 
 
-def _errors_of_network(records: Records, zoom: float, workdir: str | Path) -> dict[str, np.ndarray]:
-    network = FaceNetwork(workdir, "landmarks", BATCH)
-    check_fits(network, records, zoom, workdir)
+def _errors_of_network(records: Records, network: FaceNetwork) -> dict[str, np.ndarray]:
     errors: dict[str, list[np.ndarray]] = {"unmasked": [], "masked": []}
     for batch in tqdm(evaluation_batches(records, BATCH), "landmarks", -(-len(records) // BATCH), unit="batch"):
         for name, key in (("unmasked", "real"), ("masked", "masked")):
             distances = landmark_errors(network(batch[key]), batch["landmarks"])
             errors[name].append(np.asarray(distances)[batch["weight"] > 0])
     return {name: np.concatenate(parts) for name, parts in errors.items()}
-
-
-def check_fits(network: FaceNetwork, records: Records, zoom: float, path: str | Path) -> None:
-    """Raises UserError unless a network, which comes from `path`, is for the faces of a data set."""
-    _, first = next(readable(records, range(len(records))))
-    size = len(first["real"])
-    if (network.size, network.zoom) != (size, zoom):
-        raise UserError(
-            f"the network in {path} is for faces of {network.size} px with data.zoom={network.zoom:g}, those of the "
-            f"data set are of {size} px with {zoom:g}; build a data set for it"
-        )
 
 
 def _errors_of_dlib(records: Records) -> tuple[dict[str, np.ndarray], dict[str, float]]:

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from maskgan_jax.data.masked_faces.reader import load_split, zoom_of
+from maskgan_jax.data.masked_faces.reader import load_split
 from maskgan_jax.data.occluders import occlude
 from maskgan_jax.data.pipeline import ARRAYS, evaluation_batches
-from maskgan_jax.metrics.landmark_accuracy import check_fits
-from maskgan_jax.networks.face_network import FaceNetwork
+from maskgan_jax.metrics.evaluation import network_for
 
 BATCH = 32
 SCORES = ("iou", "precision", "recall", "false_alarm", "iou_occluded", "occluder_found")
@@ -38,8 +37,7 @@ def evaluate_segmentation(data_dir: str | Path, workdir: str | Path, *, split: s
       UserError: no such network, data set or split, or the network is for faces of another size or zoom.
     """
     records = load_split(data_dir, split)
-    network = FaceNetwork(workdir, "segmentation", BATCH)
-    check_fits(network, records, zoom_of(data_dir), workdir)
+    network = network_for(workdir, "segmentation", data_dir, BATCH)
     scores: dict[str, list[np.ndarray]] = {name: [] for name in SCORES}
     numbers = itertools.count()
     for batch in tqdm(evaluation_batches(records, BATCH), "segmentation", -(-len(records) // BATCH), unit="batch"):

@@ -98,7 +98,7 @@ class Bright:
 
     size, batch_size, zoom, parameters, calls = 64, 3, 1.0, 7, 0
 
-    def __init__(self, weights, task):
+    def __init__(self, weights, task, batch_size):
         pass
 
     def __call__(self, masked, masks):

@@ -136,7 +136,7 @@ def test_templates_are_warped_by_the_six_points(tool, data_dir, monkeypatch):
 def test_network_for_other_squares(tool, data_dir, generator_file, config, tmp_path):
     config.data.zoom = 1.25
     save_safetensors(tmp_path / "other.safetensors", load_safetensors(generator_file), config)
-    with pytest.raises(UserError, match=r"other is for faces with data\.zoom=1\.25, those in .* have 1"):
+    with pytest.raises(UserError, match=r"other\.safetensors is for faces with data\.zoom=1\.25, those in .* have 1"):
         tool.main([str(tmp_path / "other.safetensors"), f"--data_dir={data_dir}", "--metrics=seam"])
 
 

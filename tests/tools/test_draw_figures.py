@@ -42,7 +42,7 @@ def test_rows_have_a_face_as_every_system_shows_it(tool, data_dir, tmp_path, mon
 def test_a_network_draws_the_face_of_a_record(tool, data_dir, tmp_path, monkeypatch, generator_file):
     monkeypatch.setattr(tool, "checkpoint_of", lambda workdir, step: generator_file)
     record = load_split(data_dir, "test")[0]
-    expected = FaceNetwork(generator_file, "unmask")(record["masked"][None])[0]
+    expected = FaceNetwork(generator_file, "unmask", 1)(record["masked"][None])[0]
     np.testing.assert_array_equal(tool._generator(tmp_path, data_dir)(record), expected)
 
 
