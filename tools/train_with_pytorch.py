@@ -147,7 +147,7 @@ def train(
             )
         with_width = config.copy_and_resolve_references()
         with_width.landmark_net.width = stored.config["landmark_net"]["width"]
-        state = convert.landmark_net_to_pytorch(stored.variables)
+        state = convert.twin_to_pytorch(stored.variables, config.data.size)
         landmark_net = load(networks.create_landmark_net(with_width), state)
     torch.manual_seed(seed)
     # Not in channels_last, which is faster, but in which PyTorch's norms are less exact (maskgan_jax/pytorch/networks.py).

@@ -19,7 +19,7 @@ from maskgan_jax.models.generators import create_generator
 from maskgan_jax.networks.face_network import FaceNetwork
 from maskgan_jax.networks.safetensors import save_untrained
 from maskgan_jax.networks.stored import load_network
-from maskgan_jax.pytorch.convert import generator_to_pytorch, residual_to_pytorch
+from maskgan_jax.pytorch.convert import generator_to_pytorch, twin_to_pytorch
 from maskgan_jax.runtime.allocator import compute_in_main_thread
 from maskgan_jax.training.abstract import count_flops, counting_device
 from maskgan_jax.training.gan import GAN
@@ -116,7 +116,7 @@ def _stored_generator(setup: Setup) -> Any:
     save_untrained(weights, setup.config, "unmask", seed=2)
     variables = load_network(weights, "unmask").variables
     is_residual = setup.config.generator.architecture == "residual"
-    state = residual_to_pytorch(variables, setup.row.size) if is_residual else generator_to_pytorch(variables)
+    state = twin_to_pytorch(variables, setup.row.size) if is_residual else generator_to_pytorch(variables)
     safetensors.numpy.save_file(state, setup.folder / "torch.safetensors")
     return variables
 

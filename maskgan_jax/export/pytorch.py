@@ -14,19 +14,14 @@ from maskgan_jax.models.residual_unet import ResidualUNet
 from maskgan_jax.models.segmentation_net import SegmentationNet
 from maskgan_jax.models.unet import UNet
 from maskgan_jax.networks.stored import StoredNetwork
-from maskgan_jax.pytorch.convert import (
-    generator_to_pytorch,
-    landmark_net_to_pytorch,
-    residual_to_pytorch,
-    segmentation_net_to_pytorch,
-)
+from maskgan_jax.pytorch.convert import generator_to_pytorch, twin_to_pytorch
 
 # From the variables and the size of a network to the state dict of its module's twin.
 CONVERT = {
     UNet: lambda variables, size: generator_to_pytorch(variables),
-    ResidualUNet: residual_to_pytorch,
-    LandmarkNet: lambda variables, size: landmark_net_to_pytorch(variables),
-    SegmentationNet: lambda variables, size: segmentation_net_to_pytorch(variables),
+    ResidualUNet: twin_to_pytorch,
+    LandmarkNet: twin_to_pytorch,
+    SegmentationNet: twin_to_pytorch,
 }
 
 

@@ -132,13 +132,14 @@ def generator_from_pytorch(state: Mapping[str, np.ndarray]) -> Variables:
     return _from_pytorch(state, _generator_names(depth), "a UnetGenerator")
 
 
-def residual_to_pytorch(variables: Variables, size: int) -> StateDict:
-    """The state dict of `networks.ResidualUNet`, for faces of `size` px, that has the variables of ours.
+def twin_to_pytorch(variables: Variables, size: int) -> StateDict:
+    """The state dict of a twin in `networks` whose layers are named as ours, that has the variables of ours.
 
-    The noise is in it, which ours draws from a fixed key in each call: PyTorch cannot draw the same.
+    That is `ResidualUNet`, `LandmarkNet` or `SegmentationNet`, for faces of `size` px. The noise of the first is in it, which
+    ours draws from a fixed key in each call: PyTorch cannot draw the same.
     """
     params, statistics = (_layers(variables.get(kind, {})) for kind in ("params", "batch_stats"))
-    shared = {name: name for name in params if _is_norm(name) or re.fullmatch(r"(down|up)_\d", name)}
+    shared = {name: name for name in params if _is_norm(name) or re.fullmatch(r"(down|up)_\d+", name)}
     state = _to_pytorch({"params": params, "batch_stats": statistics}, shared, keeps_statistics=bool(statistics))
     for name, layer in params.items():
         if name in shared:
@@ -178,21 +179,6 @@ def discriminator_from_pytorch(state: Mapping[str, np.ndarray]) -> Variables:
         layers += 1
     variables = _from_pytorch(state, _discriminator_names(layers), "an NLayerDiscriminator")
     return {"params": variables["params"]}
-
-
-def landmark_net_to_pytorch(variables: Variables) -> StateDict:
-    """The state dict of `networks.LandmarkNet` that has the variables of ours."""
-    names = {name: name for name in variables["params"] if name not in ("hidden", "points")}
-    state = _to_pytorch(variables, names, keeps_statistics=True)
-    for name in ("hidden", "points"):
-        layer = variables["params"][name]
-        state |= {f"{name}.weight": _array(np.transpose(layer["kernel"])), f"{name}.bias": _array(layer["bias"])}
-    return state
-
-
-def segmentation_net_to_pytorch(variables: Variables) -> StateDict:
-    """The state dict of `networks.SegmentationNet` that has the variables of ours."""
-    return _to_pytorch(variables, {name: name for name in variables["params"]}, keeps_statistics=True)
 
 
 def _layers(tree: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:

@@ -136,7 +136,7 @@ def test_same_landmark_net(draw_variables, picture):
     networks = pytest.importorskip("maskgan_jax.pytorch.networks")
     model = LandmarkNet(4)
     variables = draw_variables(model, picture[:1])
-    network = filled(networks.LandmarkNet(SIDE, 4), convert.landmark_net_to_pytorch(variables)).eval()
+    network = filled(networks.LandmarkNet(SIDE, 4), convert.twin_to_pytorch(variables, SIDE)).eval()
     with torch.inference_mode():
         theirs = network(to_torch(picture)).numpy()
     np.testing.assert_allclose(jax.jit(model.apply)(variables, picture), theirs, atol=1e-3)

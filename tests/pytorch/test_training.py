@@ -53,7 +53,7 @@ def theirs(proposed, ours):
     return (
         load(networks.create_generator(proposed), convert.generator_to_pytorch({"params": params["generator"]})),
         load(networks.create_discriminator(proposed), convert.discriminator_to_pytorch({"params": params["discriminator"]})),
-        load(networks.create_landmark_net(proposed), convert.landmark_net_to_pytorch(landmark_variables)).eval(),
+        load(networks.create_landmark_net(proposed), convert.twin_to_pytorch(landmark_variables, proposed.data.size)).eval(),
     )
 
 
