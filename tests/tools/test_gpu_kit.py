@@ -260,7 +260,7 @@ sys.exit(run.main(["sleep", "--work={tmp_path}"]))
 def test_a_training_is_told_its_time_and_goes_on(run, call):
     """Until the exit code is 0; what follows it is done each time."""
     program = "import sys; print(sys.argv[1]); sys.exit(75)"
-    code, printed = call({"train": step(run, program, trains=1.0)}, "--minutes=12")
+    code, printed = call({"train": step(run, program, trains=True)}, "--minutes=12")
     assert code == run.AGAIN and f"--config.training.minutes={12 - run.RESERVE / 60:.2f}" in printed
     code, printed = call({"export": step(run, "print('exported')", repeats=True)})
     assert (code, call({"export": step(run, "print('exported')", repeats=True)})[1].count("exported")) == (0, 1)

@@ -63,14 +63,14 @@ class Command:
       name: of its mark and its log.
       arguments: the command.
       leaves: seconds of the time that is left which it may not use: they are for what follows it.
-      trains: for a training, the fraction of the time that is left that it may take; it ends with `AGAIN` when that is over.
+      trains: it is a training, which is told the time that is left, and ends with `AGAIN` when that is over.
       repeats: it is run whenever the step is, as it reads what others wrote.
     """
 
     name: str
     arguments: tuple[str, ...]
     leaves: float = 0.0
-    trains: float = 0.0
+    trains: bool = False
     repeats: bool = False
 
 
@@ -182,7 +182,7 @@ def run_step(step: str, kit: Kit, deadline: float) -> int:
         print(f"-- {command.name}", flush=True)
         arguments = list(command.arguments)
         if command.trains:
-            minutes = max(0.05, (command.trains * left - RESERVE) / 60)
+            minutes = max(0.05, (left - RESERVE) / 60)
             arguments.append(f"--config.training.minutes={minutes:.2f}")
         returned = execute(arguments, kit, kit.results(step) / f"{command.name}.log", left)
         if returned == 0:
@@ -411,24 +411,18 @@ def _paper(kit: Kit) -> Iterator[Command]:
 
 def _default(kit: Kit) -> Iterator[Command]:
     """trains the network that `maskgan unmask` uses"""
-    yield from _training(kit, "default", "default_model", 1.0, "--config=default_model")
-    out = kit.results("default") / "unmask.safetensors"
-    export = ("--half", "--step=last", f"--workdir={kit.work / 'runs' / 'default_model'}", f"--out={out}")
-    yield Command("export", (*maskgan("export"), *export), repeats=True)
-
-
-def _training(kit: Kit, step: str, name: str, fraction: float, *flags: str) -> Iterator[Command]:
-    """A training, which goes on each time, and the scores of what it has reached."""
-    run, data = kit.work / "runs" / name, f"--data_dir={kit.work / 'data'}"
+    results, run, data = kit.results("default"), kit.work / "runs" / "default_model", f"--data_dir={kit.work / 'data'}"
     landmarks = f"--config.landmark_net.weights={kit.project / 'maskgan_jax' / 'pretrained' / 'landmarks.safetensors'}"
     small = (*SMALL_DATA, *SMALL_NETWORKS) if kit.small else ()
-    train = (*maskgan("train"), data, f"--workdir={run}", landmarks, *flags, *small)
-    yield Command(f"train_{name}", train, trains=fraction)
-    _keep(run, kit.results(step) / name)
-    out = f"--out={kit.results(step) / name}.json"
-    evaluate = (*maskgan("evaluate"), data, f"--workdir={run}", "--step=last", out)
-    yield Command(f"evaluate_{name}", evaluate, repeats=True)
-    _keep(run, kit.results(step) / name)
+    train = (*maskgan("train"), "--config=default_model", data, f"--workdir={run}", landmarks, *small)
+    yield Command("train_default_model", train, trains=True)
+    _keep(run, results / "default_model")
+    # It goes on each time; what it has reached is scored and exported.
+    last = (f"--workdir={run}", "--step=last")
+    evaluate = (*maskgan("evaluate"), data, *last, f"--out={results / 'default_model.json'}")
+    yield Command("evaluate_default_model", evaluate, repeats=True)
+    export = (*maskgan("export"), "--half", *last, f"--out={results / 'unmask.safetensors'}")
+    yield Command("export", export, repeats=True)
 
 
 def _keep(run: Path, results: Path) -> None:
