@@ -122,17 +122,13 @@ def _add_errors(app: flask.Flask) -> None:
 
 def _add_files(app: flask.Flask) -> None:
     """The page and the libraries that it loads; all are in memory, so that no name reaches another file."""
-    files = {path.name: path.read_bytes() for path in PAGE.iterdir() if path.suffix in (".js", ".css", ".html")}
-    libraries = {name: package_file(path).read_bytes() for name, path in LIBRARIES.items()}
-
-    def script_or_style(served: dict[str, bytes], name: str) -> flask.typing.ResponseReturnValue:
-        if name not in served:
-            return _refusal("there is no such file", 404)
-        return flask.Response(served[name], mimetype="text/css" if name.endswith(".css") else "text/javascript")
+    html = (PAGE / "index.html").read_bytes()
+    files = {path.name: path.read_bytes() for path in PAGE.iterdir() if path.suffix in (".js", ".css")}
+    files |= {name: package_file(path).read_bytes() for name, path in LIBRARIES.items()}
 
     @app.get("/")
     def index() -> flask.Response:
-        return flask.Response(files["index.html"], mimetype="text/html")
+        return flask.Response(html, mimetype="text/html")
 
     @app.get("/favicon.ico")
     def icon() -> flask.typing.ResponseReturnValue:
@@ -140,11 +136,9 @@ def _add_files(app: flask.Flask) -> None:
 
     @app.get("/page/<name>")
     def page_file(name: str) -> flask.typing.ResponseReturnValue:
-        return script_or_style(files, name)
-
-    @app.get("/library/<name>")
-    def library(name: str) -> flask.typing.ResponseReturnValue:
-        return script_or_style(libraries, name)
+        if name not in files:
+            return _refusal("there is no such file", 404)
+        return flask.Response(files[name], mimetype="text/css" if name.endswith(".css") else "text/javascript")
 
 
 def _add_images(app: flask.Flask, images: Images, known: dict[str, tuple[str, str]]) -> None:
