@@ -20,9 +20,10 @@ from tqdm import tqdm
 
 from maskgan_jax.bench.contestant import Contestant, started
 from maskgan_jax.bench.rows import Row
-from maskgan_jax.bench.setup import GPU_TORCH_VARIANTS, TORCH_VARIANTS, Setup, available_threads, config_of
+from maskgan_jax.bench.setup import GPU_TORCH_VARIANTS, TORCH_VARIANTS, Setup, config_of
 from maskgan_jax.errors import UserError
 from maskgan_jax.runtime.chips import chip_of
+from maskgan_jax.runtime.workers import available_cores
 
 # How many times PyTorch's images per second ours must reach.
 TARGET = 1.2
@@ -94,7 +95,7 @@ def _machine(against: str | None) -> dict[str, Any]:
     return {
         "cpu": model[1] if model else platform.processor(),
         "cores": os.cpu_count(),
-        "threads": available_threads(),
+        "threads": available_cores(),
         "load_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "system": platform.platform(),
         "python": platform.python_version(),

@@ -59,7 +59,7 @@ def _training(setup: Setup) -> Ready:
     task = GAN(setup.config)
     steps = 10**6  # Long enough for the learning rate to stay.
     state = jax.jit(partial(create_state, task, setup.config, steps))(jax.random.key(0))
-    frozen, key, batch = jax.device_put((task.frozen, jax.random.key(1), random_batch(setup.row)))
+    frozen, key, batch = jax.device_put((task.frozen, jax.random.key(1), random_batch(setup.config)))
     of_device = _device_facts(setup, lambda: count_flops(task, setup.config))
     started = time.perf_counter()
     step = jax.jit(partial(train_step, task, setup.config, steps), donate_argnums=0).lower(state, frozen, batch, key).compile()

@@ -10,12 +10,12 @@ from maskgan_jax.bench.setup import (
     TORCH_VARIANTS,
     Ready,
     Setup,
-    available_threads,
     cpu_stands_in,
     generator_inputs,
     random_batch,
 )
 from maskgan_jax.errors import UserError
+from maskgan_jax.runtime.workers import available_cores
 
 
 def prepare(setup: Setup) -> Ready:
@@ -26,7 +26,7 @@ def prepare(setup: Setup) -> Ready:
 
     from maskgan_jax.pytorch import networks, training
 
-    torch.set_num_threads(available_threads())
+    torch.set_num_threads(available_cores())
     on_gpu = setup.device == "gpu" and not cpu_stands_in()
     if on_gpu and not torch.cuda.is_available():
         raise UserError("PyTorch finds no GPU here")
@@ -35,7 +35,7 @@ def prepare(setup: Setup) -> Ready:
         torch.backends.cudnn.benchmark = True
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = setup.compute != "float32"
     options = (GPU_TORCH_VARIANTS if setup.device == "gpu" else TORCH_VARIANTS)[setup.variant]
-    batch = {name: torch.as_tensor(array, device=device) for name, array in random_batch(setup.row).items()}
+    batch = {name: torch.as_tensor(array, device=device) for name, array in random_batch(setup.config).items()}
     generator = networks.create_generator(setup.config).to(device)
     inputs = [torch.as_tensor(array, device=device) for array in generator_inputs(setup)]
     if setup.row.is_inference:

@@ -92,24 +92,20 @@ def config_of(row: Row, compute: str, folder: Path) -> ConfigDict:
     return config
 
 
-def random_batch(row: Row) -> dict[str, np.ndarray]:
+def random_batch(config: ConfigDict) -> dict[str, np.ndarray]:
     """A batch of random records, as arrays by name; speed does not depend on the values."""
     rng = np.random.default_rng(0)
-    real, masked = rng.integers(0, 256, (2, row.batch, row.size, row.size, 3), np.uint8)
-    mask = np.where(rng.random((row.batch, row.size, row.size, 1)) < 0.3, np.uint8(255), np.uint8(0))
-    landmarks = rng.uniform(0, row.size, (row.batch, 68, 2)).astype(np.float32)
+    count, size = config.input.batch_size, config.data.size
+    real, masked = rng.integers(0, 256, (2, count, size, size, 3), np.uint8)
+    mask = np.where(rng.random((count, size, size, 1)) < 0.3, np.uint8(255), np.uint8(0))
+    landmarks = rng.uniform(0, size, (count, 68, 2)).astype(np.float32)
     return {"real": real, "masked": masked, "mask": mask, "landmarks": landmarks}
 
 
 def generator_inputs(setup: Setup) -> tuple[np.ndarray, ...]:
     """Masked images, and masks for a generator that inpaints."""
-    batch = random_batch(setup.row)
+    batch = random_batch(setup.config)
     return (batch["masked"], batch["mask"]) if setup.config.generator.inpaints else (batch["masked"],)
-
-
-def available_threads() -> int:
-    """The cores that this process may use; both frameworks use all of them."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_stands_in() -> bool:

@@ -25,8 +25,12 @@ def number_of_workers(asked: int) -> int:
     """The processes that `--workers=N` asks for; 0 is one for each core. Raises UserError if it is negative."""
     if asked < 0:
         raise UserError(f"--workers={asked}: give a number of processes, or 0 for one per core")
-    # macOS does not tell which cores this process may use.
-    return asked or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return asked or available_cores()
+
+
+def available_cores() -> int:
+    """The cores that this process may use; all of them where the system, such as macOS, does not tell."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def mapped(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from jax.profiler import ProfileData
 
+from maskgan_jax.bench.setup import random_batch
 from maskgan_jax.config import load_config
 from maskgan_jax.errors import UserError, exit_code
 from maskgan_jax.files import check_writable, write_json
@@ -59,13 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def trace(config: Any, steps: int, folder: Path) -> float:
     """Does steps on random images, after a few that are not traced; returns their seconds, tracing included."""
     task = GAN(config)
-    rng = np.random.default_rng(0)
-    count, side = config.input.batch_size, config.data.size
-    images = rng.integers(0, 256, (2, count, side, side, 3), np.uint8)
-    mask = np.where(rng.random((count, side, side, 1)) < 0.3, np.uint8(255), np.uint8(0))
-    landmarks = rng.uniform(0, side, (count, 68, 2)).astype(np.float32)
-    batch = {"real": images[0], "masked": images[1], "mask": mask, "landmarks": landmarks}
-    arguments = jax.device_put((task.frozen, batch, jax.random.key(1)))
+    arguments = jax.device_put((task.frozen, random_batch(config), jax.random.key(1)))
     state = jax.jit(partial(create_state, task, config, 10**6))(jax.random.key(0))
     step = jax.jit(partial(train_step, task, config, 10**6), donate_argnums=0)
     for _ in range(WARM_UP):
