@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -150,12 +150,9 @@ def _mirrored(trial: Trial) -> Trial:
     return dataclasses.replace(trial, methods=trial.methods[::-1])
 
 
-def _by(names: Sequence[str], key) -> list[list[str]]:
+def _by(names: Sequence[str], key: Callable[[str], str]) -> list[list[str]]:
     """The names in groups of one key each; groups in the order of their keys, names as they come."""
-    groups: dict[str, list[str]] = {}
-    for name in names:
-        groups.setdefault(key(name), []).append(name)
-    return [groups[each] for each in sorted(groups)]
+    return [list(group) for _, group in itertools.groupby(sorted(names, key=key), key)]
 
 
 def _interleaved(lists: Sequence[list]) -> list:

@@ -95,17 +95,10 @@ def _shown(answer: Answer) -> tuple:
 
 
 def _same(one: Answer, other: Answer) -> bool:
-    for question, given in one.given.items():
-        again = other.given[question]
-        if question == "quality":
-            same = abs(given - again) <= _SAME_QUALITY
-        elif question == "choice":
-            same = chosen(one) == chosen(other)
-        else:
-            same = given == again
-        if not same:
-            return False
-    return True
+    mine, again = one.given, other.given
+    if one.trial.task == "rating":
+        return mine["expression"] == again["expression"] and abs(mine["quality"] - again["quality"]) <= _SAME_QUALITY
+    return chosen(one) == chosen(other) if one.trial.task == "pair" else mine == again
 
 
 def chosen(answer: Answer) -> str:
