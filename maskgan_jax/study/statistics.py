@@ -107,10 +107,9 @@ def bootstrap_weights(
     return drawn(raters) * drawn(faces)
 
 
-def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """The middle of bootstrapped values, `[resamples]` or `[resamples, ...]`, between two percentiles; NaN are left out."""
-    ends = 100 * np.array([(1 - level) / 2, (1 + level) / 2])
-    return tuple(np.nanpercentile(values, ends, axis=0)) if np.isfinite(values).any() else (float("nan"), float("nan"))
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """The middle 95 % of bootstrapped values, `[resamples]` or `[resamples, ...]`; NaN are left out."""
+    return tuple(np.nanpercentile(values, (2.5, 97.5), axis=0)) if np.isfinite(values).any() else (float("nan"), float("nan"))
 
 
 def weighted_mean(values: Sequence[float], weights: np.ndarray) -> np.ndarray:
