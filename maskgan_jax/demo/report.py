@@ -103,7 +103,7 @@ def bar(parts: Mapping[str, float], caption: str) -> str:
     whole, width = sum(parts.values()) or 1, 900
     pieces, keys, left = [], [], 0.0
     for number, (name, size) in enumerate(parts.items()):
-        colour = COLOURS[number % len(COLOURS)] if number < len(COLOURS) else "#999"
+        colour = COLOURS[number] if number < len(COLOURS) else "#999"
         pieces.append(f'<rect x="{left:.2f}" y="0" width="{width * size / whole:.2f}" height="26" fill="{colour}"/>')
         keys.append(f'<span style="color:{colour}">&#9644;</span> {escape(name)} {size:.1f} ({size / whole:.0%})')
         left += width * size / whole
@@ -114,13 +114,12 @@ def bar(parts: Mapping[str, float], caption: str) -> str:
     )
 
 
-def line_chart(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], caption: str, x_label: str) -> str:
-    """A chart of several lines; the y axis starts at 0.
+def line_chart(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], caption: str) -> str:
+    """A chart of several lines over the steps of a training; the y axis starts at 0.
 
     Args:
-      lines: {name: (x, y)}, y not negative.
+      lines: {name: (steps, y)}, y not negative.
       caption: below the chart, says what y is.
-      x_label: label of the x axis.
 
     Returns:
       HTML with the chart as SVG.
@@ -140,7 +139,7 @@ def line_chart(lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], cap
         parts.append(f'<text x="{left - 6}" y="{height + 4:.1f}" text-anchor="end">{y:g}</text>')
     for x in np.arange(0, x_end + x_step / 1000, x_step):
         parts.append(f'<text x="{place(x, 0)[0]:.1f}" y="{bottom + 16}" text-anchor="middle">{x:g}</text>')
-    parts.append(f'<text x="{right}" y="{bottom + 32}" text-anchor="end">{escape(x_label)}</text>')
+    parts.append(f'<text x="{right}" y="{bottom + 32}" text-anchor="end">step</text>')
     keys = []
     for number, (name, (x, y)) in enumerate(lines.items()):
         colour = COLOURS[number % len(COLOURS)]

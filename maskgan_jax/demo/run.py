@@ -297,22 +297,18 @@ def _charts(out: Path) -> str:
         line_chart(
             {name: losses[f"weighted_{term}"] for term, name in TERMS.items()},
             "The terms of the mask remover's loss, weighted (Eq. 3).",
-            "step",
         )
         + line_chart(
             {"known pixels put back": scores["psnr"], "output": scores["psnr_raw"]},
             "PSNR on the validation split, dB.",
-            "step",
         )
         + line_chart(
             {"mask remover": scores["mse_masked"]},
             "MSE in the region on the validation split. The network with the least is kept.",
-            "step",
         )
         + line_chart(
             {"masked": landmarks["error_masked"], "unmasked": landmarks["error_unmasked"]},
             "Error of the landmark network on the validation split, in distances between the eyes.",
-            "step",
         )
     )
 

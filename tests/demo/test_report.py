@@ -13,7 +13,7 @@ from maskgan_jax.files import decode_image
 def test_text_is_escaped(tmp_path):
     bad = "<b>&\"'"
     html = paragraph(bad) + folded(bad, bad) + table([bad], [[bad]]) + image(np.zeros((2, 2, 3), np.uint8), bad)
-    write_report(tmp_path / "r.html", bad, html + line_chart({bad: ([1], [1])}, bad, bad), [Section(bad, html)])
+    write_report(tmp_path / "r.html", bad, html + line_chart({bad: ([1], [1])}, bad), [Section(bad, html)])
     assert "<b>" not in (tmp_path / "r.html").read_text() and bad not in html
 
 
@@ -40,7 +40,7 @@ def test_picture_is_inside():
 
 
 def svg(lines):
-    html = line_chart(lines, "caption", "step")
+    html = line_chart(lines, "caption")
     return ElementTree.fromstring(html[html.index("<svg") : html.index("</svg>") + 6])
 
 
