@@ -26,7 +26,6 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import jax
@@ -319,7 +318,6 @@ def _sides(shape: Sequence[int]) -> tuple[int, ...]:
 
 def lines_of(report: dict[str, Any]) -> Iterator[str]:
     """The report for people."""
-    gib = partial(_in_units, unit=2**30)
     yield (
         f"{report['topology']}: {report['chips']} chips ({report['chip']}), batch {report['global_batch']}, "
         f"{report['batch_per_chip']} a chip, training.remat={report['remat']}, training.fsdp={report['fsdp']}"
@@ -327,9 +325,9 @@ def lines_of(report: dict[str, Any]) -> Iterator[str]:
     if not report["fits"]:
         yield f"  does not fit: {report['reason']}"
         return
-    room = f" of {gib(report['memory_of_chip'])}" if report["memory_of_chip"] else ""
-    parts = ", ".join(f"{part} {gib(report[part])}" for part in ("arguments", "outputs", "temporaries", "code"))
-    yield f"  memory: {gib(report['peak'])}{room} GiB ({parts})"
+    room = f" of {_gib(report['memory_of_chip'])}" if report["memory_of_chip"] else ""
+    parts = ", ".join(f"{part} {_gib(report[part])}" for part in ("arguments", "outputs", "temporaries", "code"))
+    yield f"  memory: {_gib(report['peak'])}{room} GiB ({parts})"
     yield (
         f"  arithmetic: {report['flops'] / 1e12:.3f} TFLOP, {report['flops'] / report['batch_per_chip'] / 1e9:.1f} GFLOP a "
         f"picture; {report['bytes_accessed'] / 1e9:.1f} GB accessed"
@@ -349,14 +347,14 @@ def lines_of(report: dict[str, Any]) -> Iterator[str]:
         shapes = sorted({f"{shape} of {each['source']}" for each in group for shape in each["others"]})
         rest = f"; NEITHER PARAMETERS, GRADIENTS NOR SCALARS: {', '.join(shapes)}" if others else ""
         yield (
-            f"  {len(group)} {kind}: {_in_units(size, 1e6)} MB of {' and '.join(dtypes)} in {tensors} tensors, {scalars} of "
+            f"  {len(group)} {kind}: {size / 1e6:.3g} MB of {' and '.join(dtypes)} in {tensors} tensors, {scalars} of "
             f"them scalars; {how}{rest}"
         )
     yield f"  compiled in {report['compile_seconds']:.0f} s"
 
 
-def _in_units(size: float, unit: float) -> str:
-    return f"{size / unit:.3g}"
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.3g}"
 
 
 if __name__ == "__main__":
