@@ -306,12 +306,13 @@ def _text(value: Any) -> str:
 
 
 def _settings(values: Any) -> dict[str, Any]:
-    """Raises TypeError if they are of the wrong type."""
-    numbers = values.get("exclusion", {}).values()
+    """Raises LookupError if one is missing that every study has, TypeError if they are of the wrong type."""
+    rule = values["exclusion"]
+    numbers = [*rule.values(), *(rule[name] for name in ("answered", "seconds", "repeats", "anchor"))]
     folders = (values.get(name) or {} for name in ("files", "mask", "truth"))
     if not all(map(_is_number, numbers)) or not all(isinstance(folder, dict) for folder in folders):
         raise TypeError("the settings have values of the wrong type")
-    _text(values.get("consent", ""))
+    _text(values["consent"])
     return values
 
 

@@ -191,6 +191,10 @@ def test_files_that_are_no_studies(tmp_path, database):
         """UPDATE study SET settings = json_set(settings, '$.design.tasks', json('{"x": 1}'))""",
         "UPDATE study SET settings = json_set(settings, '$.exclusion', 'x')",
         """UPDATE study SET settings = json_set(settings, '$.exclusion', json('{"answered": "x"}'))""",
+        *(
+            f"UPDATE study SET settings = json_remove(settings, '$.{name}')"
+            for name in ("exclusion", "exclusion.answered", "exclusion.anchor", "consent")
+        ),
         "UPDATE study SET settings = json_set(settings, '$.files', 5)",
         "UPDATE study SET settings = json_set(settings, '$.consent', 5)",
         "UPDATE study SET started = x'00ff'",
